@@ -1,0 +1,72 @@
+# Everything happens inside this folder: the first run makes .venv from the lock files, later ones use it.
+
+PYTHON ?= python3
+PIP_TOOLS := pip-tools==7.6.2
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint unit lock clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target what; do \
+	    printf '  make %-6s %s\n' "$$target" "$$what"; done
+
+demo: .venv/.runtime ## See batches being made: eight letters, five seconds, one embedded server
+	@$(BIN)/microbatch demo
+
+test: lint ## Check everything: lint, types, the arrows between packages, all test suites
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev ## Check style, types, and the arrows between packages
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: .venv/.dev ## Run the unit tests only
+	$(BIN)/python -m pytest tests/unit
+
+# The lock files name no index, no path and no machine, and the hashes of every platform's files: any pip with any
+# index that has those files can install from them.
+lock: .venv-lock/.made ## Pin the newest versions of all dependencies in the lock files
+	CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/pip-compile $(COMPILE) --extra embedded --extra dashboard \
+	    --output-file requirements.lock pyproject.toml requirements.in
+	CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/pip-compile $(COMPILE) \
+	    --output-file requirements-dev.lock requirements-dev.in
+
+COMPILE := --quiet --upgrade --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
+    --no-emit-trusted-host --no-emit-options
+
+clean: ## Remove what these commands made
+	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+# Stamps: the name of a step that has been completed. An interrupted one leaves none, and is done again.
+
+.venv/.runtime: .venv/.made requirements.lock pyproject.toml
+	@echo 'Installing what requirements.lock pins into .venv ...'
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: .venv/.runtime requirements-dev.lock
+	@echo 'Installing what requirements-dev.lock pins into .venv ...'
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv-lock/.made: .venv/.made
+	@$(BIN)/python -m venv --clear .venv-lock
+	@.venv-lock/bin/python -m pip --disable-pip-version-check --quiet install '$(PIP_TOOLS)'
+	@touch $@
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo 'make: Microbatch needs Python 3.11 or later, and "$(PYTHON)" is not one:' \
+	        'set PYTHON, as in "make test PYTHON=python3.12".' >&2; exit 1; }
+	@$(PYTHON) -m venv --clear .venv || { \
+	    echo 'make: "$(PYTHON) -m venv" failed; on Debian it needs the package python3-venv.' >&2; exit 1; }
+	@touch $@
