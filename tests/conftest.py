@@ -1,0 +1,169 @@
+"""Fixtures of all suites: real servers, commands run as processes, and a clean environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests.certificates import Certificates, make_certificates
+from tests.processes import Process, script
+from tests.programs import REQUIRE, required
+from tests.servers import Program, RealServer
+
+FAILED = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "leaves(*parts): keys of a batcher that the test leaves and means to")
+    try:
+        required()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the settings of whoever runs it (the address of a server in production, for example)."""
+    for name in list(os.environ):
+        if name.startswith("MICROBATCH_") and name != REQUIRE:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)  # where there is no .env, and where what a test writes is out of the way
+
+
+class SharedServers:
+    """The servers that all tests of a session use in turn, each started when it is first asked for."""
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self._servers: dict[Program, RealServer] = {}
+        self.stack = ExitStack()
+
+    def get(self, program: Program) -> RealServer:
+        """The server, as good as new."""
+        if program not in self._servers:
+            server = RealServer(program, self._folders.mktemp(program))
+            self._servers[program] = self.stack.enter_context(server)
+        self._servers[program].refresh()
+        return self._servers[program]
+
+
+@pytest.fixture(scope="session")
+def shared_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServers]:
+    """For the fixtures below; tests ask for one of those."""
+    servers = SharedServers(tmp_path_factory)
+    with servers.stack:
+        yield servers
+
+
+class ServersInUse:
+    """The servers that one test was given. Those of its own end with it, after all that may look at them."""
+
+    def __init__(self) -> None:
+        self.all: list[RealServer] = []
+        self.stack = ExitStack()
+
+    def own(self, server: RealServer) -> RealServer:
+        """Start ``server``, and stop it after the test."""
+        self.all.append(self.stack.enter_context(server))
+        return server
+
+    def borrow(self, server: RealServer) -> RealServer:
+        """Use one that others will use after this test."""
+        self.all.append(server)
+        return server
+
+
+@pytest.fixture
+def servers_in_use() -> Iterator[ServersInUse]:
+    """For the fixtures below; tests ask for one of those."""
+    servers = ServersInUse()
+    with servers.stack:
+        yield servers
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def server(
+    request: pytest.FixtureRequest, shared_servers: SharedServers, servers_in_use: ServersInUse
+) -> RealServer:
+    """An empty server; the test runs twice, on a Valkey and on a Redis."""
+    return servers_in_use.borrow(shared_servers.get(request.param))
+
+
+@pytest.fixture
+def valkey_server(shared_servers: SharedServers, servers_in_use: ServersInUse) -> RealServer:
+    """An empty Valkey, for what doesn't depend on the kind of server."""
+    return servers_in_use.borrow(shared_servers.get("valkey"))
+
+
+class MakeServer(Protocol):
+    """Start a server; the options are those of ``RealServer``."""
+
+    def __call__(self, program: Program = "valkey", **options: Any) -> RealServer: ...
+
+
+@pytest.fixture
+def make_server(servers_in_use: ServersInUse, tmp_path_factory: pytest.TempPathFactory) -> MakeServer:
+    """Servers for one test alone, which may kill them or needs them otherwise than usual."""
+
+    def make(program: Program = "valkey", **options: Any) -> RealServer:
+        return servers_in_use.own(RealServer(program, tmp_path_factory.mktemp(program), **options))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """What a server needs for TLS: ``make_server("redis", tls=certificates)``."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+class Command(Protocol):
+    """Start a command of the environment that the tests run in; see ``Process``."""
+
+    def __call__(
+        self,
+        name: str,
+        *arguments: str | Path,
+        url: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        stdin: str | None = None,
+    ) -> Process: ...
+
+
+@pytest.fixture
+def command() -> Iterator[Command]:
+    """Run commands as a user does: ``command("microbatch", "status", "letters", url=server.url)``.
+
+    ``url`` is put into MICROBATCH_REDIS_URL. Whatever still runs after the test is killed.
+    """
+    with ExitStack() as stack:
+
+        def start(
+            name: str,
+            *arguments: str | Path,
+            url: str | None = None,
+            env: Mapping[str, str] | None = None,
+            cwd: Path | None = None,
+            stdin: str | None = None,
+        ) -> Process:
+            settings = {**({"MICROBATCH_REDIS_URL": url} if url else {}), **(env or {})}
+            words = [script(name), *map(str, arguments)]
+            return stack.enter_context(Process(words, cwd=cwd, env=settings, stdin=stdin))
+
+        yield start

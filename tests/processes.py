@@ -1,0 +1,205 @@
+"""Commands run as a user runs them: as processes of their own, whose output is read as it comes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from microbatch.worker.lifeline import lifeline
+from tests.waiting import wait_until
+
+SCRIPTS = Path(sys.executable).parent
+
+
+def script(name: str) -> str:
+    """The command ``name`` of the environment that the tests run in, as ``microbatch`` or ``rq``."""
+    path = SCRIPTS / name
+    assert path.exists(), f"{path} is missing: install the project into this environment"
+    return str(path)
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a user who has no settings of Microbatch, with ``extra`` set."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MICROBATCH_")}
+    return {**kept, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "120", **(extra or {})}
+
+
+class Process:
+    """A running command. It ends with the tests, whatever ends those."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: str | None = None,
+    ) -> None:
+        self.arguments = list(arguments)
+        self.stdout: list[str] = []
+        self.stderr: list[str] = []
+        self.lines: list[str] = []  # both, in the order of arrival
+        self._popen = subprocess.Popen(
+            self.arguments,
+            cwd=cwd,
+            env=clean_environment(env),
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,  # a Ctrl-C meant for the tests is not meant for it
+            preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+        )
+        self._threads = [
+            threading.Thread(target=self._read, args=(self._popen.stdout, self.stdout), daemon=True),
+            threading.Thread(target=self._read, args=(self._popen.stderr, self.stderr), daemon=True),
+        ]
+        if stdin is not None:
+            self._threads.append(threading.Thread(target=self._write, args=(stdin,), daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def __repr__(self) -> str:
+        return f"<{' '.join([Path(self.arguments[0]).name, *self.arguments[1:]])}, pid {self.pid}>"
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        return self._popen.poll() is None
+
+    @property
+    def output(self) -> str:
+        """What it has written to both, so far."""
+        return "\n".join(self.lines)
+
+    def wait(self, timeout: float = 20) -> int:
+        """Its exit code, as soon as it has ended and all that it wrote was read."""
+        try:
+            code = self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self!r} runs after {timeout:g} s; it wrote:\n{self.output}") from None
+        for thread in self._threads:
+            # Not for ever: a grandchild that outlived it may have the pipe still open.
+            thread.join(2)
+        return code
+
+    def wait_for_line(self, pattern: str, timeout: float = 20, *, since: int = 0) -> re.Match[str]:
+        """The first match of ``pattern`` in a line of its output, from line ``since`` of ``lines`` on.
+
+        Raises AssertionError with the output if none comes, or it ends without one.
+        """
+        expression = re.compile(pattern)
+
+        def found() -> re.Match[str] | None:
+            ended = not self.running and not any(thread.is_alive() for thread in self._threads)
+            match = next(filter(None, map(expression.search, self.lines[since:])), None)
+            assert match or not ended, f"{self!r} ended without {pattern!r}; it wrote:\n{self.output}"
+            return match
+
+        match = wait_until(found, timeout, lambda: f"{pattern!r} from {self!r}; it wrote:\n{self.output}")
+        assert match is not None
+        return match
+
+    def send(self, sig: signal.Signals) -> None:
+        """Send it a signal. One that has ended gets none."""
+        self._popen.send_signal(sig)
+
+    def interrupt(self) -> None:
+        """Ctrl-C, to it alone."""
+        self.send(signal.SIGINT)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self._popen.kill()
+        self._popen.wait()
+
+    def children(self) -> list[int]:
+        """The pids of all its descendants."""
+        return descendants(self.pid)
+
+    def end(self) -> None:
+        """Kill it and all its descendants, whatever state they are in, and let go of its output."""
+        family = self.children() if self.running else []
+        self.kill()
+        for pid in family:
+            end_process(pid)
+        for thread in self._threads:
+            thread.join(5)
+        for stream in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
+            if stream is not None:
+                stream.close()
+
+    def _read(self, stream: IO[str], lines: list[str]) -> None:
+        for line in stream:
+            lines.append(line.rstrip("\n"))
+            self.lines.append(line.rstrip("\n"))
+
+    def _write(self, text: str) -> None:
+        stream = self._popen.stdin
+        assert stream is not None
+        try:
+            stream.write(text)
+            stream.close()
+        except BrokenPipeError:
+            return  # it ended before it had read all
+
+
+def descendants(pid: int) -> list[int]:
+    """The pids of a process's children, their children, and so on; Linux only."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (parent := _parent(entry)) is not None:
+            parents[int(entry.name)] = parent
+    found = [pid]
+    for ancestor in found:
+        found += [child for child, parent in parents.items() if parent == ancestor]
+    return found[1:]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and was not reaped yet does not. Linux only."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def end_process(pid: int) -> None:
+    """SIGKILL to a process that a test has started; it may be gone already."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _parent(entry: Path) -> int | None:
+    try:
+        status = (entry / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None  # it has ended meanwhile
+    match = re.search(r"^PPid:\t(\d+)$", status, re.MULTILINE)
+    return int(match[1]) if match else None

@@ -1,0 +1,57 @@
+"""Programs that some tests need and a machine may lack.
+
+A test that wants one is skipped with the reason, unless ``MICROBATCH_REQUIRE`` (names, comma separated) lists
+it: then it fails, so that where the programs are meant to be installed nothing is skipped unseen.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import NoReturn
+
+import pytest
+
+REQUIRE = "MICROBATCH_REQUIRE"
+
+# What a test calls it -> the commands that serve, best first.
+COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "redis-server": (("redis-server",),),
+    "openssl": (("openssl",),),
+    "chromium": (("chromium",), ("chromium-browser",), ("google-chrome",)),
+    "docker-compose": (("docker", "compose"), ("docker-compose",)),
+}
+
+
+def required() -> set[str]:
+    """The programs that must be there. An unknown name raises ValueError: a misspelt one would go unseen."""
+    names = {name.strip() for name in os.environ.get(REQUIRE, "").split(",") if name.strip()}
+    if unknown := names - COMMANDS.keys():
+        known = ", ".join(sorted(COMMANDS))
+        raise ValueError(f"{REQUIRE}: {', '.join(sorted(unknown))} unknown; known are {known}")
+    return names
+
+
+def missing(name: str, reason: str) -> NoReturn:
+    """Skip the test, which cannot run without ``name``; fail it if ``name`` is required."""
+    if name in required():
+        pytest.fail(f"{reason} ({REQUIRE} names {name})", pytrace=False)
+    pytest.skip(reason)
+
+
+def need(name: str) -> list[str]:
+    """The command for ``name`` as the beginning of an argument list, or the test is skipped (or fails)."""
+    for command in COMMANDS[name]:
+        if _works(command):
+            return list(command)
+    missing(name, f"{name} is not installed")
+
+
+def _works(command: tuple[str, ...]) -> bool:
+    if shutil.which(command[0]) is None:
+        return False
+    if len(command) == 1:
+        return True
+    # A subcommand may be a plugin of its own, as compose is of docker.
+    return subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0

