@@ -64,7 +64,11 @@ class RealServer:
         return f"<{self.program} at {self.url}>"
 
     def __enter__(self) -> RealServer:
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # pytest's skip is one
+            self.stop()
+            raise
         return self
 
     def __exit__(
