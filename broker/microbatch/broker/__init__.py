@@ -1,0 +1,1 @@
+"""The contract with Redis: keys, scripts, wire format, settings, errors, clock."""

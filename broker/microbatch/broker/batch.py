@@ -1,0 +1,57 @@
+"""What a user's code may want to know of a batch besides its events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from microbatch.broker.wire import Header, Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class BatchInfo:
+    """A batch, as processors and handlers see it when they take a second parameter."""
+
+    id: str
+    batcher: str
+    trigger: Trigger
+    """Why it was cut: ``size``, ``tick`` or ``flush``."""
+    size: int
+    """How many events it holds."""
+    attempt: int
+    """Which run of its processor this is, from 1."""
+    cut_at: datetime
+    """When it was cut, by the server's clock."""
+    recorded_at: datetime
+    """When its oldest event was recorded, by the producer's clock."""
+
+    @classmethod
+    def of(cls, batcher: str, batch_id: str, header: Header, attempt: int, recorded_at_ms: int) -> BatchInfo:
+        return cls(
+            id=batch_id,
+            batcher=batcher,
+            trigger=header.trigger,
+            size=header.size,
+            attempt=attempt,
+            cut_at=moment(header.cut_at_ms),
+            recorded_at=moment(recorded_at_ms),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFailure:
+    """A dead batch, as the failure handler sees it."""
+
+    batch: BatchInfo
+    error: str
+    """The last attempt's error, on one line."""
+    traceback: str
+    """The last attempt's traceback; empty if there was none to be had, as when the worker died."""
+    events: list[Any]
+    """The events: plain JSON values. They stay in Redis as well."""
+
+
+def moment(unix_ms: int) -> datetime:
+    """A point in time from its unix milliseconds."""
+    return datetime.fromtimestamp(unix_ms / 1000, UTC)

@@ -1,0 +1,82 @@
+"""Values to JSON and back: events on their way to the processor, results on theirs to the handler.
+
+Anything that pydantic can put into JSON travels: plain values, dataclasses, models, datetimes, UUIDs;
+bytes go as base64 (inside a pydantic model, as the model's own config says). The reader's annotation
+rebuilds them; without one the reader gets plain JSON values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
+
+from microbatch.broker.errors import DecodeError, EncodeError
+
+_CONFIG = ConfigDict(val_json_bytes="base64")
+_MESSAGE_LENGTH = 200
+
+
+def encode(value: object, what: str = "event") -> bytes:
+    """The value's JSON. Raises EncodeError, naming the value's type, if it has none."""
+    try:
+        return to_json(value, bytes_mode="base64")
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        name = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+        raise EncodeError(f"the {what} cannot be encoded as JSON: {name}: {error}") from error
+
+
+class Decoder:
+    """Rebuilds values of one type from JSON.
+
+    Raises:
+        TypeError: pydantic cannot handle the type.
+    """
+
+    def __init__(self, value_type: Any) -> None:
+        self._many = _adapter(list[value_type])
+        self._one = _adapter(value_type)
+
+    def one(self, body: bytes, what: str = "result") -> Any:
+        """The value of one JSON text. Raises DecodeError, naming the field that does not fit."""
+        try:
+            return self._one.validate_json(body)
+        except (ValidationError, ValueError) as error:
+            raise DecodeError(f"the {what} does not fit: {_describe(error)}") from None
+
+    def many(self, bodies: Sequence[bytes]) -> list[Any]:
+        """The values of many JSON texts, in order.
+
+        Raises DecodeError, naming the event's position (from 0) and the field that does not fit.
+        """
+        try:
+            values: list[Any] = self._many.validate_json(b"[" + b",".join(bodies) + b"]")
+        except (ValidationError, ValueError):
+            return self._one_by_one(bodies)
+        if len(values) != len(bodies):  # an event that is not one JSON value
+            return self._one_by_one(bodies)
+        return values
+
+    def _one_by_one(self, bodies: Sequence[bytes]) -> list[Any]:
+        return [self.one(body, f"event at position {position}") for position, body in enumerate(bodies)]
+
+
+def _adapter(value_type: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(value_type, config=_CONFIG)
+    except PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":  # a model brings its own config
+            raise TypeError(str(error)) from None
+        return TypeAdapter(value_type)
+
+
+def _describe(error: Exception) -> str:
+    """One line, without the value that did not fit: it may be private."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first, *others = error.errors(include_input=False, include_url=False)
+    field = ".".join(str(part) for part in first["loc"])
+    more = f" (and {len(others)} more)" if others else ""
+    return f"{field + ': ' if field else ''}{first['msg'][:_MESSAGE_LENGTH]}{more}"

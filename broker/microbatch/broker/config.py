@@ -1,0 +1,152 @@
+"""The settings of one batcher, checked when they are made."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from microbatch.broker import functions
+from microbatch.broker.connection import URL_HELP, split_url
+from microbatch.broker.errors import ConfigError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+class Config(BaseSettings):
+    """One batcher: what to do with a batch, when to cut one, and where.
+
+    Each setting comes from the argument given here, else from the environment (``MICROBATCH_`` and the
+    setting's name in capitals), else from a ``.env`` file in the current folder, else from its default.
+
+    Raises:
+        ConfigError: a setting is wrong. The message names it.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="MICROBATCH_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",  # a .env file holds other programs' settings too
+        frozen=True,
+        arbitrary_types_allowed=True,
+    )
+
+    name: Annotated[str, Field(description="The batcher's name, which is also its RQ queue's.")]
+    batch_processor: Annotated[
+        Any,
+        Field(
+            description="Runs on a worker, once per batch: a function, an object with `run`, or `module:name`."
+        ),
+    ] = None
+    result_handler: Annotated[
+        Any, Field(description="Called by `wait_for_results()` with each result: as for `batch_processor`.")
+    ] = None
+    failure_handler: Annotated[
+        Any,
+        Field(description="Called by `wait_for_results()` with each dead batch; without one it is logged."),
+    ] = None
+    frequency: Annotated[int, Field(gt=0, description="The length of a cycle, in milliseconds.")] = 1000
+    max_size: Annotated[
+        int, Field(gt=0, description="The most events in a batch; so many are cut at once.")
+    ] = 100
+    redis_url: Annotated[
+        str | None,
+        Field(
+            repr=False, description="The server: `redis://`, `rediss://`, `unix://` or `redis+sentinel://`."
+        ),
+    ] = None
+    key_prefix: Annotated[str, Field(description="What the batcher's keys begin with.")] = "mb"
+    batch_timeout: Annotated[
+        int, Field(gt=0, description="How long one run of a batch may take, in seconds.")
+    ] = 300
+    max_retries: Annotated[int, Field(ge=0, description="How often a failed batch is tried again.")] = 3
+    retry_delay: Annotated[
+        float,
+        Field(ge=0, description="The wait before the first retry, in seconds; it doubles with each, ± 25 %."),
+    ] = 1.0
+    lease_ttl: Annotated[
+        float,
+        Field(
+            ge=0.5,
+            description="How long an active scheduler may be silent before a standby takes over, in seconds.",
+        ),
+    ] = 2.0
+    claim_after: Annotated[
+        float,
+        Field(
+            ge=1, description="How long a consumer may be silent before its results go to others, in seconds."
+        ),
+    ] = 30.0
+
+    def __init__(self, **settings: Any) -> None:
+        for key in settings:
+            if not key.startswith("_") and key not in type(self).model_fields:
+                close = difflib.get_close_matches(key, type(self).model_fields, n=1)
+                raise ConfigError(
+                    f"there is no setting {key!r}{f'; did you mean {close[0]!r}?' if close else ''}"
+                )
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ConfigError(_describe(error)) from None
+
+    @field_validator("name", "key_prefix")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError(
+                f"{value!r} won't do: use 1 to 100 letters, digits, '_', '.' or '-', not '.' or '-' first"
+            )
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_url(value)
+        return value
+
+    @field_validator("batch_processor", "result_handler", "failure_handler")
+    @classmethod
+    def _check_function(cls, value: object, info: Any) -> object:
+        if value is not None:
+            functions.check_reference(info.field_name, value)
+        return value
+
+    def required_url(self) -> str:
+        """The server's URL. Raises ConfigError, saying what to do, if none was set."""
+        if self.redis_url is None:
+            raise ConfigError(
+                "redis_url is not set: set MICROBATCH_REDIS_URL to your Redis or Valkey server "
+                f"({URL_HELP}), or use `microbatch run` for a local one"
+            )
+        return self.redis_url
+
+    @property
+    def lease_ttl_ms(self) -> int:
+        return int(self.lease_ttl * 1000)
+
+    @property
+    def claim_after_ms(self) -> int:
+        return int(self.claim_after * 1000)
+
+
+def _describe(error: ValidationError) -> str:
+    """One line that names each wrong setting, what is wrong with it and, unless it may be secret, its value."""
+    lines = []
+    for item in error.errors(include_url=False):
+        field = ".".join(str(part) for part in item["loc"][:1])
+        message = item["msg"].removeprefix("Value error, ").removeprefix(f"{field}: ")
+        own_words = item["type"] == "value_error"
+        shown = (
+            ""
+            if own_words or item["type"] == "missing" or field == "redis_url"
+            else f", not {item['input']!r}"
+        )
+        lines.append(f"{field}: {message}{shown}")
+    return "; ".join(lines)

@@ -1,0 +1,142 @@
+"""How the server is reached: one factory makes every connection.
+
+redis-py would send a command again when its reply is lost, and so do it twice. No connection made
+here repeats anything: whoever called decides, with the error that says whether it may have been done.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from microbatch.broker.errors import ConfigError, InDoubt, Refused, ServerError, Unavailable
+
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+URL_HELP = (
+    "use redis://host:port/db, rediss://…, unix:///path or redis+sentinel://host:port,host:port/service/db"
+)
+CONNECT_SECONDS = 2.0
+BLOCK_SECONDS = 5.0
+"""The longest that any command may block at the server."""
+_REPLY_SECONDS = BLOCK_SECONDS + 5.0
+
+
+class _NotSent(redis.ConnectionError):
+    """A connection could not be made, so no command was sent."""
+
+
+class _Pool(redis.ConnectionPool):
+    def get_connection(self, *args: Any, **kwargs: Any) -> Any:
+        return _connected(super().get_connection)
+
+
+class _SentinelPool(SentinelConnectionPool):
+    def get_connection(self, *args: Any, **kwargs: Any) -> Any:
+        return _connected(super().get_connection)
+
+
+def _connected(connect: Any) -> Any:
+    try:
+        return connect()
+    except redis.AuthenticationError:
+        raise
+    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        raise _NotSent(str(error)) from error
+
+
+def open_client(url: str) -> redis.Redis:
+    """A client for ``url``. Nothing is connected until a command is sent.
+
+    Raises:
+        ConfigError: the URL is of no kind that is known.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": _REPLY_SECONDS,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,  # RQ reads replies in this shape
+    }
+    parts = split_url(url)
+    try:
+        if parts.scheme.endswith("+sentinel"):
+            return _sentinel_client(parts, options)
+        pool_options = {**redis.connection.parse_url(url), **options}
+        if parts.scheme == "unix":
+            del pool_options["socket_connect_timeout"]
+        return redis.Redis(connection_pool=_Pool(**pool_options))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"redis_url: {error}; {URL_HELP}") from None
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of a URL. Raises ConfigError, without the password, if it is of no kind that is known."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port if parts.scheme in ("redis", "rediss") else None
+    except ValueError as error:
+        raise ConfigError(f"redis_url: {error}; {URL_HELP}") from None
+    if parts.scheme not in SCHEMES:
+        raise ConfigError(
+            f"redis_url: unknown scheme {parts.scheme + '://' if parts.scheme else ''!r}; {URL_HELP}"
+        )
+    return parts
+
+
+def safe_url(url: str) -> str:
+    """The URL as it may be shown: without user, password and options."""
+    parts = split_url(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _sentinel_client(parts: SplitResult, options: dict[str, Any]) -> redis.Redis:
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service:
+        raise ConfigError(
+            "redis_url: a Sentinel URL names its service: redis+sentinel://host:26379/service/0"
+        )
+    sentinels = [
+        (host.rpartition(":")[0] or host, int(host.rpartition(":")[2] or 26379)) for host in hosts.split(",")
+    ]
+    sentinel = Sentinel(sentinels, sentinel_kwargs={**options})
+    client: redis.Redis = sentinel.master_for(
+        service,
+        connection_pool_class=_SentinelPool,
+        username=user or None,
+        password=password or None,
+        db=int(db or 0),
+        ssl=parts.scheme == "rediss+sentinel",
+        **options,
+    )
+    return client
+
+
+def translate(error: Exception, where: str) -> ServerError:
+    """Microbatch's own error for one of redis-py's. ``where`` is the server's URL, fit to be shown."""
+    match error:
+        case redis.AuthenticationError() | redis.exceptions.AuthorizationError():
+            return Refused(
+                f"the server at {where} refused the user name or password; check MICROBATCH_REDIS_URL"
+            )
+        case _NotSent() | redis.BusyLoadingError():
+            return Unavailable(f"no server answers at {where}: {error}")
+        case redis.WatchError():
+            return InDoubt(
+                "a transaction was given up, or its reply was lost: it may or may not have been done"
+            )
+        case redis.ConnectionError() | redis.TimeoutError() | OSError():
+            return InDoubt(
+                f"the connection to {where} broke before the reply: it may or may not have been done ({error})"
+            )
+        case redis.exceptions.NoPermissionError():
+            return Refused(f"the server at {where} does not allow it: {error}")
+        case _ if "NOAUTH" in str(error):
+            return Refused(f"the server at {where} wants a password; put it into MICROBATCH_REDIS_URL")
+        case _:
+            return Refused(f"the server at {where} refused: {error}; nothing was done")

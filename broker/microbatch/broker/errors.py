@@ -1,0 +1,70 @@
+"""Every error that Microbatch raises on purpose.
+
+MicrobatchError
+├── ConfigError           a setting is wrong or missing
+├── AppError              an app could not be loaded, or names no Config
+├── EventError            an event or a result does not fit
+│   ├── EncodeError       it cannot be turned into JSON
+│   └── DecodeError       what was read is not what was expected
+├── Stopped               an event was recorded after stop()
+├── LeaseLost             this scheduler is no longer the active one
+└── ServerError           the server did not do what it was asked
+    ├── Unavailable       it could not be reached: nothing was sent
+    ├── InDoubt           the connection broke after sending: it may or may not have been done
+    ├── Refused           it answered no: nothing was done
+    └── Unsupported       it is not a server that Microbatch can use
+"""
+
+from __future__ import annotations
+
+
+class MicrobatchError(Exception):
+    """The root of all errors that Microbatch raises."""
+
+
+class ConfigError(MicrobatchError, ValueError):
+    """A setting is wrong or missing. The message names the setting and what to do."""
+
+
+class AppError(MicrobatchError):
+    """An app (``module:attribute`` or ``file.py[:attribute]``) could not be loaded."""
+
+
+class EventError(MicrobatchError):
+    """An event or a result does not fit."""
+
+
+class EncodeError(EventError, TypeError):
+    """A value cannot be turned into JSON. Nothing was sent."""
+
+
+class DecodeError(EventError, ValueError):
+    """A value read from the server is not what its reader expects."""
+
+
+class Stopped(MicrobatchError):
+    """An event was recorded after ``stop()``. It was not sent."""
+
+
+class LeaseLost(MicrobatchError):
+    """Another scheduler has become the active one. Nothing was cut."""
+
+
+class ServerError(MicrobatchError):
+    """The server did not do what it was asked."""
+
+
+class Unavailable(ServerError):
+    """The server could not be reached. Nothing was sent, so nothing was done."""
+
+
+class InDoubt(ServerError):
+    """The connection broke after the command was sent: it may or may not have been done."""
+
+
+class Refused(ServerError):
+    """The server answered with an error. Nothing was done."""
+
+
+class Unsupported(ServerError):
+    """The server is too old, or is not one that Microbatch can use."""

@@ -1,0 +1,74 @@
+"""Every key that Microbatch owns, built here and nowhere else.
+
+The braces are the cluster hash tag: all keys of one batcher hash to one slot. RQ's own keys
+(queue ``<name>``, jobs, registries, workers) keep RQ's names and are not listed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one batcher."""
+
+    prefix: str
+    name: str
+
+    def _key(self, part: str) -> str:
+        return f"{self.prefix}:{{{self.name}}}:{part}"
+
+    @property
+    def events(self) -> str:
+        """list: the waiting events, oldest first."""
+        return self._key("events")
+
+    @property
+    def wake(self) -> str:
+        """list: at most one word for the active scheduler, which blocks on it."""
+        return self._key("wake")
+
+    def batch(self, batch_id: str) -> str:
+        """list: a batch's header, its run record, then its events."""
+        return self._key(f"batch:{batch_id}")
+
+    @property
+    def inflight(self) -> str:
+        """zset: the ledger. Batch id, scored by when the scheduler looks at it next (ms)."""
+        return self._key("inflight")
+
+    @property
+    def dead(self) -> str:
+        """zset: batch ids that were given up, scored by when (ms)."""
+        return self._key("dead")
+
+    @property
+    def results(self) -> str:
+        """stream: committed results and failures that no handler has finished with."""
+        return self._key("results")
+
+    @property
+    def lease(self) -> str:
+        """string: the active scheduler's token, with an expiry."""
+        return self._key("lease")
+
+    @property
+    def schedulers(self) -> str:
+        """zset: every running scheduler's name, scored by when it was last seen (ms)."""
+        return self._key("schedulers")
+
+    @property
+    def config(self) -> str:
+        """hash: the settings that the active scheduler works by."""
+        return self._key("config")
+
+    @property
+    def stats(self) -> str:
+        """hash: counters, which only ever grow."""
+        return self._key("stats")
+
+    @property
+    def drain(self) -> str:
+        """stream: there only while somebody waits for an end; everything that may bring it adds an entry."""
+        return self._key("drain")

@@ -1,0 +1,79 @@
+"""The lease: who is the active scheduler.
+
+A string with an expiry, whose value is the holder's token. Whoever sets it is active until it expires
+or is released. The token is random, so that a stalled former holder can be told from the present one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+
+from microbatch.broker import scripts
+from microbatch.broker.keys import Keys
+from microbatch.broker.server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A scheduler as it is shown to people."""
+
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+
+def new_token() -> str:
+    """A token that names this process and repeats nowhere."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
+
+
+def holder_of(token: str) -> Holder:
+    """The scheduler that a token names."""
+    host, _, rest = token.partition(":")
+    pid = rest.partition(":")[0]
+    return Holder(host, int(pid) if pid.isdecimal() else 0)
+
+
+class Lease:
+    """One process's side of a batcher's lease."""
+
+    def __init__(self, server: Server, keys: Keys, ttl_ms: int) -> None:
+        self._server = server
+        self._keys = keys
+        self.ttl_ms = ttl_ms
+        self.token = new_token()
+        self._tried = False
+
+    def acquire(self) -> bool:
+        """Become the active scheduler, if nobody is or this one still is (its last reply may have been lost)."""
+        if self._server.do("SET", self._keys.lease, self.token, "NX", "PX", self.ttl_ms):
+            self._tried = True
+            return True
+        return self._tried and self.renew()
+
+    def renew(self) -> bool:
+        """Stay the active scheduler. False if this one no longer is."""
+        return bool(self._server.run(scripts.RENEW_LEASE, [self._keys.lease], (self.token, self.ttl_ms)))
+
+    def release(self) -> None:
+        """Hand over at once; nothing happens if this one is not active."""
+        self._server.run(scripts.RELEASE_LEASE, [self._keys.lease], (self.token,))
+
+    def announce(self, now_ms: int) -> None:
+        """Show that this scheduler is running, active or standing by; forget those unseen for ten leases."""
+        key = self._keys.schedulers
+        self._server.many(
+            ("ZADD", key, now_ms, self.token),
+            ("ZREMRANGEBYSCORE", key, "-inf", now_ms - 10 * self.ttl_ms),
+            ("PEXPIRE", key, 60 * self.ttl_ms),
+            transaction=True,
+        )
+
+    def leave(self) -> None:
+        """Take this scheduler from those that are running."""
+        self._server.do("ZREM", self._keys.schedulers, self.token)

@@ -1,0 +1,219 @@
+"""The ledger: what is in flight, and every change of a batch's state.
+
+    waiting ──cut──▶ in flight ──commit──▶ done
+                        │  ▲
+                  retry └──┘ … ──bury──▶ dead
+
+Each change is one script (see ``scripts/``), so it happens whole or not at all, and each is guarded,
+so whoever comes second changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from redis.client import Pipeline as Transaction
+
+from microbatch.broker import scripts, wire
+from microbatch.broker.errors import DecodeError, LeaseLost
+from microbatch.broker.keys import Keys
+from microbatch.broker.server import Server, Value
+from microbatch.broker.wire import Failure, Header, RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """A batch about to be cut."""
+
+    id: str
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBatch:
+    """A batch that its owner is to run, with its events as they stand on the wire."""
+
+    id: str
+    header: Header
+    run: RunRecord
+    events: list[bytes]
+
+    @property
+    def recorded_at_ms(self) -> int:
+        """When its oldest event was recorded. Raises DecodeError if that is no event."""
+        return wire.event_recorded_at_ms(self.events[0])
+
+
+@dataclass(frozen=True, slots=True)
+class DueBatch:
+    """A batch in flight that the scheduler is to look at."""
+
+    id: str
+    header: Header
+    run: RunRecord
+    recorded_at_ms: int
+
+
+class Ledger:
+    """The batches of one batcher."""
+
+    def __init__(self, server: Server, keys: Keys) -> None:
+        self._server = server
+        self._keys = keys
+
+    def cut(
+        self,
+        batches: Sequence[NewBatch],
+        *,
+        due_ms: int,
+        token: str,
+        lease_ttl_ms: int,
+        enqueue: Callable[[Transaction, Sequence[NewBatch]], None],
+    ) -> list[int]:
+        """Cut batches and enqueue their jobs in one transaction, fenced by the lease and prolonging it.
+
+        Returns the number of events that each batch got.
+
+        Raises:
+            LeaseLost: ``token`` is not the active scheduler's; nothing was done.
+            InDoubt: the reply was lost, or the lease changed hands meanwhile; read the state again.
+            Unavailable, Refused: nothing was cut.
+        """
+        keys = self._keys
+        args: list[Value] = [due_ms]
+        for batch in batches:
+            args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
+        names = [
+            keys.events,
+            keys.inflight,
+            keys.stats,
+            keys.drain,
+            *(keys.batch(batch.id) for batch in batches),
+        ]
+        with self._server.translated(), self._server.client.pipeline(transaction=True) as pipe:
+            self._fence(pipe, token)
+            pipe.eval(scripts.CUT.text, len(names), *names, *args)
+            pipe.pexpire(keys.lease, lease_ttl_ms)
+            enqueue(pipe, batches)
+            return [int(size) for size in pipe.execute()[0]]
+
+    def enqueue_again(
+        self,
+        batch: DueBatch,
+        *,
+        due_ms: int,
+        token: str,
+        enqueue: Callable[[Transaction, Sequence[DueBatch]], None],
+    ) -> None:
+        """Enqueue a new job for a batch that has none alive, and take it from its owner. Raises as `cut` does."""
+        keys = self._keys
+        free = RunRecord(batch.run.attempt)
+        with self._server.translated(), self._server.client.pipeline(transaction=True) as pipe:
+            self._fence(pipe, token)
+            names = (keys.batch(batch.id), keys.inflight)
+            pipe.eval(scripts.HOLD.text, 2, *names, batch.id, batch.run.encode(), free.encode(), due_ms)
+            enqueue(pipe, [batch])
+            pipe.execute()
+
+    def _fence(self, pipe: Transaction, token: str) -> None:
+        """From here on the pipe's transaction fails if the lease changes hands. Raises LeaseLost if it already has."""
+        pipe.watch(self._keys.lease)
+        if pipe.get(self._keys.lease) != token.encode():
+            raise LeaseLost("another scheduler is the active one")
+        pipe.multi()
+
+    def take(self, batch_id: str, *, owner: str, now_ms: int, due_ms: int) -> TakenBatch | None:
+        """Claim a batch for one run until ``due_ms``, and read it.
+
+        Returns None if there is nothing to run: it is committed or dead, or its owner is alive and at it.
+        Raises DecodeError if the batch is not one of this version.
+        """
+        keys = self._keys
+        names = (keys.batch(batch_id), keys.inflight)
+        reply = self._server.run(scripts.TAKE, names, (batch_id, owner, now_ms, due_ms))
+        if isinstance(reply, bytes):
+            return None
+        return TakenBatch(batch_id, Header.decode(reply[0]), RunRecord.decode(reply[1]), reply[2:])
+
+    def renew(self, batch: TakenBatch, *, due_ms: int) -> bool:
+        """Show that a batch's owner is alive. False if the batch is no longer the owner's."""
+        return self._hold(batch.id, batch.run, batch.run, due_ms)
+
+    def retry(self, batch: TakenBatch, *, due_ms: int) -> bool:
+        """Give a batch up until ``due_ms``, when it is enqueued again. False if it is no longer the owner's."""
+        return self._hold(batch.id, batch.run, RunRecord(batch.run.attempt), due_ms)
+
+    def _hold(self, batch_id: str, expected: RunRecord, then: RunRecord, due_ms: int) -> bool:
+        names = (self._keys.batch(batch_id), self._keys.inflight)
+        return bool(
+            self._server.run(scripts.HOLD, names, (batch_id, expected.encode(), then.encode(), due_ms))
+        )
+
+    def commit(self, batch_id: str, entry: Sequence[Value]) -> bool:
+        """Record that a batch is done, with its result's ``entry`` (fields and values), or none to handle.
+
+        False if somebody else had committed or buried it: nothing has changed.
+        """
+        keys = self._keys
+        names = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain)
+        return bool(self._server.run(scripts.COMMIT, names, (batch_id, *entry)))
+
+    def bury(
+        self, batch_id: str, run: RunRecord, failure: Failure, entry: Sequence[Value], *, now_ms: int
+    ) -> bool:
+        """Give a batch up for good; its events stay. False if it is no longer as ``run`` says."""
+        keys = self._keys
+        names = (keys.batch(batch_id), keys.inflight, keys.dead, keys.results, keys.stats, keys.drain)
+        args = (batch_id, run.encode(), failure.encode(), now_ms, *entry)
+        return bool(self._server.run(scripts.BURY, names, args))
+
+    def due(self, now_ms: int, limit: int) -> list[DueBatch]:
+        """The batches in flight that the scheduler is to look at, oldest due time first.
+
+        A batch whose events are not there, or are none of this version, is left out.
+        """
+        keys = self._keys
+        ids = [
+            raw.decode()
+            for raw in self._server.do("ZRANGE", keys.inflight, "-inf", now_ms, "BYSCORE", "LIMIT", 0, limit)
+        ]
+        found = []
+        heads = (
+            self._server.many(*(("LRANGE", keys.batch(batch_id), 0, 2) for batch_id in ids)) if ids else []
+        )
+        for batch_id, head in zip(ids, heads, strict=True):
+            try:
+                header, run, recorded_at = Header.decode(head[0]), RunRecord.decode(head[1]), head[2]
+                found.append(DueBatch(batch_id, header, run, wire.event_recorded_at_ms(recorded_at)))
+            except (IndexError, DecodeError):
+                continue
+        return found
+
+    def postpone(self, batch_ids: Sequence[str], due_ms: int) -> None:
+        """Look at these batches no sooner than ``due_ms``; those no longer in flight stay out of the ledger."""
+        pairs = [item for batch_id in batch_ids for item in (due_ms, batch_id)]
+        self._server.do("ZADD", self._keys.inflight, "XX", "GT", *pairs)
+
+    def in_flight(self) -> list[str]:
+        """The ids of all batches in flight."""
+        return [raw.decode() for raw in self._server.do("ZRANGE", self._keys.inflight, 0, -1)]
+
+    def first_in_flight(self, batch_ids: Sequence[str]) -> str | None:
+        """The first of these batches that is still in flight, or None."""
+        scores = self._server.do("ZMSCORE", self._keys.inflight, *batch_ids)
+        return next((i for i, score in zip(batch_ids, scores, strict=True) if score is not None), None)
+
+    def dead_events(self, batch_id: str) -> list[bytes]:
+        """The events of a dead batch as they stand on the wire; none if it was replayed or purged."""
+        dead, items = self._server.many(
+            ("ZSCORE", self._keys.dead, batch_id),
+            ("LRANGE", self._keys.batch(batch_id), 2, -1),
+            transaction=True,
+        )
+        return list(items) if dead is not None else []
+
+
+def new_batch(header: Header) -> NewBatch:
+    """A batch to be cut, with an id that no other try has had."""
+    return NewBatch(wire.new_id(), header)

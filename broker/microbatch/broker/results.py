@@ -1,0 +1,187 @@
+"""The results stream: committed outcomes on their way to a handler.
+
+Consumers form one group, so each entry goes to one of them. It stays pending with that consumer until
+it is handled; entries of a consumer that has gone silent are taken over by the others.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from microbatch.broker import scripts
+from microbatch.broker.connection import BLOCK_SECONDS
+from microbatch.broker.errors import DecodeError, Refused, ServerError
+from microbatch.broker.keys import Keys
+from microbatch.broker.server import Server, Value
+from microbatch.broker.wire import VERSION, Failure, Header
+
+GROUP = "handlers"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a batch came to: a result's JSON, or the failure that it died of."""
+
+    batch_id: str
+    header: Header
+    attempt: int
+    recorded_at_ms: int
+    result: bytes | None = None
+    failure: Failure | None = None
+
+    def encode(self) -> list[Value]:
+        """The fields and values of its entry on the stream."""
+        body: tuple[Value, Value] = (
+            ("failure", self.failure.encode())
+            if self.failure is not None
+            else ("result", self.result or b"null")
+        )
+        return [
+            "v", VERSION, "batch", self.batch_id, "header", self.header.encode(),
+            "attempt", self.attempt, "recorded_at", self.recorded_at_ms, *body,
+        ]  # fmt: skip
+
+    @classmethod
+    def decode(cls, fields: dict[bytes, bytes]) -> Outcome:
+        """Raises DecodeError when the entry is not an outcome of this version."""
+        if fields.get(b"v") != b"%d" % VERSION:
+            raise DecodeError(f"an entry on the results stream is not of version {VERSION}")
+        try:
+            return cls(
+                batch_id=fields[b"batch"].decode(),
+                header=Header.decode(fields[b"header"]),
+                attempt=int(fields[b"attempt"]),
+                recorded_at_ms=int(fields[b"recorded_at"]),
+                result=fields.get(b"result"),
+                failure=Failure.decode(fields[b"failure"]) if b"failure" in fields else None,
+            )
+        except (KeyError, ValueError) as error:
+            raise DecodeError(f"an entry on the results stream is malformed: {error!r}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the stream, as it was read."""
+
+    id: str
+    fields: dict[bytes, bytes]
+
+
+class Results:
+    """One consumer's side of the results stream."""
+
+    def __init__(self, server: Server, keys: Keys) -> None:
+        self._server = server
+        self._keys = keys
+        self.consumer = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
+        self._reader: Any = None
+        self._reader_id = 0
+        self._idle = threading.Event()
+        self._idle.set()
+
+    def prepare(self) -> None:
+        """Make the stream and its group, from the first entry on, if they are not there."""
+        try:
+            self._server.do("XGROUP", "CREATE", self._keys.results, GROUP, "0", "MKSTREAM")
+        except Refused as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def read(self, *, count: int) -> list[Entry]:
+        """New entries, without waiting for any."""
+        return self._read_group(self._server.client, count, (), ">")
+
+    def read_own(self, *, count: int) -> list[Entry]:
+        """Entries that were delivered to this consumer and not handled."""
+        return self._read_group(self._server.client, count, (), "0")
+
+    def wait(self, *, count: int, wait_ms: int, unless: Callable[[], bool]) -> list[Entry]:
+        """New entries; waits for the first up to ``wait_ms`` (at most 5,000), or until `interrupt` is called.
+
+        Does not wait if ``unless`` is true: whoever makes it true calls `interrupt` after that.
+        """
+        self._idle.clear()
+        try:
+            if unless():
+                return []
+            if self._reader is None:
+                with self._server.translated():
+                    reader = self._server.client.client()
+                    self._reader_id, self._reader = reader.client_id(), reader
+            block = ("BLOCK", min(max(wait_ms, 1), int(BLOCK_SECONDS * 1000)))
+            return self._read_group(self._reader, count, block, ">")
+        except ServerError:
+            self._reader = None  # the next connection has another id
+            raise
+        finally:
+            self._idle.set()
+
+    def interrupt(self) -> None:
+        """End a `wait` that goes on in another thread. Raises ServerError if the server can't be asked."""
+        while not self._idle.wait(0.01):
+            self._server.do("CLIENT", "UNBLOCK", self._reader_id)
+
+    def _read_group(self, client: Any, count: int, block: Sequence[Value], start: str) -> list[Entry]:
+        with self._server.translated():
+            reply = client.execute_command(
+                "XREADGROUP",
+                "GROUP",
+                GROUP,
+                self.consumer,
+                "COUNT",
+                count,
+                *block,
+                "STREAMS",
+                self._keys.results,
+                start,
+            )
+        return _entries(reply[0][1]) if reply else []
+
+    def take_over(self, *, idle_ms: int, count: int) -> list[Entry]:
+        """Entries that any consumer, this one included, has not shown itself at work on for ``idle_ms``."""
+        found: list[Entry] = []
+        cursor: Any = "0-0"
+        while len(found) < count:
+            cursor, claimed, *_ = self._server.do(
+                "XAUTOCLAIM", self._keys.results, GROUP, self.consumer, idle_ms, cursor, "COUNT", count
+            )
+            found += _entries(claimed)
+            if cursor in (b"0-0", "0-0"):
+                break
+        return found
+
+    def keep(self, entry_ids: Sequence[str]) -> None:
+        """Show that this consumer is at work on entries."""
+        self._server.run(scripts.KEEP, [self._keys.results], (GROUP, self.consumer, *entry_ids))
+
+    def handled(self, entry_ids: Sequence[str]) -> None:
+        """Acknowledge and delete entries whose handler has returned."""
+        self._server.run(scripts.HANDLED, [self._keys.results, self._keys.drain], (GROUP, *entry_ids))
+
+    def last_id(self) -> str:
+        """The id of the newest entry ever added."""
+        with self._server.translated():
+            info: Any = self._server.client.xinfo_stream(self._keys.results)
+        return _text(info["last-generated-id"])
+
+    def unhandled_up_to(self, entry_id: str) -> bool:
+        """Whether an entry up to this id is still on the stream."""
+        return bool(self._server.do("XRANGE", self._keys.results, "-", entry_id, "COUNT", 1))
+
+    def leave(self) -> None:
+        """Leave the group. Entries still pending here are taken over by the others in time."""
+        self._server.run(scripts.LEAVE, [self._keys.results], (GROUP, self.consumer))
+
+
+def _entries(reply: Any) -> list[Entry]:
+    return [Entry(_text(entry_id), fields or {}) for entry_id, fields in reply]
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

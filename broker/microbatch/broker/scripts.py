@@ -1,0 +1,38 @@
+"""The Lua scripts: one verb, one file.
+
+Each opens with its keys, its arguments, what it returns and what it costs. Scripts are sent by
+hash and loaded when the server does not know them; inside a transaction their whole text is sent,
+because there an unknown hash would fail after its neighbours were done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script and the hash that the server knows it by."""
+
+    name: str
+    text: str = field(repr=False)
+    sha: str
+
+
+def _load(name: str) -> Script:
+    text = files("microbatch.broker").joinpath("scripts", f"{name}.lua").read_text("utf-8")
+    return Script(name, text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324 - the server's own choice
+
+
+BURY = _load("bury")
+COMMIT = _load("commit")
+CUT = _load("cut")
+HANDLED = _load("handled")
+HOLD = _load("hold")
+KEEP = _load("keep")
+LEAVE = _load("leave")
+RELEASE_LEASE = _load("release_lease")
+RENEW_LEASE = _load("renew_lease")
+TAKE = _load("take")

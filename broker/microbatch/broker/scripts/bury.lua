@@ -1,0 +1,32 @@
+-- bury: give a batch up. Its list stays where it is, with the failure in the run record's place.
+--
+-- KEYS[1] batch     list    header, run record, events
+-- KEYS[2] inflight  zset    the ledger
+-- KEYS[3] dead      zset    batches given up
+-- KEYS[4] results   stream  what waits for a handler
+-- KEYS[5] stats     hash    counters
+-- KEYS[6] drain     stream  there only while somebody waits for an end
+-- ARGV[1] id        of the batch
+-- ARGV[2] expected  run record
+-- ARGV[3] failure   JSON
+-- ARGV[4] now       (ms)
+-- ARGV[5..]         fields and values of the failure's entry on the stream
+--
+-- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(log batches).
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+for k, wanted in ipairs({'list', 'zset', 'zset', 'stream', 'hash', 'stream'}) do
+  local found = redis.call('TYPE', KEYS[k]).ok
+  if found ~= wanted and found ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[k] .. ' is a ' .. found .. ', not a ' .. wanted)
+  end
+end
+if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
+if redis.call('LINDEX', KEYS[1], 1) ~= ARGV[2] then return 0 end
+redis.call('HINCRBY', KEYS[5], 'dead_batches', 1)
+redis.call('HINCRBY', KEYS[5], 'dead_events', redis.call('LLEN', KEYS[1]) - 2)
+redis.call('XADD', KEYS[4], '*', unpack(ARGV, 5))
+redis.call('LSET', KEYS[1], 1, ARGV[3])
+redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+if redis.call('EXISTS', KEYS[6]) == 1 then redis.call('XADD', KEYS[6], 'MAXLEN', 1, '*', 'dead', ARGV[1]) end
+return 1

@@ -1,0 +1,28 @@
+-- commit: record a batch's outcome, once.
+--
+-- KEYS[1] batch     list    header, run record, events
+-- KEYS[2] inflight  zset    the ledger
+-- KEYS[3] results   stream  what waits for a handler
+-- KEYS[4] stats     hash    counters
+-- KEYS[5] drain     stream  there only while somebody waits for an end
+-- ARGV[1] id        of the batch
+-- ARGV[2..]         fields and values of the result's entry; none if there is nothing to handle
+--
+-- Returns 1, or 0 if the batch is no longer in flight: somebody else was first, and nothing changes.
+-- What may fail comes first and the batch goes last, so an error leaves the batch in flight. O(events), in the freeing of the list.
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+for k, wanted in ipairs({'list', 'zset', 'stream', 'hash', 'stream'}) do
+  local found = redis.call('TYPE', KEYS[k]).ok
+  if found ~= wanted and found ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[k] .. ' is a ' .. found .. ', not a ' .. wanted)
+  end
+end
+if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
+local size = redis.call('LLEN', KEYS[1]) - 2
+redis.call('HINCRBY', KEYS[4], 'done_batches', 1)
+redis.call('HINCRBY', KEYS[4], 'done_events', size)
+if #ARGV > 1 then redis.call('XADD', KEYS[3], '*', unpack(ARGV, 2)) end
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('UNLINK', KEYS[1])
+if redis.call('EXISTS', KEYS[5]) == 1 then redis.call('XADD', KEYS[5], 'MAXLEN', 1, '*', 'done', ARGV[1]) end
+return 1

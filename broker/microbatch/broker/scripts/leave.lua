@@ -1,0 +1,12 @@
+-- leave: remove a consumer from the group, unless entries are still pending with it
+-- (those would be lost with the consumer; they wait for somebody to take them over).
+--
+-- KEYS[1] results   stream  what waits for a handler
+-- ARGV[1] group     the consumer group
+-- ARGV[2] consumer  the caller
+--
+-- Returns 1 if it was removed. O(1).
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 0 end
+redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+return 1

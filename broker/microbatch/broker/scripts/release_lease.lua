@@ -1,0 +1,8 @@
+-- release_lease: give the lease up, if it is the caller's.
+--
+-- KEYS[1] lease  string
+-- ARGV[1] token  the caller's
+--
+-- Returns 1, or 0 if it was not the caller's. O(1).
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])

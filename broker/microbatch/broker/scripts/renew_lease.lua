@@ -1,0 +1,9 @@
+-- renew_lease: prolong the lease, if it is still the caller's.
+--
+-- KEYS[1] lease  string
+-- ARGV[1] token  the caller's
+-- ARGV[2] ttl    (ms)
+--
+-- Returns 1, or 0 if the lease is somebody else's or nobody's. O(1).
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])

@@ -1,0 +1,82 @@
+"""One server: every command goes through here, and every error comes out as one of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+
+from microbatch.broker.connection import open_client, safe_url, translate
+from microbatch.broker.errors import Unsupported
+from microbatch.broker.scripts import Script
+
+Value = str | bytes | int | float
+OLDEST_REDIS = (7, 0)
+OLDEST_VALKEY = (7, 2)
+
+
+class Server:
+    """A pool of connections to one server. Safe to share between threads, and after a fork.
+
+    No command is ever sent twice. Raises, from every method:
+        Unavailable: the server could not be reached; nothing was sent.
+        InDoubt: the connection broke before the reply.
+        Refused: the server answered with an error.
+    """
+
+    def __init__(self, client: redis.Redis, where: str = "the given client") -> None:
+        self.client = client
+        self.where = where
+
+    @classmethod
+    def at(cls, url: str) -> Server:
+        """The server at ``url``. Nothing is sent yet. Raises ConfigError if the URL is malformed."""
+        return cls(open_client(url), safe_url(url))
+
+    def do(self, *command: Value) -> Any:
+        """Send one command and return its reply."""
+        try:
+            return self.client.execute_command(*command)
+        except (redis.RedisError, OSError) as error:
+            raise translate(error, self.where) from error
+
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[Value] = ()) -> Any:
+        """Run a script and return its reply; it is loaded if the server does not know it."""
+        try:
+            try:
+                return self.client.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+            except redis.exceptions.NoScriptError:
+                return self.client.execute_command("EVAL", script.text, len(keys), *keys, *args)
+        except (redis.RedisError, OSError) as error:
+            raise translate(error, self.where) from error
+
+    def many(self, *commands: Sequence[Value], transaction: bool = False) -> list[Any]:
+        """Send several commands in one round trip, as one MULTI/EXEC if ``transaction``; return their replies."""
+        with self.translated(), self.client.pipeline(transaction=transaction) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            return pipe.execute()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """For code that uses the client itself: redis-py's errors leave the block as ours."""
+        try:
+            yield
+        except (redis.RedisError, OSError) as error:
+            raise translate(error, self.where) from error
+
+    def check_version(self) -> None:
+        """Raises Unsupported unless this is Redis ≥ 7.0 or Valkey ≥ 7.2."""
+        info = self.do("INFO", "server")
+        name, oldest = ("Valkey", OLDEST_VALKEY) if "valkey_version" in info else ("Redis", OLDEST_REDIS)
+        version = str(info.get("valkey_version") or info.get("redis_version") or "0")
+        if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < oldest:
+            raise Unsupported(
+                f"the server at {self.where} is {name} {version}; Microbatch needs Redis 7.0 or Valkey 7.2, or newer"
+            )
+
+    def close(self) -> None:
+        """Close the connections. A later command opens new ones."""
+        self.client.connection_pool.disconnect()

@@ -1,0 +1,78 @@
+"""The counters of one batcher, and how fast they have been growing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from microbatch.broker.keys import Keys
+from microbatch.broker.server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What has happened since the batcher's first event."""
+
+    cut_batches: int = 0
+    cut_events: int = 0
+    done_batches: int = 0
+    done_events: int = 0
+    dead_batches: int = 0
+    dead_events: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Events a second, over the last seconds for which there are marks."""
+
+    recorded: float = 0.0
+    done: float = 0.0
+
+
+class Stats:
+    """The stats hash: the counters, which the scripts count up, and two marks to tell rates by."""
+
+    def __init__(self, server: Server, keys: Keys) -> None:
+        self._server = server
+        self._keys = keys
+
+    def counters(self) -> Counters:
+        return _counters(self._server.do("HGETALL", self._keys.stats))
+
+    def mark(self, now_ms: int) -> None:
+        """Note where the counters stand, and keep the mark before; the active scheduler does so now and then."""
+        fields, waiting = self._server.many(("HGETALL", self._keys.stats), ("LLEN", self._keys.events))
+        counters = _counters(fields)
+        previous = {
+            name.replace("mark", "past", 1): value
+            for name, value in _text(fields).items()
+            if name.startswith("mark")
+        }
+        current = {
+            "mark_at": now_ms,
+            "mark_recorded": counters.cut_events + int(waiting),
+            "mark_done": counters.done_events,
+        }
+        pairs = [item for pair in {**previous, **current}.items() for item in pair]
+        self._server.do("HSET", self._keys.stats, *pairs)
+
+    def rates(self, now_ms: int) -> Rates:
+        """Events a second since the mark before the last."""
+        fields, waiting = self._server.many(("HGETALL", self._keys.stats), ("LLEN", self._keys.events))
+        counters, marks = _counters(fields), _text(fields)
+        since = int(marks.get("past_at", marks.get("mark_at", now_ms)))
+        seconds = (now_ms - since) / 1000
+        if seconds <= 0:
+            return Rates()
+        which = "past" if "past_at" in marks else "mark"
+        recorded = counters.cut_events + int(waiting) - int(marks.get(f"{which}_recorded", 0))
+        done = counters.done_events - int(marks.get(f"{which}_done", 0))
+        return Rates(recorded / seconds, done / seconds)
+
+
+def _text(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in fields.items()}
+
+
+def _counters(fields: Mapping[bytes, bytes]) -> Counters:
+    return Counters(**{name: int(fields.get(name.encode(), 0)) for name in asdict(Counters())})

@@ -1,0 +1,135 @@
+"""The wire format: what the values behind the keys look like.
+
+An event is one string: a version digit, when it was recorded (11 hex digits, unix ms), its JSON.
+The version digit leaves room for events that carry more; those that don't pay nothing for it.
+
+A batch opens with two values of its own. The header is written at the cut and read by everyone
+after it. The run record is one line of text, so that scripts can compare and replace it whole.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+from microbatch.broker.errors import DecodeError
+
+VERSION = 1
+_EVENT_VERSION = b"1"
+_STAMP_DIGITS = 11
+_PREFIX_LENGTH = 1 + _STAMP_DIGITS
+
+
+def new_id() -> str:
+    """A random id. Never a counter: one whose last values died with the server would repeat."""
+    return secrets.token_hex(16)
+
+
+def encode_event(body: bytes, recorded_at_ms: int) -> bytes:
+    """The event as it stands in the list. ``body`` is its JSON."""
+    return b"1%011x%b" % (recorded_at_ms, body)
+
+
+def event_body(raw: bytes) -> bytes:
+    """The JSON of an event.
+
+    Raises:
+        DecodeError: it was written by something else, or by a version that this one does not know.
+    """
+    if raw[:1] != _EVENT_VERSION or len(raw) <= _PREFIX_LENGTH:
+        raise DecodeError(f"not an event of version {VERSION}: it starts with {raw[:1]!r}")
+    return raw[_PREFIX_LENGTH:]
+
+
+def event_recorded_at_ms(raw: bytes) -> int:
+    """When the event was recorded, by its producer's clock (unix ms).
+
+    Raises:
+        DecodeError: as for `event_body`.
+    """
+    try:
+        return int(raw[1:_PREFIX_LENGTH], 16)
+    except ValueError:
+        raise DecodeError("an event carries no time of recording") from None
+
+
+class Trigger(StrEnum):
+    """Why a batch was cut."""
+
+    SIZE = "size"
+    TICK = "tick"
+    FLUSH = "flush"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a batch knows of itself from its cut on."""
+
+    trigger: Trigger
+    size: int
+    cut_at_ms: int
+
+    def encode(self) -> str:
+        return json.dumps({"v": VERSION, **asdict(self)}, separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Header:
+        """Raises DecodeError when ``raw`` is not a header of this version."""
+        fields = _versioned(raw, "batch header")
+        try:
+            return cls(Trigger(fields["trigger"]), int(fields["size"]), int(fields["cut_at_ms"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DecodeError(f"a batch header is malformed: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """How often a batch was started, and by whom it is being run; no owner means nobody."""
+
+    attempt: int = 0
+    owner: str = ""
+
+    def encode(self) -> str:
+        return f"{self.attempt} {self.owner}"
+
+    @classmethod
+    def decode(cls, raw: bytes) -> RunRecord:
+        """Raises DecodeError when ``raw`` is not a run record."""
+        attempt, space, owner = raw.decode("utf-8", "replace").partition(" ")
+        if not space or not attempt.isdecimal():
+            raise DecodeError("a batch's run record is malformed")
+        return cls(int(attempt), owner)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a batch is dead: the last attempt's error."""
+
+    error: str
+    traceback: str
+    attempts: int
+
+    def encode(self) -> str:
+        return json.dumps({"v": VERSION, **asdict(self)}, separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Failure:
+        """Raises DecodeError when ``raw`` is not a failure of this version."""
+        fields = _versioned(raw, "failure")
+        try:
+            return cls(str(fields["error"]), str(fields["traceback"]), int(fields["attempts"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DecodeError(f"a failure is malformed: {error}") from None
+
+
+def _versioned(raw: bytes, what: str) -> Mapping[str, object]:
+    try:
+        fields = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise DecodeError(f"a {what} is not JSON") from None
+    if not isinstance(fields, dict) or fields.get("v") != VERSION:
+        raise DecodeError(f"a {what} is not of version {VERSION}")
+    return fields

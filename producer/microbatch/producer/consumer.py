@@ -1,0 +1,163 @@
+"""The consumer: reads outcomes from the stream and calls the handlers, until nothing more is to come."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+
+from microbatch.broker import wire
+from microbatch.broker.batch import BatchFailure, BatchInfo
+from microbatch.broker.broker import Broker
+from microbatch.broker.codec import Decoder
+from microbatch.broker.errors import DecodeError, ServerError
+from microbatch.broker.functions import UserFunction
+from microbatch.broker.results import Entry, Outcome, Results
+from microbatch.broker.wire import Failure
+from microbatch.producer.finish import Finish
+from microbatch.producer.keeper import Keeper
+
+log = logging.getLogger(__name__)
+
+_COUNT = 10
+_LONGEST_WAIT_SECONDS = 5.0
+
+
+class Consumer:
+    """One member of the group that handles a batcher's results.
+
+    Raises:
+        ConfigError: a handler can't be used.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        config = broker.config
+        self._broker = broker
+        self._name = config.name
+        self._on_result = UserFunction("result_handler", config.result_handler or _ignore)
+        self._on_failure = UserFunction("failure_handler", config.failure_handler or _log_failure)
+        self._result_decoder = self._on_result.decoder()
+        self._plain = Decoder(object)
+        self._claim_after = config.claim_after
+        self._claim_at = 0.0
+        self._finish: Finish | None = None
+        self._results: Results | None = None
+        self._pid = 0
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop_at` was called."""
+        return self._finish is not None
+
+    def stop_at(self, position: int) -> None:
+        """Have `run` return when the first ``position`` events ever recorded are dealt with. From any thread."""
+        self._finish = Finish(self._broker, position)
+        if self._results is not None and self._pid == os.getpid():
+            # On a thread of its own: this may be a signal handler, called in the midst of the wait.
+            threading.Thread(target=self._interrupt, args=(self._results,), daemon=True).start()
+
+    def run(self, timeout: float | None) -> bool:
+        """Handle outcomes until told to stop and all is handled (True), or for ``timeout`` seconds (False)."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        results = self._join()
+        with Keeper(results, self._claim_after / 3) as keeper:
+            while own := results.read_own(count=_COUNT):
+                self._handle(own, results, keeper)
+            while True:
+                entries = self._next(results, deadline)
+                if entries is None:
+                    return True
+                self._handle(entries, results, keeper)
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+
+    def leave(self) -> None:
+        """Leave the group, if this process has joined it."""
+        if self._results is not None and self._pid == os.getpid():
+            self._results.leave()
+            self._results = None
+
+    def _join(self) -> Results:
+        """This process's membership: its name is its own, so a fork joins anew."""
+        if self._results is None or self._pid != os.getpid():
+            results = self._broker.results()
+            results.prepare()
+            self._results, self._pid = results, os.getpid()
+        return self._results
+
+    def _next(self, results: Results, deadline: float | None) -> list[Entry] | None:
+        """What to handle next; it may be nothing yet. None if there is nothing more to come."""
+        now = time.monotonic()
+        if now >= self._claim_at:
+            self._claim_at = now + self._claim_after / 6
+            if taken := results.take_over(idle_ms=int(self._claim_after * 1000 * 5 / 6), count=_COUNT):
+                self._claim_at = now  # there may be more
+                return taken
+        wait_until = min(
+            self._claim_at, now + _LONGEST_WAIT_SECONDS, deadline if deadline is not None else now + 3600
+        )
+        wait_ms = int((wait_until - now) * 1000)
+        finish = self._finish
+        if finish is None:
+            return results.wait(count=_COUNT, wait_ms=wait_ms, unless=lambda: self.stopping)
+        entries = results.read(count=_COUNT)
+        if not entries:
+            if finish.reached(results):
+                return None
+            finish.wait(wait_ms)
+        return entries
+
+    def _handle(self, entries: Sequence[Entry], results: Results, keeper: Keeper) -> None:
+        waiting = [entry.id for entry in entries]
+        for entry in entries:
+            keeper.keep(waiting)
+            self._call_handler(entry)
+            results.handled([entry.id])
+            waiting = waiting[1:]
+        keeper.keep([])
+
+    def _call_handler(self, entry: Entry) -> None:
+        try:
+            outcome = Outcome.decode(entry.fields)
+        except DecodeError as error:
+            log.error("%s: entry %s is no result of a batch, and is dropped: %s", self._name, entry.id, error)
+            return
+        info = BatchInfo.of(
+            self._name, outcome.batch_id, outcome.header, outcome.attempt, outcome.recorded_at_ms
+        )
+        if outcome.failure is not None:
+            self._on_failure(self._failure(info, outcome.failure), info)
+        else:
+            self._on_result(self._result_decoder.one(outcome.result or b"null"), info)
+
+    def _failure(self, info: BatchInfo, failure: Failure) -> BatchFailure:
+        raws = self._broker.ledger.dead_events(info.id)
+        if not raws:
+            log.warning("%s: batch %s: its events are no longer kept as dead", self._name, info.id)
+        return BatchFailure(info, failure.error, failure.traceback, [self._plain_event(raw) for raw in raws])
+
+    def _plain_event(self, raw: bytes) -> object:
+        try:
+            return self._plain.one(wire.event_body(raw), "event")
+        except DecodeError:  # what the batch died of, perhaps: shown as it is
+            return raw.decode("utf-8", "backslashreplace")
+
+    def _interrupt(self, results: Results) -> None:
+        try:
+            results.interrupt()
+        except ServerError as error:
+            log.debug("%s: the wait ends by itself: %s", self._name, error)
+
+
+def _ignore(result: object) -> None:
+    """The result handler of those who gave none."""
+
+
+def _log_failure(failure: BatchFailure) -> None:
+    """The failure handler of those who gave none."""
+    batch = failure.batch
+    log.error(
+        "%s: batch %s is dead after %d attempts: %s", batch.batcher, batch.id, batch.attempt, failure.error
+    )

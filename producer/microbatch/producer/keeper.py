@@ -1,0 +1,48 @@
+"""The keeper: keeps the entries that a consumer has in hand from being taken over while its handler is slow."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from microbatch.broker.errors import ServerError
+from microbatch.broker.results import Results
+
+log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Shows, every ``every`` seconds, that the consumer is at work on its entries. For a ``with`` block."""
+
+    def __init__(self, results: Results, every: float) -> None:
+        self._results = results
+        self._every = every
+        self._ids: Sequence[str] = ()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def keep(self, entry_ids: Sequence[str]) -> None:
+        """From now on, keep these."""
+        self._ids = entry_ids
+
+    def _run(self) -> None:
+        while not self._done.wait(self._every):
+            ids = self._ids
+            if ids:
+                try:
+                    self._results.keep(ids)
+                except ServerError as error:
+                    log.warning("results in hand may be taken over by others: %s", error)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()

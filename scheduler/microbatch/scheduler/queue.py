@@ -1,0 +1,77 @@
+"""RQ's queue: where a batch's job waits for a worker. The only module of the scheduler that speaks RQ.
+
+A job carries the batch's id, never its events, and is JSON. Jobs are only hints to run: what is to be
+done stands in the ledger, so a job that is lost is enqueued again and one that comes twice does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from microbatch.broker.config import Config
+from microbatch.broker.ledger import DueBatch, NewBatch, Transaction
+from microbatch.broker.server import Server
+
+JOB_FUNCTION = "microbatch.worker.job.run_batch"
+_RESULT_SECONDS = 10  # how long a finished job can be looked at
+_FAILURE_SECONDS = 7 * 24 * 3600  # how long a dead batch's job can
+
+
+class JobQueue:
+    """The RQ queue of one batcher."""
+
+    def __init__(self, config: Config, server: Server) -> None:
+        self._server = server
+        self._name = config.name
+        self._timeout = config.batch_timeout
+        self._queue = Queue(config.name, connection=server.client, serializer=JSONSerializer)
+
+    def prepare(self) -> None:
+        """Ask the server for its version, which RQ would else do inside a transaction."""
+        with self._server.translated():
+            self._queue.get_redis_server_version()
+
+    def enqueue(self, pipe: Transaction, batches: Sequence[NewBatch | DueBatch]) -> None:
+        """Add the jobs of these batches to the caller's transaction."""
+        self._queue.enqueue_many(
+            [
+                Queue.prepare_data(
+                    JOB_FUNCTION,
+                    args=(self._name, batch.id),
+                    job_id=batch.id,
+                    timeout=self._timeout,
+                    result_ttl=_RESULT_SECONDS,
+                    failure_ttl=_FAILURE_SECONDS,
+                    description=self._describe(batch),
+                )
+                for batch in batches
+            ],
+            pipeline=pipe,
+        )
+
+    def enqueue_again(self, pipe: Transaction, batches: Sequence[DueBatch]) -> None:
+        """As `enqueue`, for batches that had a job before; what RQ still holds of that one is cleared away."""
+        for batch in batches:
+            self._queue.failed_job_registry.remove(batch.id, pipeline=pipe)
+            pipe.lrem(self._queue.intermediate_queue_key, 0, batch.id)
+        self.enqueue(pipe, batches)
+
+    def queued(self) -> frozenset[str]:
+        """The ids of all batches whose job waits for a worker."""
+        with self._server.translated():
+            return frozenset(self._queue.get_job_ids())
+
+    def on_the_way(self) -> frozenset[str]:
+        """The ids of batches whose job a worker has taken from the queue and not started yet."""
+        with self._server.translated():
+            return frozenset(self._queue.intermediate_queue.get_job_ids())
+
+    def _describe(self, batch: NewBatch | DueBatch) -> str:
+        events = "1 event" if batch.header.size == 1 else f"{batch.header.size:,} events"
+        text = f"{self._name}: a batch of {events}, cut by {batch.header.trigger}"
+        if isinstance(batch, DueBatch) and batch.run.attempt:
+            text += f", attempt {batch.run.attempt + 1}"
+        return text

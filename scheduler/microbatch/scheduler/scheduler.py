@@ -1,0 +1,198 @@
+"""The scheduler of one batcher: holds the lease, and cuts at ticks and when it is woken.
+
+Any number may run; the one that holds the lease is active and the others stand by.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.clock import Clock
+from microbatch.broker.config import Config
+from microbatch.broker.doorbell import Doorbell, ServerDoorbell
+from microbatch.broker.errors import LeaseLost, ServerError
+from microbatch.broker.events import Wake
+from microbatch.broker.ledger import new_batch
+from microbatch.broker.wire import Header, Trigger
+from microbatch.scheduler import cutting
+from microbatch.scheduler.queue import JobQueue
+from microbatch.scheduler.reconciler import LOOK_AGAIN_MS, Reconciler
+from microbatch.scheduler.ticker import GridTicker, Ticker
+
+log = logging.getLogger(__name__)
+
+_RECONCILE_SECONDS = 0.5
+_MARK_SECONDS = 5.0
+_LONGEST_BACK_OFF_SECONDS = 5.0
+
+
+class Scheduler:
+    """Cuts the batches of one batcher.
+
+    Args:
+        config: the batcher.
+        broker, clock, ticker, doorbell: what it works with; tests pass their own.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        broker: Broker | None = None,
+        clock: Clock | None = None,
+        ticker: Ticker | None = None,
+        doorbell: Doorbell | None = None,
+    ) -> None:
+        self.config = config
+        self.broker = broker if broker is not None else Broker(config, clock=clock)
+        self.active = False
+        self._clock = clock if clock is not None else self.broker.clock
+        self._ticker = ticker if ticker is not None else GridTicker(config.frequency)
+        self._doorbell = (
+            doorbell if doorbell is not None else ServerDoorbell(self.broker.server, self.broker.keys)
+        )
+        self._lease = self.broker.lease()
+        self._queue = JobQueue(config, self.broker.server)
+        self._reconciler = Reconciler(self.broker, self._queue, self._lease.token)
+        self._stopping = threading.Event()
+        self._announce_at = self._renew_at = self._reconcile_at = self._mark_at = 0.0
+
+    def run(self) -> None:
+        """Work until `stop`. A server that goes away is waited for."""
+        back_off = 0.0
+        while not self._stopping.is_set():
+            try:
+                self.run_once()
+            except LeaseLost:
+                self._stand_by()
+            except ServerError as error:
+                if not back_off:
+                    log.warning("%s: %s; trying again until it answers", self.config.name, error)
+                self._stand_by()
+                back_off = min(max(0.1, back_off * 2), _LONGEST_BACK_OFF_SECONDS)
+                self._stopping.wait(back_off)
+            else:
+                if back_off:
+                    log.info("%s: the server answers again", self.config.name)
+                back_off = 0.0
+        self._hand_over()
+
+    def stop(self) -> None:
+        """Make `run` return soon, from any thread: the lease is handed over at once."""
+        self._stopping.set()
+        if self.active:
+            try:
+                self.broker.events.wake(Wake.LOOK)
+            except ServerError as error:
+                log.debug("%s: the scheduler finds out by itself: %s", self.config.name, error)
+
+    def run_once(self) -> int:
+        """One step: be or become active, wait for a wake-up or a tick, cut, look after what is in flight.
+
+        Returns the number of batches cut.
+
+        Raises:
+            LeaseLost: another scheduler is the active one; nothing was cut.
+            ServerError: the server could not be asked; what was not done is found again by the next step.
+        """
+        if not self._stay_active():
+            self._stopping.wait(self.config.lease_ttl / 20)
+            return 0
+        word = self._doorbell.wait(self._seconds_to_wait())
+        if self._stopping.is_set():
+            return 0
+        rest = self._why_cut_the_rest(word)
+        made = self._cut(rest)
+        self._look_after()
+        return made
+
+    def _stay_active(self) -> bool:
+        now = time.monotonic()
+        if now >= self._announce_at:
+            self._lease.announce(self._clock.now_ms())
+            self._announce_at = now + self.config.lease_ttl / 2
+        if self.active and now >= self._renew_at:
+            if not self._lease.renew():
+                raise LeaseLost("the lease ran out")
+            self._renew_at = now + self.config.lease_ttl / 3
+        elif not self.active and self._lease.acquire():
+            self._renew_at = now + self.config.lease_ttl / 3
+            self._become_active()
+        return self.active
+
+    def _become_active(self) -> None:
+        self.active = True
+        self._queue.prepare()
+        self.broker.publish_config()
+        log.info(
+            "%s: active, cutting every %d ms and at %d events",
+            self.config.name,
+            self.config.frequency,
+            self.config.max_size,
+        )
+
+    def _seconds_to_wait(self) -> float:
+        until_tick = self._ticker.remaining_ms(self._clock.now_ms()) / 1000
+        until_chores = min(self._renew_at, self._reconcile_at) - time.monotonic()
+        return max(0.0, min(until_tick, until_chores))
+
+    def _why_cut_the_rest(self, word: Wake | None) -> Trigger | None:
+        ticked = self._ticker.ticked(self._clock.now_ms())
+        if word is Wake.FLUSH:
+            return Trigger.FLUSH
+        return Trigger.TICK if ticked else None
+
+    def _cut(self, rest: Trigger | None) -> int:
+        made, bound = 0, cutting.bound(self.config.max_size)
+        while not self._stopping.is_set():
+            cuts = cutting.plan(self.broker.events.waiting(), self.config.max_size, rest)
+            if not cuts:
+                break
+            now_ms = self._clock.now_ms()
+            batches = [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
+            sizes = self.broker.ledger.cut(
+                batches,
+                due_ms=now_ms + LOOK_AGAIN_MS,
+                token=self._lease.token,
+                lease_ttl_ms=self._lease.ttl_ms,
+                enqueue=self._queue.enqueue,
+            )
+            self._log_cut(sizes, cuts)
+            made += len(batches)
+            if len(cuts) < bound or cuts[-1].trigger is rest:
+                break
+        return made
+
+    def _log_cut(self, sizes: list[int], cuts: list[cutting.Cut]) -> None:
+        triggers = "/".join(dict.fromkeys(cut.trigger for cut in cuts))
+        log.info("%s: cut %d events into %d batches (%s)", self.config.name, sum(sizes), len(sizes), triggers)
+
+    def _look_after(self) -> None:
+        now = time.monotonic()
+        if now >= self._reconcile_at:
+            self._reconciler.run_once()
+            self._reconcile_at = now + _RECONCILE_SECONDS
+        if now >= self._mark_at:
+            self.broker.stats.mark(self._clock.now_ms())
+            self._mark_at = now + _MARK_SECONDS
+
+    def _stand_by(self) -> None:
+        if self.active:
+            log.warning("%s: no longer active, standing by", self.config.name)
+        self.active = False
+        self._doorbell.close()
+
+    def _hand_over(self) -> None:
+        self._doorbell.close()
+        try:
+            self._lease.release()
+            self._lease.leave()
+        except ServerError as error:
+            log.warning("%s: the lease runs out by itself: %s", self.config.name, error)
+        if self.active:
+            log.info("%s: handed over", self.config.name)
+        self.active = False
+        self.broker.close()

@@ -1,0 +1,57 @@
+"""The scheduler process: one scheduler per batcher, each on a thread of its own, until a signal."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+from microbatch.broker.config import Config
+from microbatch.scheduler.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+
+
+class SchedulerService:
+    """Runs the schedulers of several batchers in this process."""
+
+    def __init__(self, configs: Sequence[Config]) -> None:
+        self._schedulers = [Scheduler(config) for config in configs]
+        self._stop = threading.Event()
+        self._failed = False
+
+    def check(self) -> None:
+        """Raises ServerError or ConfigError if a server can't be reached or used."""
+        for scheduler in self._schedulers:
+            scheduler.broker.server.check_version()
+
+    def run(self) -> bool:
+        """Work until SIGTERM or SIGINT. Returns False if a scheduler failed for a reason that waiting can't mend."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        threads = [
+            threading.Thread(target=self._run_one, args=(scheduler,), name=scheduler.config.name)
+            for scheduler in self._schedulers
+        ]
+        for thread in threads:
+            thread.start()
+        self._stop.wait()
+        for scheduler in self._schedulers:
+            scheduler.stop()
+        for thread in threads:
+            thread.join()
+        return not self._failed
+
+    def _run_one(self, scheduler: Scheduler) -> None:
+        try:
+            scheduler.run()
+        except Exception:
+            log.exception("%s: the scheduler failed; ending the process", scheduler.config.name)
+            self._failed = True
+        finally:
+            self._stop.set()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stop.set()

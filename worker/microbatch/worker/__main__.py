@@ -1,0 +1,29 @@
+"""One worker process: ``python -m microbatch.worker APP``. The pool starts these."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from microbatch.broker.app import ENVIRONMENT_VARIABLE, load_config
+from microbatch.broker.errors import MicrobatchError
+from microbatch.worker.rq_worker import work
+
+
+def main() -> int:
+    app = sys.argv[1]
+    os.environ[ENVIRONMENT_VARIABLE] = app
+    logging.basicConfig(
+        level=os.environ.get("MICROBATCH_LOG_LEVEL", "INFO").upper(), format="%(asctime)s %(message)s"
+    )
+    try:
+        work(load_config(app))
+    except MicrobatchError as error:
+        print(f"microbatch worker: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

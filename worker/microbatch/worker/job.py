@@ -1,0 +1,33 @@
+"""The job: what RQ calls for each batch. The one function that a worker runs.
+
+Nothing in it says what code processes the batch. That is the processor of the worker's own app, which
+the environment's ``MICROBATCH_APP`` names; a stock ``rq worker`` runs batches by it as well.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from microbatch.broker.app import load_config_from_environment
+from microbatch.broker.errors import AppError
+from microbatch.worker.runner import BatchRunner
+
+
+def run_batch(batcher: str, batch_id: str) -> str:
+    """Run one batch and record its outcome. Returns what came of it, for RQ to show.
+
+    Raises:
+        AppError: this worker's app is for another batcher.
+        BatchDead: the processor failed for the last time.
+    """
+    runner = _runner(os.getpid())
+    if batcher != runner.config.name:
+        raise AppError(f"this worker runs the batches of {runner.config.name!r}, not of {batcher!r}")
+    return runner.run(batch_id)
+
+
+@functools.lru_cache(maxsize=1)
+def _runner(pid: int) -> BatchRunner:
+    """One per process: connections and threads don't cross a fork."""
+    return BatchRunner(load_config_from_environment())

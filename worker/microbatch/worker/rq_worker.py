@@ -1,0 +1,137 @@
+"""RQ's worker, made fit for batches. The only module of the worker that speaks RQ.
+
+What it changes, and the RQ internals (of 3.0) that this relies on:
+
+- It runs batches and nothing else. A job's hash may name any function, callback or webhook, so whoever
+  can write to Redis could have anything run: `BatchJob` keeps none of them (``Job.restore``,
+  ``Job.perform`` and the private attributes that ``restore`` fills).
+- It takes jobs from one queue, so RQ moves each through a list of its own and a kill loses none
+  (``Queue.dequeue_any``).
+- It stops between jobs only. RQ's own worker may be interrupted after the server has handed out a job
+  and before it is marked as started (``dequeue_job_and_maintain_ttl``, ``_shutdown``, ``_stop_requested``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import time
+from typing import Any
+
+from rq import Queue, SimpleWorker
+from rq.exceptions import DequeueTimeout, StopRequested
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.worker import WorkerStatus
+
+from microbatch.broker.config import Config
+from microbatch.broker.errors import DecodeError, ServerError
+from microbatch.broker.server import Server
+from microbatch.worker.job import run_batch
+from microbatch.worker.runner import BatchDead
+
+log = logging.getLogger(__name__)
+
+JOB_FUNCTION = f"{run_batch.__module__}.{run_batch.__qualname__}"
+_BLOCK_SECONDS = 1  # how soon an idle worker sees that it is to stop
+_HEARTBEAT_SECONDS = 5.0
+_WORKER_TTL_SECONDS = 30  # how long a killed worker is still shown
+_LONGEST_BACK_OFF_SECONDS = 5.0
+
+
+class JobRefused(DecodeError):
+    """A job on the batcher's queue is not a batch's."""
+
+
+class BatchJob(Job):
+    """A job that can only be a batch's."""
+
+    def restore(self, raw_data: Any) -> None:
+        """Read the job, without what could make RQ run or call something for it."""
+        super().restore(raw_data)
+        self._success_callback_name = self._failure_callback_name = self._stopped_callback_name = None
+        self.webhooks = []
+        self.repeats_left = self.repeat_intervals = None
+        self.rate_limit_key = None
+        self._dependency_ids = []
+
+    def perform(self) -> str:
+        """Run the batch. Raises JobRefused if the job names anything else."""
+        arguments = self.args
+        if self.func_name != JOB_FUNCTION or self.kwargs or len(arguments) != 2:
+            raise JobRefused(f"this worker runs nothing but batches, not {self.func_name!r}")
+        self._result = run_batch(str(arguments[0]), str(arguments[1]))
+        return self._result
+
+
+class BatchWorker(SimpleWorker):
+    """One worker process of a batcher."""
+
+    job_class = BatchJob
+
+    def __init__(self, config: Config, server: Server) -> None:
+        self._config = config
+        self._server = server
+        self._heartbeat_at = 0.0
+        name = f"{config.name}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        queue = Queue(config.name, connection=server.client, serializer=JSONSerializer, job_class=BatchJob)
+        with server.translated():
+            super().__init__(
+                [queue],
+                name=name,
+                connection=server.client,
+                serializer=JSONSerializer,
+                worker_ttl=_WORKER_TTL_SECONDS,
+                log_job_description=False,
+            )
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """The next job; waits for one, and for a server that has gone away, until it is to stop."""
+        self.set_state(WorkerStatus.IDLE)
+        back_off = 0.0
+        while not self._stop_requested:
+            try:
+                with self._server.translated():
+                    self._heartbeat_now_and_then()
+                    return Queue.dequeue_any(
+                        self.queues, _BLOCK_SECONDS, connection=self.connection,
+                        job_class=self.job_class, serializer=self.serializer,
+                    )  # fmt: skip
+            except DequeueTimeout:
+                back_off = 0.0
+            except ServerError as error:
+                if not back_off:
+                    log.warning("%s: %s; trying again until it answers", self._config.name, error)
+                back_off = min(max(0.1, back_off * 2), _LONGEST_BACK_OFF_SECONDS)
+                time.sleep(back_off)
+        raise StopRequested
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """Report what went wrong with a job; a dead batch has been reported already."""
+        if not isinstance(exc_info[1], BatchDead):
+            super().handle_exception(job, *exc_info)
+
+    def _heartbeat_now_and_then(self) -> None:
+        now = time.monotonic()
+        if now >= self._heartbeat_at:
+            self.heartbeat()
+            self._heartbeat_at = now + _HEARTBEAT_SECONDS
+
+    def _shutdown(self) -> None:
+        """Called by RQ's signal handler: stop when the batch in hand, if any, is finished."""
+        self._stop_requested = True
+
+
+def work(config: Config) -> None:
+    """Run batches in this process until SIGTERM or SIGINT; a second one ends it at once.
+
+    Raises:
+        ConfigError: the config has no server.
+        ServerError: the server can't be reached.
+    """
+    server = Server.at(config.required_url())
+    BatchWorker(config, server).work(logging_level="WARNING")
