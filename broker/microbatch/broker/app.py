@@ -38,9 +38,7 @@ def load_config(app: str) -> Config:
         raise AppError(f"{app} has no Config; make one at the top level: config = Config(name=..., ...)")
     if len(configs) > 1:
         names = ", ".join(sorted(configs.values()))
-        raise AppError(
-            f"{app} has several Configs ({names}); say which: {target}:{sorted(configs.values())[0]}"
-        )
+        raise AppError(f"{app} has several Configs ({names}); say which: {target}:{min(configs.values())}")
     (name,) = configs.values()
     config: Config = getattr(module, name)
     return config

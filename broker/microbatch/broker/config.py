@@ -40,7 +40,7 @@ class Config(BaseSettings):
     batch_processor: Annotated[
         Any,
         Field(
-            description="Runs on a worker, once per batch: a function, an object with `run`, or `module:name`."
+            description="Runs on a worker, once per batch: a function, an object with `run`, `module:name`."
         ),
     ] = None
     result_handler: Annotated[
@@ -137,7 +137,7 @@ class Config(BaseSettings):
 
 
 def _describe(error: ValidationError) -> str:
-    """One line that names each wrong setting, what is wrong with it and, unless it may be secret, its value."""
+    """One line: each wrong setting, what is wrong with it and, unless it may be secret, its value."""
     lines = []
     for item in error.errors(include_url=False):
         field = ".".join(str(part) for part in item["loc"][:1])

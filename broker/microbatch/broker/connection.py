@@ -31,12 +31,12 @@ class _NotSent(redis.ConnectionError):
 
 
 class _Pool(redis.ConnectionPool):
-    def get_connection(self, *args: Any, **kwargs: Any) -> Any:
+    def get_connection(self, *_args: Any, **_kwargs: Any) -> Any:
         return _connected(super().get_connection)
 
 
 class _SentinelPool(SentinelConnectionPool):
-    def get_connection(self, *args: Any, **kwargs: Any) -> Any:
+    def get_connection(self, *_args: Any, **_kwargs: Any) -> Any:
         return _connected(super().get_connection)
 
 
@@ -117,7 +117,7 @@ def _sentinel_client(parts: SplitResult, options: dict[str, Any]) -> redis.Redis
     return client
 
 
-def translate(error: Exception, where: str) -> ServerError:
+def translate(error: Exception, where: str) -> ServerError:  # noqa: PLR0911 - a table
     """Microbatch's own error for one of redis-py's. ``where`` is the server's URL, fit to be shown."""
     match error:
         case redis.AuthenticationError() | redis.exceptions.AuthorizationError():
@@ -131,9 +131,8 @@ def translate(error: Exception, where: str) -> ServerError:
                 "a transaction was given up, or its reply was lost: it may or may not have been done"
             )
         case redis.ConnectionError() | redis.TimeoutError() | OSError():
-            return InDoubt(
-                f"the connection to {where} broke before the reply: it may or may not have been done ({error})"
-            )
+            cause = f"the connection to {where} broke before the reply"
+            return InDoubt(f"{cause} ({error}): it may or may not have been done")
         case redis.exceptions.NoPermissionError():
             return Refused(f"the server at {where} does not allow it: {error}")
         case _ if "NOAUTH" in str(error):

@@ -56,7 +56,7 @@ class Events:
             raise translate(error, self._server.where) from error
 
     def wake(self, word: Wake) -> None:
-        """Tell the active scheduler. A hint: without it the next tick finds the same. Each word waits once at most."""
+        """Tell the active scheduler. A hint: without it the next tick finds the same."""
         self._server.many(
             ("LREM", self._wake_key, 0, word), ("RPUSH", self._wake_key, word), transaction=True
         )
@@ -80,6 +80,6 @@ class Events:
         return int(cut or 0), int(waiting)
 
     def oldest_ms(self) -> int | None:
-        """When the oldest waiting event was recorded (unix ms, its producer's clock), or None if none waits."""
+        """When the oldest waiting event was recorded (unix ms, its producer's clock), if one waits."""
         raw = self._server.do("LINDEX", self._key, 0)
         return None if raw is None else wire.event_recorded_at_ms(raw)

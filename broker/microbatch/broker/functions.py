@@ -121,7 +121,7 @@ def _signature(setting: str, function: Function) -> _Signature:
     required = [parameter for parameter in positional if parameter.default is inspect.Parameter.empty]
     if not positional or len(required) > 2:
         raise ConfigError(
-            f"{setting} takes {len(required)} parameters; it must take one, and may take the batch as a second"
+            f"{setting} takes {len(required)} parameters; it must take one and may take the batch as a second"
         )
     target = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
     try:

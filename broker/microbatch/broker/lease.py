@@ -50,7 +50,7 @@ class Lease:
         self._tried = False
 
     def acquire(self) -> bool:
-        """Become the active scheduler, if nobody is or this one still is (its last reply may have been lost)."""
+        """Become the active scheduler, if nobody is, or if this one still is (a reply may have been lost)."""
         if self._server.do("SET", self._keys.lease, self.token, "NX", "PX", self.ttl_ms):
             self._tried = True
             return True

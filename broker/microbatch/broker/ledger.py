@@ -13,13 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from redis.client import Pipeline as Transaction
+from redis.client import Pipeline
 
 from microbatch.broker import scripts, wire
 from microbatch.broker.errors import DecodeError, LeaseLost
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server, Value
 from microbatch.broker.wire import Failure, Header, RunRecord
+
+Transaction = Pipeline
+"""Commands that are done together or not at all; whoever enqueues adds RQ's own to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ class Ledger:
         token: str,
         enqueue: Callable[[Transaction, Sequence[DueBatch]], None],
     ) -> None:
-        """Enqueue a new job for a batch that has none alive, and take it from its owner. Raises as `cut` does."""
+        """Enqueue a new job for a batch that has none alive; its owner loses it. Raises as `cut` does."""
         keys = self._keys
         free = RunRecord(batch.run.attempt)
         with self._server.translated(), self._server.client.pipeline(transaction=True) as pipe:
@@ -117,7 +120,7 @@ class Ledger:
             pipe.execute()
 
     def _fence(self, pipe: Transaction, token: str) -> None:
-        """From here on the pipe's transaction fails if the lease changes hands. Raises LeaseLost if it already has."""
+        """Have the transaction fail if the lease changes hands. Raises LeaseLost if it already has."""
         pipe.watch(self._keys.lease)
         if pipe.get(self._keys.lease) != token.encode():
             raise LeaseLost("another scheduler is the active one")
@@ -141,7 +144,7 @@ class Ledger:
         return self._hold(batch.id, batch.run, batch.run, due_ms)
 
     def retry(self, batch: TakenBatch, *, due_ms: int) -> bool:
-        """Give a batch up until ``due_ms``, when it is enqueued again. False if it is no longer the owner's."""
+        """Put a batch off until ``due_ms``, to be enqueued again. False if it is no longer the owner's."""
         return self._hold(batch.id, batch.run, RunRecord(batch.run.attempt), due_ms)
 
     def _hold(self, batch_id: str, expected: RunRecord, then: RunRecord, due_ms: int) -> bool:
@@ -191,7 +194,7 @@ class Ledger:
         return found
 
     def postpone(self, batch_ids: Sequence[str], due_ms: int) -> None:
-        """Look at these batches no sooner than ``due_ms``; those no longer in flight stay out of the ledger."""
+        """Look at these batches no sooner than ``due_ms``; those no longer in flight stay out."""
         pairs = [item for batch_id in batch_ids for item in (due_ms, batch_id)]
         self._server.do("ZADD", self._keys.inflight, "XX", "GT", *pairs)
 

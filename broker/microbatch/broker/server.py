@@ -53,7 +53,7 @@ class Server:
             raise translate(error, self.where) from error
 
     def many(self, *commands: Sequence[Value], transaction: bool = False) -> list[Any]:
-        """Send several commands in one round trip, as one MULTI/EXEC if ``transaction``; return their replies."""
+        """Send commands in one round trip, as one MULTI/EXEC if ``transaction``; return their replies."""
         with self.translated(), self.client.pipeline(transaction=transaction) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
@@ -74,7 +74,7 @@ class Server:
         version = str(info.get("valkey_version") or info.get("redis_version") or "0")
         if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < oldest:
             raise Unsupported(
-                f"the server at {self.where} is {name} {version}; Microbatch needs Redis 7.0 or Valkey 7.2, or newer"
+                f"the server at {self.where} is {name} {version}; Microbatch needs Redis 7.0 or Valkey 7.2"
             )
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from microbatch.broker.keys import Keys
-from microbatch.broker.server import Server
+from microbatch.broker.server import Server, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Stats:
         return _counters(self._server.do("HGETALL", self._keys.stats))
 
     def mark(self, now_ms: int) -> None:
-        """Note where the counters stand, and keep the mark before; the active scheduler does so now and then."""
+        """Note where the counters stand, and keep the mark before; active schedulers do so now and then."""
         fields, waiting = self._server.many(("HGETALL", self._keys.stats), ("LLEN", self._keys.events))
         counters = _counters(fields)
         previous = {
@@ -48,12 +48,12 @@ class Stats:
             for name, value in _text(fields).items()
             if name.startswith("mark")
         }
-        current = {
+        current: dict[str, Value] = {
             "mark_at": now_ms,
             "mark_recorded": counters.cut_events + int(waiting),
             "mark_done": counters.done_events,
         }
-        pairs = [item for pair in {**previous, **current}.items() for item in pair]
+        pairs = [item for pair in (*previous.items(), *current.items()) for item in pair]
         self._server.do("HSET", self._keys.stats, *pairs)
 
     def rates(self, now_ms: int) -> Rates:

@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 from microbatch.broker.errors import DecodeError
 
@@ -125,7 +126,7 @@ class Failure:
             raise DecodeError(f"a failure is malformed: {error}") from None
 
 
-def _versioned(raw: bytes, what: str) -> Mapping[str, object]:
+def _versioned(raw: bytes, what: str) -> Mapping[str, Any]:
     try:
         fields = json.loads(raw)
     except (ValueError, RecursionError):

@@ -99,7 +99,7 @@ class MicroBatcher:
         return len(chunk)
 
     def wait_for_results(self, timeout: float | None = None) -> bool:
-        """Hand results and failures to the handlers, in this thread, until `stop` was called and all is handled.
+        """Hand results and failures to the handlers, in this thread, until stopped and all is handled.
 
         All is every event that was recorded before the stop, by any host: committed or dead, and its
         result handled, by this consumer or another. Returns True then, or False if ``timeout`` seconds

@@ -52,14 +52,14 @@ class Consumer:
         return self._finish is not None
 
     def stop_at(self, position: int) -> None:
-        """Have `run` return when the first ``position`` events ever recorded are dealt with. From any thread."""
+        """Have `run` return when the first ``position`` events ever recorded are dealt with."""
         self._finish = Finish(self._broker, position)
         if self._results is not None and self._pid == os.getpid():
             # On a thread of its own: this may be a signal handler, called in the midst of the wait.
             threading.Thread(target=self._interrupt, args=(self._results,), daemon=True).start()
 
     def run(self, timeout: float | None) -> bool:
-        """Handle outcomes until told to stop and all is handled (True), or for ``timeout`` seconds (False)."""
+        """Handle outcomes until stopped and all is handled (True), or for ``timeout`` seconds (False)."""
         deadline = None if timeout is None else time.monotonic() + timeout
         results = self._join()
         with Keeper(results, self._claim_after / 3) as keeper:
@@ -122,7 +122,7 @@ class Consumer:
         try:
             outcome = Outcome.decode(entry.fields)
         except DecodeError as error:
-            log.error("%s: entry %s is no result of a batch, and is dropped: %s", self._name, entry.id, error)
+            log.error("%s: entry %s is no result and is dropped: %s", self._name, entry.id, error)  # noqa: TRY400
             return
         info = BatchInfo.of(
             self._name, outcome.batch_id, outcome.header, outcome.attempt, outcome.recorded_at_ms

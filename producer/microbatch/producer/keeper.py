@@ -1,4 +1,4 @@
-"""The keeper: keeps the entries that a consumer has in hand from being taken over while its handler is slow."""
+"""The keeper: keeps entries in hand from being taken over by others while their handler is slow."""
 
 from __future__ import annotations
 

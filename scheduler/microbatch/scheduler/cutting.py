@@ -9,7 +9,7 @@ from microbatch.broker.wire import Trigger
 MAX_BATCHES = 100
 """The most batches cut in one transaction."""
 MAX_EVENTS = 100_000
-"""The most events cut in one transaction (a single larger batch is cut all the same): some 40 ms of the server."""
+"""The most events cut in one transaction, some 40 ms of the server; a larger batch is cut all the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class JobQueue:
         )
 
     def enqueue_again(self, pipe: Transaction, batches: Sequence[DueBatch]) -> None:
-        """As `enqueue`, for batches that had a job before; what RQ still holds of that one is cleared away."""
+        """As `enqueue`, for batches that had a job before; what RQ still holds of it is cleared away."""
         for batch in batches:
             self._queue.failed_job_registry.remove(batch.id, pipeline=pipe)
             pipe.lrem(self._queue.intermediate_queue_key, 0, batch.id)

@@ -28,7 +28,7 @@ class SchedulerService:
             scheduler.broker.server.check_version()
 
     def run(self) -> bool:
-        """Work until SIGTERM or SIGINT. Returns False if a scheduler failed for a reason that waiting can't mend."""
+        """Work until SIGTERM or SIGINT. Returns False if a scheduler failed, and waiting can't mend it."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         threads = [
@@ -53,5 +53,5 @@ class SchedulerService:
         finally:
             self._stop.set()
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stop.set()

@@ -12,6 +12,7 @@ from microbatch.worker.rq_worker import work
 
 
 def main() -> int:
+    """Run batches until told to stop. Returns the exit code."""
     app = sys.argv[1]
     os.environ[ENVIRONMENT_VARIABLE] = app
     logging.basicConfig(
@@ -20,7 +21,7 @@ def main() -> int:
     try:
         work(load_config(app))
     except MicrobatchError as error:
-        print(f"microbatch worker: {error}", file=sys.stderr)
+        sys.stderr.write(f"microbatch worker: {error}\n")
         return 2
     return 0
 

@@ -28,6 +28,6 @@ def run_batch(batcher: str, batch_id: str) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _runner(pid: int) -> BatchRunner:
+def _runner(_pid: int) -> BatchRunner:
     """One per process: connections and threads don't cross a fork."""
     return BatchRunner(load_config_from_environment())

@@ -45,7 +45,7 @@ class WorkerPool:
         self._signals = 0
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT: each worker finishes its batch in hand. A second signal kills them."""
+        """Work until SIGTERM or SIGINT: workers finish the batch in hand. A second signal kills them."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         while not self._stop.is_set():
@@ -74,8 +74,10 @@ class WorkerPool:
             place.process, place.start_at = None, now + place.back_off
         if now >= place.start_at:
             # Its own session: a Ctrl-C reaches the pool alone, which passes it on once.
-            place.process = subprocess.Popen(
-                self._command, start_new_session=True, preexec_fn=lifeline(signal.SIGKILL)
+            place.process = subprocess.Popen(  # noqa: S603 - this interpreter and the app it was started with
+                self._command,
+                start_new_session=True,
+                preexec_fn=lifeline(signal.SIGKILL),  # noqa: PLW1509 - the pool has no threads
             )
             place.started_at = now
 
@@ -84,7 +86,7 @@ class WorkerPool:
             if place.process is not None and place.process.poll() is None:
                 os.kill(place.process.pid, number)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
         self._stop.set()
 

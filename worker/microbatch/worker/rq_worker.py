@@ -88,7 +88,9 @@ class BatchWorker(SimpleWorker):
             )
 
     def dequeue_job_and_maintain_ttl(
-        self, timeout: int | None, max_idle_time: int | None = None
+        self,
+        timeout: int | None,  # noqa: ARG002 - RQ's signature
+        max_idle_time: int | None = None,  # noqa: ARG002
     ) -> tuple[Job, Queue] | None:
         """The next job; waits for one, and for a server that has gone away, until it is to stop."""
         self.set_state(WorkerStatus.IDLE)

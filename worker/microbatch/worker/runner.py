@@ -10,13 +10,16 @@ import logging
 import os
 import secrets
 import socket
+import time
 import traceback
+from collections.abc import Callable
+from typing import NoReturn
 
 from microbatch.broker import codec, wire
 from microbatch.broker.batch import BatchInfo
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
-from microbatch.broker.errors import ConfigError, DecodeError, MicrobatchError
+from microbatch.broker.errors import ConfigError, DecodeError, InDoubt, MicrobatchError, Unavailable
 from microbatch.broker.functions import UserFunction
 from microbatch.broker.ledger import TakenBatch
 from microbatch.broker.results import Outcome
@@ -26,6 +29,9 @@ from microbatch.worker.heart import RUN_TTL_MS, Heart
 from microbatch.worker.retrying import retry_delay
 
 log = logging.getLogger(__name__)
+
+_INSIST_SECONDS = 90.0
+_LONGEST_BACK_OFF_SECONDS = 5.0
 
 
 class BatchDead(MicrobatchError):
@@ -62,9 +68,9 @@ class BatchRunner:
         with self._heart.beating_for(batch):
             try:
                 entry = self._outcome(batch)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever the user's code raises is its batch's failure
                 return self._failed(batch, error)
-        committed = self.broker.ledger.commit(batch.id, entry)
+            committed = self._insist(lambda: self.broker.ledger.commit(batch.id, entry))
         return "done" if committed else "nothing changed: another worker was first"
 
     def _outcome(self, batch: TakenBatch) -> list[Value]:
@@ -78,28 +84,40 @@ class BatchRunner:
         return Outcome(batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms, result=body).encode()
 
     def _failed(self, batch: TakenBatch, error: Exception) -> str:
-        name, attempt = self.config.name, batch.run.attempt
-        summary = _summary(error)
-        if attempt <= self.config.max_retries:
-            delay = retry_delay(attempt, self.config.retry_delay)
-            self.broker.ledger.retry(batch, due_ms=self.broker.clock.now_ms() + int(delay * 1000))
-            log.warning(
-                "%s: batch %s: attempt %d failed, again in %.1f s: %s",
-                name,
-                batch.id,
-                attempt,
-                delay,
-                summary,
-            )
-            return f"attempt {attempt} failed, again in {delay:.1f} s: {summary}"
+        attempt, summary = batch.run.attempt, _summary(error)
+        if attempt > self.config.max_retries:
+            self._bury(batch, error, summary)
+        delay = retry_delay(attempt, self.config.retry_delay)
+        due_ms = self.broker.clock.now_ms() + int(delay * 1000)
+        self._insist(lambda: self.broker.ledger.retry(batch, due_ms=due_ms))
+        outlook = f"attempt {attempt} failed, again in {delay:.1f} s: {summary}"
+        log.warning("%s: batch %s: %s", self.config.name, batch.id, outlook)
+        return outlook
+
+    def _bury(self, batch: TakenBatch, error: Exception, summary: str) -> NoReturn:
+        attempt, now_ms = batch.run.attempt, self.broker.clock.now_ms()
         _begin_at_user_code(error)
         failure = Failure(summary, "".join(traceback.format_exception(error)), attempt)
-        outcome = Outcome(batch.id, batch.header, attempt, _recorded_at(batch), failure=failure)
-        self.broker.ledger.bury(
-            batch.id, batch.run, failure, outcome.encode(), now_ms=self.broker.clock.now_ms()
-        )
-        log.error("%s: batch %s: dead after %d attempts: %s", name, batch.id, attempt, summary)
+        entry = Outcome(batch.id, batch.header, attempt, _recorded_at(batch), failure=failure).encode()
+        self._insist(lambda: self.broker.ledger.bury(batch.id, batch.run, failure, entry, now_ms=now_ms))
+        log.error("%s: batch %s: dead after %d attempts: %s", self.config.name, batch.id, attempt, summary)
         raise BatchDead(f"dead after {attempt} attempts: {summary}") from error
+
+    def _insist(self, change: Callable[[], bool]) -> bool:
+        """Make a change of the batch's state, and wait for a server that has gone away meanwhile.
+
+        Each such change is guarded at the server, so one that may have been made can be asked for again.
+        """
+        give_up_at, back_off = time.monotonic() + _INSIST_SECONDS, 0.1
+        while True:
+            try:
+                return change()
+            except (Unavailable, InDoubt) as error:
+                if time.monotonic() + back_off > give_up_at:
+                    raise
+                log.warning("%s: %s; trying again", self.config.name, error)
+                time.sleep(back_off)
+                back_off = min(back_off * 2, _LONGEST_BACK_OFF_SECONDS)
 
 
 def _summary(error: Exception) -> str:
