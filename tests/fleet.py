@@ -1,0 +1,178 @@
+"""A fleet: the schedulers, workers and producers of one batcher, started for one test and ended with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from microbatch.broker.broker import Broker
+from microbatch.producer import Config, MicroBatcher, start
+from microbatch.scheduler.scheduler import Scheduler
+from microbatch.scheduler.ticker import Ticker
+from tests.processes import Process
+from tests.servers import RealServer
+from tests.waiting import wait_until
+
+SUM = "def process(batch): return sum(batch)"
+ECHO = "def process(batch): return batch"
+
+_APP = """\
+import os
+import time
+from pathlib import Path
+
+from microbatch.producer import BatchInfo, Config
+
+
+def note(name, text):
+    with open(name, "a") as file:
+        file.write(f"{text}\\n")
+
+
+def wait_for(name):
+    while not Path(name).exists():
+        time.sleep(0.01)
+
+
+"""
+_CONFIG = "\n\nconfig = Config(batch_processor=process)\n"
+
+# What a test can't wait for in full: how long a worker may be silent before its batch is run elsewhere.
+HASTY = """\
+from microbatch.worker import heart, runner
+
+heart.RUN_TTL_MS = runner.RUN_TTL_MS = 1_500
+heart.BEAT_SECONDS = 0.3
+
+
+"""
+
+_SCHEDULER = """\
+import logging, sys
+from microbatch.broker.app import load_config
+from microbatch.scheduler.service import SchedulerService
+logging.basicConfig(level="INFO", format="%(message)s")
+sys.exit(0 if SchedulerService([load_config(sys.argv[1])]).run() else 1)
+"""
+
+_POOL = """\
+import logging, sys
+from microbatch.worker.pool import WorkerPool
+logging.basicConfig(level="INFO", format="%(message)s")
+WorkerPool(sys.argv[1], int(sys.argv[2])).run()
+"""
+
+
+class Fleet:
+    """All that works on one batcher, on one server.
+
+    ``settings`` are the Config's, the same for all. The processor is source code that defines ``process``;
+    it runs in ``folder``, where it may `note` lines in files that the test reads, and `wait_for` files.
+    """
+
+    def __init__(self, server: RealServer, folder: Path, processor: str = SUM, **settings: Any) -> None:
+        self.folder = folder
+        self.settings = {"name": "letters", "frequency": 50, "redis_url": server.url, **settings}
+        self._app = folder / "app.py"
+        self._app.write_text(_APP + processor + _CONFIG)
+        self.stack = ExitStack()
+        self.broker = Broker(self.config())
+        self.stack.callback(self.broker.close)
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stack.close()
+
+    def config(self, **settings: Any) -> Config:
+        return Config(**{**self.settings, **settings})
+
+    def batcher(self, **settings: Any) -> MicroBatcher:
+        """A producer and consumer in this process."""
+        batcher = start(self.config(**settings))
+        self.stack.callback(batcher.close)
+        return batcher
+
+    @contextmanager
+    def scheduling(self, ticker: Ticker | None = None, **settings: Any) -> Iterator[Scheduler]:
+        """A scheduler on a thread of this process, while the block runs."""
+        scheduler = Scheduler(self.config(**settings), ticker=ticker)
+        thread = threading.Thread(target=scheduler.run)
+        thread.start()
+        try:
+            yield scheduler
+        finally:
+            scheduler.stop()
+            thread.join()
+
+    def scheduler(self, ticker: Ticker | None = None, **settings: Any) -> Scheduler:
+        """A scheduler on a thread of this process, for the rest of the test."""
+        return self.stack.enter_context(self.scheduling(ticker, **settings))
+
+    def scheduler_process(self, **settings: Any) -> Process:
+        return self.run(_SCHEDULER, self._app, **settings)
+
+    def worker(self, **settings: Any) -> Process:
+        """One worker process, as a pool starts them."""
+        return self._process(["-m", "microbatch.worker", str(self._app)], settings)
+
+    def pool(self, concurrency: int, **settings: Any) -> Process:
+        return self.run(_POOL, self._app, concurrency, **settings)
+
+    def run(self, source: str, *arguments: object, **settings: Any) -> Process:
+        """A Python program with the batcher's settings in its environment."""
+        return self._process(["-c", source, *map(str, arguments)], settings)
+
+    def _process(self, words: list[str], settings: dict[str, Any]) -> Process:
+        merged = {**self.settings, **settings}
+        env = {f"MICROBATCH_{name.upper()}": str(value) for name, value in merged.items()}
+        return self.stack.enter_context(Process([sys.executable, *words], cwd=self.folder, env=env))
+
+    def active_pid(self) -> int | None:
+        """The process of the active scheduler, or None."""
+        token: bytes | None = self.broker.server.do("GET", self.broker.keys.lease)
+        return int(token.split(b":")[1]) if token else None
+
+    def noted(self, name: str) -> list[str]:
+        """The lines that processors have noted in a file."""
+        path = self.folder / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def wait_for_note(self, name: str, count: int = 1, timeout: float = 20) -> list[str]:
+        """The lines noted in a file, as soon as there are so many."""
+
+        def enough() -> list[str] | None:
+            lines = self.noted(name)
+            return lines if len(lines) >= count else None
+
+        lines = wait_until(enough, timeout, lambda: f"{count} lines in {name!r}: {self.noted(name)}")
+        assert lines is not None
+        return lines
+
+    def let(self, name: str) -> None:
+        """Make the file that a processor waits for."""
+        (self.folder / name).touch()
+
+    def finish(self, batcher: MicroBatcher, timeout: float = 30) -> None:
+        """Stop, and handle everything."""
+        batcher.stop()
+        assert batcher.wait_for_results(timeout), f"unfinished: {self.state()}"
+
+    def state(self) -> str:
+        """What the server holds, for messages."""
+        return json.dumps(
+            {
+                "waiting": self.broker.events.waiting(),
+                "in flight": self.broker.ledger.in_flight(),
+                "counters": str(self.broker.stats.counters()),
+            }
+        )
