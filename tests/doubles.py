@@ -1,0 +1,55 @@
+"""What the scheduler works with, moved by hand: a clock, a ticker and a doorbell."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from microbatch.broker.events import Wake
+
+
+class ManualClock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self, now_ms: int = 1_000_000) -> None:
+        self.ms = now_ms
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def advance(self, by_ms: int) -> None:
+        self.ms += by_ms
+
+
+class ManualTicker:
+    """A ticker whose cycle is over when a test says so."""
+
+    def __init__(self) -> None:
+        self._due = False
+
+    def tick(self) -> None:
+        self._due = True
+
+    def remaining_ms(self, now_ms: int) -> int:
+        return 0 if self._due else 60_000
+
+    def ticked(self, now_ms: int) -> bool:
+        due, self._due = self._due, False
+        return due
+
+
+class ManualDoorbell:
+    """A doorbell that a test rings. It never waits, and notes for how long it was asked to."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+        self._words: deque[Wake] = deque()
+
+    def ring(self, word: Wake) -> None:
+        self._words.append(word)
+
+    def wait(self, seconds: float) -> Wake | None:
+        self.waits.append(seconds)
+        return self._words.popleft() if self._words else None
+
+    def close(self) -> None:
+        self._words.clear()

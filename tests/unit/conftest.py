@@ -1,0 +1,49 @@
+"""What unit tests stand on: a fake server in this process, and a clock that is moved by hand."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import fakeredis
+import pytest
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.config import Config
+from microbatch.broker.server import Server
+from tests.doubles import ManualClock
+from tests.unit.steps import FakeClient
+
+
+@pytest.fixture
+def client() -> FakeClient:
+    """A client of an empty server that nobody else sees."""
+    return fakeredis.FakeRedis(server=fakeredis.FakeServer())
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+class MakeBroker(Protocol):
+    """Make a batcher's broker; the options are settings."""
+
+    def __call__(self, **settings: Any) -> Broker: ...
+
+
+@pytest.fixture
+def make_broker(client: FakeClient, clock: ManualClock) -> MakeBroker:
+    """Brokers over the one fake server."""
+
+    def make(**settings: Any) -> Broker:
+        # A lease that no pause of the test run is long enough for.
+        config = Config(**{"name": "letters", "lease_ttl": 600, **settings})
+        return Broker(config, server=Server(client), clock=clock)
+
+    return make
+
+
+@pytest.fixture
+def broker(make_broker: MakeBroker) -> Broker:
+    """The broker of the batcher "letters"."""
+    return make_broker()

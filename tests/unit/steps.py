@@ -1,0 +1,110 @@
+"""The steps that an event takes, for tests of what comes after them, and the account that always holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from microbatch.broker import wire
+from microbatch.broker.broker import Broker
+from microbatch.broker.ledger import NewBatch, TakenBatch, Transaction, new_batch
+from microbatch.broker.wire import Failure, Header, RunRecord, Trigger
+
+FakeClient: TypeAlias = Any
+"""redis-py annotates what a client may reply in all its settings; this one has known settings."""
+
+TOKEN = "host:1:token"
+RECORDED_AT_MS = 900_000
+CUT_AT_MS = 950_000
+FAILURE = Failure("ValueError: no", "Traceback ...", 1)
+
+
+def client_of(broker: Broker) -> FakeClient:
+    return broker.server.client
+
+
+def record(broker: Broker, *values: object) -> None:
+    """Record events, each a millisecond after the one before."""
+    broker.events.record_many(
+        [wire.encode_event(json.dumps(value).encode(), RECORDED_AT_MS + i) for i, value in enumerate(values)]
+    )
+
+
+def enqueue_nothing(transaction: Transaction, batches: Sequence[object]) -> None:
+    """For cuts whose jobs are of no interest."""
+
+
+def cut(broker: Broker, *sizes: int, trigger: Trigger = Trigger.SIZE, due_ms: int = 0) -> list[NewBatch]:
+    """Cut batches of these sizes, as the active scheduler; without a ``due_ms`` they are due now."""
+    client_of(broker).set(broker.keys.lease, TOKEN)
+    batches = [new_batch(Header(trigger, size, CUT_AT_MS)) for size in sizes]
+    broker.ledger.cut(
+        batches,
+        due_ms=due_ms or broker.clock.now_ms(),
+        token=TOKEN,
+        lease_ttl_ms=600_000,
+        enqueue=enqueue_nothing,
+    )
+    return batches
+
+
+def record_and_cut(broker: Broker, *values: object) -> str:
+    """Record events and cut them into one batch. Returns its id."""
+    record(broker, *values)
+    return cut(broker, len(values))[0].id
+
+
+def take(broker: Broker, batch_id: str, owner: str = "worker", ttl_ms: int = 8_000) -> TakenBatch:
+    """Take a batch that is there to be taken."""
+    now_ms = broker.clock.now_ms()
+    taken = broker.ledger.take(batch_id, owner=owner, now_ms=now_ms, due_ms=now_ms + ttl_ms)
+    assert taken is not None
+    return taken
+
+
+def bury(broker: Broker, batch_id: str, run: RunRecord) -> bool:
+    entry = ("v", 1, "failure", FAILURE.encode())
+    return broker.ledger.bury(batch_id, run, FAILURE, entry, now_ms=broker.clock.now_ms())
+
+
+def values_of(raws: Sequence[bytes]) -> list[Any]:
+    return [json.loads(wire.event_body(raw)) for raw in raws]
+
+
+def batches_of(broker: Broker) -> list[tuple[Trigger, list[Any]]]:
+    """The batches in flight, oldest events first: the trigger and the events of each."""
+    found = []
+    for batch_id in broker.ledger.in_flight():
+        header, _, *events = client_of(broker).lrange(broker.keys.batch(batch_id), 0, -1)
+        decoded = Header.decode(header)
+        assert decoded.size == len(events)
+        found.append((decoded.trigger, values_of(events)))
+    return sorted(found, key=lambda batch: batch[1])
+
+
+def check_account(broker: Broker) -> None:
+    """All that was ever cut is in flight, done or dead, and nothing else holds events."""
+    client, keys, counters = client_of(broker), broker.keys, broker.stats.counters()
+    in_flight = {keys.batch(batch_id) for batch_id in broker.ledger.in_flight()}
+    dead = {keys.batch(raw.decode()) for raw in client.zrange(keys.dead, 0, -1)}
+    assert in_flight | dead == {key.decode() for key in client.scan_iter(keys.batch("*"))}
+    assert not in_flight & dead
+    assert counters.dead_batches == len(dead)
+    assert counters.cut_batches == len(in_flight) + counters.done_batches + counters.dead_batches
+    assert counters.dead_events == sum(client.llen(key) - 2 for key in dead)
+    events_in_flight = sum(client.llen(key) - 2 for key in in_flight)
+    assert counters.cut_events == events_in_flight + counters.done_events + counters.dead_events
+
+
+def snapshot(client: FakeClient) -> dict[str, Any]:
+    """Everything that the server holds."""
+    read: dict[bytes, Any] = {
+        b"string": client.get,
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        b"hash": client.hgetall,
+        b"set": client.smembers,
+        b"stream": client.xrange,
+    }
+    return {key.decode(): read[client.type(key)](key) for key in client.scan_iter()}

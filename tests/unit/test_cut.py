@@ -1,0 +1,191 @@
+"""The cut: waiting events become batches in one transaction, fenced by the lease."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import InDoubt, LeaseLost, Refused
+from microbatch.broker.ledger import NewBatch, Transaction, new_batch
+from microbatch.broker.wire import Header, RunRecord, Trigger
+from tests.unit.steps import (
+    CUT_AT_MS,
+    TOKEN,
+    FakeClient,
+    batches_of,
+    check_account,
+    client_of,
+    cut,
+    enqueue_nothing,
+    record,
+    snapshot,
+    values_of,
+)
+
+
+def stored(broker: Broker, batch: NewBatch) -> list[int]:
+    """The events of a batch, once its two first values are found to be as they should."""
+    header, run, *events = client_of(broker).lrange(broker.keys.batch(batch.id), 0, -1)
+    assert Header.decode(header) == batch.header
+    assert RunRecord.decode(run) == RunRecord(attempt=0, owner="")
+    return values_of(events)
+
+
+def waiting(broker: Broker) -> list[int]:
+    return values_of(client_of(broker).lrange(broker.keys.events, 0, -1))
+
+
+def cut_one(broker: Broker, batch: NewBatch, token: str = TOKEN, **options: object) -> list[int]:
+    enqueue = options.get("enqueue", enqueue_nothing)
+    return broker.ledger.cut(
+        [batch], due_ms=1, token=token, lease_ttl_ms=2_000, enqueue=enqueue  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_the_oldest_events_move_into_the_batch(broker: Broker) -> None:
+    record(broker, 1, 2, 3, 4, 5)
+    (batch,) = cut(broker, 3, due_ms=70)
+    assert stored(broker, batch) == [1, 2, 3]
+    assert waiting(broker) == [4, 5]
+    assert client_of(broker).zrange(broker.keys.inflight, 0, -1, withscores=True) == [
+        (batch.id.encode(), 70.0)
+    ]
+    counters = broker.stats.counters()
+    assert (counters.cut_batches, counters.cut_events) == (1, 3)
+    check_account(broker)
+
+
+def test_a_batch_of_all_that_waits_takes_the_whole_list(broker: Broker) -> None:
+    record(broker, 1, 2, 3)
+    (batch,) = cut(broker, 3)
+    assert stored(broker, batch) == [1, 2, 3]
+    assert client_of(broker).exists(broker.keys.events) == 0
+    record(broker, 4)  # into a list of its own, not into the batch
+    assert waiting(broker) == [4]
+    assert stored(broker, batch) == [1, 2, 3]
+    check_account(broker)
+
+
+def test_several_batches_are_cut_at_once(broker: Broker) -> None:
+    record(broker, 1, 2, 3, 4, 5, 6)
+    batches = cut(broker, 2, 3, 1)
+    assert [stored(broker, batch) for batch in batches] == [[1, 2], [3, 4, 5], [6]]
+    assert waiting(broker) == []
+    assert sorted(broker.ledger.in_flight()) == sorted(batch.id for batch in batches)
+    counters = broker.stats.counters()
+    assert (counters.cut_batches, counters.cut_events) == (3, 6)
+    check_account(broker)
+
+
+@pytest.mark.parametrize("left", [0, 2])
+def test_more_events_than_one_move_takes_stay_in_order(broker: Broker, left: int) -> None:
+    record(broker, *range(12_001 + left))
+    (batch,) = cut(broker, 12_001)
+    assert stored(broker, batch) == list(range(12_001))
+    assert waiting(broker) == list(range(12_001, 12_001 + left))
+    check_account(broker)
+
+
+def test_chunks_do_not_run_over_from_batch_to_batch(broker: Broker) -> None:
+    record(broker, *range(10_001))
+    first, second = cut(broker, 5_001, 5_000)
+    assert stored(broker, first) == list(range(5_001))
+    assert stored(broker, second) == list(range(5_001, 10_001))
+    assert waiting(broker) == []
+
+
+def test_fewer_events_than_asked_for_make_fewer_batches(broker: Broker) -> None:
+    record(broker, 1, 2, 3)
+    client_of(broker).set(broker.keys.lease, TOKEN)
+    batches = [new_batch(Header(Trigger.SIZE, 2, CUT_AT_MS)) for _ in range(3)]
+    sizes = broker.ledger.cut(
+        batches, due_ms=1, token=TOKEN, lease_ttl_ms=2_000, enqueue=enqueue_nothing
+    )  # fmt: skip
+    assert sizes == [2, 1, 0]
+    assert sorted(broker.ledger.in_flight()) == sorted(batch.id for batch in batches[:2])
+    assert client_of(broker).exists(broker.keys.batch(batches[2].id)) == 0
+    check_account(broker)
+
+
+def test_where_nothing_waits_nothing_is_made(broker: Broker, client: FakeClient) -> None:
+    client.set(broker.keys.lease, TOKEN)
+    before = snapshot(client)
+    assert cut_one(broker, new_batch(Header(Trigger.TICK, 1, CUT_AT_MS))) == [0]
+    assert snapshot(client) == before
+
+
+def test_the_id_of_a_batch_that_is_there_is_refused(broker: Broker, client: FakeClient) -> None:
+    record(broker, 1, 2)
+    (batch,) = cut(broker, 1)
+    before = snapshot(client)
+    with pytest.raises(Refused, match="BATCHEXISTS"):
+        cut_one(broker, batch)
+    assert snapshot(client) == before
+
+
+@pytest.mark.parametrize("part", ["events", "inflight", "stats", "drain"])
+def test_a_key_of_a_wrong_type_is_refused_before_anything_is_done(
+    broker: Broker, client: FakeClient, part: str
+) -> None:
+    client.set(broker.keys.lease, TOKEN)
+    if part != "events":
+        record(broker, 1, 2)
+    client.set(getattr(broker.keys, part), "a string")
+    before = snapshot(client)
+    with pytest.raises(Refused, match=rf"WRONGTYPE mb:{{letters}}:{part} is a string"):
+        cut_one(broker, new_batch(Header(Trigger.SIZE, 1, CUT_AT_MS)))
+    assert snapshot(client) == before
+
+
+@pytest.mark.parametrize("holder", ["", "host:2:other"])
+def test_without_the_lease_nothing_is_cut(broker: Broker, client: FakeClient, holder: str) -> None:
+    record(broker, 1)
+    if holder:
+        client.set(broker.keys.lease, holder)
+    before = snapshot(client)
+    with pytest.raises(LeaseLost):
+        cut_one(broker, new_batch(Header(Trigger.SIZE, 1, CUT_AT_MS)))
+    assert snapshot(client) == before
+
+
+def test_a_lease_that_changes_hands_in_between_is_noticed(broker: Broker, client: FakeClient) -> None:
+    record(broker, 1)
+    client.set(broker.keys.lease, TOKEN)
+
+    def lose_it(transaction: Transaction, batches: Sequence[NewBatch]) -> None:
+        transaction.set("test:job", batches[0].id)
+        client.set(broker.keys.lease, "host:2:other")
+
+    with pytest.raises(InDoubt):
+        cut_one(broker, new_batch(Header(Trigger.SIZE, 1, CUT_AT_MS)), enqueue=lose_it)
+    assert waiting(broker) == [1]
+    assert client.keys("test:*") == []
+    assert batches_of(broker) == []
+    assert client.get(broker.keys.lease) == b"host:2:other"
+
+
+def test_jobs_are_enqueued_with_the_cut_and_the_lease_is_prolonged(
+    broker: Broker, client: FakeClient
+) -> None:
+    record(broker, 1)
+    client.set(broker.keys.lease, TOKEN, px=600)
+
+    def enqueue(transaction: Transaction, batches: Sequence[NewBatch]) -> None:
+        assert broker.events.waiting() == 1
+        transaction.set("test:job", batches[0].id)
+
+    batch = new_batch(Header(Trigger.SIZE, 1, CUT_AT_MS))
+    cut_one(broker, batch, enqueue=enqueue)
+    assert client.get("test:job") == batch.id.encode()
+    assert 600 < client.pttl(broker.keys.lease) <= 2_000
+
+
+def test_those_who_wait_for_an_end_are_told(broker: Broker, client: FakeClient) -> None:
+    record(broker, 1, 2)
+    cut(broker, 1)
+    assert client.exists(broker.keys.drain) == 0
+    broker.drain().open()
+    cut(broker, 1)
+    assert [fields for _, fields in client.xrange(broker.keys.drain)] == [{b"cut": b"1"}]

@@ -1,0 +1,25 @@
+"""The keys, as operators find them on the server."""
+
+from __future__ import annotations
+
+from microbatch.broker.keys import Keys
+
+PARTS = ["config", "dead", "drain", "events", "inflight", "lease", "results", "schedulers", "stats", "wake"]
+
+
+def test_every_key_carries_the_prefix_and_the_hash_tag() -> None:
+    keys = Keys("mb", "letters")
+    properties = [name for name, value in vars(Keys).items() if isinstance(value, property)]
+    assert sorted(properties) == PARTS
+    assert [getattr(keys, part) for part in PARTS] == [f"mb:{{letters}}:{part}" for part in PARTS]
+    assert keys.batch("0a1b") == "mb:{letters}:batch:0a1b"
+
+
+def test_batchers_and_prefixes_share_no_key() -> None:
+    every = {
+        getattr(Keys(prefix, name), part)
+        for prefix in ("mb", "test")
+        for name in ("letters", "numbers")
+        for part in PARTS
+    }
+    assert len(every) == 4 * len(PARTS)

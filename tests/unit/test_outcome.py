@@ -1,0 +1,144 @@
+"""A batch's outcome: committed or buried, once, whoever comes first."""
+
+from __future__ import annotations
+
+import pytest
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import Refused
+from microbatch.broker.wire import Failure, Header
+from tests.doubles import ManualClock
+from tests.unit.steps import (
+    FAILURE,
+    FakeClient,
+    bury,
+    check_account,
+    record_and_cut,
+    snapshot,
+    take,
+    values_of,
+)
+
+ENTRY = ("v", 1, "result", "6")
+
+
+# commit
+
+
+def test_commit_frees_the_batch_and_adds_its_result(broker: Broker, client: FakeClient) -> None:
+    batch_id = record_and_cut(broker, 1, 2, 3)
+    take(broker, batch_id)
+    assert broker.ledger.commit(batch_id, ENTRY)
+    assert client.exists(broker.keys.batch(batch_id), broker.keys.inflight) == 0
+    assert [fields for _, fields in client.xrange(broker.keys.results)] == [{b"v": b"1", b"result": b"6"}]
+    counters = broker.stats.counters()
+    assert (counters.done_batches, counters.done_events) == (1, 3)
+    check_account(broker)
+
+
+def test_a_commit_without_a_result_adds_no_entry(broker: Broker, client: FakeClient) -> None:
+    batch_id = record_and_cut(broker, 1)
+    assert broker.ledger.commit(batch_id, ())
+    assert client.exists(broker.keys.results) == 0
+    check_account(broker)
+
+
+def test_only_the_first_commit_counts(broker: Broker, client: FakeClient) -> None:
+    batch_id, other = record_and_cut(broker, 1), record_and_cut(broker, 2)
+    assert broker.ledger.commit(batch_id, ENTRY)
+    before = snapshot(client)
+    assert not broker.ledger.commit(batch_id, ENTRY)
+    assert snapshot(client) == before
+    assert broker.ledger.in_flight() == [other]
+
+
+def test_a_zombie_that_commits_first_is_the_one_that_counts(
+    broker: Broker, client: FakeClient, clock: ManualClock
+) -> None:
+    batch_id = record_and_cut(broker, 1)
+    take(broker, batch_id, owner="zombie", ttl_ms=500)
+    clock.advance(500)
+    take(broker, batch_id, owner="second")
+    assert broker.ledger.commit(batch_id, ("result", "the zombie's"))
+    assert not broker.ledger.commit(batch_id, ("result", "the second's"))
+    assert [fields for _, fields in client.xrange(broker.keys.results)] == [{b"result": b"the zombie's"}]
+    check_account(broker)
+
+
+@pytest.mark.parametrize("part", ["inflight", "results", "stats", "drain"])
+def test_a_commit_that_cannot_be_completed_is_not_begun(
+    broker: Broker, client: FakeClient, part: str
+) -> None:
+    batch_id = record_and_cut(broker, 1)
+    client.set(getattr(broker.keys, part), "a string")
+    before = snapshot(client)
+    with pytest.raises(Refused, match=rf"WRONGTYPE mb:{{letters}}:{part} is a string"):
+        broker.ledger.commit(batch_id, ENTRY)
+    assert snapshot(client) == before
+
+
+def test_a_batch_that_is_no_list_is_not_committed(broker: Broker, client: FakeClient) -> None:
+    batch_id = record_and_cut(broker, 1)
+    client.set(broker.keys.batch(batch_id), "a string")
+    before = snapshot(client)
+    with pytest.raises(Refused, match="WRONGTYPE"):
+        broker.ledger.commit(batch_id, ENTRY)
+    assert broker.ledger.take(batch_id, owner="me", now_ms=1, due_ms=2) is None
+    assert snapshot(client) == before
+
+
+# bury
+
+
+def test_bury_keeps_the_events_and_adds_the_failure(
+    broker: Broker, client: FakeClient, clock: ManualClock
+) -> None:
+    taken = take(broker, record_and_cut(broker, 1, 2))
+    clock.advance(50)
+    assert bury(broker, taken.id, taken.run)
+    assert client.zrange(broker.keys.dead, 0, -1, withscores=True) == [(taken.id.encode(), clock.ms)]
+    assert broker.ledger.in_flight() == []
+    assert values_of(broker.ledger.dead_events(taken.id)) == [1, 2]
+    header, failure = client.lrange(broker.keys.batch(taken.id), 0, 1)
+    assert (Header.decode(header), Failure.decode(failure)) == (taken.header, FAILURE)
+    assert [fields for _, fields in client.xrange(broker.keys.results)] == [
+        {b"v": b"1", b"failure": FAILURE.encode().encode()}
+    ]
+    counters = broker.stats.counters()
+    assert (counters.dead_batches, counters.dead_events) == (1, 2)
+    check_account(broker)
+
+
+def test_a_dead_batch_stays_dead(broker: Broker, client: FakeClient) -> None:
+    taken = take(broker, record_and_cut(broker, 1))
+    bury(broker, taken.id, taken.run)
+    before = snapshot(client)
+    assert not broker.ledger.commit(taken.id, ENTRY)
+    assert not bury(broker, taken.id, taken.run)
+    assert snapshot(client) == before
+
+
+@pytest.mark.parametrize("part", ["inflight", "dead", "results", "stats", "drain"])
+def test_a_burial_that_cannot_be_completed_is_not_begun(
+    broker: Broker, client: FakeClient, part: str
+) -> None:
+    taken = take(broker, record_and_cut(broker, 1))
+    client.set(getattr(broker.keys, part), "a string")
+    before = snapshot(client)
+    with pytest.raises(Refused, match=rf"WRONGTYPE mb:{{letters}}:{part} is a string"):
+        bury(broker, taken.id, taken.run)
+    assert snapshot(client) == before
+
+
+def test_a_batch_in_flight_has_no_dead_events(broker: Broker) -> None:
+    assert broker.ledger.dead_events(record_and_cut(broker, 1)) == []
+    assert broker.ledger.dead_events("never-cut") == []
+
+
+def test_those_who_wait_for_an_end_are_told(broker: Broker, client: FakeClient) -> None:
+    batch_id, other = record_and_cut(broker, 1), record_and_cut(broker, 2)
+    broker.drain().open()
+    broker.ledger.commit(batch_id, ())
+    assert client.xrevrange(broker.keys.drain, count=1)[0][1] == {b"done": batch_id.encode()}
+    bury(broker, other, take(broker, other).run)
+    assert client.xrevrange(broker.keys.drain, count=1)[0][1] == {b"dead": other.encode()}
