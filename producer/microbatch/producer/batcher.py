@@ -50,7 +50,7 @@ class MicroBatcher:
         self._events = self._broker.events
         self._consumer = Consumer(self._broker)
         self._max_size = config.max_size
-        self._stopping = threading.Lock()
+        self._stopping = threading.RLock()  # a signal handler may stop in the midst of a stop
         self._stopped = False
 
     def check(self) -> None:
