@@ -1,0 +1,132 @@
+"""The failure path: retried with growing delays, then dead, with all that a person needs to know."""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from microbatch.producer import BatchFailure
+from tests.fleet import ECHO, Fleet
+from tests.servers import RealServer
+
+FAILS_FOR_C = """
+def value(letter):
+    return {"a": 1, "b": 2, "d": 4}[letter]
+
+def process(batch):
+    if "c" in batch:
+        note("attempts", time.time())
+    return sum(value(letter) for letter in batch)
+"""
+
+FAILS_TWICE = """
+def process(batch, info: BatchInfo):
+    note("attempts", info.attempt)
+    if info.attempt <= 2:
+        raise OSError("the disk is away")
+    return batch
+"""
+
+
+@pytest.mark.leaves("dead", "batch")
+def test_a_batch_that_fails_for_good(server: RealServer, tmp_path: Path) -> None:
+    results: list[int] = []
+    failures: list[BatchFailure] = []
+    with Fleet(server, tmp_path, FAILS_FOR_C, max_size=2, max_retries=2, retry_delay=0.2) as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append, failure_handler=failures.append)
+        mb.record_events("abcdabba")
+        fleet.finish(mb)
+        attempts = [float(line) for line in fleet.noted("attempts")]
+        counters = fleet.broker.stats.counters()
+    assert sorted(results) == [3, 3, 3]
+    assert (counters.done_events, counters.dead_events) == (6, 2)
+
+    (failure,) = failures
+    assert failure.error == "KeyError: 'c'"
+    assert failure.events == ["c", "d"]
+    assert "app.py" in failure.traceback
+    assert "in value" in failure.traceback
+    assert "microbatch" not in failure.traceback
+    assert (failure.batch.attempt, failure.batch.size, failure.batch.trigger) == (3, 2, "size")
+
+    delays = [later - earlier for earlier, later in pairwise(attempts)]
+    assert len(delays) == 2
+    assert delays[0] >= 0.2 * 0.75
+    assert delays[1] >= 0.4 * 0.75
+
+
+@pytest.mark.leaves("dead", "batch")
+def test_without_a_failure_handler_it_is_logged(
+    server: RealServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Fleet(server, tmp_path, FAILS_FOR_C, max_retries=0) as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher()
+        mb.record_event("c")
+        fleet.finish(mb)
+        (batch_id,) = server.admin.zrange(fleet.broker.keys.dead, 0, -1)
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert (
+        record.getMessage() == f"letters: batch {batch_id.decode()} is dead after 1 attempts: KeyError: 'c'"
+    )
+
+
+def test_a_batch_that_fails_for_a_while(server: RealServer, tmp_path: Path) -> None:
+    results: list[list[str]] = []
+    with Fleet(server, tmp_path, FAILS_TWICE, retry_delay=0.05) as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event("a")
+        fleet.finish(mb)
+        assert fleet.noted("attempts") == ["1", "2", "3"]
+    assert results == [["a"]]
+
+
+@pytest.mark.leaves("dead", "batch")
+def test_an_event_of_the_wrong_type_fails_its_batch(server: RealServer, tmp_path: Path) -> None:
+    failures: list[BatchFailure] = []
+    processor = "def process(batch: list[int]): return sum(batch)"
+    with Fleet(server, tmp_path, processor, max_retries=0) as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(failure_handler=failures.append)
+        mb.record_events([1, 2, "soon"])
+        fleet.finish(mb)
+    (failure,) = failures
+    assert failure.error.startswith("DecodeError: the event at position 2 does not fit")
+    assert failure.events == [1, 2, "soon"]
+
+
+def test_a_processor_that_returns_nothing_has_no_result(server: RealServer, tmp_path: Path) -> None:
+    results: list[object] = []
+    with Fleet(server, tmp_path, "def process(batch): note('ran', batch)") as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event("a")
+        fleet.finish(mb)
+        assert fleet.noted("ran") == ["['a']"]
+        assert fleet.broker.stats.counters().done_events == 1
+    assert results == []
+
+
+def test_a_result_is_rebuilt_for_its_handler(server: RealServer, tmp_path: Path) -> None:
+    results: list[set[int]] = []
+
+    def handle(result: set[int]) -> None:
+        results.append(result)
+
+    with Fleet(server, tmp_path, ECHO) as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=handle)
+        mb.record_events([1, 1, 2])
+        fleet.finish(mb)
+    assert results == [{1, 2}]

@@ -1,0 +1,141 @@
+"""wait_for_results(): it ends when it should, at once, and asks for little meanwhile."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+from tests.fleet import Fleet
+from tests.servers import RealServer
+from tests.waiting import wait_until
+
+# A wait that nobody ends would go on for longer: 5 s is the longest that it blocks at the server.
+AT_ONCE = 2.0
+
+STOPPED_BY_SIGNAL = """
+import signal
+from microbatch.producer import Config, start
+
+mb = start(Config())
+signal.signal(signal.SIGTERM, lambda number, frame: mb.stop())
+assert mb.wait_for_results() is True
+mb.close()
+print("returned", flush=True)
+"""
+
+# A signal that comes while stop() is at it, to a program whose handler stops as well.
+STOPPED_TWICE = """
+import os, signal
+from microbatch.producer import Config, start
+
+mb = start(Config())
+position = mb._broker.events.position
+
+def interrupted():
+    mb._broker.events.position = position
+    os.kill(os.getpid(), signal.SIGTERM)
+    return position()
+
+mb._broker.events.position = interrupted
+signal.signal(signal.SIGTERM, lambda number, frame: mb.stop())
+mb.stop()
+assert mb.wait_for_results(20)
+mb.close()
+print("returned", flush=True)
+"""
+
+
+def wait_for_blocked_clients(server: RealServer, count: int) -> None:
+    wait_until(lambda: server.admin.info("clients")["blocked_clients"] >= count)
+
+
+def commands(server: RealServer) -> int:
+    return sum(statistics["calls"] for statistics in server.admin.info("commandstats").values())
+
+
+def test_nothing_recorded_is_nothing_to_wait_for(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path) as fleet, fleet.scheduling():
+        mb = fleet.batcher()
+        mb.stop()
+        assert mb.wait_for_results(10)
+        assert mb.wait_for_results(10)
+
+
+def test_stop_on_another_thread_ends_a_wait_at_once(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path) as fleet, fleet.scheduling():
+        mb = fleet.batcher()
+        outcomes: list[bool] = []
+        waiting = threading.Thread(target=lambda: outcomes.append(mb.wait_for_results()))
+        waiting.start()
+        wait_for_blocked_clients(server, 2)  # the scheduler is one
+        stopped = time.monotonic()
+        mb.stop()
+        waiting.join(20)
+        assert time.monotonic() - stopped < AT_ONCE
+        assert outcomes == [True]
+
+
+def test_stop_in_a_signal_handler_ends_a_wait_at_once(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path) as fleet:
+        program = fleet.run(STOPPED_BY_SIGNAL)
+        wait_for_blocked_clients(server, 1)
+        with fleet.scheduling():
+            signalled = time.monotonic()
+            program.send(signal.SIGTERM)
+            assert program.wait() == 0, program.output
+            assert time.monotonic() - signalled < AT_ONCE
+
+
+def test_a_signal_handler_may_stop_in_the_midst_of_a_stop(valkey_server: RealServer, tmp_path: Path) -> None:
+    with Fleet(valkey_server, tmp_path) as fleet, fleet.scheduling():
+        program = fleet.run(STOPPED_TWICE)
+        program.wait_for_line("returned", timeout=10)
+        assert program.wait() == 0
+
+
+def test_a_timeout_returns_false_and_idling_asks_for_little(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path) as fleet:
+        mb = fleet.batcher()
+        before = commands(server)
+        started = time.monotonic()
+        assert mb.wait_for_results(timeout=3) is False
+        assert 3 <= time.monotonic() - started < 3 + AT_ONCE
+        assert commands(server) - before <= 10
+        assert mb.wait_for_results(timeout=0) is False
+
+
+def test_what_others_recorded_before_the_stop_is_waited_for(server: RealServer, tmp_path: Path) -> None:
+    results: list[int] = []
+    with Fleet(server, tmp_path, frequency=60_000) as fleet:
+        fleet.batcher().record_events([1, 2, 4])
+        mb = fleet.batcher(result_handler=results.append)
+        mb.stop()
+        assert mb.wait_for_results(timeout=0.1) is False  # nobody cuts yet
+        fleet.scheduler()
+        assert mb.wait_for_results(timeout=0.1) is False  # nobody runs batches yet
+        fleet.worker()
+        assert mb.wait_for_results(timeout=20)
+    assert results == [7]
+
+
+def test_two_that_wait_both_return(server: RealServer, tmp_path: Path) -> None:
+    results: list[int] = []
+    with Fleet(server, tmp_path) as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        batchers = [fleet.batcher(result_handler=results.append) for _ in range(2)]
+        batchers[0].record_events(range(10))
+        outcomes: list[bool] = []
+        for mb in batchers:
+            mb.stop()
+        threads = [
+            threading.Thread(target=lambda mb=mb: outcomes.append(mb.wait_for_results(20))) for mb in batchers
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert outcomes == [True, True]
+    assert sum(results) == 45
