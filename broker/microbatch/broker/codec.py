@@ -36,15 +36,22 @@ class Decoder:
     """
 
     def __init__(self, value_type: Any) -> None:
-        self._many = _adapter(list[value_type])
-        self._one = _adapter(value_type)
+        # A list for one value as well: pydantic takes no config for a lone dataclass, whose bytes it then
+        # reads as text.
+        try:
+            self._adapter = TypeAdapter(list[value_type], config=_CONFIG)
+        except PydanticUserError as error:
+            raise TypeError(str(error)) from None
 
     def one(self, body: bytes, what: str = "result") -> Any:
         """The value of one JSON text. Raises DecodeError, naming the field that does not fit."""
         try:
-            return self._one.validate_json(body)
+            values = self._adapter.validate_json(b"[" + body + b"]")
         except (ValidationError, ValueError) as error:
             raise DecodeError(f"the {what} does not fit: {_describe(error)}") from None
+        if len(values) != 1:
+            raise DecodeError(f"the {what} does not fit: it is not one JSON value")
+        return values[0]
 
     def many(self, bodies: Sequence[bytes]) -> list[Any]:
         """The values of many JSON texts, in order.
@@ -52,7 +59,7 @@ class Decoder:
         Raises DecodeError, naming the event's position (from 0) and the field that does not fit.
         """
         try:
-            values: list[Any] = self._many.validate_json(b"[" + b",".join(bodies) + b"]")
+            values: list[Any] = self._adapter.validate_json(b"[" + b",".join(bodies) + b"]")
         except (ValidationError, ValueError):
             return self._one_by_one(bodies)
         if len(values) != len(bodies):  # an event that is not one JSON value
@@ -63,20 +70,11 @@ class Decoder:
         return [self.one(body, f"event at position {position}") for position, body in enumerate(bodies)]
 
 
-def _adapter(value_type: Any) -> TypeAdapter[Any]:
-    try:
-        return TypeAdapter(value_type, config=_CONFIG)
-    except PydanticUserError as error:
-        if error.code != "type-adapter-config-unused":  # a model brings its own config
-            raise TypeError(str(error)) from None
-        return TypeAdapter(value_type)
-
-
 def _describe(error: Exception) -> str:
     """One line, without the value that did not fit: it may be private."""
     if not isinstance(error, ValidationError):
         return str(error)
     first, *others = error.errors(include_input=False, include_url=False)
-    field = ".".join(str(part) for part in first["loc"])
+    field = ".".join(str(part) for part in first["loc"][1:])
     more = f" (and {len(others)} more)" if others else ""
     return f"{field + ': ' if field else ''}{first['msg'][:_MESSAGE_LENGTH]}{more}"
