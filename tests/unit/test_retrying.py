@@ -30,9 +30,9 @@ def test_no_delay_stays_none() -> None:
 
 
 def test_it_is_spread_by_a_quarter_to_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "uniform", lambda low, high: low)
+    monkeypatch.setattr(random, "uniform", min)
     assert retry_delay(2, 10.0) == 15
-    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    monkeypatch.setattr(random, "uniform", max)
     assert retry_delay(2, 10.0) == 25
     monkeypatch.undo()
     assert len({retry_delay(2, 10.0) for _ in range(20)}) > 10

@@ -1,0 +1,205 @@
+"""Values on their way through JSON, and back by annotation."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel
+
+from microbatch.broker.codec import Decoder, encode
+from microbatch.broker.errors import DecodeError, EncodeError
+
+BYTES = bytes(range(256))
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+@dataclass
+class Blob:
+    data: bytes
+    at: datetime | None = None
+
+
+@dataclass
+class Parcel:
+    blobs: list[Blob]
+    labels: set[str] = field(default_factory=set)
+
+
+class Point(NamedTuple):
+    x: int
+    y: float
+
+
+class Letter(BaseModel):
+    text: str
+    size: int = 1
+
+
+class Envelope(BaseModel):
+    letters: list[Letter]
+
+
+class Opaque:
+    pass
+
+
+def circular() -> object:
+    items: list[object] = [1]
+    items.append({"again": items})
+    return items
+
+
+VALUES: list[tuple[object, Any, bytes]] = [
+    (None, None, b"null"),
+    (True, bool, b"true"),
+    (0, int, b"0"),
+    (-7, int, b"-7"),
+    (2**100, int, b"1267650600228229401496703205376"),
+    (0.1, float, b"0.1"),
+    (1e300, float, b"1e+300"),
+    (math.inf, float, b"Infinity"),
+    ("", str, b'""'),
+    ("grüße 😀 \u2028", str, '"grüße 😀 \u2028"'.encode()),
+    ('a\nb\r\t\0"\\', str, b'"a\\nb\\r\\t\\u0000\\"\\\\"'),
+    ([], list[int], b"[]"),
+    ([1, "a", None], list[int | str | None], b'[1,"a",null]'),
+    ({"a": {"b": [1]}}, dict[str, Any], b'{"a":{"b":[1]}}'),
+    ({1: "one"}, dict[int, str], b'{"1":"one"}'),
+    ((1, "a"), tuple[int, str], b'[1,"a"]'),
+    ({5}, set[int], b"[5]"),
+    (frozenset({5}), frozenset[int], b"[5]"),
+    (b"\xfb\xff\x00", bytes, b'"-_8A"'),
+    (datetime(2024, 2, 29, 23, 59, 1, 5, UTC), datetime, b'"2024-02-29T23:59:01.000005Z"'),
+    (datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=2))), datetime, b'"2024-01-01T00:00:00+02:00"'),
+    (date(2024, 2, 29), date, b'"2024-02-29"'),
+    (timedelta(seconds=90), timedelta, b'"PT1M30S"'),
+    (UUID(int=5), UUID, b'"00000000-0000-0000-0000-000000000005"'),
+    (Decimal("1.10"), Decimal, b'"1.10"'),
+    (Colour.RED, Colour, b'"red"'),
+    (Level.HIGH, Level, b"3"),
+    (Point(1, 2.5), Point, b"[1,2.5]"),
+    (Letter(text="a"), Letter, b'{"text":"a","size":1}'),
+    (Envelope(letters=[Letter(text="a")]), Envelope, b'{"letters":[{"text":"a","size":1}]}'),
+    (Parcel([], {"x"}), Parcel, b'{"blobs":[],"labels":["x"]}'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "annotation", "body"), VALUES, ids=lambda part: repr(part)[:30])
+def test_what_is_encoded_is_rebuilt_by_its_annotation(value: object, annotation: Any, body: bytes) -> None:
+    assert encode(value) == body
+    decoder = Decoder(annotation)
+    for rebuilt in (decoder.one(body), *decoder.many([body, body])):
+        assert rebuilt == value
+        assert type(rebuilt) is type(value)
+
+
+@pytest.mark.parametrize("value", [BYTES, b"", b"text"])
+def test_bytes_go_as_base64(value: bytes) -> None:
+    assert Decoder(bytes).many([encode(value)]) == [value]
+    assert Decoder(bytes).one(encode(value)) == value
+    assert Decoder(dict[str, bytes]).many([encode({"a": value})]) == [{"a": value}]
+
+
+@pytest.mark.parametrize("value", [Blob(BYTES), Parcel([Blob(BYTES, datetime(2024, 1, 1, tzinfo=UTC))])])
+def test_bytes_in_a_dataclass_go_as_base64(value: object) -> None:
+    assert Decoder(type(value)).many([encode(value)]) == [value]
+
+
+@pytest.mark.parametrize("value", [Blob(BYTES), Parcel([Blob(BYTES)])])
+def test_one_dataclass_is_rebuilt_as_many_are(value: object) -> None:
+    assert Decoder(type(value)).one(encode(value)) == value
+
+
+def test_what_is_not_a_number_stays_that() -> None:
+    assert math.isnan(Decoder(float).many([encode(math.nan)])[0])
+    assert math.isnan(Decoder(Any).many([encode(math.nan)])[0])
+
+
+def test_without_an_annotation_values_are_plain() -> None:
+    bodies = [encode(value) for value in (Letter(text="ä"), b"\0", {2}, Colour.RED, None, 2**70)]
+    expected = [{"text": "ä", "size": 1}, "AA==", [2], "red", None, 2**70]
+    assert Decoder(Any).many(bodies) == expected
+    assert Decoder(object).many(bodies) == expected
+    assert Decoder(Any).many([]) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "type_name"),
+    [
+        (Opaque, r"tests\.unit\.test_codec\.Opaque: "),
+        (object, "object: "),
+        (lambda: {"inner": Opaque()}, r"dict: .*test_codec\.Opaque"),
+        (lambda: [1, [object()]], "list: .*object"),
+        (lambda: Blob(Opaque()), r"tests\.unit\.test_codec\.Blob: .*Opaque"),  # type: ignore[arg-type]
+        (lambda: len, "builtin_function_or_method: "),
+        (lambda: Opaque, "type: "),
+        (circular, "list: .*[Cc]ircular"),
+        (lambda: "\ud800", "str: .*surrogate"),
+    ],
+)
+def test_a_value_without_json_is_refused_by_the_name_of_its_type(
+    make: Callable[[], object], type_name: str
+) -> None:
+    with pytest.raises(EncodeError, match=f"the event cannot be encoded as JSON: {type_name}"):
+        encode(make())
+    with pytest.raises(EncodeError, match="the result cannot be encoded"):
+        encode(make(), "result")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "bad", "message"),
+    [
+        (int, b'"x"', r"at position 2 does not fit: Input should be a valid integer"),
+        (Letter, b'{"text":"a","size":"big"}', r"at position 2 does not fit: size: Input should be"),
+        (Letter, b'{"size":[]}', r"at position 2 does not fit: text: Field required \(and 1 more\)"),
+        (Envelope, b'{"letters":[{"text":1}]}', r"at position 2 does not fit: letters\.0\.text: "),
+        (Blob, b"{}", r"at position 2 does not fit: data: Field required"),
+    ],
+)
+def test_what_does_not_fit_is_told_by_position_and_field(annotation: Any, bad: bytes, message: str) -> None:
+    good = {int: b"1", Letter: b'{"text":"a"}', Envelope: b'{"letters":[]}', Blob: b'{"data":""}'}[annotation]
+    with pytest.raises(DecodeError, match=message) as caught:
+        Decoder(annotation).many([good, good, bad, good])
+    assert "\n" not in str(caught.value)
+
+
+def test_the_value_that_does_not_fit_is_not_told() -> None:
+    with pytest.raises(DecodeError) as caught:
+        Decoder(Letter).many([b'{"text":"a","size":"secret"}'])
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "forged", [b"1],[2", b"1,2", b"", b" ", b"]", b"1}", b"[1", b'"', b"nope", b"\xff", b'{"a":1,}']
+)
+@pytest.mark.parametrize("annotation", [Any, int, list[int]])
+def test_an_event_that_is_not_one_value_does_not_move_the_others(annotation: Any, forged: bytes) -> None:
+    good = b"[7]" if annotation == list[int] else b"7"
+    for bodies in ([forged], [good, forged], [forged, good]):
+        with pytest.raises(DecodeError, match=f"event at position {bodies.index(forged)} does not fit"):
+            Decoder(annotation).many(bodies)
+
+
+def test_one_names_what_it_reads() -> None:
+    with pytest.raises(DecodeError, match="the result does not fit: Input should be a valid integer"):
+        Decoder(int).one(b'"x"')
+
+
+def test_a_type_that_nothing_can_be_rebuilt_as_is_refused() -> None:
+    with pytest.raises(TypeError, match="Opaque"):
+        Decoder(Opaque)
