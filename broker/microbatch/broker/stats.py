@@ -20,6 +20,11 @@ class Counters:
     dead_batches: int = 0
     dead_events: int = 0
 
+    @classmethod
+    def of(cls, fields: Mapping[bytes, bytes]) -> Counters:
+        """Those in the stats hash."""
+        return cls(**{name: int(fields.get(name.encode(), 0)) for name in asdict(cls())})
+
 
 @dataclass(frozen=True, slots=True)
 class Rates:
@@ -37,12 +42,12 @@ class Stats:
         self._keys = keys
 
     def counters(self) -> Counters:
-        return _counters(self._server.do("HGETALL", self._keys.stats))
+        return Counters.of(self._server.do("HGETALL", self._keys.stats))
 
     def mark(self, now_ms: int) -> None:
         """Note where the counters stand, and keep the mark before; active schedulers do so now and then."""
         fields, waiting = self._server.many(("HGETALL", self._keys.stats), ("LLEN", self._keys.events))
-        counters = _counters(fields)
+        counters = Counters.of(fields)
         previous = {
             name.replace("mark", "past", 1): value
             for name, value in _text(fields).items()
@@ -59,7 +64,7 @@ class Stats:
     def rates(self, now_ms: int) -> Rates:
         """Events a second since the mark before the last."""
         fields, waiting = self._server.many(("HGETALL", self._keys.stats), ("LLEN", self._keys.events))
-        counters, marks = _counters(fields), _text(fields)
+        counters, marks = Counters.of(fields), _text(fields)
         since = int(marks.get("past_at", marks.get("mark_at", now_ms)))
         seconds = (now_ms - since) / 1000
         if seconds <= 0:
@@ -72,7 +77,3 @@ class Stats:
 
 def _text(fields: Mapping[bytes, bytes]) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in fields.items()}
-
-
-def _counters(fields: Mapping[bytes, bytes]) -> Counters:
-    return Counters(**{name: int(fields.get(name.encode(), 0)) for name in asdict(Counters())})

@@ -1,0 +1,99 @@
+"""The `microbatch` command: its subcommands, and the border where every error becomes one line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NoReturn
+
+import click
+
+from microbatch.broker.errors import MicrobatchError
+from microbatch.ops import logs, options
+from microbatch.ops.local_server import LocalServerError
+from microbatch.ops.termination import Terminated
+
+_COMMANDS = (
+    "demo", "run", "scheduler", "worker",
+)  # fmt: skip
+
+_WRONG = 2
+_INTERRUPTED = 128 + signal.SIGINT
+_NOBODY_READS = 128 + signal.SIGPIPE
+
+
+class _Commands(click.Group):
+    """Loads a subcommand when it is asked for: none waits for the others' imports."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"microbatch.ops.commands.{cmd_name}").command
+        return command
+
+
+@click.command(cls=_Commands, context_settings=options.CONTEXT_SETTINGS, no_args_is_help=False)
+@click.version_option(version("microbatch"), message="microbatch %(version)s")
+@options.log_level
+def cli() -> None:
+    """Record single events on many hosts, process them in batches on many others.
+
+    An APP is where your Config is: `module:attribute` or `file.py[:attribute]`; without an attribute it is
+    the one Config there. A TARGET is an APP or just a batcher's name: what has a colon, a slash or .py at
+    its end is an APP; any other word is a name.
+
+    Settings come from the Config, from MICROBATCH_... in the environment, or from a .env file. The server is
+    MICROBATCH_REDIS_URL.
+
+    \b
+    Examples:
+      microbatch demo                              eight letters, five seconds: see what it does
+      microbatch run letters.py                    your program, with a server and workers of its own
+      microbatch scheduler letters:config          in production: on one host, or on more to stand by
+      microbatch worker letters:config --concurrency 8
+      microbatch status letters --watch
+    """
+    logs.set_up()
+
+
+def main() -> NoReturn:
+    """The command itself."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command, and return its exit code: 2, after one line on standard error, for what went wrong."""
+    try:
+        code = cli.main(list(arguments), prog_name="microbatch", standalone_mode=False)
+        sys.stdout.flush()
+    except (click.ClickException, MicrobatchError) as error:
+        click.echo(f"microbatch: error: {_describe(error)}", err=True)
+        code = _WRONG
+    except (click.Abort, KeyboardInterrupt):
+        code = _INTERRUPTED
+    except Terminated as termination:
+        code = termination.exit_code
+    except BrokenPipeError:
+        # Whoever read the output has gone. Python would stumble over it once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _NOBODY_READS
+    return code if isinstance(code, int) else 0
+
+
+def _describe(error: Exception) -> str:
+    match error:
+        case click.UsageError(ctx=click.Context() as context):
+            return f"{error.format_message().rstrip('.')} (see '{context.command_path} --help')"
+        case click.ClickException():
+            return error.format_message()
+        case LocalServerError():
+            return str(error)  # several lines: it shows the end of the server's log
+        case _:
+            return " ".join(str(error).split())

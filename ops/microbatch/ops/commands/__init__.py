@@ -1,0 +1,1 @@
+"""The subcommands, one module each, whose name is the subcommand's."""

@@ -1,0 +1,46 @@
+"""``microbatch run``: an app's own program, with all that it needs."""
+
+from __future__ import annotations
+
+import click
+
+from microbatch.broker.app import load_config
+from microbatch.broker.connection import safe_url
+from microbatch.ops import options
+from microbatch.ops.program import Program
+from microbatch.ops.stack import Stack, left_behind
+from microbatch.ops.termination import terminable
+
+
+@click.command(context_settings={**options.CONTEXT_SETTINGS, "allow_interspersed_args": False})
+@options.workers
+@options.app
+@click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
+@options.log_level
+def command(app: str, arguments: tuple[str, ...], workers: int) -> int:
+    """Run an app's own program, with a server, a scheduler and workers that live as long as it does.
+
+    What stands after APP is the program's. All the rest is ended when it ends, and its exit code is this
+    command's. The server's data are gone then; `microbatch up --data-dir` keeps them. If redis_url is set,
+    as with MICROBATCH_REDIS_URL, that server is used and none is started.
+
+    \b
+    Examples:
+      microbatch run letters.py
+      microbatch run --workers 4 letters.py a b d --fast
+      microbatch run --log-level INFO package.letters:config
+    """
+    config = load_config(app)
+    if config.redis_url is not None:
+        click.echo(
+            f"microbatch run: using the server at {safe_url(config.redis_url)}, as redis_url is set", err=True
+        )
+    with terminable(), Stack(app, config, workers=workers) as stack:
+        code = Program(app, arguments, stack.environment).run(check=stack.check)
+        if stack.server is not None and (left := left_behind(stack)):
+            click.echo(
+                f"microbatch run: {left} events or results were not dealt with when the program ended, "
+                "and are gone with its server",
+                err=True,
+            )
+        return code

@@ -1,0 +1,141 @@
+"""The demo: eight letters recorded on a schedule, and what became of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from microbatch.broker.batch import BatchInfo
+from microbatch.broker.broker import Broker
+from microbatch.broker.census import Count
+from microbatch.broker.config import Config
+from microbatch.ops.demo_view import DemoView
+from microbatch.ops.letters import Total
+from microbatch.producer import MicroBatcher, start
+
+SCHEDULE = (
+    (1100, "a"), (1200, "b"), (1300, "d"), (2100, "a"), (2200, "b"), (2300, "c"), (2400, "d"), (4900, "a"),
+)  # fmt: skip
+"""When to record which letter, in milliseconds from the start."""
+STOP_MS = 5000
+EXPECTED = (Total(3), Total(4), Total(3), Total(error="could not map letter 'c'"), Total(1))
+"""What the batches come to, in the order of their cuts."""
+
+_LEAD_MS = 100  # the start is a tick, and not one that may be over before the first wait has begun
+_TIMEOUT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Handled:
+    """A batch, as it was handled."""
+
+    total: Total
+    batch: BatchInfo
+
+
+class Timeline:
+    """The time since the start, which is a tick of the batcher's grid, by the server's clock."""
+
+    def __init__(self, broker: Broker) -> None:
+        frequency = broker.config.frequency
+        now_ms = broker.clock.now_ms()
+        self.start_ms = (now_ms + _LEAD_MS) // frequency * frequency + frequency
+        self._start = time.monotonic() + (self.start_ms - now_ms) / 1000
+
+    def now_ms(self) -> int:
+        return round((time.monotonic() - self._start) * 1000)
+
+    def sleep_until(self, at_ms: int) -> None:
+        time.sleep(max(0.0, self._start + at_ms / 1000 - time.monotonic()))
+
+
+class Demo:
+    """One run of the schedule, against a server with a scheduler and workers.
+
+    Args:
+        config: the bundled app's, with a server.
+        view: where it is shown.
+    """
+
+    def __init__(self, config: Config, view: DemoView) -> None:
+        self._view = view
+        self._handled: list[Handled] = []
+        self._recorded = 0
+        self._next_tick_ms = 0
+        self._error: Exception | None = None
+        self._config = config.model_copy(update={"result_handler": self._handle})
+        self._broker = Broker(self._config)
+        self._timeline = Timeline(self._broker)
+
+    def run(self, count: Callable[[], Count]) -> list[str]:
+        """Record on schedule, handle what comes of it, and show both.
+
+        Returns what came out otherwise than it should; ``count`` tells what the server holds in the end.
+        """
+        with start(self._config) as batcher:
+            recording = threading.Thread(target=self._record, args=(batcher,), name="recording")
+            recording.start()
+            finished = batcher.wait_for_results(timeout=_TIMEOUT_SECONDS)
+            recording.join()
+        self._broker.close()
+        if self._error is not None:
+            raise self._error
+        found = count()
+        by_cut = sorted(self._handled, key=lambda handled: handled.batch.cut_at)
+        self._view.ended([handled.total for handled in by_cut], self._recorded, found)
+        return differences([handled.total for handled in by_cut], self._recorded, found, finished=finished)
+
+    def _record(self, batcher: MicroBatcher) -> None:
+        try:
+            for at_ms, letter in SCHEDULE:
+                self._tick_until(at_ms)
+                batcher.record_event(letter)
+                self._recorded += 1
+                self._view.recorded(self._timeline.now_ms(), letter)
+            self._tick_until(STOP_MS)
+            self._view.stopped(self._timeline.now_ms())
+        except Exception as error:  # noqa: BLE001 - of this thread; `run` raises it in the caller's
+            self._error = error
+        finally:
+            batcher.stop()
+
+    def _tick_until(self, at_ms: int) -> None:
+        """Wait until then, showing the ticks on the way."""
+        frequency = self._config.frequency
+        for tick_ms in range(self._next_tick_ms, at_ms + 1, frequency):
+            self._timeline.sleep_until(tick_ms)
+            self._view.tick(tick_ms)
+            self._next_tick_ms = tick_ms + frequency
+        self._timeline.sleep_until(at_ms)
+
+    def _handle(self, total: Total, batch: BatchInfo) -> None:
+        now_ms = self._timeline.now_ms()
+        recorded_ms = round(batch.recorded_at.timestamp() * 1000) - self._timeline.start_ms
+        self._handled.append(Handled(total, batch))
+        self._view.handled(now_ms, total, batch, latency_ms=now_ms - recorded_ms)
+
+
+def differences(totals: Sequence[Total], recorded: int, found: Count, *, finished: bool) -> list[str]:
+    """What came out otherwise than the schedule says; nothing if all is as it should be."""
+    said = []
+    if not finished:
+        said.append(f"the results were not all there after {_TIMEOUT_SECONDS:g} s")
+    if tuple(totals) != EXPECTED:
+        said.append(f"the totals are {_say(totals)}, not {_say(EXPECTED)}")
+    if recorded != len(SCHEDULE):
+        said.append(f"{recorded} events were recorded, not {len(SCHEDULE)}")
+    counters = found.counters
+    ledger = (counters.done_events, counters.dead_events, found.in_flight_batches, found.waiting_events)
+    if ledger != (len(SCHEDULE), 0, 0, 0):
+        said.append(
+            "the server tells of {} events done, {} dead, {} batches in flight, {} events waiting".format(
+                *ledger
+            )
+        )
+    return said
+
+
+def _say(totals: Sequence[Total]) -> str:
+    return ", ".join(total.error or str(total.value) for total in totals) or "none"

@@ -1,0 +1,52 @@
+"""Arguments and options that several commands take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from microbatch.ops import logs
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def _set_log_level(_context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        logs.set_up(value)
+
+
+def log_level(function: F) -> F:
+    """``--log-level``: how much is logged, here and in the processes that this one starts."""
+    return click.option(
+        "--log-level",
+        type=click.Choice(logs.LEVELS, case_sensitive=False),
+        expose_value=False,
+        callback=_set_log_level,
+        help=f"How much to log on standard error; else as {logs.VARIABLE} says.",
+    )(function)
+
+
+def app(function: F) -> F:
+    """``APP``: where the batcher's Config is."""
+    return click.argument("app")(function)
+
+
+def target(function: F) -> F:
+    """``TARGET``: an app, or just a batcher's name."""
+    return click.argument("target", metavar="TARGET")(function)
+
+
+def workers(function: F) -> F:
+    """``--workers N``."""
+    return click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        default=2,
+        show_default=True,
+        metavar="N",
+        help="How many worker processes to start.",
+    )(function)
