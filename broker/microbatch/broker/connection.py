@@ -7,7 +7,7 @@ here repeats anything: whoever called decides, with the error that says whether 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -59,7 +59,8 @@ def open_client(url: str) -> redis.Redis:
         "socket_timeout": _REPLY_SECONDS,
         "socket_connect_timeout": CONNECT_SECONDS,
         "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,  # RQ reads replies in this shape
+        "protocol": 2,  # RQ reads replies in this shape,
+        "decode_responses": False,  # and all of us as bytes
     }
     parts = split_url(url)
     try:
@@ -68,8 +69,12 @@ def open_client(url: str) -> redis.Redis:
         pool_options = {**redis.connection.parse_url(url), **options}
         if parts.scheme == "unix":
             del pool_options["socket_connect_timeout"]
-        return redis.Redis(connection_pool=_Pool(**pool_options))
-    except (ValueError, TypeError) as error:
+        pool = _Pool(**pool_options)
+        pool.connection_class(**pool.connection_kwargs)  # refuses an unknown option; it does not connect
+        return redis.Redis(connection_pool=pool)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError, redis.RedisError) as error:
         raise ConfigError(f"redis_url: {error}; {URL_HELP}") from None
 
 
@@ -77,14 +82,30 @@ def split_url(url: str) -> SplitResult:
     """The parts of a URL. Raises ConfigError, without the password, if it is of no kind that is known."""
     try:
         parts = urlsplit(url)
-        _ = parts.port if parts.scheme in ("redis", "rediss") else None
-    except ValueError as error:
-        raise ConfigError(f"redis_url: {error}; {URL_HELP}") from None
+    except ValueError:  # whose message may quote the password
+        raise ConfigError(f"redis_url: it can't be read as a URL; {URL_HELP}") from None
     if parts.scheme not in SCHEMES:
         raise ConfigError(
             f"redis_url: unknown scheme {parts.scheme + '://' if parts.scheme else ''!r}; {URL_HELP}"
         )
+    rest = url.partition("://")[2].removeprefix(parts.netloc)
+    if (parts.netloc and not parts.netloc.endswith("@")) if parts.scheme == "unix" else "@" in rest:
+        # Whatever stands before the "@" may be part of a password, and would be taken for a host or a port.
+        raise ConfigError(
+            "redis_url: the host is not where it should be; write '/', '?', '#' and '@' in a user name or "
+            f"password as %2F, %3F, %23 and %40; {URL_HELP}"
+        )
+    if parts.scheme in ("redis", "rediss"):
+        _port(parts.netloc.rpartition("@")[2])
     return parts
+
+
+def _port(host: str) -> int | None:
+    """The port of ``host[:port]``. Raises ConfigError if it is none."""
+    try:
+        return urlsplit(f"//{host}").port
+    except ValueError:
+        raise ConfigError(f"redis_url: what follows the host is not a port; {URL_HELP}") from None
 
 
 def safe_url(url: str) -> str:
@@ -99,17 +120,16 @@ def _sentinel_client(parts: SplitResult, options: dict[str, Any]) -> redis.Redis
     service, _, db = parts.path.strip("/").partition("/")
     if not service:
         raise ConfigError(
-            "redis_url: a Sentinel URL names its service: redis+sentinel://host:26379/service/0"
+            "redis_url: a Sentinel URL names its service, as redis+sentinel://host:26379/service/0 does; "
+            f"{URL_HELP}"
         )
-    sentinels = [
-        (host.rpartition(":")[0] or host, int(host.rpartition(":")[2] or 26379)) for host in hosts.split(",")
-    ]
+    sentinels = [(urlsplit(f"//{host}").hostname, _port(host) or 26379) for host in hosts.split(",")]
     sentinel = Sentinel(sentinels, sentinel_kwargs={**options})
     client: redis.Redis = sentinel.master_for(
         service,
         connection_pool_class=_SentinelPool,
-        username=user or None,
-        password=password or None,
+        username=unquote(user) or None,
+        password=unquote(password) or None,
         db=int(db or 0),
         ssl=parts.scheme == "rediss+sentinel",
         **options,
