@@ -1,0 +1,186 @@
+"""URLs, and what becomes of redis-py's errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from microbatch.broker.connection import open_client, safe_url, translate
+from microbatch.broker.errors import ConfigError, InDoubt, Refused, ServerError, Unavailable
+
+
+def options(url: str) -> dict[str, Any]:
+    found: dict[str, Any] = open_client(url).connection_pool.connection_kwargs
+    return found
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://cache", {"host": "cache"}),
+        ("redis://cache:6380/3", {"host": "cache", "port": 6380, "db": 3}),
+        ("redis://:se%40cret@cache", {"host": "cache", "password": "se@cret"}),
+        ("redis://me:secret@cache?db=4", {"username": "me", "password": "secret", "db": 4}),
+        ("unix:///run/valkey.sock?db=2", {"path": "/run/valkey.sock", "db": 2}),
+        ("unix://me:secret@/run/valkey.sock", {"path": "/run/valkey.sock", "password": "secret"}),
+        ("rediss://cache?ssl_ca_certs=/ca.pem", {"host": "cache", "ssl_ca_certs": "/ca.pem"}),
+    ],
+)
+def test_a_url_says_where_and_as_whom(url: str, expected: dict[str, object]) -> None:
+    found = options(url)
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_tls_is_used_where_the_url_says_so() -> None:
+    plain, tls = open_client("redis://cache"), open_client("rediss://cache")
+    assert not issubclass(plain.connection_pool.connection_class, redis.SSLConnection)
+    assert issubclass(tls.connection_pool.connection_class, redis.SSLConnection)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://cache",
+        "rediss://cache",
+        "unix:///run/valkey.sock",
+        "redis://cache?retry_on_timeout=true&protocol=3&decode_responses=yes",
+        "redis+sentinel://one:1/main",
+    ],
+)
+def test_no_connection_ever_sends_anything_twice(url: str) -> None:
+    connection: Any = open_client(url).connection_pool.make_connection()
+    assert connection.retry.get_retries() == 0
+    assert connection.socket_timeout == 10
+    assert connection.protocol in (2, "2")
+    assert not connection.encoder.decode_responses
+
+
+def test_sentinel_hosts_service_database_and_login() -> None:
+    client = open_client("redis+sentinel://me:se%40cret@one:26379,two:26380,three/main/3")
+    pool: Any = client.connection_pool
+    assert pool.service_name == "main"
+    hosts = [sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels]
+    assert [(host["host"], host["port"]) for host in hosts] == [
+        ("one", 26379), ("two", 26380), ("three", 26379),
+    ]  # fmt: skip
+    found = pool.connection_kwargs
+    assert (found["username"], found["password"], found["db"]) == ("me", "se@cret", 3)
+    assert all(host["retry"].get_retries() == 0 for host in hosts)
+
+
+def test_sentinel_with_tls() -> None:
+    plain, tls = open_client("redis+sentinel://one:1/main"), open_client("rediss+sentinel://one:1/main")
+    assert not issubclass(plain.connection_pool.connection_class, redis.SSLConnection)
+    assert issubclass(tls.connection_pool.connection_class, redis.SSLConnection)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "unknown scheme ''"),
+        ("cache:6379", "unknown scheme 'cache://'"),
+        ("http://cache", "unknown scheme 'http://'"),
+        ("redis://cache:port", "not a port"),
+        ("redis://cache:99999", "not a port"),
+        ("redis://[::1", "can't be read as a URL"),
+        ("redis://cache?socket_timeout=soon", "Invalid value for 'socket_timeout'"),
+        ("redis://cache?colour=red", "'colour'"),
+        ("rediss://cache?ssl_cert_reqs=some", "Invalid SSL Certificate Requirements Flag: some"),
+        ("unix://run/valkey.sock", "the host is not where it should be"),
+        ("redis+sentinel://one:26379", "a Sentinel URL names its service"),
+        ("redis+sentinel://one:port/main", "not a port"),
+        ("redis+sentinel://one:26379/main/zero", "'zero'"),
+    ],
+)
+def test_a_url_that_will_not_do_is_refused_in_one_line(url: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^redis_url: (?!redis_url).*{message}.*use redis://") as caught:
+        open_client(url)
+    assert "\n" not in str(caught.value)
+
+
+PASSWORDS = [
+    "hunter2",
+    "hun/ter2",
+    "hun#ter2",
+    "hun?ter2",
+    "12/hunter2",
+    "hun@ter2",
+    "[hunter2",
+    "[hunter2]",
+    "hun:ter2",
+]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize(
+    "form",
+    [
+        "redis://:{}@cache:6379/0",
+        "redis://me:{}@cache",
+        "rediss://me:{}@cache",
+        "redis+sentinel://me:{}@one:1,two:2/main",
+        "unix://me:{}@/run/valkey.sock",
+        "http://me:{}@cache",
+        "me:{}@cache",
+    ],
+)
+def test_no_part_of_a_password_is_ever_shown(form: str, password: str) -> None:
+    """Also where it isn't percent-encoded as it should be, and the URL falls apart in odd places."""
+    url = form.format(password)
+    shown = []
+    for show in (safe_url, open_client):
+        try:
+            result = show(url)
+        except ConfigError as error:
+            shown.append(str(error))
+        else:
+            shown.append(result if isinstance(result, str) else "")
+    assert not [text for text in shown if "hun" in text or "ter2" in text or "12" in text.split("use ")[0]]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://me:secret@cache:6380/3", "redis://cache:6380/3"),
+        ("rediss://cache?password=secret", "rediss://cache"),
+        ("unix://me:secret@/run/valkey.sock?db=1", "unix:///run/valkey.sock"),
+        ("redis+sentinel://me:secret@one:1,two:2/main/3", "redis+sentinel://one:1,two:2/main/3"),
+    ],
+)
+def test_a_url_is_shown_without_its_login(url: str, shown: str) -> None:
+    assert safe_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (redis.AuthenticationError("WRONGPASS ..."), Refused, "at W refused the user name or password"),
+        (redis.exceptions.AuthorizationError("no"), Refused, "at W refused the user name or password"),
+        (redis.ResponseError("NOAUTH Authentication required."), Refused, "at W wants a password"),
+        (redis.exceptions.NoPermissionError("NOPERM rpush"), Refused, "at W does not allow it: NOPERM rpush"),
+        (redis.ReadOnlyError("READONLY replica"), Refused, "READONLY replica; nothing was done"),
+        (redis.exceptions.OutOfMemoryError("OOM full"), Refused, "OOM full; nothing was done"),
+        (redis.ResponseError("MISCONF disk"), Refused, "MISCONF disk; nothing was done"),
+        (redis.BusyLoadingError("LOADING"), Unavailable, "no server answers at W"),
+        (redis.ConnectionError("reset"), InDoubt, r"to W broke before the reply \(reset\)"),
+        (redis.TimeoutError("slow"), InDoubt, "to W broke before the reply"),
+        (BrokenPipeError("pipe"), InDoubt, "to W broke before the reply"),
+        (redis.WatchError("watched"), InDoubt, "may or may not have been done"),
+    ],
+)
+def test_each_error_says_whether_anything_was_done(
+    error: Exception, kind: type[ServerError], message: str
+) -> None:
+    translated = translate(error, "W")
+    assert type(translated) is kind
+    with pytest.raises(kind, match=message):
+        raise translated
+
+
+@pytest.mark.parametrize("scheme", ["unix:///nowhere/valkey.sock", "redis://127.0.0.1:1"])
+def test_a_server_that_is_not_there_is_unavailable_and_not_in_doubt(scheme: str) -> None:
+    with pytest.raises(redis.ConnectionError) as caught:
+        open_client(scheme).ping()
+    assert isinstance(translate(caught.value, "W"), Unavailable)
