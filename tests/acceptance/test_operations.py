@@ -1,0 +1,80 @@
+"""What docs/operations.md gives as worked out, tried as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command, MakeServer
+from tests.servers import LOCALHOST, Program
+
+PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+
+# A result, a dead batch, and a stop() that ends a wait in another thread: what an application does.
+APP = """\
+import threading
+from microbatch.producer import Config, start
+
+VALUES = {"a": 1, "b": 2, "d": 4}
+dead = threading.Event()
+
+def total(batch):
+    return sum(VALUES[letter] for letter in batch)
+
+def show(result):
+    print("total", result)
+
+def mourn(failure):
+    print("dead", failure.error)
+    dead.set()
+
+config = Config(
+    name="letters", batch_processor=total, result_handler=show, failure_handler=mourn,
+    max_size=3, max_retries=0,
+)
+
+if __name__ == "__main__":
+    with start(config) as mb:
+        consumer = threading.Thread(target=mb.wait_for_results)
+        consumer.start()
+        mb.record_events("abdccc")
+        dead.wait()
+        mb.stop()
+        consumer.join()
+        print("all handled")
+"""
+
+
+@pytest.mark.parametrize("program", ["valkey", "redis"])
+def test_the_access_rule_is_enough_for_all_roles(
+    make_server: MakeServer, command: Command, tmp_path: Path, program: Program
+) -> None:
+    server = make_server(program, tcp=True)
+    (rule,) = re.findall(r"^ {4}(ACL SETUSER microbatch .*)$", PAGE.read_text("utf-8"), re.MULTILINE)
+    server.admin.execute_command(*rule.split())
+    url = f"redis://microbatch:secret@{LOCALHOST}:{server.port}/0"
+    (tmp_path / "letters.py").write_text(APP)
+
+    scheduler = command("microbatch", "scheduler", "letters.py", url=url)
+    worker = command("microbatch", "worker", "letters.py", "--concurrency", "2", url=url)
+    application = command("python", "letters.py", url=url)
+    assert application.wait() == 0, application.output
+    assert sorted(application.stdout) == ["all handled", "dead KeyError: 'c'", "total 7"]
+
+    recorder = command("microbatch", "record", "letters", url=url, stdin='"a"\n"b"\n')
+    assert recorder.wait() == 0, recorder.output
+    flush = command("microbatch", "flush", "letters", url=url)
+    assert flush.wait() == 0, flush.output
+    results = command("microbatch", "results", "letters", "--follow", url=url)
+    results.wait_for_line("3")
+    results.interrupt()
+    status = command("microbatch", "status", "letters", url=url)
+    assert status.wait() == 0, status.output
+    rq = command("rq", "info", "--url", url, "letters")
+    assert rq.wait() == 0, rq.output
+    for process in (scheduler, worker):
+        process.terminate()
+        assert process.wait() == 0, process.output
+    assert server.admin.execute_command("ACL", "LOG") == []  # nobody was refused anything
