@@ -141,7 +141,7 @@ def _describe(error: ValidationError) -> str:
     lines = []
     for item in error.errors(include_url=False):
         field = ".".join(str(part) for part in item["loc"][:1])
-        message = item["msg"].removeprefix("Value error, ").removeprefix(f"{field}: ")
+        message = item["msg"].removeprefix("Value error, ").removeprefix(field).removeprefix(":").lstrip()
         own_words = item["type"] == "value_error"
         shown = (
             ""
