@@ -18,7 +18,7 @@ from microbatch.ops.local_server import LocalServerError
 from microbatch.ops.termination import Terminated
 
 _COMMANDS = (
-    "demo", "run", "scheduler", "worker",
+    "demo", "run", "up", "scheduler", "worker", "record", "results", "status", "flush", "dashboard",
 )  # fmt: skip
 
 _WRONG = 2

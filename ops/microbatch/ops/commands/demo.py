@@ -14,7 +14,9 @@ from microbatch.ops.termination import terminable
 _APP = f"{letters.__name__}:config"
 
 
-@click.command(context_settings=options.CONTEXT_SETTINGS)
+@click.command(
+    context_settings=options.CONTEXT_SETTINGS, short_help="Show what it does: eight letters, five seconds."
+)
 @options.log_level
 def command() -> int:
     """Show what Microbatch does: eight letters on a schedule of five seconds, added up in batches of two.

@@ -12,7 +12,10 @@ from microbatch.ops.stack import Stack, left_behind
 from microbatch.ops.termination import terminable
 
 
-@click.command(context_settings={**options.CONTEXT_SETTINGS, "allow_interspersed_args": False})
+@click.command(
+    context_settings={**options.CONTEXT_SETTINGS, "allow_interspersed_args": False},
+    short_help="Run your program, with all that it needs.",
+)
 @options.workers
 @options.app
 @click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)

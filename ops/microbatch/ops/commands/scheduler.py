@@ -12,7 +12,9 @@ from microbatch.ops import options
 from microbatch.scheduler.service import SchedulerService
 
 
-@click.command(context_settings=options.CONTEXT_SETTINGS)
+@click.command(
+    context_settings=options.CONTEXT_SETTINGS, short_help="Cut the batches of one or more batchers."
+)
 @click.argument("apps", metavar="APP...", nargs=-1, required=True)
 @options.log_level
 def command(apps: tuple[str, ...]) -> int:

@@ -10,7 +10,7 @@ from microbatch.ops.checks import check_runnable
 from microbatch.worker.pool import WorkerPool
 
 
-@click.command(context_settings=options.CONTEXT_SETTINGS)
+@click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Run the batches of one batcher.")
 @options.app
 @click.option(
     "--concurrency",

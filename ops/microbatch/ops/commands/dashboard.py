@@ -1,0 +1,46 @@
+"""``microbatch dashboard``: rq-dashboard on the batcher's server."""
+
+from __future__ import annotations
+
+import click
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import ConfigError
+from microbatch.ops import options
+from microbatch.ops.target import load_target
+
+
+@click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Serve rq-dashboard.")
+@options.target
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=9181,
+    show_default=True,
+    help="The port to listen on; 0 takes a free one.",
+)
+@options.log_level
+def command(target: str, host: str, port: int) -> None:
+    """Serve rq-dashboard on the batcher's server, until Ctrl-C: its queue, its workers, and its dead batches.
+
+    It asks nobody for a password, so let only this machine reach it, or put something before it that does.
+
+    \b
+    Examples:
+      microbatch dashboard letters
+      microbatch dashboard letters --port 8080
+    """
+    try:
+        # Here and not above: it comes with an extra.
+        from microbatch.ops.dashboard import Dashboard  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the dashboard is not installed ({error.name} is missing): install microbatch[dashboard]"
+        ) from error
+    broker = Broker(load_target(target))
+    broker.server.check_version()
+    dashboard = Dashboard(broker, host, port)
+    name, where = broker.config.name, broker.server.where
+    click.echo(f"rq-dashboard of {name} on {where}: {dashboard.url} (Ctrl-C ends it)", err=True)
+    dashboard.serve()

@@ -1,0 +1,35 @@
+"""``microbatch flush``: no waiting for the tick."""
+
+from __future__ import annotations
+
+import click
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.events import Wake
+from microbatch.ops import options
+from microbatch.ops.stack import census
+from microbatch.ops.target import load_target
+
+
+@click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Have all that waits cut now.")
+@options.target
+@options.log_level
+def command(target: str) -> None:
+    """Have all events that wait cut now, instead of at the next tick.
+
+    \b
+    Example:
+      microbatch flush letters
+    """
+    broker = Broker(load_target(target))
+    broker.server.check_version()
+    found = census(broker).take()
+    broker.events.wake(Wake.FLUSH)
+    click.echo(f"flush: {found.waiting_events:,} events waited")
+    if found.active is None:
+        click.echo(
+            "microbatch flush: no scheduler is active; what waits is cut when one starts: "
+            f"microbatch scheduler {target if target != broker.config.name else 'APP'}",
+            err=True,
+        )
+    broker.close()

@@ -1,0 +1,120 @@
+"""``microbatch record``: events from files or standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from microbatch.broker.broker import Broker
+from microbatch.ops import options
+from microbatch.ops.feed import Feed, json_event, text_event
+from microbatch.ops.recorder import Pace, Recorder
+from microbatch.ops.target import is_app, load_target
+
+_STDIN = "-"
+
+
+@click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Record events from files or a pipe.")
+@options.target
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--lines", is_flag=True, help="Each line is an event as it stands: a string. For logs.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="EVENTS_PER_SECOND",
+    help="Record no faster than this.",
+)
+@click.option(
+    "--skip-invalid", is_flag=True, help="Report a line that is not JSON and go on, instead of ending there."
+)
+@options.log_level
+def command(
+    target: str, files: tuple[str, ...], *, lines: bool, rate: float | None, skip_invalid: bool
+) -> None:
+    """Record events: each line of FILES, or of standard input (also as -), is one, in JSON.
+
+    What arrives through a pipe is recorded as it comes. A line that is not JSON ends it with exit code 2; all
+    lines before are recorded then, and it says at which line to go on.
+
+    \b
+    Examples:
+      microbatch record letters events.jsonl
+      tail -F access.log | microbatch record access_log:config --lines
+      seq 1000 | microbatch record numbers --rate 50
+    """
+    config = load_target(target)
+    broker = Broker(config)
+    broker.server.check_version()
+    max_size = config.max_size
+    if not is_app(target):
+        max_size = broker.published_config().get("max_size", max_size)
+    recorder = Recorder(broker, max_size)
+    invalid: list[str] = []
+
+    def on_invalid(what: str) -> None:
+        invalid.append(what)
+        click.echo(f"microbatch record: skipped {what}", err=True)
+
+    try:
+        with _progress(files, recorder) as on_progress:
+            feed = Feed(
+                recorder,
+                text_event if lines else json_event,
+                pace=Pace(rate),
+                on_invalid=on_invalid if skip_invalid else None,
+                on_progress=on_progress,
+            )
+            _read_all(feed, files or (_STDIN,))
+    except KeyboardInterrupt:
+        _summarize(recorder, invalid)
+        raise
+    _summarize(recorder, invalid)
+
+
+def _read_all(feed: Feed, files: Sequence[str]) -> None:
+    for file in files:
+        if file == _STDIN:
+            if sys.stdin.isatty():
+                click.echo("Type events, one a line; Ctrl-D ends.", err=True)
+            feed.read("<stdin>", sys.stdin.buffer)
+            continue
+        try:
+            with Path(file).open("rb") as stream:
+                feed.read(file, stream)
+        except OSError as error:
+            raise click.ClickException(f"{file}: {error.strerror}") from error
+
+
+def _summarize(recorder: Recorder, invalid: Sequence[str]) -> None:
+    skipped = f", skipped {_number(len(invalid), 'line')}" if invalid else ""
+    click.echo(f"recorded {_number(recorder.recorded, 'event')}{skipped}", err=True)
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+@contextmanager
+def _progress(files: Sequence[str], recorder: Recorder) -> Iterator[Callable[[int], None]]:
+    """A bar on the terminal while files are read; nothing elsewhere, or for standard input."""
+    console = Console(stderr=True)
+    if not console.is_terminal or not files or _STDIN in files:
+        yield lambda _: None
+        return
+    columns = (
+        BarColumn(), DownloadColumn(), TextColumn("{task.fields[events]:,} events"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as progress:
+        total = sum(Path(file).stat().st_size for file in files)
+        task = progress.add_task("", total=total, events=0)
+
+        def on_progress(size: int) -> None:
+            progress.update(task, advance=size, events=recorder.recorded)
+
+        yield on_progress

@@ -1,0 +1,97 @@
+"""A consumer until a signal or until all is handled, and what prints results as JSON lines."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+from pydantic_core import to_json
+
+from microbatch.broker.batch import BatchFailure, BatchInfo
+from microbatch.broker.broker import Broker
+from microbatch.broker.config import Config
+from microbatch.ops.stack import census
+from microbatch.producer.consumer import Consumer
+from microbatch.producer.finish import Finish
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5  # how soon it sees a signal, or that nothing more is to come
+
+
+class Consuming:
+    """One consumer of a batcher's results, for the main thread.
+
+    Raises:
+        ConfigError: a handler can't be used, or there is no server.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._broker = Broker(config)
+        self._consumer = Consumer(self._broker)
+        self._signal = 0
+
+    def run(self, *, follow: bool) -> int:
+        """Hand results to the handlers until a signal, or, unless ``follow``, until all up to now is handled.
+
+        Returns 0, or 130 after Ctrl-C. Results in hand are finished first; a second Ctrl-C does not wait.
+
+        Raises:
+            ServerError: the server can't be reached or used. What was not handled stays.
+        """
+        self._broker.server.check_version()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        looked_at = self._broker.results()
+        looked_at.prepare()
+        finish = None if follow else self._finish()
+        while not self._signal and (finish is None or not finish.reached(looked_at)):
+            self._consumer.run(_LOOK_SECONDS)
+        self._consumer.leave()
+        self._broker.close()
+        return 128 + signal.SIGINT if self._signal == signal.SIGINT else 0
+
+    def _finish(self) -> Finish:
+        """Not told to the consumer, whose stop would have what waits cut before its tick."""
+        found = census(self._broker).take()
+        if found.waiting_events and found.active is None:
+            log.warning(
+                "%s: %d events wait and no scheduler is active; waiting for one",
+                self._broker.config.name, found.waiting_events,
+            )  # fmt: skip
+        return Finish(self._broker, self._broker.events.position())
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._signal = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def print_result(result: object, batch: BatchInfo) -> None:
+    """Write a result as one line of JSON."""
+    _print({**_about(batch), "result": result})
+
+
+def print_failure(failure: BatchFailure) -> None:
+    """Write a dead batch as one line of JSON."""
+    what = {"error": failure.error, "traceback": failure.traceback, "events": failure.events}
+    _print({**_about(failure.batch), "failure": what})
+
+
+def _about(batch: BatchInfo) -> dict[str, Any]:
+    return {
+        "batch": batch.id,
+        "trigger": batch.trigger,
+        "size": batch.size,
+        "attempt": batch.attempt,
+        "cut_at": batch.cut_at,
+        "recorded_at": batch.recorded_at,
+    }
+
+
+def _print(line: dict[str, Any]) -> None:
+    """Written out when this returns: only then the result counts as handled."""
+    sys.stdout.buffer.write(to_json(line) + b"\n")
+    sys.stdout.buffer.flush()

@@ -1,0 +1,92 @@
+"""rq-dashboard on a batcher's server. The only module that knows rq-dashboard's insides.
+
+It is made to read jobs with RQ's JSON serializer, everywhere. Its own ``-j`` does so for the queues alone:
+the page of a job and that of the workers go on with pickle, which fails at a busy worker's job, whose call
+string the latter shows. And nothing that is read from the server should ever be unpickled.
+
+It is also given our connection instead of a URL, so it reaches whatever server the commands reach, Sentinel's
+included, and shows its address without user and password.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from functools import partial
+from typing import Any
+
+import flask
+from rq import Worker
+from rq.job import Job, requeue_job
+from rq.serializers import JSONSerializer
+from rq_dashboard import web  # type: ignore[import-untyped]
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import MicrobatchError
+
+
+class DashboardError(MicrobatchError):
+    """The dashboard can't be started."""
+
+
+class _JSONWorker(Worker):
+    @classmethod
+    def all(cls, *args: Any, **options: Any) -> list[Any]:
+        return super().all(*args, **{"serializer": JSONSerializer, **options})
+
+
+class _JSONJob(Job):
+    @classmethod
+    def fetch(cls, *args: Any, **options: Any) -> Job:
+        return super().fetch(*args, **{"serializer": JSONSerializer, **options})
+
+
+class Dashboard:
+    """rq-dashboard, served by this process.
+
+    Raises:
+        DashboardError: it can't listen there.
+    """
+
+    def __init__(self, broker: Broker, host: str, port: int) -> None:
+        self._name = broker.config.name
+        self._socket = _listen(host, port)
+        self._host, self._port = host, self._socket.getsockname()[1]
+        self._http: BaseWSGIServer = make_server(
+            host, self._port, _app(broker), threaded=True, fd=self._socket.fileno()
+        )
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds it."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}/"
+
+    def serve(self) -> None:
+        """Serve until the process is ended or interrupted."""
+        logging.getLogger("werkzeug").setLevel("WARNING")  # else a line for each request
+        try:
+            self._http.serve_forever()
+        finally:
+            self._http.server_close()
+
+
+def _app(broker: Broker) -> flask.Flask:
+    web.config.serializer = JSONSerializer
+    web.Job, web.Worker = _JSONJob, _JSONWorker
+    web.requeue_job = partial(requeue_job, serializer=JSONSerializer)
+    web.from_url = lambda *_, **__: (None, broker.server.client)
+    app = flask.Flask(__name__)
+    app.config["RQ_DASHBOARD_REDIS_URL"] = (broker.server.where,)  # shown on every page
+    web.setup_rq_connection(app)
+    app.register_blueprint(web.blueprint)
+    return app
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise DashboardError(f"the dashboard can't listen on {host} port {port}: {error}") from error

@@ -1,0 +1,139 @@
+"""The feed: lines of files or of standard input, each of them an event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from pydantic_core import from_json
+
+from microbatch.broker import codec
+from microbatch.broker.errors import InDoubt, MicrobatchError, ServerError
+from microbatch.ops.recorder import Pace, Recorder
+
+_BLOCK_BYTES = 1 << 16
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SHOWN_BYTES = 40
+
+
+class FeedBroken(MicrobatchError):
+    """Not all lines were recorded. The message says how many were, and at which line to go on."""
+
+
+class NotJson(ValueError):
+    """A line is not one JSON value."""
+
+
+def json_event(line: bytes) -> bytes:
+    """The event of a line of JSON, as it stands; empty for a blank line. Raises NotJson."""
+    body = line.strip()
+    if body:
+        try:
+            from_json(body, allow_inf_nan=False)
+        except ValueError as error:
+            shown = body[:_SHOWN_BYTES].decode("utf-8", "replace") + ("…" if len(body) > _SHOWN_BYTES else "")
+            reason = str(error).replace(" at line 1 column ", " at column ")
+            raise NotJson(f"not JSON: {reason}: {shown}") from None
+    return body
+
+
+def text_event(line: bytes) -> bytes:
+    """The event of a line of text: a string, with U+FFFD for what is no UTF-8."""
+    return codec.encode(line.decode("utf-8", "replace"))
+
+
+class Feed:
+    """Records lines.
+
+    Args:
+        recorder: what records them.
+        event_of: makes a line's event; raises NotJson.
+        pace: how fast.
+        on_invalid: told of each line that is no event, which is then left out; without it such a line ends
+            the feed.
+        on_progress: told of the bytes of each block whose events are recorded.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        event_of: Callable[[bytes], bytes],
+        *,
+        pace: Pace,
+        on_invalid: Callable[[str], None] | None,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        self._recorder = recorder
+        self._event_of = event_of
+        self._pace = pace
+        self._on_invalid = on_invalid
+        self._on_progress = on_progress
+
+    def read(self, name: str, stream: BinaryIO) -> None:
+        """Record all lines of ``stream``: of a pipe, those that are there before waiting for more.
+
+        Raises:
+            FeedBroken: a line is no event, or the server did not take it. All lines before were recorded.
+        """
+        number = 0
+        for lines in _blocks(stream):
+            self._record_block(name, number, lines)
+            number += len(lines)
+            self._on_progress(sum(map(len, lines)))
+
+    def _record_block(self, name: str, number: int, lines: list[bytes]) -> None:
+        chunk: list[bytes] = []
+        first = number + 1
+        for number, line in enumerate(lines, number + 1):  # noqa: B020, PLR1704 - it counts on
+            try:
+                body = self._event_of(line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line)
+            except NotJson as error:
+                self._send(name, first, chunk)
+                chunk, first = [], number + 1
+                self._invalid(f"{name}:{number}: {error}")
+                continue
+            if body:
+                chunk.append(body)
+            if len(chunk) >= self._pace.at_once:
+                self._send(name, first, chunk)
+                chunk, first = [], number + 1
+        self._send(name, first, chunk)
+
+    def _send(self, name: str, first: int, chunk: list[bytes]) -> None:
+        if not chunk:
+            return
+        self._pace.wait(len(chunk))
+        try:
+            self._recorder.record(chunk)
+        except InDoubt as error:
+            doubt = f"up to {len(chunk)} more from {name}:{first} on may be"
+            raise FeedBroken(f"{error}; {self._so_far()}, and {doubt}") from error
+        except ServerError as error:
+            raise FeedBroken(f"{error}; {self._so_far()}; go on at {name}:{first}") from error
+
+    def _invalid(self, what: str) -> None:
+        if self._on_invalid is None:
+            raise FeedBroken(
+                f"{what}; {self._so_far()}; mend the line and go on with it, or use --skip-invalid"
+            )
+        self._on_invalid(what)
+
+    def _so_far(self) -> str:
+        recorded = self._recorder.recorded
+        return "1 event was recorded" if recorded == 1 else f"{recorded:,} events were recorded"
+
+
+def _blocks(stream: BinaryIO) -> Iterator[list[bytes]]:
+    """The lines of ``stream``, without their ends; together those that one read has brought."""
+    read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
+    rest: list[bytes] = []
+    while block := read(_BLOCK_BYTES):
+        end = block.rfind(b"\n") + 1
+        if not end:
+            rest.append(block)
+            continue
+        whole = b"".join([*rest, block[: end - 1]])
+        rest = [block[end:]]
+        yield whole.split(b"\n")
+    if last := b"".join(rest):
+        yield [last]

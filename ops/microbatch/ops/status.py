@@ -1,0 +1,91 @@
+"""The status: what there is to know of a batcher at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from microbatch.broker.batch import moment
+from microbatch.broker.broker import Broker
+from microbatch.broker.census import Count
+from microbatch.broker.stats import Rates
+from microbatch.ops.rq_facts import WorkerFact, workers_of
+from microbatch.ops.stack import census
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A batcher as its server knows it."""
+
+    batcher: str
+    server: str
+    """Its URL as it may be shown."""
+    count: Count
+    rates: Rates
+    workers: list[WorkerFact]
+    settings: dict[str, int]
+    """What the active scheduler works by; empty if there never was one."""
+
+    @property
+    def oldest_waiting_age_ms(self) -> int | None:
+        return self._age(self.count.oldest_waiting_ms)
+
+    @property
+    def oldest_in_flight_age_ms(self) -> int | None:
+        return self._age(self.count.oldest_in_flight_ms)
+
+    def heartbeat_age_ms(self, worker: WorkerFact) -> int | None:
+        return self._age(worker.heartbeat_ms)
+
+    def _age(self, since_ms: int | None) -> int | None:
+        # Not below zero: the other clock may be ahead of the server's.
+        return None if since_ms is None else max(0, self.count.at_ms - since_ms)
+
+    def as_json(self) -> dict[str, Any]:
+        """The status as `microbatch status --json` prints it; what is there stays there."""
+        count, counters = self.count, self.count.counters
+        return {
+            "batcher": self.batcher,
+            "server": self.server,
+            "at": moment(count.at_ms),
+            "waiting": {"events": count.waiting_events, "oldest_age_ms": self.oldest_waiting_age_ms},
+            "in_flight": {
+                "events": count.in_flight_events,
+                "batches": count.in_flight_batches,
+                "oldest_age_ms": self.oldest_in_flight_age_ms,
+            },
+            "done": {"events": counters.done_events, "batches": counters.done_batches},
+            "dead": {"events": counters.dead_events, "batches": counters.dead_batches},
+            "unhandled_results": count.unhandled,
+            "rates": {
+                "recorded_per_second": round(self.rates.recorded, 3),
+                "done_per_second": round(self.rates.done, 3),
+            },
+            "scheduler": {
+                "active": None if count.active is None else str(count.active),
+                "standby": [str(holder) for holder in count.standbys],
+            },
+            "workers": [
+                {
+                    "name": worker.name,
+                    "state": worker.state,
+                    "batch": worker.batch,
+                    "heartbeat_age_ms": self.heartbeat_age_ms(worker),
+                }
+                for worker in self.workers
+            ],
+            "settings": self.settings or None,
+        }
+
+
+def read_status(broker: Broker) -> Status:
+    """Look at everything. Raises ServerError if the server can't be asked."""
+    count = census(broker).take()
+    return Status(
+        batcher=broker.config.name,
+        server=broker.server.where,
+        count=count,
+        rates=broker.stats.rates(count.at_ms),
+        workers=workers_of(broker),
+        settings=broker.published_config(),
+    )

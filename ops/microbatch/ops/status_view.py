@@ -1,0 +1,74 @@
+"""How a status looks to a person."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from microbatch.ops.status import Status
+
+_WORKERS_SHOWN = 20
+
+
+def render(status: Status) -> RenderableType:
+    """A batcher on a screen."""
+    return Group(_title(status), Text(), _ledger(status), Text(), *_roles(status))
+
+
+def _title(status: Status) -> Text:
+    settings = "no scheduler has run yet"
+    if status.settings:
+        settings = "cut every {frequency:,} ms and at {max_size:,} events".format(**status.settings)
+    return Text.assemble((status.batcher, "bold"), f" on {status.server}, ", (settings, "dim"))
+
+
+def _ledger(status: Status) -> Table:
+    count, counters = status.count, status.count.counters
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for name in ("events", "batches", "oldest"):
+        table.add_column(name, justify="right", header_style="dim", min_width=9)
+    table.add_row("waiting", f"{count.waiting_events:,}", "", _age(status.oldest_waiting_age_ms))
+    in_flight = (f"{count.in_flight_events:,}", f"{count.in_flight_batches:,}")
+    table.add_row("in flight", *in_flight, _age(status.oldest_in_flight_age_ms))
+    table.add_row("done", f"{counters.done_events:,}", f"{counters.done_batches:,}", style="green")
+    dead_style = "bold red" if counters.dead_batches else ""
+    table.add_row("dead", f"{counters.dead_events:,}", f"{counters.dead_batches:,}", style=dead_style)
+    table.add_row("results to handle", "", f"{count.unhandled:,}")
+    return table
+
+
+def _roles(status: Status) -> list[RenderableType]:
+    count = status.count
+    active = (str(count.active), "green") if count.active is not None else ("none", "bold red")
+    standbys = ", ".join(map(str, count.standbys)) or "none"
+    lines: list[RenderableType] = [
+        Text.assemble(
+            ("events/s   ", "bold"), f"{status.rates.recorded:,.1f} recorded, {status.rates.done:,.1f} done"
+        ),
+        Text.assemble(("scheduler  ", "bold"), active, (", standing by: ", "dim"), standbys),
+    ]
+    if not status.workers:
+        return [*lines, Text.assemble(("workers    ", "bold"), ("none", "bold red"))]
+    table = Table(box=None, pad_edge=False)
+    for name in ("worker", "state", "batch", "last seen"):
+        table.add_column(name, header_style="dim" if name != "worker" else "bold")
+    for worker in status.workers[:_WORKERS_SHOWN]:
+        style = "yellow" if worker.state == "busy" else ""
+        seen = _age(status.heartbeat_age_ms(worker))
+        table.add_row(worker.name, Text(worker.state, style), worker.batch or "", seen and f"{seen} ago")
+    lines.append(table)
+    if len(status.workers) > _WORKERS_SHOWN:
+        lines.append(Text(f"and {len(status.workers) - _WORKERS_SHOWN} more workers", style="dim"))
+    return lines
+
+
+def _age(age_ms: int | None) -> str:
+    if age_ms is None:
+        return ""
+    seconds = age_ms / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{minutes:.0f} min" if minutes < 90 else f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} d"
