@@ -162,6 +162,10 @@ class Fleet:
         """Make the file that a processor waits for."""
         (self.folder / name).touch()
 
+    def wait_for_cut(self, events: int) -> None:
+        """Until so many events were cut in all."""
+        wait_until(lambda: self.broker.stats.counters().cut_events >= events, message=self.state)
+
     def finish(self, batcher: MicroBatcher, timeout: float = 30) -> None:
         """Stop, and handle everything."""
         batcher.stop()

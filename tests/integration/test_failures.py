@@ -70,7 +70,7 @@ def test_without_a_failure_handler_it_is_logged(
         mb = fleet.batcher()
         mb.record_event("c")
         fleet.finish(mb)
-        (batch_id,) = server.admin.zrange(fleet.broker.keys.dead, 0, -1)
+        (batch_id,) = fleet.broker.server.do("ZRANGE", fleet.broker.keys.dead, 0, -1)
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert (
         record.getMessage() == f"letters: batch {batch_id.decode()} is dead after 1 attempts: KeyError: 'c'"

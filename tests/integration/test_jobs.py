@@ -1,0 +1,131 @@
+"""Jobs are hints: whatever becomes of RQ's queue, the ledger's batches run, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rq import Callback, Queue
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from microbatch.scheduler import reconciler, scheduler
+from tests.fleet import ECHO, Fleet
+from tests.servers import RealServer
+from tests.waiting import wait_until
+
+NOTES_RUNS = """
+def process(batch, info: BatchInfo):
+    note("runs", info.id)
+    wait_for("go")
+    return batch
+"""
+
+
+@pytest.fixture
+def hasty_reconciler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test can't wait for as long as a batch is given before its job counts as lost."""
+    monkeypatch.setattr(reconciler, "LOOK_AGAIN_MS", 500)
+    monkeypatch.setattr(scheduler, "LOOK_AGAIN_MS", 500)
+    monkeypatch.setattr(reconciler, "ON_THE_WAY_MS", 500)
+
+
+def rq_queue(server: RealServer, **options: Any) -> Queue:
+    return Queue("letters", connection=server.admin, **{"serializer": JSONSerializer, **options})
+
+
+@pytest.mark.parametrize("way", ["empty", "del", "flush", "lose", "intermediate"])
+def test_lost_jobs_are_made_up_for(
+    server: RealServer, tmp_path: Path, way: str, hasty_reconciler: None
+) -> None:
+    results: list[list[int]] = []
+    with Fleet(server, tmp_path, ECHO, max_size=2) as fleet:
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_events(range(6))
+        fleet.wait_for_cut(6)
+        queue = rq_queue(server)
+        assert queue.count == 3
+        match way:
+            case "empty":
+                queue.empty()  # type: ignore[no-untyped-call]
+            case "del":
+                server.admin.delete("rq:queue:letters")
+            case "flush":
+                server.admin.delete(*server.admin.keys("rq:*"))
+            case "lose":
+                server.admin.delete(*server.admin.keys("rq:job:*"))
+            case "intermediate":  # as by a worker that died with the job in hand
+                while server.admin.lmove(queue.key, queue.intermediate_queue_key):
+                    pass
+        fleet.worker()
+        fleet.finish(mb)
+    assert sorted(results) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_job_that_comes_twice_has_one_result(server: RealServer, tmp_path: Path) -> None:
+    results: list[list[int]] = []
+    with Fleet(server, tmp_path, NOTES_RUNS, max_size=2) as fleet:
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_events([1, 2])
+        fleet.wait_for_cut(2)
+        queue = rq_queue(server)
+        (batch_id,) = queue.job_ids
+        queue.push_job_id(batch_id)
+        queue.enqueue("microbatch.worker.job.run_batch", "letters", batch_id)
+        fleet.worker()
+        fleet.worker()
+        fleet.wait_for_note("runs")
+        wait_until(lambda: not queue.count)
+        fleet.let("go")
+        fleet.finish(mb)
+        queue.enqueue("microbatch.worker.job.run_batch", "letters", batch_id)  # long done
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(3)
+        fleet.finish(mb)
+        assert len(fleet.noted("runs")) == 2
+    assert results == [[1, 2], [3]]
+
+
+FORGERIES: dict[str, Callable[[Queue], Job]] = {
+    "another function": lambda queue: queue.enqueue("os.system", "touch forged"),
+    "a function of ours": lambda queue: queue.enqueue("microbatch.broker.app.load_config", "forged.py"),
+    "another batcher": lambda queue: queue.enqueue("microbatch.worker.job.run_batch", "numbers", "id"),
+    "other arguments": lambda queue: queue.enqueue("microbatch.worker.job.run_batch", batcher="letters"),
+    "no batch": lambda queue: queue.enqueue("microbatch.worker.job.run_batch", "letters", "none"),
+}
+
+
+def test_forged_jobs_are_refused(server: RealServer, tmp_path: Path) -> None:
+    (tmp_path / "forged.py").write_text("from pathlib import Path\nPath('forged').touch()\n")
+    results: list[list[int]] = []
+    with Fleet(server, tmp_path, ECHO) as fleet:
+        worker = fleet.worker()
+        queue = rq_queue(server)
+        jobs = {name: forge(queue) for name, forge in FORGERIES.items()}
+        jobs["callbacks"] = queue.enqueue(
+            "os.system",
+            "touch forged",
+            on_success=Callback("os.system"),
+            on_failure=Callback("os.system"),
+            on_stopped=Callback("os.system"),
+        )
+        jobs["pickle"] = rq_queue(server, serializer=None).enqueue("os.system", "touch forged")
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(1)
+        fleet.finish(mb)
+        assert worker.running
+        worker.wait_for_line("runs nothing but batches, not 'os.system'")
+        for name, job in jobs.items():
+            assert_failed(server, name, job)
+    assert results == [[1]]
+    assert not (tmp_path / "forged").exists()
+
+
+def assert_failed(server: RealServer, name: str, job: Job) -> None:
+    status = server.admin.hget(job.key, "status")
+    assert status == (b"finished" if name == "no batch" else b"failed"), name

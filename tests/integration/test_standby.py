@@ -1,0 +1,139 @@
+"""Standbys: one takes over when the active scheduler dies, stalls or leaves, and nothing is cut twice."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from microbatch.producer import BatchInfo
+from tests.fleet import ECHO, Fleet
+from tests.processes import Process
+from tests.servers import RealServer
+from tests.waiting import wait_until
+
+LATE_MS = 100  # how far after its tick a batch may be cut on a machine with much to do
+
+
+class Schedulers:
+    """Scheduler processes, one of which is active."""
+
+    def __init__(self, fleet: Fleet, count: int, **settings: float) -> None:
+        self._fleet = fleet
+        self._by_pid: dict[int, Process] = {}
+        for _ in range(count):
+            process = fleet.scheduler_process(**settings)
+            self._by_pid[process.pid] = process
+        self.wait_for_active()
+        wait_until(lambda: fleet.broker.server.do("ZCARD", fleet.broker.keys.schedulers) == count)
+
+    def wait_for_active(self, but: Process | None = None, timeout: float = 15) -> Process:
+        """The active scheduler, as soon as it is another than ``but``."""
+
+        def active() -> Process | None:
+            process = self._by_pid.get(self._fleet.active_pid() or 0)
+            return process if process is not but else None
+
+        process = wait_until(active, timeout, "another active scheduler")
+        assert process is not None
+        return process
+
+
+def off_grid(infos: list[BatchInfo], frequency: int) -> list[int]:
+    """How many ms after its tick each batch was cut."""
+    return [round(info.cut_at.timestamp() * 1000) % frequency for info in infos]
+
+
+def test_a_standby_takes_over_from_one_that_was_killed(server: RealServer, tmp_path: Path) -> None:
+    infos: list[BatchInfo] = []
+    events: list[int] = []
+
+    def handle(result: list[int], info: BatchInfo) -> None:
+        events.extend(result)
+        infos.append(info)
+
+    with Fleet(server, tmp_path, ECHO, frequency=400) as fleet:
+        fleet.worker()
+        schedulers = Schedulers(fleet, 2)
+        mb = fleet.batcher(result_handler=handle)
+        active = schedulers.wait_for_active()
+        mb.record_event(0)
+        fleet.wait_for_cut(1)
+        active.kill()
+        killed = time.monotonic()
+        mb.record_event(1)
+        schedulers.wait_for_active(but=active)
+        assert time.monotonic() - killed < 3
+        fleet.wait_for_cut(2)
+        fleet.finish(mb)
+    assert events == [0, 1]
+    assert [info.trigger for info in infos] == ["tick", "tick"]
+    assert max(off_grid(infos, 400)) < LATE_MS
+
+
+def test_one_that_is_told_to_end_hands_over_at_once(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path, lease_ttl=30) as fleet:
+        fleet.worker()
+        schedulers = Schedulers(fleet, 2)
+        active = schedulers.wait_for_active()
+        active.terminate()
+        # Well before the lease would have run out, of which it would have renewed a third by now at most.
+        schedulers.wait_for_active(but=active, timeout=10)
+        assert active.wait() == 0
+        assert fleet.broker.server.do("ZCARD", fleet.broker.keys.schedulers) == 1
+        mb = fleet.batcher()
+        mb.record_event(1)
+        fleet.finish(mb)
+
+
+def test_one_that_was_stalled_cuts_nothing_more(server: RealServer, tmp_path: Path) -> None:
+    events: list[int] = []
+    enough = threading.Event()
+    with Fleet(server, tmp_path, ECHO, frequency=20, max_size=40, lease_ttl=0.5) as fleet:
+        fleet.worker()
+        schedulers = Schedulers(fleet, 2)
+        mb = fleet.batcher(result_handler=events.extend)
+        recorded = 0
+
+        def record() -> None:
+            nonlocal recorded
+            while not enough.wait(0.001):
+                mb.record_event(recorded)
+                recorded += 1
+
+        recording = threading.Thread(target=record)
+        recording.start()
+        for _ in range(3):
+            active = schedulers.wait_for_active()
+            seen = len(active.lines)
+            active.send(signal.SIGSTOP)
+            schedulers.wait_for_active(but=active)
+            active.send(signal.SIGCONT)
+            active.wait_for_line("no longer active, standing by", since=seen)
+        enough.set()
+        recording.join()
+        fleet.finish(mb)
+        assert fleet.broker.stats.counters().cut_events == recorded
+    assert sorted(events) == list(range(recorded))
+
+
+@pytest.mark.parametrize("frequency", [150, 250])
+def test_ticks_lie_on_a_grid(valkey_server: RealServer, tmp_path: Path, frequency: int) -> None:
+    infos: list[BatchInfo] = []
+
+    def handle(result: list[int], info: BatchInfo) -> None:
+        infos.append(info)
+
+    with Fleet(valkey_server, tmp_path, ECHO, frequency=frequency) as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=handle)
+        for cut in range(1, 6):
+            mb.record_event(cut)
+            fleet.wait_for_cut(cut)
+        fleet.finish(mb)
+    assert [info.trigger for info in infos] == ["tick"] * 5
+    assert max(off_grid(infos, frequency)) < LATE_MS

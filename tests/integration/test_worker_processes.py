@@ -1,0 +1,199 @@
+"""Worker processes: killed, stopped, stuck. A batch that they leave runs again; its result comes once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from microbatch.producer import BatchFailure, BatchInfo
+from tests.fleet import ECHO, HASTY, Fleet
+from tests.processes import Process, end_process
+from tests.servers import RealServer
+from tests.waiting import wait_until
+
+HELD = """
+def process(batch, info: BatchInfo):
+    note("runs", os.getpid())
+    if info.attempt == 1:
+        wait_for("go")
+    return batch
+"""
+
+HANGS_ONCE = """
+def process(batch, info: BatchInfo):
+    note("runs", info.attempt)
+    if info.attempt == 1:
+        time.sleep(600)
+    return batch
+"""
+
+HANGS_STUBBORNLY = """
+heart.GRACE_SECONDS = 0.5
+
+def process(batch, info: BatchInfo):
+    note("runs", info.attempt)
+    while info.attempt == 1:
+        try:
+            time.sleep(600)
+        except Exception:
+            note("caught", info.attempt)
+    return batch
+"""
+
+KILLS_ITSELF = """
+def process(batch):
+    note("runs", os.getpid())
+    if "poison" in batch:
+        os.kill(os.getpid(), 9)
+    return batch
+"""
+
+
+def ended_by_another_signal(process: Process) -> bool:
+    """RQ takes a second one that comes within a second for the first one's echo, so it may need some."""
+    process.terminate()
+    return not process.running
+
+
+def wait_for_more_done(fleet: Fleet) -> None:
+    done = fleet.broker.stats.counters().done_batches
+    wait_until(lambda: fleet.broker.stats.counters().done_batches > done, message=fleet.state)
+
+
+def test_the_batch_of_a_killed_worker_runs_again(valkey_server: RealServer, tmp_path: Path) -> None:
+    results: list[list[int]] = []
+    attempts: list[int] = []
+
+    def handle(result: list[int], info: BatchInfo) -> None:
+        results.append(result)
+        attempts.append(info.attempt)
+
+    with Fleet(valkey_server, tmp_path, HELD) as fleet:
+        pool = fleet.pool(2)
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=handle)
+        mb.record_event(1)
+        (victim,) = map(int, fleet.wait_for_note("runs"))
+        before = set(pool.children())
+        assert victim in before
+        end_process(victim)
+        pool.wait_for_line(f"worker {victim} ended with signal SIGKILL; starting another")
+        wait_until(lambda: len(set(pool.children()) - before) == 1)
+        fleet.finish(mb)
+        pool.terminate()
+        assert pool.wait() == 0
+    assert (results, attempts) == ([[1]], [2])
+
+
+def test_a_warm_stop_finishes_the_batch_in_hand_and_no_other(server: RealServer, tmp_path: Path) -> None:
+    results: list[list[int]] = []
+    with Fleet(server, tmp_path, HELD, max_size=1) as fleet:
+        worker = fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_events([1, 2])
+        fleet.wait_for_note("runs")
+        fleet.wait_for_cut(2)
+        worker.terminate()
+        fleet.let("go")
+        assert worker.wait() == 0, worker.output
+        assert len(fleet.noted("runs")) == 1
+        assert fleet.broker.stats.counters().done_events == 1
+        assert len(fleet.broker.ledger.in_flight()) == 1
+        fleet.worker()
+        fleet.finish(mb)
+    assert results == [[1], [2]]
+
+
+@pytest.mark.parametrize("form", ["worker", "pool"])
+def test_a_second_signal_stops_hard(valkey_server: RealServer, tmp_path: Path, form: str) -> None:
+    results: list[list[int]] = []
+    with Fleet(valkey_server, tmp_path, HASTY + HELD) as fleet:
+        stopped = fleet.worker() if form == "worker" else fleet.pool(1)
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(1)
+        fleet.wait_for_note("runs")
+        wait_until(lambda: ended_by_another_signal(stopped))
+        fleet.worker()
+        fleet.finish(mb)
+    assert results == [[1]]
+
+
+def test_a_processor_that_hangs_is_stopped_and_tried_again(server: RealServer, tmp_path: Path) -> None:
+    results: list[list[int]] = []
+    with Fleet(server, tmp_path, HANGS_ONCE, batch_timeout=1, retry_delay=0.05) as fleet:
+        worker = fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(1)
+        fleet.finish(mb)
+        assert fleet.noted("runs") == ["1", "2"]
+        assert worker.running
+    assert results == [[1]]
+
+
+def test_one_that_will_not_be_stopped_loses_its_worker(valkey_server: RealServer, tmp_path: Path) -> None:
+    results: list[list[int]] = []
+    with Fleet(valkey_server, tmp_path, HASTY + HANGS_STUBBORNLY, batch_timeout=1) as fleet:
+        pool = fleet.pool(1)
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(1)
+        fleet.finish(mb)
+        pool.wait_for_line("ended with signal SIGKILL; starting another")
+        assert fleet.noted("runs") == ["1", "2"]
+    assert results == [[1]]
+
+
+@pytest.mark.leaves("dead", "batch")
+def test_a_batch_that_kills_its_workers_is_given_up(valkey_server: RealServer, tmp_path: Path) -> None:
+    results: list[list[str]] = []
+    failures: list[BatchFailure] = []
+    with Fleet(valkey_server, tmp_path, HASTY + KILLS_ITSELF, max_size=1, max_retries=1) as fleet:
+        pool = fleet.pool(1)
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append, failure_handler=failures.append)
+        mb.record_events(["poison", "harmless"])
+        fleet.finish(mb)
+        assert pool.running
+        assert len(fleet.noted("runs")) == 3
+    assert results == [["harmless"]]
+    (failure,) = failures
+    assert failure.events == ["poison"]
+    assert failure.batch.attempt == 2
+    assert "died or went silent" in failure.error
+
+
+def test_stopping_workers_under_load_strands_nothing(
+    valkey_server: RealServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    events: list[int] = []
+    attempts: Counter[int] = Counter()
+
+    def handle(result: list[int], info: BatchInfo) -> None:
+        events.extend(result)
+        attempts[info.attempt] += 1
+
+    with Fleet(valkey_server, tmp_path, ECHO, max_size=1) as fleet, caplog.at_level("INFO"):
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=handle)
+        workers = [fleet.worker(), fleet.worker()]
+        recorded = 0
+        for _ in range(20):
+            mb.record_events(range(recorded, recorded + 150))
+            recorded += 150
+            wait_for_more_done(fleet)
+            worker = workers.pop(0)
+            os.kill(worker.pid, signal.SIGTERM)
+            workers.append(fleet.worker())
+            assert worker.wait() == 0, worker.output
+        fleet.finish(mb)
+    assert sorted(events) == list(range(recorded))
+    # Nor was any found to be stranded, and run again.
+    assert set(attempts) == {1}
+    assert "enqueued again" not in caplog.text
