@@ -11,7 +11,8 @@ import collections.abc
 import importlib
 import inspect
 import typing
-from collections.abc import Callable
+import weakref
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,10 @@ def resolve(setting: str, value: object) -> Function:
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"{setting}: cannot import it: {error}") from error
     run = getattr(value, "run", None)
+    if inspect.isclass(value) and inspect.isfunction(inspect.getattr_static(value, "run", None)):
+        raise ConfigError(
+            f"{setting} is the class {value.__name__}; give an object of it: {value.__name__}()"
+        )
     if callable(run):
         return typing.cast("Function", run)
     if not callable(value):
@@ -73,18 +78,18 @@ class UserFunction:
     def __init__(self, setting: str, value: object) -> None:
         self.setting = setting
         self._function = resolve(setting, value)
-        self._is_async = inspect.iscoroutinefunction(self._function)
         self._runner: asyncio.Runner | None = None
         self._signature = _signature(setting, self._function)
 
     def __call__(self, value: Any, info: BatchInfo) -> Any:
         """Call it with ``value``, and with the batch if it asks for one; an async one is run to its end."""
         returned = self._function(value, info) if self._signature.wants_info else self._function(value)
-        if self._is_async:
-            if self._runner is None:  # one loop for all calls, so that what it opens can be kept
-                self._runner = asyncio.Runner()
-            return self._runner.run(returned)
-        return returned
+        if not inspect.isawaitable(returned):
+            return returned
+        if self._runner is None:  # one loop for all calls, so that what it opens can be kept
+            self._runner = asyncio.Runner()
+            weakref.finalize(self, self._runner.close)
+        return self._runner.run(_to_its_end(returned))
 
     def decoder(self) -> Decoder:
         """What rebuilds the value that it is given."""
@@ -110,6 +115,10 @@ class UserFunction:
             ) from error
 
 
+async def _to_its_end(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
 def _signature(setting: str, function: Function) -> _Signature:
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -117,6 +126,9 @@ def _signature(setting: str, function: Function) -> _Signature:
         return _Signature(None, wants_info=False)
     if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
         return _Signature(None, wants_info=False)
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
+            raise ConfigError(f"{setting} requires the keyword argument {parameter.name!r}, and gets none")
     positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
     required = [parameter for parameter in positional if parameter.default is inspect.Parameter.empty]
     if not positional or len(required) > 2:
@@ -128,5 +140,6 @@ def _signature(setting: str, function: Function) -> _Signature:
         hints = typing.get_type_hints(target)
     except NameError as error:
         raise ConfigError(f"{setting}: its annotations can't be resolved: {error}") from error
-    second_is_batch = len(positional) > 1 and hints.get(positional[1].name) is BatchInfo
+    second = hints.get(positional[1].name) if len(positional) > 1 else None
+    second_is_batch = BatchInfo in (second, *typing.get_args(second))
     return _Signature(hints.get(positional[0].name), wants_info=len(required) == 2 or second_is_batch)
