@@ -77,7 +77,7 @@ def _app(broker: Broker) -> flask.Flask:
     web.Job, web.Worker = _JSONJob, _JSONWorker
     web.requeue_job = partial(requeue_job, serializer=JSONSerializer)
     web.from_url = lambda *_, **__: (None, broker.server.client)
-    app = flask.Flask(__name__)
+    app = flask.Flask(web.__name__)  # by its name Flask finds its style sheets and scripts
     app.config["RQ_DASHBOARD_REDIS_URL"] = (broker.server.where,)  # shown on every page
     web.setup_rq_connection(app)
     app.register_blueprint(web.blueprint)
