@@ -47,14 +47,15 @@ class Lease:
         self._keys = keys
         self.ttl_ms = ttl_ms
         self.token = new_token()
-        self._tried = False
+        self._may_hold = False
 
     def acquire(self) -> bool:
         """Become the active scheduler, if nobody is, or if this one still is (a reply may have been lost)."""
+        may_hold, self._may_hold = self._may_hold, True
         if self._server.do("SET", self._keys.lease, self.token, "NX", "PX", self.ttl_ms):
-            self._tried = True
             return True
-        return self._tried and self.renew()
+        self._may_hold = may_hold and self.renew()
+        return self._may_hold
 
     def renew(self) -> bool:
         """Stay the active scheduler. False if this one no longer is."""
