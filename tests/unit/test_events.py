@@ -1,0 +1,48 @@
+"""The waiting events, and the word to the scheduler."""
+
+from __future__ import annotations
+
+import pytest
+
+from microbatch.broker import wire
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import Refused
+from microbatch.broker.events import Wake
+from tests.unit.steps import RECORDED_AT_MS, FakeClient, client_of, cut, record
+
+
+def test_record_tells_how_many_wait(broker: Broker) -> None:
+    first, second = (wire.encode_event(body, 5) for body in (b"1", b"2"))
+    assert broker.events.record(first) == 1
+    assert broker.events.record_many([second, first]) == 3
+    assert client_of(broker).lrange(broker.keys.events, 0, -1) == [first, second, first]
+    assert broker.events.waiting() == 3
+
+
+def test_what_the_server_refuses_is_not_recorded(broker: Broker, client: FakeClient) -> None:
+    client.set(broker.keys.events, "a string")
+    with pytest.raises(Refused, match="WRONGTYPE"):
+        broker.events.record(b"x")
+    with pytest.raises(Refused, match="WRONGTYPE"):
+        broker.events.record_many([b"x"])
+
+
+def test_each_word_waits_once(broker: Broker, client: FakeClient) -> None:
+    for word in (Wake.SIZE, Wake.FLUSH, Wake.SIZE, Wake.SIZE, Wake.FLUSH):
+        broker.events.wake(word)
+    assert client.lrange(broker.keys.wake, 0, -1) == [b"size", b"flush"]
+
+
+def test_the_position_counts_what_waits_and_what_was_cut(broker: Broker) -> None:
+    assert broker.events.position() == 0
+    record(broker, 1, 2, 3)
+    assert broker.events.position() == 3
+    cut(broker, 2)
+    assert broker.events.position() == 3
+    assert broker.events.cut_up_to() == (2, 1)
+
+
+def test_the_age_of_the_oldest(broker: Broker) -> None:
+    assert broker.events.oldest_ms() is None
+    record(broker, 1, 2)
+    assert broker.events.oldest_ms() == RECORDED_AT_MS

@@ -1,0 +1,131 @@
+"""One server: what is sent, and what comes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fakeredis
+import pytest
+import redis
+
+from microbatch.broker import scripts
+from microbatch.broker.errors import InDoubt, Refused, Unavailable, Unsupported
+from microbatch.broker.server import Server
+from tests.unit.steps import FakeClient
+
+
+@pytest.fixture
+def server(client: FakeClient) -> Server:
+    return Server(client, "redis://cache")
+
+
+def test_do_sends_a_command(server: Server) -> None:
+    assert server.do("RPUSH", "list", b"\xff", 5) == 2
+    assert server.do("LRANGE", "list", 0, -1) == [b"\xff", b"5"]
+
+
+def test_many_sends_commands_together(server: Server, client: FakeClient) -> None:
+    assert server.many(("SET", "a", 1), ("INCR", "a"), ("GET", "a"), transaction=True) == [True, 2, b"2"]
+    with pytest.raises(Refused, match="WRONGTYPE"):
+        server.many(("SET", "b", 1), ("LPUSH", "a", 1))
+
+
+def test_a_script_is_loaded_when_it_is_not_known(server: Server, client: FakeClient) -> None:
+    script = scripts.RENEW_LEASE
+    for _ in range(2):
+        assert server.run(script, ["lease"], ("token", 5_000)) == 0
+        assert client.script_exists(script.sha) == [True]
+        client.script_flush()
+    client.set("lease", "token")
+    assert server.run(script, ["lease"], ("token", 5_000)) == 1
+
+
+def test_every_script_has_its_file_and_says_what_it_does() -> None:
+    loaded = [value for value in vars(scripts).values() if isinstance(value, scripts.Script)]
+    assert len(loaded) == 10
+    for script in loaded:
+        assert script.text.startswith(f"-- {script.name}: ")
+        assert "-- KEYS[1]" in script.text
+        assert "-- Returns " in script.text
+
+
+class Failing:
+    """A client whose commands fail."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def execute_command(self, *command: object) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "translated"),
+    [
+        (redis.ConnectionError("gone"), InDoubt),
+        (OSError("gone"), InDoubt),
+        (redis.ResponseError("ERR"), Refused),
+    ],
+)
+def test_errors_come_out_as_ours(error: Exception, translated: type[Exception]) -> None:
+    server = Server(Failing(error), "redis://cache")  # type: ignore[arg-type]
+    with pytest.raises(translated):
+        server.do("PING")
+    with pytest.raises(translated):
+        server.run(scripts.TAKE, ["batch"])
+    with pytest.raises(translated), server.translated():
+        raise error
+
+
+def test_a_fake_server_that_is_away_is_in_doubt_or_unavailable() -> None:
+    fake = fakeredis.FakeServer()
+    server = Server(fakeredis.FakeRedis(server=fake))
+    fake.connected = False
+    with pytest.raises((InDoubt, Unavailable)):
+        server.many(("PING",))
+
+
+class Info:
+    """A client that tells of its server what a test says."""
+
+    def __init__(self, **info: str) -> None:
+        self._info = info
+
+    def execute_command(self, *command: object) -> dict[str, Any]:
+        assert command == ("INFO", "server")
+        return self._info
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"redis_version": "7.0.0"},
+        {"redis_version": "7.0.15"},
+        {"redis_version": "8.2.1"},
+        {"redis_version": "10.0"},
+        {"redis_version": "7.2.4", "valkey_version": "7.2.5"},
+        {"redis_version": "7.2.4", "valkey_version": "9.1.2"},
+    ],
+)
+def test_a_server_that_is_new_enough(info: dict[str, str]) -> None:
+    Server(Info(**info)).check_version()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        (
+            {"redis_version": "6.2.14"},
+            r"the server at redis://cache is Redis 6.2.14; .* Redis 7.0",
+        ),
+        ({"redis_version": "7.2.4", "valkey_version": "7.1.9"}, "is Valkey 7.1.9; .* Valkey 7.2"),
+        ({}, "is Redis 0;"),
+    ],
+)
+def test_a_server_that_is_too_old(info: dict[str, str], message: str) -> None:
+    with pytest.raises(Unsupported, match=message):
+        Server(Info(**info), "redis://cache").check_version()  # type: ignore[arg-type]
+
+
+def test_no_password_is_in_the_name_that_a_server_is_shown_by() -> None:
+    assert Server.at("redis://me:hunter2@cache:6380").where == "redis://cache:6380"
