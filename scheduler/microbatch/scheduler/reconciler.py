@@ -39,15 +39,13 @@ class Reconciler:
         """
         now_ms = self._broker.clock.now_ms()
         due = self._broker.ledger.due(now_ms, _AT_ONCE)
-        if not due:
-            self._on_the_way.clear()
-            return 0
-        unowned = any(not batch.run.owner for batch in due)
-        queued = self._queue.queued() if unowned else frozenset()
-        on_the_way = self._queue.on_the_way() if unowned else frozenset()
-        self._on_the_way = {
-            batch_id: since for batch_id, since in self._on_the_way.items() if batch_id in on_the_way
-        }
+        queued: frozenset[str] = frozenset()
+        on_the_way: frozenset[str] = frozenset()
+        if any(not batch.run.owner for batch in due):
+            queued, on_the_way = self._queue.queued(), self._queue.on_the_way()
+            self._on_the_way = {
+                batch_id: since for batch_id, since in self._on_the_way.items() if batch_id in on_the_way
+            }
 
         waits = [batch.id for batch in due if not batch.run.owner and batch.id in queued]
         if waits:
