@@ -44,8 +44,8 @@ class TakenBatch:
 
     @property
     def recorded_at_ms(self) -> int:
-        """When its oldest event was recorded. Raises DecodeError if that is no event."""
-        return wire.event_recorded_at_ms(self.events[0])
+        """When its oldest event was recorded; when it was cut, if that is no event."""
+        return _recorded_at_ms(self.events[0], self.header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Ledger:
     def due(self, now_ms: int, limit: int) -> list[DueBatch]:
         """The batches in flight that the scheduler is to look at, oldest due time first.
 
-        A batch whose events are not there, or are none of this version, is left out.
+        A batch that is not there, or is not of this version, is left out.
         """
         keys = self._keys
         ids = [
@@ -187,10 +187,10 @@ class Ledger:
         )
         for batch_id, head in zip(ids, heads, strict=True):
             try:
-                header, run, recorded_at = Header.decode(head[0]), RunRecord.decode(head[1]), head[2]
-                found.append(DueBatch(batch_id, header, run, wire.event_recorded_at_ms(recorded_at)))
+                header, run, oldest = Header.decode(head[0]), RunRecord.decode(head[1]), head[2]
             except (IndexError, DecodeError):
                 continue
+            found.append(DueBatch(batch_id, header, run, _recorded_at_ms(oldest, header)))
         return found
 
     def postpone(self, batch_ids: Sequence[str], due_ms: int) -> None:
@@ -215,6 +215,13 @@ class Ledger:
             transaction=True,
         )
         return list(items) if dead is not None else []
+
+
+def _recorded_at_ms(oldest: bytes, header: Header) -> int:
+    try:
+        return wire.event_recorded_at_ms(oldest)
+    except DecodeError:
+        return header.cut_at_ms
 
 
 def new_batch(header: Header) -> NewBatch:

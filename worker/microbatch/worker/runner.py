@@ -19,7 +19,7 @@ from microbatch.broker import codec, wire
 from microbatch.broker.batch import BatchInfo
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
-from microbatch.broker.errors import ConfigError, DecodeError, InDoubt, MicrobatchError, Unavailable
+from microbatch.broker.errors import ConfigError, InDoubt, MicrobatchError, Unavailable
 from microbatch.broker.functions import UserFunction
 from microbatch.broker.ledger import TakenBatch
 from microbatch.broker.results import Outcome
@@ -98,7 +98,7 @@ class BatchRunner:
         attempt, now_ms = batch.run.attempt, self.broker.clock.now_ms()
         _begin_at_user_code(error)
         failure = Failure(summary, "".join(traceback.format_exception(error)), attempt)
-        entry = Outcome(batch.id, batch.header, attempt, _recorded_at(batch), failure=failure).encode()
+        entry = Outcome(batch.id, batch.header, attempt, batch.recorded_at_ms, failure=failure).encode()
         self._insist(lambda: self.broker.ledger.bury(batch.id, batch.run, failure, entry, now_ms=now_ms))
         log.error("%s: batch %s: dead after %d attempts: %s", self.config.name, batch.id, attempt, summary)
         raise BatchDead(f"dead after {attempt} attempts: {summary}") from error
@@ -132,10 +132,3 @@ def _begin_at_user_code(error: Exception) -> None:
         frame = frame.tb_next
     if frame is not None:
         error.__traceback__ = frame
-
-
-def _recorded_at(batch: TakenBatch) -> int:
-    try:
-        return batch.recorded_at_ms
-    except (DecodeError, IndexError):
-        return batch.header.cut_at_ms
