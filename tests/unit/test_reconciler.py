@@ -1,0 +1,214 @@
+"""The reconciler: what stands still is run, what is being run is left alone."""
+
+from __future__ import annotations
+
+import pytest
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import LeaseLost
+from microbatch.broker.ledger import new_batch
+from microbatch.broker.results import Outcome
+from microbatch.broker.wire import Header, RunRecord, Trigger
+from microbatch.scheduler.queue import JobQueue
+from microbatch.scheduler.reconciler import LOOK_AGAIN_MS, ON_THE_WAY_MS, Reconciler
+from tests.doubles import ManualClock
+from tests.unit.conftest import MakeBroker
+from tests.unit.steps import RECORDED_AT_MS, TOKEN, FakeClient, check_account, client_of, cut, record, take
+
+QUEUE = "rq:queue:letters"
+INTERMEDIATE = "rq:queue:letters:intermediate"
+
+
+class Stand:
+    """A reconciler whose scheduler is active, and one batch cut and enqueued."""
+
+    def __init__(self, broker: Broker, clock: ManualClock) -> None:
+        self.broker = broker
+        self.clock = clock
+        self.client: FakeClient = client_of(broker)
+        self.client.set(broker.keys.lease, TOKEN)
+        queue = JobQueue(broker.config, broker.server)
+        queue.prepare()
+        self.reconciler = Reconciler(broker, queue, TOKEN)
+        record(broker, "a", "b")
+        batch = new_batch(Header(Trigger.TICK, 2, clock.ms))
+        broker.ledger.cut(
+            [batch],
+            due_ms=clock.ms + LOOK_AGAIN_MS,
+            token=TOKEN,
+            lease_ttl_ms=600_000,
+            enqueue=queue.enqueue,
+        )
+        self.id = batch.id
+
+    def after(self, by_ms: int) -> int:
+        """What the reconciler does so many milliseconds later."""
+        self.clock.advance(by_ms)
+        acted = self.reconciler.run_once()
+        check_account(self.broker)
+        return acted
+
+    def dequeue(self) -> None:
+        """As a worker does: the job's id is in a list of its own until the job has begun."""
+        assert self.client.lmove(QUEUE, INTERMEDIATE, "RIGHT", "LEFT") == self.id.encode()
+
+    def begin(self) -> None:
+        self.client.lrem(INTERMEDIATE, 1, self.id)
+
+    def queued(self) -> list[str]:
+        return [raw.decode() for raw in self.client.lrange(QUEUE, 0, -1)]
+
+    def on_the_way(self) -> list[bytes]:
+        on_the_way: list[bytes] = self.client.lrange(INTERMEDIATE, 0, -1)
+        return on_the_way
+
+    def run_record(self) -> RunRecord:
+        return RunRecord.decode(self.client.lindex(self.broker.keys.batch(self.id), 1))
+
+
+@pytest.fixture
+def stand(make_broker: MakeBroker, clock: ManualClock) -> Stand:
+    return Stand(make_broker(max_retries=1), clock)
+
+
+def test_a_batch_that_waits_in_the_queue_is_left_alone(stand: Stand) -> None:
+    for _ in range(3):
+        assert stand.after(LOOK_AGAIN_MS) == 0
+        assert stand.queued() == [stand.id]
+    assert stand.broker.ledger.due(stand.clock.ms + LOOK_AGAIN_MS - 1, 10) == []
+
+
+def test_nothing_is_looked_at_before_it_is_due(stand: Stand) -> None:
+    stand.client.delete(QUEUE)
+    assert stand.after(LOOK_AGAIN_MS - 1) == 0
+    assert stand.queued() == []
+    assert stand.after(1) == 1
+
+
+def test_a_job_that_is_gone_is_enqueued_again(stand: Stand) -> None:
+    stand.client.delete(QUEUE, f"rq:job:{stand.id}")
+    assert stand.after(LOOK_AGAIN_MS) == 1
+    assert stand.queued() == [stand.id]
+    job = Job.fetch(stand.id, connection=stand.client, serializer=JSONSerializer)
+    assert job.args == ["letters", stand.id]
+    assert job.description == "letters: a batch of 2 events, cut by tick"
+    assert stand.run_record() == RunRecord(0)
+    assert stand.after(0) == 0
+    assert stand.after(LOOK_AGAIN_MS) == 0
+
+
+def test_a_batch_at_work_is_left_alone(stand: Stand) -> None:
+    stand.dequeue()
+    taken = take(stand.broker, stand.id)
+    stand.begin()
+    for _ in range(3):
+        stand.broker.ledger.renew(taken, due_ms=stand.clock.ms + 8_000)
+        assert stand.after(7_999) == 0
+    assert stand.queued() == []
+    assert stand.run_record() == taken.run
+
+
+def test_a_batch_whose_worker_went_silent_is_enqueued_again(
+    stand: Stand, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand.dequeue()
+    take(stand.broker, stand.id, owner="host:7:ab")
+    stand.begin()
+    assert stand.after(8_000) == 1
+    assert stand.queued() == [stand.id]
+    assert stand.run_record() == RunRecord(1)
+    assert f"letters: batch {stand.id}: its worker host:7:ab has gone silent" in caplog.text
+    job = Job.fetch(stand.id, connection=stand.client, serializer=JSONSerializer)
+    assert job.description == "letters: a batch of 2 events, cut by tick, attempt 2"
+
+
+def test_a_batch_that_kills_its_workers_is_buried(stand: Stand) -> None:
+    for attempt in (1, 2):
+        stand.dequeue()
+        assert take(stand.broker, stand.id, owner=f"host:{attempt}:ab").run.attempt == attempt
+        stand.begin()
+        assert stand.after(8_000) == 1
+    assert stand.queued() == []
+    assert stand.broker.ledger.in_flight() == []
+    assert len(stand.broker.ledger.dead_events(stand.id)) == 2
+    ((_, fields),) = stand.client.xrange(stand.broker.keys.results)
+    outcome = Outcome.decode(fields)
+    assert outcome.failure is not None
+    assert (outcome.batch_id, outcome.attempt, outcome.recorded_at_ms) == (stand.id, 2, RECORDED_AT_MS)
+    assert outcome.failure.error == "its worker host:2:ab died or went silent while running it"
+    assert outcome.failure.traceback == ""
+    assert stand.after(60_000) == 0
+
+
+def test_a_retry_is_enqueued_when_its_delay_is_over(stand: Stand) -> None:
+    stand.dequeue()
+    taken = take(stand.broker, stand.id)
+    stand.begin()
+    stand.broker.ledger.retry(taken, due_ms=stand.clock.ms + 3_000)
+    assert stand.after(2_999) == 0
+    assert stand.queued() == []
+    assert stand.after(1) == 1
+    assert stand.queued() == [stand.id]
+    assert stand.run_record() == RunRecord(1)
+
+
+def test_a_job_on_the_way_to_a_worker_has_some_time_to_arrive(stand: Stand) -> None:
+    stand.clock.advance(LOOK_AGAIN_MS)
+    stand.dequeue()
+    assert stand.after(0) == 0
+    assert stand.after(ON_THE_WAY_MS - 1) == 0
+    assert stand.queued() == []
+    assert stand.after(1) == 1
+    assert stand.queued() == [stand.id]
+    assert stand.on_the_way() == []
+
+
+def test_a_job_on_the_way_is_not_forgotten_over_others(stand: Stand) -> None:
+    stand.clock.advance(LOOK_AGAIN_MS)
+    stand.dequeue()
+    assert stand.after(0) == 0
+    record(stand.broker, "c")
+    take(stand.broker, cut(stand.broker, 1)[0].id, ttl_ms=1_000)
+    assert stand.after(1_000) == 1  # the other's worker went silent
+    assert stand.after(ON_THE_WAY_MS - 1_000) == 1
+    assert stand.id in stand.queued()
+
+
+def test_a_job_that_was_on_the_way_before_has_its_time_anew(stand: Stand) -> None:
+    stand.clock.advance(LOOK_AGAIN_MS)
+    stand.dequeue()
+    assert stand.after(0) == 0
+    stand.client.delete(INTERMEDIATE)
+    assert stand.after(ON_THE_WAY_MS) == 1  # lost on the way
+    stand.dequeue()
+    assert stand.after(LOOK_AGAIN_MS) == 0
+    assert stand.after(ON_THE_WAY_MS) == 1
+
+
+def test_a_committed_batch_is_none_of_its_business(stand: Stand) -> None:
+    stand.broker.ledger.commit(stand.id, ())
+    assert stand.after(60_000) == 0
+    assert stand.queued() == [stand.id]  # a worker finds that nothing is to be done
+
+
+def test_a_former_leader_enqueues_nothing(stand: Stand) -> None:
+    stand.client.delete(QUEUE)
+    stand.client.set(stand.broker.keys.lease, "host:2:other")
+    with pytest.raises(LeaseLost):
+        stand.after(LOOK_AGAIN_MS)
+    assert stand.queued() == []
+
+
+def test_a_batch_of_what_is_no_event_is_looked_after_as_well(
+    make_broker: MakeBroker, clock: ManualClock
+) -> None:
+    broker = make_broker()
+    client_of(broker).rpush(broker.keys.events, "pushed by hand")
+    stand = Stand(broker, clock)
+    stand.client.delete(QUEUE)
+    (batch,) = broker.ledger.due(clock.ms + LOOK_AGAIN_MS, 10)
+    assert batch.recorded_at_ms == take(broker, stand.id).recorded_at_ms == batch.header.cut_at_ms
+    assert stand.after(LOOK_AGAIN_MS) == 1
+    assert stand.queued() == [stand.id]
