@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import fakeredis
@@ -10,6 +11,7 @@ import pytest
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
 from microbatch.broker.server import Server
+from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock
 from tests.unit.steps import FakeClient
 
@@ -47,3 +49,18 @@ def make_broker(client: FakeClient, clock: ManualClock) -> MakeBroker:
 def broker(make_broker: MakeBroker) -> Broker:
     """The broker of the batcher "letters"."""
     return make_broker()
+
+
+MakeRunner = Callable[..., BatchRunner]
+
+
+@pytest.fixture
+def make_runner(make_broker: MakeBroker, monkeypatch: pytest.MonkeyPatch) -> MakeRunner:
+    """Runners of a processor, with dice that fall in the middle."""
+    monkeypatch.setattr("random.uniform", lambda low, high: (low + high) / 2)
+
+    def make(processor: object, **settings: Any) -> BatchRunner:
+        broker = make_broker(batch_processor=processor, **settings)
+        return BatchRunner(broker.config, broker=broker)
+
+    return make

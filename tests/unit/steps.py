@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from microbatch.broker import wire
 from microbatch.broker.broker import Broker
 from microbatch.broker.ledger import NewBatch, TakenBatch, Transaction, new_batch
+from microbatch.broker.results import Outcome
 from microbatch.broker.wire import Failure, Header, RunRecord, Trigger
 
 FakeClient: TypeAlias = Any
@@ -81,6 +82,11 @@ def batches_of(broker: Broker) -> list[tuple[Trigger, list[Any]]]:
         assert decoded.size == len(events)
         found.append((decoded.trigger, values_of(events)))
     return sorted(found, key=lambda batch: batch[1])
+
+
+def outcomes(broker: Broker) -> list[Outcome]:
+    """What waits for a handler."""
+    return [Outcome.decode(fields) for _, fields in client_of(broker).xrange(broker.keys.results)]
 
 
 def check_account(broker: Broker) -> None:

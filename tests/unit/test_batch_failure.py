@@ -1,0 +1,225 @@
+"""Batches that fail: tried again, then dead, with what their author needs to know."""
+
+from __future__ import annotations
+
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from microbatch.broker.batch import BatchInfo
+from microbatch.broker.errors import InDoubt, Refused, Unavailable
+from microbatch.broker.wire import RunRecord
+from microbatch.worker import runner as module
+from microbatch.worker.runner import BatchDead, BatchRunner
+from tests.doubles import ManualClock
+from tests.unit.conftest import MakeRunner
+from tests.unit.steps import RECORDED_AT_MS, check_account, client_of, outcomes, record_and_cut, take
+
+
+@dataclass
+class Letter:
+    text: str
+    size: int = 1
+
+
+def total(batch: list[int]) -> int:
+    return sum(batch)
+
+
+def test_a_failed_batch_is_retried_ever_later_and_then_dead(
+    make_runner: MakeRunner, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    def processor(batch: list[int], info: BatchInfo) -> None:
+        raise ValueError(f"attempt {info.attempt}\nwith more to say")
+
+    runner = make_runner(processor, max_retries=2, retry_delay=1.5)
+    broker = runner.broker
+    batch_id = record_and_cut(broker, 1, 2)
+    for attempt, delay_ms in ((1, 1_500), (2, 3_000)):
+        outlook = f"attempt {attempt} failed, again in {delay_ms / 1000:.1f} s: ValueError: attempt {attempt}"
+        assert runner.run(batch_id) == outlook
+        assert f"letters: batch {batch_id}: {outlook}" in caplog.text
+        assert broker.ledger.due(clock.ms + delay_ms - 1, 10) == []
+        clock.advance(delay_ms)
+        (due,) = broker.ledger.due(clock.ms, 10)
+        assert due.run == RunRecord(attempt)
+        assert outcomes(broker) == []
+        check_account(broker)
+    with pytest.raises(BatchDead, match=r"^dead after 3 attempts: ValueError: attempt 3$") as caught:
+        runner.run(batch_id)
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert f"letters: batch {batch_id}: dead after 3 attempts: ValueError: attempt 3" in caplog.text
+    (outcome,) = outcomes(broker)
+    assert (outcome.batch_id, outcome.attempt, outcome.recorded_at_ms) == (batch_id, 3, RECORDED_AT_MS)
+    assert outcome.failure is not None
+    assert (outcome.failure.error, outcome.failure.attempts) == ("ValueError: attempt 3", 3)
+    assert len(broker.ledger.dead_events(batch_id)) == 2
+    check_account(broker)
+    assert runner.run(batch_id).startswith("nothing to do")
+
+
+def failure_of(runner: BatchRunner, *values: object) -> tuple[str, str]:
+    """The error and the traceback of a batch that is given up at once."""
+    with pytest.raises(BatchDead):
+        runner.run(record_and_cut(runner.broker, *values))
+    check_account(runner.broker)
+    (outcome,) = outcomes(runner.broker)
+    assert outcome.failure is not None
+    return outcome.failure.error, outcome.failure.traceback
+
+
+def fails(batch: list[int]) -> None:
+    raise KeyError("c")
+
+
+def test_a_traceback_begins_at_the_processor(make_runner: MakeRunner) -> None:
+    error, text = failure_of(make_runner(fails, max_retries=0), 1)
+    assert error == "KeyError: 'c'"
+    first, frame, line, *rest = text.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert frame.endswith("in fails")
+    assert line.strip() == 'raise KeyError("c")'
+    assert rest == ["KeyError: 'c'"]
+
+
+def test_a_traceback_keeps_what_led_to_the_error(make_runner: MakeRunner) -> None:
+    def chained(batch: list[int]) -> None:
+        try:
+            fails(batch)
+        except KeyError as error:
+            raise RuntimeError("could not") from error
+
+    _, text = failure_of(make_runner(chained, max_retries=0), 1)
+    assert "KeyError: 'c'" in text
+    assert "direct cause" in text
+    assert "in chained" in text
+    assert "microbatch/worker" not in text
+
+
+def test_an_error_without_a_message_is_told_by_its_type(make_runner: MakeRunner) -> None:
+    def processor(batch: list[int]) -> None:
+        raise NotImplementedError
+
+    assert failure_of(make_runner(processor, max_retries=0), 1)[0] == "NotImplementedError"
+
+
+def test_the_traceback_that_is_kept_is_pythons_own(make_runner: MakeRunner) -> None:
+    seen: list[str] = []
+
+    def processor(batch: list[int]) -> None:
+        try:
+            fails(batch)
+        except KeyError:
+            seen.append(traceback.format_exc())
+            raise
+
+    _, text = failure_of(make_runner(processor, max_retries=0), 1)
+    assert text.splitlines()[-3:] == seen[0].splitlines()[-3:]
+
+
+def test_an_event_that_no_longer_fits_fails_its_batch(make_runner: MakeRunner) -> None:
+    def processor(batch: list[Letter]) -> None:
+        raise AssertionError("not called")
+
+    runner = make_runner(processor, max_retries=0)
+    error, text = failure_of(runner, {"text": "a"}, {"text": "b", "size": "big"})
+    assert error.startswith("DecodeError: the event at position 1 does not fit: size: Input should be")
+    assert text.rstrip().endswith(error)
+
+
+@pytest.mark.parametrize("raw", [b"pushed by hand", b"2" + b"0" * 11 + b'{"a":1}'])
+@pytest.mark.parametrize("position", [0, 1])
+def test_what_is_no_event_fails_its_batch(make_runner: MakeRunner, raw: bytes, position: int) -> None:
+    runner = make_runner(total, max_retries=0)
+    batch_id = record_and_cut(runner.broker, 1, 2)
+    client_of(runner.broker).lset(runner.broker.keys.batch(batch_id), 2 + position, raw)
+    with pytest.raises(BatchDead, match="DecodeError: not an event of version 1"):
+        runner.run(batch_id)
+    assert len(outcomes(runner.broker)) == 1
+    check_account(runner.broker)
+
+
+def test_a_result_without_json_fails_its_batch(make_runner: MakeRunner) -> None:
+    error, _ = failure_of(make_runner(lambda batch: object(), max_retries=0), 1)  # noqa: ARG005
+    assert error.startswith("EncodeError: the result cannot be encoded as JSON: object: ")
+
+
+def test_a_zombie_whose_last_attempt_fails_buries_nothing(
+    make_runner: MakeRunner, clock: ManualClock
+) -> None:
+    def processor(batch: list[int]) -> None:
+        clock.advance(60_000)
+        take(runner.broker, batch_id, owner="second")
+        raise ValueError("too late")
+
+    runner = make_runner(processor, max_retries=0)
+    batch_id = record_and_cut(runner.broker, 1)
+    with suppress(BatchDead):
+        runner.run(batch_id)
+    assert runner.broker.ledger.in_flight() == [batch_id]
+    assert outcomes(runner.broker) == []
+
+
+class Away:
+    """A change that the server can't be asked for at first."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self._errors = list(errors)
+
+    def __call__(self) -> bool:
+        if self._errors:
+            raise self._errors.pop(0)
+        return True
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The runner's pauses, which pass at once."""
+    found: list[float] = []
+    time = SimpleNamespace(monotonic=lambda: sum(found), sleep=found.append)
+    monkeypatch.setattr(module, "time", time)
+    return found
+
+
+def test_an_outcome_is_insisted_on_while_the_server_is_away(
+    make_runner: MakeRunner, pauses: list[float]
+) -> None:
+    runner = make_runner(total)
+    assert runner._insist(Away(*[Unavailable("away"), InDoubt("lost")] * 4))
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+
+def test_an_outcome_is_not_insisted_on_for_ever_nor_against_a_refusal(
+    make_runner: MakeRunner, pauses: list[float]
+) -> None:
+    runner = make_runner(total)
+    with pytest.raises(Unavailable):
+        runner._insist(Away(*[Unavailable("away")] * 1_000))
+    assert 80 < sum(pauses) <= 90
+    pauses.clear()
+    with pytest.raises(Refused):
+        runner._insist(Away(Refused("full")))
+    assert pauses == []
+
+
+def test_a_commit_whose_reply_was_lost_is_done_once(
+    make_runner: MakeRunner, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = make_runner(total)
+    commit = runner.broker.ledger.commit
+    errors = [InDoubt("lost")]
+
+    def lose_a_reply(*arguments: Any) -> bool:
+        done = commit(*arguments)
+        if errors:
+            raise errors.pop()
+        return done
+
+    monkeypatch.setattr(runner.broker.ledger, "commit", lose_a_reply)
+    runner.run(record_and_cut(runner.broker, 1, 2))
+    assert len(outcomes(runner.broker)) == 1
+    check_account(runner.broker)

@@ -1,0 +1,115 @@
+"""The runner: a batch's processor is called, and what comes of it recorded, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from microbatch.broker.batch import BatchInfo, moment
+from microbatch.broker.errors import ConfigError
+from microbatch.broker.results import Outcome
+from microbatch.broker.wire import Header, Trigger
+from tests.doubles import ManualClock
+from tests.unit.conftest import MakeRunner
+from tests.unit.steps import CUT_AT_MS, RECORDED_AT_MS, check_account, outcomes, record_and_cut, take
+
+
+@dataclass
+class Letter:
+    text: str
+    size: int = 1
+
+
+def total(batch: list[int]) -> int:
+    return sum(batch)
+
+
+async def eventually(batch: list[int]) -> int:
+    return sum(batch)
+
+
+class Runner:
+    def run(self, batch: list[int]) -> int:
+        return sum(batch)
+
+
+@pytest.mark.parametrize("processor", [total, eventually, Runner(), f"{__name__}:total", sum])
+def test_a_result_is_committed_with_what_is_known_of_its_batch(
+    make_runner: MakeRunner, processor: object
+) -> None:
+    runner = make_runner(processor)
+    batch_id = record_and_cut(runner.broker, 1, 2, 4)
+    assert runner.run(batch_id) == "done"
+    header = Header(Trigger.SIZE, 3, CUT_AT_MS)
+    assert outcomes(runner.broker) == [Outcome(batch_id, header, 1, RECORDED_AT_MS, result=b"7")]
+    assert runner.broker.ledger.in_flight() == []
+    check_account(runner.broker)
+
+
+def test_a_processor_without_a_result_leaves_nothing_to_handle(make_runner: MakeRunner) -> None:
+    seen: list[list[int]] = []
+    runner = make_runner(seen.append)
+    assert runner.run(record_and_cut(runner.broker, 1, 2)) == "done"
+    assert seen == [[1, 2]]
+    assert outcomes(runner.broker) == []
+    assert runner.broker.stats.counters().done_batches == 1
+
+
+@pytest.mark.parametrize("falsy", [0, "", [], False])
+def test_only_none_is_no_result(make_runner: MakeRunner, falsy: object) -> None:
+    runner = make_runner(lambda batch: falsy)  # noqa: ARG005
+    runner.run(record_and_cut(runner.broker, 1))
+    assert len(outcomes(runner.broker)) == 1
+
+
+def test_a_second_parameter_is_given_the_batch(make_runner: MakeRunner) -> None:
+    seen = []
+
+    def processor(batch: list[Letter], info: BatchInfo) -> None:
+        seen.append((batch, info))
+
+    runner = make_runner(processor)
+    batch_id = record_and_cut(runner.broker, {"text": "a"}, {"text": "b", "size": 2})
+    runner.run(batch_id)
+    info = BatchInfo(batch_id, "letters", Trigger.SIZE, 2, 1, moment(CUT_AT_MS), moment(RECORDED_AT_MS))
+    assert seen == [([Letter("a"), Letter("b", 2)], info)]
+
+
+def test_there_is_nothing_to_do_for_a_batch_that_is_gone_or_at_work(make_runner: MakeRunner) -> None:
+    calls: list[object] = []
+    runner = make_runner(calls.append)
+    at_work = record_and_cut(runner.broker, 1)
+    take(runner.broker, at_work, owner="other")
+    for batch_id in (at_work, "never-cut"):
+        assert runner.run(batch_id).startswith("nothing to do")
+    assert calls == []
+    check_account(runner.broker)
+
+
+def test_two_runs_of_a_batch_commit_once(make_runner: MakeRunner, clock: ManualClock) -> None:
+    """The first goes silent in the midst of its work, and comes back after the second has finished."""
+    results = iter(["zombie", "second"])
+    reports = []
+
+    def processor(batch: list[int]) -> str:
+        result = next(results)
+        if result == "zombie":
+            clock.advance(60_000)
+            reports.append(runner.run(batch_id))
+        return f"{result}: {sum(batch)}"
+
+    runner = make_runner(processor)
+    batch_id = record_and_cut(runner.broker, 1, 2)
+    reports.append(runner.run(batch_id))
+    assert reports == ["done", "nothing changed: another worker was first"]
+    assert [(outcome.attempt, outcome.result) for outcome in outcomes(runner.broker)] == [(2, b'"second: 3"')]
+    check_account(runner.broker)
+
+
+@pytest.mark.parametrize("processor", [None, lambda: None])
+def test_without_a_processor_that_can_be_called_there_is_no_runner(
+    make_runner: MakeRunner, processor: object
+) -> None:
+    with pytest.raises(ConfigError, match="batch_processor"):
+        make_runner(processor)

@@ -1,0 +1,172 @@
+"""The finish: everything recorded before a stop has been dealt with, and nothing else is waited for."""
+
+from __future__ import annotations
+
+import pytest
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.events import Wake
+from microbatch.broker.results import Results
+from microbatch.producer.finish import Finish
+from tests.unit.steps import FakeClient, bury, cut, record, record_and_cut, take
+
+ENTRY = ("v", 1, "result", "6")
+
+
+@pytest.fixture
+def results(broker: Broker) -> Results:
+    results = broker.results()
+    results.prepare()
+    return results
+
+
+def handle(results: Results) -> None:
+    results.handled([entry.id for entry in results.read(count=1)])
+
+
+def finish_now(broker: Broker) -> Finish:
+    return Finish(broker, broker.events.position())
+
+
+def test_where_nothing_was_recorded_it_is_reached(broker: Broker, results: Results) -> None:
+    assert finish_now(broker).reached(results)
+
+
+def test_events_are_cut_and_committed_and_handled_before_it(broker: Broker, results: Results) -> None:
+    record(broker, 1, 2, 3)
+    finish = finish_now(broker)
+    assert not finish.reached(results)
+    first, second = cut(broker, 2, 1)
+    assert not finish.reached(results)
+    broker.ledger.commit(first.id, ENTRY)
+    assert not finish.reached(results)
+    broker.ledger.commit(second.id, ENTRY)
+    assert not finish.reached(results)
+    handle(results)
+    assert not finish.reached(results)
+    entry = results.read(count=1)
+    assert not finish.reached(results)  # delivered, and not handled yet
+    results.handled([entry[0].id])
+    assert finish.reached(results)
+    assert finish.reached(results)
+
+
+def test_what_was_in_flight_before_the_stop_is_waited_for(broker: Broker, results: Results) -> None:
+    batch_id = record_and_cut(broker, 1)
+    finish = finish_now(broker)
+    assert not finish.reached(results)
+    broker.ledger.commit(batch_id, ())
+    assert finish.reached(results)
+
+
+def test_a_dead_batch_is_dealt_with_when_its_failure_is_handled(broker: Broker, results: Results) -> None:
+    taken = take(broker, record_and_cut(broker, 1))
+    finish = finish_now(broker)
+    bury(broker, taken.id, taken.run)
+    assert not finish.reached(results)
+    handle(results)
+    assert finish.reached(results)
+
+
+def test_events_recorded_later_are_not_waited_for(broker: Broker, results: Results) -> None:
+    record(broker, 1, 2)
+    finish = finish_now(broker)
+    record(broker, 3, 4)
+    assert not finish.reached(results)
+    (batch,) = cut(broker, 2)
+    assert not finish.reached(results)
+    cut(broker, 1)  # in flight for the rest of the test
+    broker.ledger.commit(batch.id, ENTRY)
+    late = record_and_cut(broker, 5)
+    assert not finish.reached(results)
+    handle(results)
+    assert finish.reached(results)
+    assert late in broker.ledger.in_flight()
+
+
+def test_a_batch_that_holds_events_of_both_times_is_waited_for(broker: Broker, results: Results) -> None:
+    record(broker, 1)
+    finish = finish_now(broker)
+    record(broker, 2, 3)
+    (batch,) = cut(broker, 2)
+    assert not finish.reached(results)
+    broker.ledger.commit(batch.id, ())
+    assert finish.reached(results)
+
+
+def test_results_that_come_later_are_not_waited_for(broker: Broker, results: Results) -> None:
+    early = record_and_cut(broker, 1)
+    finish = finish_now(broker)
+    broker.ledger.commit(early, ENTRY)
+    assert not finish.reached(results)  # from here on it waits for one entry
+    broker.ledger.commit(record_and_cut(broker, 2), ENTRY)
+    handle(results)
+    assert finish.reached(results)
+
+
+def test_a_retried_batch_is_still_waited_for(broker: Broker, results: Results) -> None:
+    batch_id = record_and_cut(broker, 1)
+    finish = finish_now(broker)
+    assert not finish.reached(results)
+    broker.ledger.retry(take(broker, batch_id), due_ms=9_000_000)
+    assert not finish.reached(results)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_of_many_batches_all_are_waited_for(broker: Broker, results: Results, backwards: bool) -> None:
+    record(broker, *range(250))
+    batches = cut(broker, *[1] * 250)
+    finish = finish_now(broker)
+    ids = sorted(batch.id for batch in batches)
+    for batch_id in reversed(ids) if backwards else ids:
+        assert not finish.reached(results)
+        broker.ledger.commit(batch_id, ())
+    assert finish.reached(results)
+
+
+def test_events_that_are_gone_are_not_waited_for(
+    broker: Broker, results: Results, client: FakeClient
+) -> None:
+    record(broker, 1, 2)
+    finish = finish_now(broker)
+    client.delete(broker.keys.events)
+    assert finish.reached(results)
+
+
+def test_the_wait_ends_with_what_has_happened_since_the_last_look(
+    broker: Broker, results: Results, client: FakeClient
+) -> None:
+    batch_id = record_and_cut(broker, 1)
+    finish = finish_now(broker)
+    assert not finish.reached(results)
+    broker.ledger.commit(batch_id, ())
+    finish.wait(60_000)  # returns at once
+    assert client.exists(broker.keys.wake) == 0
+    assert 0 < client.pttl(broker.keys.drain) <= 60_000
+
+
+def test_a_scheduler_that_died_with_the_word_in_hand_is_followed_by_one_that_is_told_again(
+    broker: Broker, results: Results, client: FakeClient
+) -> None:
+    record(broker, 1)
+    finish = finish_now(broker)
+    assert not finish.reached(results)
+    finish.wait(1)
+    assert client.lrange(broker.keys.wake, 0, -1) == [Wake.FLUSH.encode()]
+    client.delete(broker.keys.wake)
+    cut(broker, 1)
+    assert not finish.reached(results)
+    finish.wait(1)
+    finish.wait(1)
+    assert client.exists(broker.keys.wake) == 0
+
+
+def test_a_drain_that_ran_out_meanwhile_is_opened_again(
+    broker: Broker, results: Results, client: FakeClient
+) -> None:
+    record(broker, 1)
+    finish = finish_now(broker)
+    assert not finish.reached(results)
+    client.delete(broker.keys.drain)
+    finish.wait(1)
+    assert client.exists(broker.keys.drain) == 1

@@ -1,0 +1,200 @@
+"""MicroBatcher: what is sent when, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from microbatch.broker import wire
+from microbatch.broker.errors import EncodeError, Refused, Stopped
+from microbatch.producer import MicroBatcher, start
+from microbatch.producer import batcher as module
+from tests.unit.conftest import MakeBroker
+from tests.unit.steps import FakeClient, values_of
+
+EVENTS = "mb:{letters}:events"
+WAKE = "mb:{letters}:wake"
+
+
+class Wire:
+    """The commands that go over a client, one by one."""
+
+    def __init__(self, client: FakeClient) -> None:
+        self.sent: list[tuple[Any, ...]] = []
+        self._send = client.execute_command
+        client.execute_command = self._note
+
+    def _note(self, *command: Any, **options: Any) -> Any:
+        self.sent.append(command)
+        return self._send(*command, **options)
+
+
+@pytest.fixture
+def sent(client: FakeClient) -> list[tuple[Any, ...]]:
+    return Wire(client).sent
+
+
+@pytest.fixture
+def batcher(sent: list[tuple[Any, ...]], make_broker: MakeBroker) -> MicroBatcher:
+    broker = make_broker(max_size=10)
+    return MicroBatcher(broker.config, broker=broker)
+
+
+def waiting(client: FakeClient) -> list[Any]:
+    return values_of(client.lrange(EVENTS, 0, -1))
+
+
+def words(client: FakeClient) -> list[bytes]:
+    """What the scheduler was told since this was last asked."""
+    found: list[bytes] = client.lrange(WAKE, 0, -1)
+    client.delete(WAKE)
+    return found
+
+
+def test_an_event_is_on_the_server_when_it_is_recorded(
+    batcher: MicroBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time_ns", lambda: 1_700_000_000_123_999_999)
+    for event in ("a", None, {"b": [1]}):
+        batcher.record_event(event)
+    assert waiting(client) == ["a", None, {"b": [1]}]
+    assert wire.event_recorded_at_ms(client.lindex(EVENTS, 0)) == 1_700_000_000_123
+
+
+def test_recording_an_event_takes_one_command(batcher: MicroBatcher, sent: list[tuple[Any, ...]]) -> None:
+    batcher.record_event("a")
+    assert [command[:2] for command in sent] == [("RPUSH", EVENTS)]
+
+
+def test_each_multiple_of_max_size_wakes_the_scheduler(batcher: MicroBatcher, client: FakeClient) -> None:
+    woken = []
+    for number in range(1, 32):
+        batcher.record_event(number)
+        if words(client) == [b"size"]:
+            woken.append(number)
+    assert woken == [10, 20, 30]
+
+
+@pytest.mark.parametrize(
+    ("before", "more", "wakes"),
+    [(0, 9, False), (0, 10, True), (9, 1, True), (8, 25, True), (10, 9, False), (11, 8, False)],
+)
+def test_many_events_wake_it_when_they_cross_one(
+    batcher: MicroBatcher, client: FakeClient, before: int, more: int, wakes: bool
+) -> None:
+    batcher.record_events(range(before))
+    words(client)
+    assert batcher.record_events(range(more)) == more
+    assert words(client) == ([b"size"] if wakes else [])
+
+
+@pytest.mark.parametrize(
+    ("count", "chunks"),
+    [(0, []), (1, [1]), (1_000, [1_000]), (1_001, [1_000, 1]), (2_500, [1_000, 1_000, 500])],
+)
+def test_many_events_take_a_command_per_chunk(
+    batcher: MicroBatcher, client: FakeClient, sent: list[tuple[Any, ...]], count: int, chunks: list[int]
+) -> None:
+    assert batcher.record_events(iter(range(count))) == count
+    assert [len(command) - 2 for command in sent] == chunks
+    assert waiting(client) == list(range(count))
+
+
+def test_large_events_make_smaller_chunks(batcher: MicroBatcher, sent: list[tuple[Any, ...]]) -> None:
+    batcher.record_events(["x" * 400_000] * 7)
+    assert [len(command) - 2 for command in sent] == [3, 3, 1]
+
+
+class Opaque:
+    pass
+
+
+def test_an_event_without_json_is_not_sent(batcher: MicroBatcher, sent: list[tuple[Any, ...]]) -> None:
+    with pytest.raises(EncodeError, match=r"the event cannot be encoded as JSON: .*\.Opaque: "):
+        batcher.record_event(Opaque())
+    assert sent == []
+
+
+def test_an_event_without_json_ends_the_recording_of_many(batcher: MicroBatcher, client: FakeClient) -> None:
+    with pytest.raises(EncodeError):
+        batcher.record_events([*range(1_500), Opaque(), 1_501])
+    assert waiting(client) == list(range(1_000))
+    batcher.record_event("next")
+
+
+def test_what_the_server_refuses_is_told(batcher: MicroBatcher, client: FakeClient) -> None:
+    client.set(EVENTS, "a string")
+    with pytest.raises(Refused, match="WRONGTYPE"):
+        batcher.record_event("a")
+    with pytest.raises(Refused, match="WRONGTYPE"):
+        batcher.record_events(["a"])
+
+
+def test_after_a_stop_nothing_is_recorded(batcher: MicroBatcher, client: FakeClient) -> None:
+    batcher.record_event("a")
+    batcher.stop()
+    for record in (batcher.record_event, lambda event: batcher.record_events([event])):
+        with pytest.raises(Stopped, match="batcher 'letters' was stopped"):
+            record("b")
+    assert waiting(client) == ["a"]
+    assert batcher.record_events([]) == 0
+
+
+def test_a_stop_in_the_midst_of_many_is_told(batcher: MicroBatcher, client: FakeClient) -> None:
+    def events() -> Iterator[int]:
+        yield from range(1_200)
+        batcher.stop()
+        yield 1_200
+
+    with pytest.raises(Stopped, match="201 events were not recorded"):
+        batcher.record_events(events())
+    assert len(waiting(client)) == 1_000
+
+
+def test_a_stop_has_all_that_waits_cut_and_a_second_does_nothing(
+    batcher: MicroBatcher, client: FakeClient, sent: list[tuple[Any, ...]]
+) -> None:
+    batcher.stop()
+    assert words(client) == [b"flush"]
+    batcher.stop()
+    assert words(client) == []
+
+
+def test_a_stop_that_failed_can_be_repeated(batcher: MicroBatcher, client: FakeClient) -> None:
+    client.set(EVENTS, "a string")
+    with pytest.raises(Refused):
+        batcher.stop()
+    with pytest.raises(Stopped):
+        batcher.record_event("a")
+    client.delete(EVENTS)
+    batcher.stop()
+    assert words(client) == [b"flush"]
+
+
+def test_leaving_the_block_stops_and_closes(batcher: MicroBatcher, client: FakeClient) -> None:
+    with batcher as same:
+        assert same is batcher
+        batcher.record_event("a")
+    assert words(client) == [b"flush"]
+    with pytest.raises(Stopped):
+        batcher.record_event("b")
+
+
+def test_a_closed_batcher_records_nothing(batcher: MicroBatcher) -> None:
+    batcher.close()
+    batcher.close()
+    with pytest.raises(Stopped):
+        batcher.record_event("a")
+
+
+def test_the_first_events_of_a_process_that_starts_are_checked(
+    monkeypatch: pytest.MonkeyPatch, make_broker: MakeBroker
+) -> None:
+    broker = make_broker()
+    checked = []
+    monkeypatch.setattr(module, "Broker", lambda _config: broker)
+    monkeypatch.setattr(broker.server, "check_version", lambda: checked.append(True))
+    assert start(broker.config).config is broker.config
+    assert checked == [True]

@@ -1,0 +1,148 @@
+"""The results stream: each entry to one consumer, and to another when that has gone silent."""
+
+from __future__ import annotations
+
+import pytest
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import Refused
+from microbatch.broker.results import GROUP, Entry, Results
+from tests.unit.steps import FakeClient, record_and_cut
+
+
+@pytest.fixture
+def results(broker: Broker) -> Results:
+    results = broker.results()
+    results.prepare()
+    return results
+
+
+@pytest.fixture
+def other(broker: Broker) -> Results:
+    return broker.results()
+
+
+def commit(broker: Broker, *values: str) -> None:
+    for value in values:
+        broker.ledger.commit(record_and_cut(broker, 1), ("result", value))
+
+
+def read(entries: list[Entry]) -> list[bytes]:
+    return [entry.fields[b"result"] for entry in entries]
+
+
+def test_the_group_begins_with_the_first_entry(broker: Broker) -> None:
+    commit(broker, "early")
+    results = broker.results()
+    results.prepare()
+    results.prepare()  # once more, as every consumer does
+    assert read(results.read(count=10)) == [b"early"]
+
+
+def test_a_stream_that_is_none_is_told(broker: Broker, client: FakeClient) -> None:
+    client.set(broker.keys.results, "a string")
+    with pytest.raises(Refused, match="WRONGTYPE"):
+        broker.results().prepare()
+
+
+def test_each_entry_goes_to_one_consumer(broker: Broker, results: Results, other: Results) -> None:
+    assert results.consumer != other.consumer
+    commit(broker, "a", "b", "c")
+    assert read(results.read(count=2)) == [b"a", b"b"]
+    assert read(other.read(count=2)) == [b"c"]
+    assert results.read(count=2) == other.read(count=2) == []
+
+
+def test_what_was_not_handled_is_read_again_by_its_reader(
+    broker: Broker, results: Results, other: Results
+) -> None:
+    commit(broker, "a", "b")
+    first, _ = results.read(count=10)
+    results.handled([first.id])
+    assert read(results.read_own(count=10)) == [b"b"]
+    assert other.read_own(count=10) == []
+
+
+def test_what_is_handled_is_deleted(broker: Broker, results: Results, client: FakeClient) -> None:
+    commit(broker, "a", "b")
+    entries = results.read(count=10)
+    last = results.last_id()
+    assert last == entries[-1].id
+    assert results.unhandled_up_to(entries[0].id)
+    results.handled([entries[0].id])
+    assert not results.unhandled_up_to(entries[0].id)
+    assert results.unhandled_up_to(last)
+    results.handled([entries[1].id])
+    results.handled([entries[1].id])  # by two consumers, say
+    assert client.xlen(broker.keys.results) == 0
+    assert client.xpending(broker.keys.results, GROUP)["pending"] == 0
+    assert results.last_id() == last
+
+
+def test_the_entries_of_a_silent_consumer_are_taken_over(
+    broker: Broker, results: Results, other: Results
+) -> None:
+    commit(broker, *"abcdefg")
+    results.read(count=10)
+    assert other.take_over(idle_ms=60_000, count=10) == []
+    assert read(other.take_over(idle_ms=0, count=10)) == [b"a", b"b", b"c", b"d", b"e", b"f", b"g"]
+    assert results.read_own(count=10) == []
+
+
+def test_no_more_than_asked_for_is_taken_over_at_a_time(
+    broker: Broker, results: Results, other: Results
+) -> None:
+    commit(broker, *"abcdefg")
+    results.read(count=10)
+    assert read(other.take_over(idle_ms=0, count=3)) == [b"a", b"b", b"c"]
+
+
+def test_one_takes_over_from_oneself_too(broker: Broker, results: Results) -> None:
+    """As after a reply that was lost: the entry is pending with a consumer that has never seen it."""
+    commit(broker, "a")
+    results.read(count=10)
+    assert read(results.take_over(idle_ms=0, count=10)) == [b"a"]
+
+
+def test_keep_leaves_alone_what_was_taken_over(broker: Broker, results: Results, other: Results) -> None:
+    commit(broker, "a", "b")
+    ids = [entry.id for entry in results.read(count=10)]
+    other.take_over(idle_ms=0, count=1)
+    results.keep(ids)
+    assert read(other.read_own(count=10)) == [b"a"]
+    assert read(results.read_own(count=10)) == [b"b"]
+
+
+def test_keep_shows_that_its_reader_is_alive(broker: Broker, results: Results, client: FakeClient) -> None:
+    commit(broker, "a")
+    (entry,) = results.read(count=10)
+    key, consumer = broker.keys.results, results.consumer
+    client.xclaim(key, GROUP, consumer, 0, [entry.id], idle=50_000, justid=True)
+    assert client.xpending_range(key, GROUP, "-", "+", 1)[0]["time_since_delivered"] >= 50_000
+    results.keep([entry.id])
+    assert client.xpending_range(key, GROUP, "-", "+", 1)[0]["time_since_delivered"] < 50_000
+
+
+def test_a_consumer_leaves_no_trace_but_what_it_has_in_hand(
+    broker: Broker, results: Results, other: Results, client: FakeClient
+) -> None:
+    commit(broker, "a")
+    results.read(count=10)
+    other.read(count=10)
+    results.leave()
+    other.leave()
+    consumers = [consumer["name"].decode() for consumer in client.xinfo_consumers(broker.keys.results, GROUP)]
+    assert consumers == [results.consumer]
+    assert read(broker.results().take_over(idle_ms=0, count=10)) == [b"a"]
+
+
+def test_leaving_a_stream_that_is_gone_is_nothing(results: Results, client: FakeClient) -> None:
+    client.flushall()
+    results.leave()
+
+
+def test_those_who_wait_for_an_end_are_told(broker: Broker, results: Results, client: FakeClient) -> None:
+    commit(broker, "a")
+    broker.drain().open()
+    results.handled([entry.id for entry in results.read(count=10)])
+    assert [fields for _, fields in client.xrange(broker.keys.drain)] == [{b"handled": b"1"}]

@@ -1,0 +1,71 @@
+"""The counters, how fast they grow, and the clock that all hosts share."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from microbatch.broker import clock as module
+from microbatch.broker.broker import Broker
+from microbatch.broker.clock import ServerClock
+from microbatch.broker.server import Server
+from microbatch.broker.stats import Counters, Rates
+from tests.unit.steps import FakeClient, record, record_and_cut
+
+
+def test_a_batcher_that_never_ran_has_counted_nothing(broker: Broker) -> None:
+    assert broker.stats.counters() == Counters()
+    assert broker.stats.rates(5_000) == Rates()
+
+
+def test_rates_are_told_since_the_mark_before_the_last(broker: Broker) -> None:
+    record(broker, *range(10))
+    broker.stats.mark(10_000)
+    assert broker.stats.rates(10_000) == Rates()
+    record(broker, *range(6))
+    assert broker.stats.rates(12_000) == Rates(recorded=3, done=0)
+    broker.stats.mark(15_000)
+    broker.ledger.commit(record_and_cut(broker, *range(4)), ())
+    assert broker.stats.rates(20_000) == Rates(recorded=1, done=0.4)
+    broker.stats.mark(20_000)
+    assert broker.stats.rates(25_000) == Rates(recorded=0.4, done=0.4)
+    assert broker.stats.counters().cut_events == 4
+
+
+def test_a_clock_set_back_makes_no_negative_rates(broker: Broker) -> None:
+    broker.stats.mark(10_000)
+    record(broker, 1)
+    assert broker.stats.rates(9_000) == Rates()
+
+
+class TimeServer:
+    """A client whose server has its own time, and counts how often it is asked for that."""
+
+    def __init__(self) -> None:
+        self.ms = 5_000_000.0
+        self.asked = 0
+
+    def execute_command(self, *command: object) -> tuple[int, int]:
+        assert command == ("TIME",)
+        self.asked += 1
+        return int(self.ms // 1000), int(self.ms % 1000) * 1000
+
+
+def test_the_servers_time_is_asked_for_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = SimpleNamespace(seconds=70.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: here.seconds))
+    there = TimeServer()
+    clock = ServerClock(Server(there))  # type: ignore[arg-type]
+    assert clock.now_ms() == 5_000_000
+    here.seconds += 0.999
+    assert clock.now_ms() == 5_000_999
+    assert there.asked == 1
+    here.seconds += 0.001
+    there.ms = 5_002_500.0  # it goes faster, or was set
+    assert clock.now_ms() == 5_002_500
+    assert there.asked == 2
+
+
+def test_a_fake_servers_time_is_the_time(client: FakeClient) -> None:
+    assert ServerClock(Server(client)).now_ms() > 1_700_000_000_000
