@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -37,6 +37,18 @@ class _Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(f"microbatch.ops.commands.{cmd_name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()
+        except KeyboardInterrupt:  # click itself would write an empty line
+            ctx.exit(_INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever read the output has gone, and Python would stumble over what it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(_NOBODY_READS)
+        return code
 
 
 @click.command(cls=_Commands, context_settings=options.CONTEXT_SETTINGS, no_args_is_help=False)
@@ -72,7 +84,6 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command, and return its exit code: 2, after one line on standard error, for what went wrong."""
     try:
         code = cli.main(list(arguments), prog_name="microbatch", standalone_mode=False)
-        sys.stdout.flush()
     except (click.ClickException, MicrobatchError) as error:
         click.echo(f"microbatch: error: {_describe(error)}", err=True)
         code = _WRONG
@@ -80,10 +91,6 @@ def run(arguments: Sequence[str]) -> int:
         code = _INTERRUPTED
     except Terminated as termination:
         code = termination.exit_code
-    except BrokenPipeError:
-        # Whoever read the output has gone. Python would stumble over it once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _NOBODY_READS
     return code if isinstance(code, int) else 0
 
 

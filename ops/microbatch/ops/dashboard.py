@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import socket
 from functools import partial
+from http.server import HTTPServer
 from typing import Any
 
 import flask
@@ -67,7 +68,7 @@ class Dashboard:
         """Serve until the process is ended or interrupted."""
         logging.getLogger("werkzeug").setLevel("WARNING")  # else a line for each request
         try:
-            self._http.serve_forever()
+            HTTPServer.serve_forever(self._http)  # werkzeug's own hides a KeyboardInterrupt
         finally:
             self._http.server_close()
 

@@ -39,7 +39,7 @@ def json_event(line: bytes) -> bytes:
 
 def text_event(line: bytes) -> bytes:
     """The event of a line of text: a string, with U+FFFD for what is no UTF-8."""
-    return codec.encode(line.decode("utf-8", "replace"))
+    return codec.encode(line.removesuffix(b"\r").decode("utf-8", "replace"))
 
 
 class Feed:

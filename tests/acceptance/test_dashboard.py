@@ -1,0 +1,152 @@
+"""`microbatch dashboard`: rq-dashboard's pages, as a browser shows them."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Command, MakeServer
+from tests.processes import Process
+from tests.programs import need
+from tests.servers import RealServer
+from tests.waiting import wait_until
+
+# One batch that dies at once, and one that is in a worker's hands.
+APP = """\
+import time
+from microbatch.producer import Config
+
+def total(batch: list[str]) -> int:
+    if "x" in batch:
+        raise ValueError("x marks the spot")
+    if "wait" in batch:
+        time.sleep(60)
+    return len(batch)
+
+config = Config(name="letters", batch_processor=total, frequency=100, max_size=3, max_retries=0)
+"""
+DEAD = "letters: a batch of 3 events, cut by size"
+BUSY = "letters: a batch of 1 event, cut by tick"
+
+
+class Dashboard:
+    """A running dashboard, and what it shows."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.url = process.wait_for_line(r"rq-dashboard of letters on .*: (http://\S+) ")[1]
+
+    def data(self, path: str) -> dict[str, Any]:
+        """What a page's script asks for."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{self.url}0/data/{path}.json", timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+    def page(self, path: str) -> str:
+        """The text of a page once its scripts have run in a real browser."""
+        with _folder() as profile:
+            browser = subprocess.run(
+                [
+                    *need("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+                    "--no-first-run", "--disable-background-networking", "--disable-component-update",
+                    "--disable-sync", "--no-proxy-server", f"--user-data-dir={profile}",
+                    "--virtual-time-budget=3000", "--dump-dom", f"{self.url}{path}",
+                ],
+                capture_output=True, text=True, timeout=60, check=True,
+            )  # fmt: skip
+        body = re.sub(r"<script.*?</script>", "", browser.stdout, flags=re.DOTALL)
+        return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    # Of its own, as the browser makes sockets in it, and may still write when it is asked to end.
+    folder = Path(tempfile.mkdtemp(prefix="mb-test-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def dashboard(command: Command, make_server: MakeServer, tmp_path: Path) -> Dashboard:
+    """The dashboard of a batcher with a dead batch and a busy worker, on a server with a password."""
+    server = make_server("valkey", tcp=True, password="hunter2")
+    (tmp_path / "app.py").write_text(APP)
+    command("microbatch", "scheduler", "app.py", url=server.url)
+    worker = command("microbatch", "worker", "app.py", url=server.url)
+    record = command("microbatch", "record", "letters", stdin='"a"\n"b"\n"x"\n', url=server.url)
+    assert record.wait() == 0, record.output
+    worker.wait_for_line("dead after 1 attempt")
+    record = command("microbatch", "record", "letters", stdin='"wait"\n', url=server.url)
+    assert record.wait() == 0, record.output
+    found = Dashboard(command("microbatch", "dashboard", "letters", "--port", "0", url=server.url))
+    wait_until(lambda: found.data("workers")["workers"][0]["state"] == "busy")
+    return found
+
+
+def test_a_browser_shows_the_queue_the_dead_batch_and_the_busy_worker(dashboard: Dashboard) -> None:
+    need("chromium")
+    queues = dashboard.page("")
+    # Queued, deferred, scheduled, started, finished, failed.
+    assert "letters 0 0 0 1 0 1" in queues
+
+    jobs = dashboard.page("0/view/jobs/letters/failed/8/asc/1")
+    assert DEAD in jobs
+    assert "ValueError: x marks the spot" in jobs
+
+    workers = dashboard.page("0/view/workers")
+    assert "microbatch.worker.job.run_batch('letters', " in workers
+    assert "hunter2" not in queues + jobs + workers
+
+
+def test_every_page_s_data_can_be_read(dashboard: Dashboard) -> None:
+    (queue,) = dashboard.data("queues")["queues"]
+    assert (queue["name"], queue["failed_job_registry_count"]) == ("letters", 1)
+    (job,) = dashboard.data("jobs/letters/failed/8/asc/1")["jobs"]
+    assert job["description"] == DEAD
+    assert dashboard.data(f"job/{job['id']}")["status"] == "failed"
+    (worker,) = dashboard.data("workers")["workers"]
+    assert worker["current_job"]["description"] == BUSY
+
+
+def test_it_shows_no_password_and_ends_quietly(dashboard: Dashboard) -> None:
+    process = dashboard.process
+    process.interrupt()
+    assert process.wait() == 130
+    (line,) = process.stderr
+    assert "hunter2" not in line
+
+
+def test_a_unix_socket_will_do(command: Command, valkey_server: RealServer) -> None:
+    dashboard = Dashboard(
+        command("microbatch", "dashboard", "letters", "--port", "0", url=valkey_server.socket_url)
+    )
+    assert dashboard.data("queues") == {"queues": []}
+
+
+def test_it_says_what_to_install(command: Command, tmp_path: Path, valkey_server: RealServer) -> None:
+    missing = "raise ModuleNotFoundError(\"No module named 'rq_dashboard'\", name='rq_dashboard')"
+    (tmp_path / "rq_dashboard.py").write_text(missing)
+    process = command(
+        "microbatch", "dashboard", "letters", url=valkey_server.url, env={"PYTHONPATH": str(tmp_path)}
+    )
+    assert process.wait() == 2
+    assert process.stderr == [
+        (
+            "microbatch: error: the dashboard is not installed (rq_dashboard is missing): "
+            "install microbatch[dashboard]"
+        )
+    ]

@@ -1,0 +1,132 @@
+"""`microbatch run`: a program with all that it needs, which ends with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command
+from tests.processes import is_alive
+from tests.servers import RealServer
+from tests.waiting import wait_until
+
+# Waits for a signal, and tells which one it got.
+WAITING = """\
+import signal, sys, time
+from microbatch.producer import Config
+
+config = Config(name="waiting", batch_processor=len)
+
+def tell(number, frame):
+    print("got", signal.Signals(number).name, flush=True)
+    sys.exit(7)
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, tell)
+    print("waiting", flush=True)
+    while True:
+        time.sleep(60)
+"""
+
+
+def test_the_program_runs_against_a_server_a_scheduler_and_workers(command: Command, letters: str) -> None:
+    run = command("microbatch", "run", letters, "abdabba")
+    assert run.wait() == 0, run.output
+    assert sorted(run.stdout) == ["batch total 1", "batch total 5", "batch total 7"]
+    assert run.stderr == []
+
+
+def test_standard_input_is_the_program_s(command: Command, letters: str) -> None:
+    run = command("microbatch", "run", letters, stdin="abd\n")
+    assert run.wait() == 0, run.output
+    assert run.stdout == ["batch total 7"]
+
+
+def test_a_module_is_run_as_one(command: Command, letters: str) -> None:
+    run = command("microbatch", "run", "--workers", "1", "letters:config", "ab")
+    assert run.wait() == 0, run.output
+    assert run.stdout == ["batch total 3"]
+
+
+def test_the_program_s_exit_code_is_the_command_s(command: Command, tmp_path: Path) -> None:
+    app = "import sys\nfrom microbatch.producer import Config\n"
+    app += "config = Config(name='x', batch_processor=len)\nif __name__ == '__main__':\n    sys.exit(3)\n"
+    (tmp_path / "app.py").write_text(app)
+    assert command("microbatch", "run", "app.py").wait() == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_the_program_and_ends_all(
+    command: Command, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "waiting.py").write_text(WAITING)
+    run = command("microbatch", "run", "waiting.py")
+    run.wait_for_line("waiting")
+    family = run.children()
+    run.send(number)
+    assert run.wait() == 7
+    assert run.stdout == ["waiting", f"got {number.name}"]
+    assert run.stderr == []
+    wait_until(lambda: not any(map(is_alive, family)))
+
+
+def test_a_kill_leaves_nothing_alive(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "waiting.py").write_text(WAITING)
+    run = command("microbatch", "run", "waiting.py")
+    run.wait_for_line("waiting")
+    family = run.children()
+    assert len(family) == 6  # the server, the scheduler, the pool and its two workers, the program
+    run.kill()
+    wait_until(lambda: not any(map(is_alive, family)))
+
+
+def test_a_server_that_is_set_is_used(command: Command, letters: str, valkey_server: RealServer) -> None:
+    run = command("microbatch", "run", letters, "abd", url=valkey_server.url)
+    assert run.wait() == 0, run.output
+    assert run.stdout == ["batch total 7"]
+    assert run.stderr == [f"microbatch run: using the server at {valkey_server.url}, as redis_url is set"]
+    assert valkey_server.admin.hget("mb:{letters}:stats", "done_events") == b"3"
+
+
+def test_it_tells_what_goes_with_its_server(command: Command, tmp_path: Path) -> None:
+    app = "from microbatch.producer import Config, start\n"
+    app += "config = Config(name='x', batch_processor=len, frequency=3_600_000)\n"
+    app += "if __name__ == '__main__':\n    mb = start(config)\n    mb.record_events('abc')\n"
+    (tmp_path / "app.py").write_text(app)
+    run = command("microbatch", "run", "app.py")
+    assert run.wait() == 0
+    assert run.stderr == [
+        (
+            "microbatch run: 3 events or results were not dealt with when the program ended, "
+            "and are gone with its server"
+        )
+    ]
+
+
+def test_a_worker_that_dies_is_replaced(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "waiting.py").write_text(WAITING)
+    run = command("microbatch", "run", "--workers", "1", "--log-level", "info", "waiting.py")
+    run.wait_for_line("waiting")
+    (worker,) = [pid for pid in run.children() if b"microbatch.worker" in _command_of(pid)]
+    os.kill(worker, signal.SIGKILL)
+    run.wait_for_line(rf"worker {worker} ended with signal SIGKILL; starting another")
+
+
+def test_a_scheduler_that_dies_ends_all_with_one_line(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "waiting.py").write_text(WAITING)
+    run = command("microbatch", "run", "waiting.py")
+    run.wait_for_line("waiting")
+    family = run.children()
+    (scheduler,) = [pid for pid in family if b"scheduler" in _command_of(pid)]
+    os.kill(scheduler, signal.SIGKILL)
+    assert run.wait() == 2
+    assert run.stderr == ["microbatch: error: the scheduler of waiting.py has ended with signal 9"]
+    wait_until(lambda: not any(map(is_alive, family)))
+
+
+def _command_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -1,0 +1,126 @@
+"""`microbatch status` and `microbatch flush`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+from tests.conftest import Command, MakeServer
+from tests.processes import clean_environment, script
+from tests.servers import RealServer
+from tests.waiting import wait_until
+
+
+def test_a_batcher_that_nobody_has_used(command: Command, server: RealServer) -> None:
+    status = command("microbatch", "status", "letters", "--json", url=server.url)
+    assert status.wait() == 0, status.output
+    (line,) = status.stdout
+    found = json.loads(line)
+    assert found.pop("at")
+    assert found == {
+        "batcher": "letters",
+        "server": server.url,
+        "waiting": {"events": 0, "oldest_age_ms": None},
+        "in_flight": {"events": 0, "batches": 0, "oldest_age_ms": None},
+        "done": {"events": 0, "batches": 0},
+        "dead": {"events": 0, "batches": 0},
+        "unhandled_results": 0,
+        "rates": {"recorded_per_second": 0.0, "done_per_second": 0.0},
+        "scheduler": {"active": None, "standby": []},
+        "workers": [],
+        "settings": None,
+    }
+    assert not server.admin.keys("*")  # a look changes nothing
+
+
+def test_it_tells_where_all_events_are(command: Command, letters: str, server: RealServer) -> None:
+    scheduler = command("microbatch", "scheduler", letters, url=server.url)
+    scheduler.wait_for_line("active")
+    assert command("microbatch", "record", "letters", stdin='"a"\n' * 4, url=server.url).wait() == 0
+    wait_until(lambda: server.admin.llen("mb:{letters}:events") == 0)
+    found = json_status(command, server)
+    assert found["in_flight"]["events"] == 4  # there is no worker
+    assert found["in_flight"]["batches"] == 2
+    assert 0 < found["in_flight"]["oldest_age_ms"] < 20_000
+    assert found["settings"] == {"frequency": 200, "max_size": 3}
+    assert found["scheduler"]["active"].endswith(f":{scheduler.pid}")
+
+    command("microbatch", "worker", letters, "--concurrency", "2", url=server.url)
+    wait_until(lambda: json_status(command, server)["done"]["batches"] == 2)
+    scheduler.terminate()
+    assert scheduler.wait() == 0
+    assert command("microbatch", "record", "letters", stdin='"a"\n', url=server.url).wait() == 0
+    found = json_status(command, server)
+    assert found["waiting"]["events"] == 1
+    assert 0 <= found["waiting"]["oldest_age_ms"] < 20_000
+    assert found["done"] == {"events": 4, "batches": 2}
+    assert found["unhandled_results"] == 2
+    assert found["scheduler"] == {"active": None, "standby": []}
+    assert [(worker["state"], worker["batch"]) for worker in found["workers"]] == [("idle", None)] * 2
+
+    table = command("microbatch", "status", letters, url=server.url)
+    assert table.wait() == 0
+    rows = [line.split() for line in table.stdout]
+    assert ["done", "4", "2"] in rows
+    assert ["results", "to", "handle", "2"] in rows
+    assert any(row[:3] == ["scheduler", "none,", "standing"] for row in rows)
+
+
+def test_it_shows_no_password(command: Command, make_server: MakeServer) -> None:
+    server = make_server("valkey", tcp=True, password="hunter2")
+    for arguments in (["status", "letters"], ["status", "letters", "--json"], ["flush", "letters"]):
+        process = command("microbatch", *arguments, url=server.url)
+        assert process.wait() == 0, process.output
+        assert "hunter2" not in process.output
+
+
+def test_watching_repeats_until_ctrl_c(command: Command, valkey_server: RealServer) -> None:
+    watch = command("microbatch", "status", "letters", "--json", "--watch", url=valkey_server.url)
+    wait_until(lambda: len(watch.stdout) >= 2)
+    assert all(json.loads(line)["batcher"] == "letters" for line in list(watch.stdout))
+    watch.interrupt()
+    assert watch.wait() == 130
+    assert watch.stderr == []
+
+
+def test_nobody_reads_it_any_more(valkey_server: RealServer) -> None:
+    words = [script("microbatch"), "status", "letters", "--json", "--watch"]
+    environment = clean_environment({"MICROBATCH_REDIS_URL": valkey_server.url})
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(20) == 141
+        assert process.stderr.read() == b""
+
+
+def test_flush_cuts_what_waits(command: Command, rare: str, valkey_server: RealServer) -> None:
+    url = valkey_server.url
+    command("microbatch", "scheduler", rare, url=url).wait_for_line("active")
+    command("microbatch", "worker", rare, url=url)
+    assert command("microbatch", "record", "letters", stdin='"a"\n"b"\n', url=url).wait() == 0
+    flush = command("microbatch", "flush", "letters", url=url)
+    assert flush.wait() == 0
+    assert flush.stdout == ["flush: 2 events waited"]
+    assert flush.stderr == []
+    results = command("microbatch", "results", "letters", url=url)
+    assert results.wait() == 0
+    (line,) = map(json.loads, results.stdout)
+    assert (line["trigger"], line["result"]) == ("flush", 3)
+
+
+def test_flush_without_a_scheduler_says_so(command: Command, valkey_server: RealServer) -> None:
+    flush = command("microbatch", "flush", "letters", url=valkey_server.url)
+    assert flush.wait() == 0
+    assert flush.stdout == ["flush: 0 events waited"]
+    (line,) = flush.stderr
+    assert line.startswith("microbatch flush: no scheduler is active")
+
+
+def json_status(command: Command, server: RealServer) -> dict[str, Any]:
+    process = command("microbatch", "status", "letters", "--json", url=server.url)
+    assert process.wait() == 0, process.output
+    found: dict[str, Any] = json.loads(process.stdout[0])
+    return found
