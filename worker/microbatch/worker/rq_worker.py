@@ -18,6 +18,8 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rq import Queue, SimpleWorker
@@ -97,8 +99,8 @@ class BatchWorker(SimpleWorker):
         back_off = 0.0
         while not self._stop_requested:
             try:
+                self._heartbeat_now_and_then()
                 with self._server.translated():
-                    self._heartbeat_now_and_then()
                     return Queue.dequeue_any(
                         self.queues, _BLOCK_SECONDS, connection=self.connection,
                         job_class=self.job_class, serializer=self.serializer,
@@ -111,6 +113,45 @@ class BatchWorker(SimpleWorker):
                 back_off = min(max(0.1, back_off * 2), _LONGEST_BACK_OFF_SECONDS)
                 time.sleep(back_off)
         raise StopRequested
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run a job. If the server goes away before it is done, the batch is run again elsewhere."""
+        with self._outliving_the_server():
+            super().execute_job(job, queue)
+
+    def set_state(self, state: str, pipeline: Any = None) -> None:
+        """Show what this worker is at."""
+        with self._outliving_the_server():
+            super().set_state(state, pipeline)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """Show that this worker is alive."""
+        with self._outliving_the_server():
+            super().heartbeat(timeout, pipeline)
+
+    def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
+        """Wait while somebody has suspended all workers."""
+        with self._outliving_the_server():
+            super().check_for_suspension(burst)
+
+    def run_maintenance_tasks(self) -> None:
+        """Tidy up RQ's registries."""
+        with self._outliving_the_server():
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+
+    def register_death(self) -> None:
+        """Show no more of this worker."""
+        with self._outliving_the_server():
+            super().register_death()  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def _outliving_the_server(self) -> Iterator[None]:
+        """Whatever RQ wants to note, it is not worth the worker's life: the truth is in the ledger."""
+        try:
+            with self._server.translated():
+                yield
+        except ServerError as error:
+            log.warning("%s: %s", self._config.name, error)
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Report what went wrong with a job; a dead batch has been reported already."""
