@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Iterator
@@ -173,10 +172,5 @@ class Fleet:
 
     def state(self) -> str:
         """What the server holds, for messages."""
-        return json.dumps(
-            {
-                "waiting": self.broker.events.waiting(),
-                "in flight": self.broker.ledger.in_flight(),
-                "counters": str(self.broker.stats.counters()),
-            }
-        )
+        waiting, in_flight = self.broker.events.waiting(), len(self.broker.ledger.in_flight())
+        return f"{waiting} waiting, {in_flight} in flight, {self.broker.stats.counters()}"

@@ -53,8 +53,9 @@ class RealServer:
         self.folder = folder
         self.tls = tls
         self.password = password
-        self.port = _free_port() if tcp or tls else 0
-        self._command = [_find(program), *self._arguments(), *_persistence(appendonly=appendonly), *arguments]
+        self.port = free_port() if tcp or tls else 0
+        self._command = [find_program(program), *self._arguments()]
+        self._command += [*_persistence(appendonly=appendonly), *arguments]
         # Of its own, as the folder's path may be too long for a socket's.
         self._socket_folder = Path(tempfile.mkdtemp(prefix="mb-test-", dir="/tmp"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -160,7 +161,7 @@ class RealServer:
 
     @property
     def _user(self) -> str:
-        return f":{quote(self.password)}@" if self.password else ""
+        return f":{quote(self.password, safe='')}@" if self.password else ""
 
     def _answers(self) -> bool:
         if not self.running and self.tls is not None and "Failed finding TLS support" in self.log():
@@ -187,11 +188,11 @@ def _persistence(*, appendonly: bool) -> list[str]:
     return ["--appendonly", "yes", "--appendfsync", "always"] if appendonly else ["--appendonly", "no"]
 
 
-def _find(program: Program) -> str:
+def find_program(program: Program) -> str:
     return need("redis-server")[0] if program == "redis" else str(get_binary_path())
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOCALHOST, 0))
         port: int = probe.getsockname()[1]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from microbatch.scheduler import reconciler, scheduler
 from tests.conftest import FAILED, ServersInUse
 from tests.key_guard import keys_left
 
@@ -22,3 +23,14 @@ def key_guard(request: pytest.FixtureRequest, servers_in_use: ServersInUse) -> I
             server.resume()
             left = keys_left(server, leaves)
             assert not left, "keys left in " + "\n  ".join([f"{server!r}:", *left])
+
+
+@pytest.fixture
+def hasty_reconciler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schedulers of this process: a test can't wait for as long as a job may be on its way to a worker."""
+    for module, name in [
+        (reconciler, "LOOK_AGAIN_MS"),
+        (scheduler, "LOOK_AGAIN_MS"),
+        (reconciler, "ON_THE_WAY_MS"),
+    ]:
+        monkeypatch.setattr(module, name, 500)

@@ -11,7 +11,6 @@ from rq import Callback, Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from microbatch.scheduler import reconciler, scheduler
 from tests.fleet import ECHO, Fleet
 from tests.servers import RealServer
 from tests.waiting import wait_until
@@ -22,14 +21,6 @@ def process(batch, info: BatchInfo):
     wait_for("go")
     return batch
 """
-
-
-@pytest.fixture
-def hasty_reconciler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test can't wait for as long as a batch is given before its job counts as lost."""
-    monkeypatch.setattr(reconciler, "LOOK_AGAIN_MS", 500)
-    monkeypatch.setattr(scheduler, "LOOK_AGAIN_MS", 500)
-    monkeypatch.setattr(reconciler, "ON_THE_WAY_MS", 500)
 
 
 def rq_queue(server: RealServer, **options: Any) -> Queue:

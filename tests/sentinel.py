@@ -1,0 +1,76 @@
+"""A Sentinel, which tells clients where a server is, and makes a replica the server when that one dies."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
+
+import redis
+
+from microbatch.worker.lifeline import lifeline
+from tests.servers import LOCALHOST, Program, RealServer, find_program, free_port
+from tests.waiting import wait_until
+
+SERVICE = "letters-db"
+
+
+class Sentinel:
+    """One Sentinel process that watches ``server``, which listens on TCP. For a ``with`` block."""
+
+    def __init__(self, program: Program, folder: Path, server: RealServer) -> None:
+        self.port = free_port()
+        self._folder = folder
+        config = folder / "sentinel.conf"
+        config.write_text(
+            f"port {self.port}\n"
+            f"bind {LOCALHOST}\n"
+            f"dir {folder}\n"
+            f"sentinel monitor {SERVICE} {LOCALHOST} {server.port} 1\n"
+            f"sentinel down-after-milliseconds {SERVICE} 500\n"
+            f"sentinel failover-timeout {SERVICE} 3000\n"
+            + (f'sentinel auth-pass {SERVICE} "{server.password}"\n' if server.password else "")
+        )
+        self._user = f":{quote(server.password, safe='')}@" if server.password else ""
+        self._command = [find_program(program), str(config), "--sentinel"]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.admin = redis.Redis(host=LOCALHOST, port=self.port, decode_responses=True)
+
+    @property
+    def url(self) -> str:
+        """What a user would set as ``redis_url``; the first address is of one that is down."""
+        return f"redis+sentinel://{self._user}{LOCALHOST}:1,{LOCALHOST}:{self.port}/{SERVICE}/0"
+
+    def __enter__(self) -> Sentinel:
+        with (self._folder / "sentinel.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+            )
+        wait_until(self._answers, message="an answer of the Sentinel")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.admin.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def replicas(self) -> int:
+        """How many replicas of the server it knows and finds fit to take its place."""
+        return sum(
+            replica["flags"] == "slave" and replica["master-link-status"] == "ok"
+            for replica in self.admin.sentinel_slaves(SERVICE)
+        )
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.admin.ping())
+        except redis.ConnectionError:
+            return False
