@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
 import fakeredis
@@ -42,7 +43,8 @@ def test_a_script_is_loaded_when_it_is_not_known(server: Server, client: FakeCli
 
 def test_every_script_has_its_file_and_says_what_it_does() -> None:
     loaded = [value for value in vars(scripts).values() if isinstance(value, scripts.Script)]
-    assert len(loaded) == 10
+    folder = files("microbatch.broker") / "scripts"
+    assert sorted(f"{script.name}.lua" for script in loaded) == sorted(file.name for file in folder.iterdir())
     for script in loaded:
         assert script.text.startswith(f"-- {script.name}: ")
         assert "-- KEYS[1]" in script.text

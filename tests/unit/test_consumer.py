@@ -1,0 +1,242 @@
+"""The whole path without a wait: record, stop, cut, run, and then the handlers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from microbatch.broker.batch import moment
+from microbatch.broker.errors import ConfigError, DecodeError
+from microbatch.broker.events import Wake
+from microbatch.broker.wire import Trigger
+from microbatch.producer import BatchFailure, BatchInfo, MicroBatcher
+from microbatch.scheduler.scheduler import Scheduler
+from microbatch.worker.runner import BatchDead, BatchRunner
+from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
+from tests.unit.conftest import MakeBroker
+from tests.unit.steps import RECORDED_AT_MS, FakeClient, check_account
+
+
+@dataclass
+class Report:
+    total: int
+
+
+def total(batch: list[int]) -> Report | None:
+    if 13 in batch:
+        raise ValueError("thirteen")
+    return Report(sum(batch)) if sum(batch) else None
+
+
+class Path:
+    """A batcher of batches of three, whose batches are cut and run in this thread."""
+
+    def __init__(self, make_broker: MakeBroker, clock: ManualClock, **handlers: Any) -> None:
+        settings = {"batch_processor": total, "max_size": 3, "max_retries": 0, **handlers}
+        self.broker = make_broker(**settings)
+        self.batcher = MicroBatcher(self.broker.config, broker=self.broker)
+        self._doorbell = ManualDoorbell()
+        self._scheduler = Scheduler(
+            self.broker.config,
+            broker=self.broker,
+            clock=clock,
+            ticker=ManualTicker(),
+            doorbell=self._doorbell,
+        )
+        self._runner = BatchRunner(self.broker.config, broker=self.broker)
+
+    def cut_and_run(self) -> None:
+        self.broker.server.client.delete(self.broker.keys.wake)  # the manual doorbell leaves it there
+        self._doorbell.ring(Wake.FLUSH)
+        self._scheduler.run_once()
+        queued: Any = self.broker.server.client.lrange("rq:queue:letters", 0, -1)
+        for batch_id in queued:
+            try:
+                self._runner.run(batch_id.decode())
+            except BatchDead:
+                continue
+        check_account(self.broker)
+
+    def record_and_stop(self, *events: object) -> None:
+        self.batcher.record_events(events)
+        self.batcher.stop()
+        self.cut_and_run()
+
+
+@pytest.fixture
+def make_path(make_broker: MakeBroker, clock: ManualClock) -> Callable[..., Path]:
+    def make(**handlers: Any) -> Path:
+        return Path(make_broker, clock, **handlers)
+
+    return make
+
+
+MakePath = Callable[..., Path]
+
+
+def test_results_are_handled_in_the_thread_that_waits(make_path: MakePath) -> None:
+    handled: list[tuple[Report, threading.Thread]] = []
+
+    def show(result: Report) -> None:
+        handled.append((result, threading.current_thread()))
+
+    path = make_path(result_handler=show)
+    path.record_and_stop(1, 2, 4, 8)
+    assert path.batcher.wait_for_results()
+    assert handled == [(Report(7), threading.current_thread()), (Report(8), threading.current_thread())]
+
+
+def test_nothing_is_left_but_what_is_permanent(make_path: MakePath, client: FakeClient) -> None:
+    path = make_path()
+    path.record_and_stop(1, 2, 4, 8)
+    assert path.batcher.wait_for_results()
+    path.batcher.close()
+    lasting = [key.decode() for key in client.scan_iter("mb:*") if client.ttl(key) == -1]
+    assert sorted(lasting) == [f"mb:{{letters}}:{part}" for part in ("config", "results", "stats")]
+    assert client.xlen(path.broker.keys.results) == 0
+    assert client.xinfo_consumers(path.broker.keys.results, "handlers") == []
+
+
+def test_a_handler_that_asks_is_given_the_batch(make_path: MakePath, clock: ManualClock) -> None:
+    seen: list[BatchInfo] = []
+    path = make_path(result_handler=lambda _result, batch: seen.append(batch))
+    path.record_and_stop(1, 2)
+    path.batcher.wait_for_results()
+    (info,) = seen
+    assert (info.batcher, info.trigger, info.size, info.attempt) == ("letters", Trigger.FLUSH, 2, 1)
+    assert info.cut_at == moment(clock.ms)
+    assert info.recorded_at > moment(RECORDED_AT_MS)
+
+
+def test_a_batch_without_a_result_calls_no_handler(make_path: MakePath) -> None:
+    handled: list[object] = []
+    path = make_path(result_handler=handled.append)
+    path.record_and_stop(0, 0)
+    assert path.batcher.wait_for_results()
+    assert handled == []
+
+
+def test_an_async_handler_is_run_to_its_end(make_path: MakePath) -> None:
+    handled: list[Report] = []
+
+    async def show(result: Report) -> None:
+        handled.append(result)
+
+    path = make_path(result_handler=show)
+    path.record_and_stop(5)
+    path.batcher.wait_for_results()
+    assert handled == [Report(5)]
+
+
+def test_a_result_whose_handler_raises_is_delivered_again(make_path: MakePath) -> None:
+    handled: list[int] = []
+
+    def show(result: Report) -> None:
+        handled.append(result.total)
+        if len(handled) == 2:
+            raise RuntimeError("no paper")
+
+    path = make_path(result_handler=show)
+    path.record_and_stop(*range(1, 10))
+    with pytest.raises(RuntimeError, match="no paper"):
+        path.batcher.wait_for_results()
+    assert handled == [6, 15]
+    assert path.batcher.wait_for_results()
+    assert handled == [6, 15, 15, 24]
+
+
+def test_a_dead_batch_is_given_to_the_failure_handler(make_path: MakePath) -> None:
+    failures: list[BatchFailure] = []
+    results: list[object] = []
+    path = make_path(failure_handler=failures.append, result_handler=results.append)
+    path.record_and_stop(1, 13, 5)
+    assert path.batcher.wait_for_results()
+    (failure,) = failures
+    assert failure.error == "ValueError: thirteen"
+    assert failure.traceback.endswith("ValueError: thirteen\n")
+    assert failure.events == [1, 13, 5]
+    assert (failure.batch.size, failure.batch.attempt) == (3, 1)
+    assert results == []
+    assert len(path.broker.ledger.dead_events(failure.batch.id)) == 3  # they stay
+
+
+def test_without_a_failure_handler_it_is_logged(
+    make_path: MakePath, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_path()
+    path.record_and_stop(13)
+    caplog.clear()
+    assert path.batcher.wait_for_results()
+    (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "letters: batch " in line.getMessage()
+    assert "is dead after 1 attempts: ValueError: thirteen" in line.getMessage()
+
+
+def test_events_that_are_none_are_shown_as_they_are(make_path: MakePath, client: FakeClient) -> None:
+    failures: list[BatchFailure] = []
+    path = make_path(failure_handler=failures.append)
+    client.rpush(path.broker.keys.events, b"by hand \xff")
+    path.record_and_stop(1)
+    path.batcher.wait_for_results()
+    assert failures[0].events == ["by hand \\xff", 1]
+
+
+def test_a_dead_batch_that_was_purged_is_told_without_its_events(
+    make_path: MakePath, client: FakeClient
+) -> None:
+    failures: list[BatchFailure] = []
+    path = make_path(failure_handler=failures.append)
+    path.record_and_stop(13)
+    client.delete(path.broker.keys.dead)
+    path.batcher.wait_for_results()
+    assert failures[0].events == []
+
+
+def test_an_entry_that_is_no_result_is_dropped_and_told(
+    make_path: MakePath, client: FakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    handled: list[Any] = []
+    path = make_path(result_handler=handled.append)
+    client.xadd(path.broker.keys.results, {"by": "hand"})
+    path.record_and_stop(5)
+    assert path.batcher.wait_for_results()
+    assert handled == [{"total": 5}]
+    assert "is no result and is dropped: an entry on the results stream is not of version 1" in caplog.text
+
+
+def test_a_result_that_does_not_fit_its_handler_is_told_and_kept(
+    make_path: MakePath, client: FakeClient
+) -> None:
+    def show(result: list[int]) -> None:
+        raise AssertionError("not called")
+
+    path = make_path(result_handler=show)
+    path.record_and_stop(5)
+    with pytest.raises(DecodeError, match="the result does not fit: Input should be a valid array"):
+        path.batcher.wait_for_results()
+    assert client.xlen(path.broker.keys.results) == 1
+
+
+def test_the_results_of_a_silent_consumer_are_taken_over(make_path: MakePath) -> None:
+    handled: list[Any] = []
+    path = make_path(result_handler=handled.append, claim_after=1)
+    silent = path.broker.results()
+    silent.prepare()
+    path.record_and_stop(5)
+    (entry,) = silent.read(count=10)
+    client: Any = path.broker.server.client
+    client.xclaim(
+        path.broker.keys.results, "handlers", silent.consumer, 0, [entry.id], idle=5_000, justid=True
+    )
+    assert path.batcher.wait_for_results()
+    assert handled == [{"total": 5}]
+
+
+@pytest.mark.parametrize("setting", ["result_handler", "failure_handler"])
+def test_a_handler_that_cannot_be_called_is_refused_at_once(make_path: MakePath, setting: str) -> None:
+    with pytest.raises(ConfigError, match=f"{setting} takes 0 parameters"):
+        make_path(**{setting: lambda: None})
