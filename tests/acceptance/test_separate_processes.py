@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Command
+from tests.conftest import Command, MakeServer
 from tests.servers import RealServer
 from tests.waiting import wait_until
 
@@ -120,3 +120,22 @@ def test_a_stock_rq_worker_runs_batches(command: Command, letters: str, server: 
     results = command("microbatch", "results", "letters", url=server.url)
     assert results.wait() == 0, worker.output
     assert [json.loads(line)["result"] for line in results.stdout] == [7]
+
+
+def test_a_following_consumer_waits_for_a_server_that_has_gone(
+    command: Command, letters: str, make_server: MakeServer
+) -> None:
+    server = make_server("valkey", appendonly=True)
+    url = server.url
+    command("microbatch", "scheduler", letters, url=url)
+    command("microbatch", "worker", letters, url=url)
+    results = command("microbatch", "results", "letters", "--follow", url=url)
+    wait_until(lambda: server.admin.exists("mb:{letters}:results"))
+    server.kill()
+    results.wait_for_line("trying again until it answers")
+    server.restart()
+    assert command("microbatch", "record", "letters", stdin='"a"\n"b"\n"d"\n', url=url).wait() == 0
+    wait_until(lambda: results.stdout, 20)
+    assert json.loads(results.stdout[0])["result"] == 7
+    results.terminate()
+    assert results.wait() == 0

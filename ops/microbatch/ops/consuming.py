@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic_core import to_json
 from microbatch.broker.batch import BatchFailure, BatchInfo
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
+from microbatch.broker.errors import InDoubt, Unavailable
 from microbatch.ops.stack import census
 from microbatch.producer.consumer import Consumer
 from microbatch.producer.finish import Finish
@@ -20,6 +22,7 @@ from microbatch.producer.finish import Finish
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5  # how soon it sees a signal, or that nothing more is to come
+_LONGEST_BACK_OFF_SECONDS = 5.0
 
 
 class Consuming:
@@ -32,12 +35,14 @@ class Consuming:
     def __init__(self, config: Config) -> None:
         self._broker = Broker(config)
         self._consumer = Consumer(self._broker)
+        self._stop = threading.Event()
         self._signal = 0
 
     def run(self, *, follow: bool) -> int:
         """Hand results to the handlers until a signal, or, unless ``follow``, until all up to now is handled.
 
         Returns 0, or 130 after Ctrl-C. Results in hand are finished first; a second Ctrl-C does not wait.
+        With ``follow``, a server that goes away is waited for.
 
         Raises:
             ServerError: the server can't be reached or used. What was not handled stays.
@@ -45,27 +50,44 @@ class Consuming:
         self._broker.server.check_version()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        looked_at = self._broker.results()
-        looked_at.prepare()
-        finish = None if follow else self._finish()
-        while not self._signal and (finish is None or not finish.reached(looked_at)):
-            self._consumer.run(_LOOK_SECONDS)
-        self._consumer.leave()
+        if follow:
+            self._follow()
+        else:
+            self._finish()
         self._broker.close()
         return 128 + signal.SIGINT if self._signal == signal.SIGINT else 0
 
-    def _finish(self) -> Finish:
-        """Not told to the consumer, whose stop would have what waits cut before its tick."""
+    def _follow(self) -> None:
+        back_off = 0.0
+        while not self._stop.wait(back_off):
+            try:
+                self._consumer.run(_LOOK_SECONDS)
+                back_off = 0.0
+            except (Unavailable, InDoubt) as error:
+                if not back_off:
+                    log.warning("%s: %s; trying again until it answers", self._broker.config.name, error)
+                back_off = min(max(0.1, back_off * 2), _LONGEST_BACK_OFF_SECONDS)
+        if not back_off:
+            self._consumer.leave()
+
+    def _finish(self) -> None:
         found = census(self._broker).take()
         if found.waiting_events and found.active is None:
             log.warning(
                 "%s: %d events wait and no scheduler is active; waiting for one",
                 self._broker.config.name, found.waiting_events,
             )  # fmt: skip
-        return Finish(self._broker, self._broker.events.position())
+        # Not told to the consumer, whose stop would have what waits cut before its tick.
+        finish = Finish(self._broker, self._broker.events.position())
+        looked_at = self._broker.results()
+        looked_at.prepare()
+        while not self._stop.is_set() and not finish.reached(looked_at):
+            self._consumer.run(_LOOK_SECONDS)
+        self._consumer.leave()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signal = number
+        self._stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
