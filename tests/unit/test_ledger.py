@@ -124,7 +124,7 @@ def test_retry_gives_the_batch_up_until_it_is_due(broker: Broker, clock: ManualC
     assert values_of(take(broker, taken.id, owner="again").events) == [1, 2]
 
 
-@pytest.mark.parametrize("meanwhile", ["taken by another", "committed", "buried", "deleted"])
+@pytest.mark.parametrize("meanwhile", ["taken by another", "committed", "buried", "deleted", "struck out"])
 def test_who_no_longer_owns_a_batch_changes_nothing(
     broker: Broker, client: FakeClient, clock: ManualClock, meanwhile: str
 ) -> None:
@@ -137,8 +137,10 @@ def test_who_no_longer_owns_a_batch_changes_nothing(
             broker.ledger.commit(taken.id, ())
         case "buried":
             bury(broker, taken.id, taken.run)
-        case _:
+        case "deleted":
             client.delete(broker.keys.batch(taken.id))
+        case _:
+            client.zrem(broker.keys.inflight, taken.id)
     before = snapshot(client)
     assert not broker.ledger.renew(taken, due_ms=clock.ms + 1)
     assert not broker.ledger.retry(taken, due_ms=clock.ms + 1)

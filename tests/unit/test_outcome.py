@@ -52,6 +52,14 @@ def test_only_the_first_commit_counts(broker: Broker, client: FakeClient) -> Non
     assert broker.ledger.in_flight() == [other]
 
 
+def test_a_batch_that_was_deleted_by_hand_is_not_committed(broker: Broker, client: FakeClient) -> None:
+    batch_id = record_and_cut(broker, 1)
+    client.delete(broker.keys.batch(batch_id))
+    before = snapshot(client)
+    assert not broker.ledger.commit(batch_id, ENTRY)
+    assert snapshot(client) == before
+
+
 def test_a_zombie_that_commits_first_is_the_one_that_counts(
     broker: Broker, client: FakeClient, clock: ManualClock
 ) -> None:
