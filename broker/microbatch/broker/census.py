@@ -50,27 +50,24 @@ class Census:
         self._seen_within_ms = seen_within_ms
 
     def take(self) -> Count:
-        """Count everything at one instant. O(1), but for the ages of up to 1,000 batches in flight.
+        """Count everything at one instant. O(1), but for the age of up to 1,000 batches in flight.
 
         Raises ServerError if the server can't be asked.
         """
         keys = self._keys
-        waiting, oldest, in_flight, unhandled, stats, lease, seen, ids, (seconds, micros) = self._server.many(
+        seconds, micros = self._server.do("TIME")
+        at_ms = int(seconds) * 1000 + int(micros) // 1000
+        waiting, oldest, in_flight, unhandled, stats, lease, seen, ids = self._server.many(
             ("LLEN", keys.events),
             ("LINDEX", keys.events, 0),
             ("ZCARD", keys.inflight),
             ("XLEN", keys.results),
             ("HGETALL", keys.stats),
             ("GET", keys.lease),
-            ("ZRANGE", keys.schedulers, 0, -1, "WITHSCORES"),
+            ("ZRANGE", keys.schedulers, at_ms - self._seen_within_ms, "+inf", "BYSCORE"),
             ("ZRANGE", keys.inflight, 0, _AGES_LOOKED_AT - 1),
-            ("TIME",),
             transaction=True,
         )
-        at_ms = int(seconds) * 1000 + int(micros) // 1000
-        active = lease.decode() if lease is not None else None
-        pairs = zip(seen[::2], seen[1::2], strict=True)
-        shown = [token.decode() for token, at in pairs if at_ms - float(at) <= self._seen_within_ms]
         return Count(
             at_ms=at_ms,
             waiting_events=int(waiting),
@@ -79,8 +76,8 @@ class Census:
             oldest_in_flight_ms=self._oldest_in_flight([raw.decode() for raw in ids]),
             unhandled=int(unhandled),
             counters=Counters.of(stats),
-            active=holder_of(active) if active is not None else None,
-            standbys=tuple(holder_of(token) for token in shown if token != active),
+            active=holder_of(lease.decode()) if lease is not None else None,
+            standbys=tuple(holder_of(token.decode()) for token in seen if token != lease),
         )
 
     def _oldest_in_flight(self, ids: Sequence[str]) -> int | None:

@@ -79,7 +79,7 @@ class Feed:
         for lines in _blocks(stream):
             self._record_block(name, number, lines)
             number += len(lines)
-            self._on_progress(sum(map(len, lines)))
+            self._on_progress(sum(map(len, lines)) + len(lines))
 
     def _record_block(self, name: str, number: int, lines: list[bytes]) -> None:
         chunk: list[bytes] = []

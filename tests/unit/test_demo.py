@@ -1,0 +1,57 @@
+"""The demo's own judgement of what came out."""
+
+from __future__ import annotations
+
+import pytest
+
+from microbatch.broker.census import Count
+from microbatch.broker.stats import Counters
+from microbatch.ops.demo import EXPECTED, differences
+from microbatch.ops.letters import Total, total
+
+
+def count(*, done: int = 8, dead: int = 0, in_flight: int = 0, waiting: int = 0) -> Count:
+    return Count(
+        at_ms=0,
+        waiting_events=waiting,
+        oldest_waiting_ms=None,
+        in_flight_batches=in_flight,
+        oldest_in_flight_ms=None,
+        unhandled=0,
+        counters=Counters(done_events=done, dead_events=dead),
+        active=None,
+        standbys=(),
+    )
+
+
+def test_the_processor_carries_its_error_in_the_result() -> None:
+    assert total(["a", "b"]) == Total(3)
+    assert total(["c", "d"]) == Total(error="could not map letter 'c'")
+
+
+def test_what_should_come_out() -> None:
+    assert differences(EXPECTED, 8, count(), finished=True) == []
+
+
+@pytest.mark.parametrize(
+    ("totals", "recorded", "found", "finished", "said"),
+    [
+        (EXPECTED, 8, count(), False, "the results were not all there after 20 s"),
+        (
+            EXPECTED[1:],
+            8,
+            count(),
+            True,
+            "the totals are 4, 3, could not map letter 'c', 1, not 3, 4, 3, could",
+        ),
+        (EXPECTED, 7, count(), True, "7 events were recorded, not 8"),
+        (EXPECTED, 8, count(done=7, in_flight=1), True, "the server tells of 7 events done, 0 dead, 1 batch"),
+        (EXPECTED, 8, count(done=6, dead=2), True, "the server tells of 6 events done, 2 dead, 0 batch"),
+        (EXPECTED, 8, count(done=7, waiting=1), True, "0 batches in flight, 1 events waiting"),
+    ],
+)
+def test_what_should_not(
+    totals: tuple[Total, ...], recorded: int, found: Count, *, finished: bool, said: str
+) -> None:
+    (difference,) = differences(totals, recorded, found, finished=finished)
+    assert said in difference
