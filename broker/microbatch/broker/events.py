@@ -61,6 +61,10 @@ class Events:
             ("LREM", self._wake_key, 0, word), ("RPUSH", self._wake_key, word), transaction=True
         )
 
+    def take_back(self, word: Wake) -> None:
+        """Take a word back that nobody has read."""
+        self._server.do("LREM", self._wake_key, 0, word)
+
     def waiting(self) -> int:
         """How many events wait."""
         return int(self._server.do("LLEN", self._key))

@@ -58,6 +58,7 @@ class Scheduler:
         self._queue = JobQueue(config, self.broker.server)
         self._reconciler = Reconciler(self.broker, self._queue, self._lease.token)
         self._stopping = threading.Event()
+        self._leaving = threading.Lock()
         self._announce_at = self._renew_at = self._reconcile_at = self._mark_at = 0.0
 
     def run(self) -> None:
@@ -83,11 +84,12 @@ class Scheduler:
     def stop(self) -> None:
         """Make `run` return soon, from any thread: the lease is handed over at once."""
         self._stopping.set()
-        if self.active:
-            try:
-                self.broker.events.wake(Wake.LOOK)
-            except ServerError as error:
-                log.debug("%s: the scheduler finds out by itself: %s", self.config.name, error)
+        with self._leaving:
+            if self.active:
+                try:
+                    self.broker.events.wake(Wake.LOOK)
+                except ServerError as error:
+                    log.debug("%s: the scheduler finds out by itself: %s", self.config.name, error)
 
     def run_once(self) -> int:
         """One step: be or become active, wait for a wake-up or a tick, cut, look after what is in flight.
@@ -186,13 +188,15 @@ class Scheduler:
         self._doorbell.close()
 
     def _hand_over(self) -> None:
+        with self._leaving:
+            was_active, self.active = self.active, False
         self._doorbell.close()
         try:
             self._lease.release()
             self._lease.leave()
+            self.broker.events.take_back(Wake.LOOK)  # it may have come too late to be read here
         except ServerError as error:
             log.warning("%s: the lease runs out by itself: %s", self.config.name, error)
-        if self.active:
+        if was_active:
             log.info("%s: handed over", self.config.name)
-        self.active = False
         self.broker.close()
