@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from microbatch.broker.broker import Broker
+from microbatch.broker.errors import InDoubt, Unavailable
 from microbatch.producer import Config, MicroBatcher, start
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.scheduler.ticker import Ticker
@@ -42,12 +43,15 @@ def wait_for(name):
 """
 _CONFIG = "\n\nconfig = Config(batch_processor=process)\n"
 
-# What a test can't wait for in full: how long a worker may be silent before its batch is run elsewhere.
+# What a test can't wait for in full: how long a worker may be silent, and a job on its way, before a batch is run
+# elsewhere. For the beginning of a processor's source.
 HASTY = """\
+from microbatch.scheduler import reconciler, scheduler
 from microbatch.worker import heart, runner
 
 heart.RUN_TTL_MS = runner.RUN_TTL_MS = 1_500
 heart.BEAT_SECONDS = 0.3
+reconciler.LOOK_AGAIN_MS = scheduler.LOOK_AGAIN_MS = reconciler.ON_THE_WAY_MS = 500
 
 
 """
@@ -174,3 +178,28 @@ class Fleet:
         """What the server holds, for messages."""
         waiting, in_flight = self.broker.events.waiting(), len(self.broker.ledger.in_flight())
         return f"{waiting} waiting, {in_flight} in flight, {self.broker.stats.counters()}"
+
+
+class Recorder(threading.Thread):
+    """Records 0, 1, 2, … until `finish`; never twice what may have been recorded."""
+
+    def __init__(self, mb: MicroBatcher) -> None:
+        super().__init__()
+        self._mb = mb
+        self._enough = threading.Event()
+        self.count = 0
+        self.doubtful: set[int] = set()
+
+    def run(self) -> None:
+        while not self._enough.wait(0.001):
+            try:
+                self._mb.record_event(self.count)
+            except Unavailable:
+                continue
+            except InDoubt:
+                self.doubtful.add(self.count)
+            self.count += 1
+
+    def finish(self) -> None:
+        self._enough.set()
+        self.join()

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from microbatch.broker import scripts
-from microbatch.broker.errors import InDoubt, ServerError, Unavailable
+from microbatch.broker.errors import InDoubt, ServerError
 from microbatch.producer import BatchInfo, MicroBatcher
 from tests.conftest import MakeServer
-from tests.fleet import ECHO, HASTY, Fleet
+from tests.fleet import ECHO, HASTY, Fleet, Recorder
 from tests.proxy import Proxy
 from tests.servers import Program, RealServer
 from tests.waiting import wait_until
@@ -62,34 +62,13 @@ def handle_until(mb: MicroBatcher, results: list[int], count: int) -> None:
     wait_until(lambda: mb.wait_for_results(0.02) or len(results) >= count)
 
 
-class Recorder(threading.Thread):
-    """Records 0, 1, 2, … until `enough`; never twice what may have been recorded."""
-
-    def __init__(self, mb: MicroBatcher) -> None:
-        super().__init__()
-        self._mb = mb
-        self.enough = threading.Event()
-        self.count = 0
-        self.doubtful: set[int] = set()
-
-    def run(self) -> None:
-        while not self.enough.wait(0.001):
-            try:
-                self._mb.record_event(self.count)
-            except Unavailable:
-                continue
-            except InDoubt:
-                self.doubtful.add(self.count)
-            self.count += 1
-
-
 @pytest.mark.parametrize("program", ["valkey", "redis"])
 def test_everything_goes_on_after_a_restart(
     make_server: MakeServer, tmp_path: Path, program: Program
 ) -> None:
     server = make_server(program, appendonly=True)
     handled = Handled()
-    with Fleet(server, tmp_path, ECHO, max_size=20) as fleet:
+    with Fleet(server, tmp_path, HASTY + ECHO, max_size=20) as fleet:
         processes = [fleet.worker(), fleet.worker(), fleet.scheduler_process(), fleet.scheduler_process()]
         mb = fleet.batcher(result_handler=handled)
         recorder = Recorder(mb)
@@ -99,8 +78,7 @@ def test_everything_goes_on_after_a_restart(
         for _ in range(3):
             handled.wait_for_more(5)
             server.restart()
-        recorder.enough.set()
-        recorder.join()
+        recorder.finish()
         mb.stop()
         handling.join()
         for process in processes:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from microbatch.broker.events import Wake
 from microbatch.producer import BatchInfo
-from tests.fleet import ECHO, Fleet
+from tests.fleet import ECHO, Fleet, Recorder
 from tests.processes import Process
 from tests.servers import RealServer
 from tests.waiting import wait_until
@@ -91,21 +92,12 @@ def test_one_that_is_told_to_end_hands_over_at_once(server: RealServer, tmp_path
 
 def test_one_that_was_stalled_cuts_nothing_more(server: RealServer, tmp_path: Path) -> None:
     events: list[int] = []
-    enough = threading.Event()
     with Fleet(server, tmp_path, ECHO, frequency=20, max_size=40, lease_ttl=0.5) as fleet:
         fleet.worker()
         schedulers = Schedulers(fleet, 2)
         mb = fleet.batcher(result_handler=events.extend)
-        recorded = 0
-
-        def record() -> None:
-            nonlocal recorded
-            while not enough.wait(0.001):
-                mb.record_event(recorded)
-                recorded += 1
-
-        recording = threading.Thread(target=record)
-        recording.start()
+        recorder = Recorder(mb)
+        recorder.start()
         for _ in range(3):
             active = schedulers.wait_for_active()
             seen = len(active.lines)
@@ -113,11 +105,10 @@ def test_one_that_was_stalled_cuts_nothing_more(server: RealServer, tmp_path: Pa
             schedulers.wait_for_active(but=active)
             active.send(signal.SIGCONT)
             active.wait_for_line("no longer active, standing by", since=seen)
-        enough.set()
-        recording.join()
+        recorder.finish()
         fleet.finish(mb)
-        assert fleet.broker.stats.counters().cut_events == recorded
-    assert sorted(events) == list(range(recorded))
+        assert fleet.broker.stats.counters().cut_events == recorder.count
+    assert sorted(events) == list(range(recorder.count))
 
 
 @pytest.mark.parametrize("frequency", [150, 250])
@@ -137,3 +128,19 @@ def test_ticks_lie_on_a_grid(valkey_server: RealServer, tmp_path: Path, frequenc
         fleet.finish(mb)
     assert [info.trigger for info in infos] == ["tick"] * 5
     assert max(off_grid(infos, frequency)) < LATE_MS
+
+
+def test_one_that_ends_before_it_is_woken_leaves_no_word(
+    valkey_server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Fleet(valkey_server, tmp_path) as fleet, fleet.scheduling() as scheduler:
+        wait_until(lambda: scheduler.active)
+        wake, ended = scheduler.broker.events.wake, threading.Event()
+
+        def wake_late(word: Wake) -> None:
+            ended.wait(1)
+            wake(word)
+
+        monkeypatch.setattr(scheduler.broker.events, "wake", wake_late)
+        monkeypatch.setattr(scheduler._doorbell, "close", ended.set)
+        scheduler.stop()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from microbatch.producer import BatchFailure, BatchInfo
-from tests.fleet import ECHO, HASTY, Fleet
+from tests.fleet import HASTY, Fleet, Recorder
 from tests.processes import Process, end_process
 from tests.servers import RealServer
 from tests.waiting import wait_until
@@ -53,15 +51,17 @@ def process(batch):
 """
 
 
+NOTES_ITSELF = """
+def process(batch):
+    note("runs", os.getpid())
+    return batch
+"""
+
+
 def ended_by_another_signal(process: Process) -> bool:
     """RQ takes a second one that comes within a second for the first one's echo, so it may need some."""
     process.terminate()
     return not process.running
-
-
-def wait_for_more_done(fleet: Fleet) -> None:
-    done = fleet.broker.stats.counters().done_batches
-    wait_until(lambda: fleet.broker.stats.counters().done_batches > done, message=fleet.state)
 
 
 def test_the_batch_of_a_killed_worker_runs_again(valkey_server: RealServer, tmp_path: Path) -> None:
@@ -179,21 +179,21 @@ def test_stopping_workers_under_load_strands_nothing(
         events.extend(result)
         attempts[info.attempt] += 1
 
-    with Fleet(valkey_server, tmp_path, ECHO, max_size=1) as fleet, caplog.at_level("INFO"):
+    with Fleet(valkey_server, tmp_path, NOTES_ITSELF, max_size=5) as fleet, caplog.at_level("INFO"):
         fleet.scheduler()
         mb = fleet.batcher(result_handler=handle)
-        workers = [fleet.worker(), fleet.worker()]
-        recorded = 0
+        recorder = Recorder(mb)
+        recorder.start()
+        workers = [fleet.worker() for _ in range(3)]
         for _ in range(20):
-            mb.record_events(range(recorded, recorded + 150))
-            recorded += 150
-            wait_for_more_done(fleet)
             worker = workers.pop(0)
-            os.kill(worker.pid, signal.SIGTERM)
-            workers.append(fleet.worker())
+            wait_until(lambda pid=worker.pid: str(pid) in fleet.noted("runs"))  # type: ignore[misc]
+            worker.terminate()
             assert worker.wait() == 0, worker.output
+            workers.append(fleet.worker())
+        recorder.finish()
         fleet.finish(mb)
-    assert sorted(events) == list(range(recorded))
+    assert sorted(events) == list(range(recorder.count))
     # Nor was any found to be stranded, and run again.
     assert set(attempts) == {1}
     assert "enqueued again" not in caplog.text
