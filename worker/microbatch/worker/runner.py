@@ -126,7 +126,7 @@ def _summary(error: Exception) -> str:
 
 
 def _begin_at_user_code(error: Exception) -> None:
-    """Leave out of the traceback the frames that lead from here to the processor: its author knows none of them."""
+    """Leave out of the traceback the frames from here to the processor: its author knows none of them."""
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith("microbatch."):
         frame = frame.tb_next
