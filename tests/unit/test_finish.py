@@ -113,13 +113,16 @@ def test_a_retried_batch_is_still_waited_for(broker: Broker, results: Results) -
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_of_many_batches_all_are_waited_for(broker: Broker, results: Results, backwards: bool) -> None:
+@pytest.mark.parametrize("step", [1, 99, 150])
+def test_of_many_batches_all_are_waited_for(
+    broker: Broker, results: Results, backwards: bool, step: int
+) -> None:
     record(broker, *range(250))
-    batches = cut(broker, *[1] * 250)
+    ids = sorted((batch.id for batch in cut(broker, *[1] * 250)), reverse=backwards)
     finish = finish_now(broker)
-    ids = sorted(batch.id for batch in batches)
-    for batch_id in reversed(ids) if backwards else ids:
-        assert not finish.reached(results)
+    for done, batch_id in enumerate(ids):
+        if done % step == 0:
+            assert not finish.reached(results)
         broker.ledger.commit(batch_id, ())
     assert finish.reached(results)
 
