@@ -148,6 +148,14 @@ def test_an_early_cut_does_not_move_the_next_tick(make_broker: MakeBroker) -> No
     assert stand.step() == 0
 
 
+def test_a_flush_at_a_tick_is_that_tick(stand: Stand) -> None:
+    stand.ticker.tick()
+    record(stand.broker, 1)
+    assert stand.step(Wake.FLUSH) == 1
+    record(stand.broker, 2)
+    assert stand.step() == 0
+
+
 def test_it_waits_no_longer_than_to_the_next_tick(make_broker: MakeBroker) -> None:
     clock = ManualClock(10_000)
     stand = Stand(make_broker(), clock, GridTicker(1_000))

@@ -191,7 +191,7 @@ def test_a_stopped_scheduler_hands_over_at_once(
     assert client.lrange(active.broker.keys.wake, 0, -1) == [b"look"]  # else it would wait for its tick
     active.run()
     assert not active.active
-    assert not client.exists(active.broker.keys.lease)
+    assert not client.exists(active.broker.keys.lease, active.broker.keys.wake)
     assert client.zcard(active.broker.keys.schedulers) == 1
     standby.run_once()
     assert standby.active
