@@ -43,8 +43,8 @@ def wait_for(name):
 """
 _CONFIG = "\n\nconfig = Config(batch_processor=process)\n"
 
-# What a test can't wait for in full: how long a worker may be silent, and a job on its way, before a batch is run
-# elsewhere. For the beginning of a processor's source.
+# What a test can't wait for in full: how long a worker may be silent, and a job be on its way, before a batch
+# is run elsewhere. For the beginning of a processor's source.
 HASTY = """\
 from microbatch.scheduler import reconciler, scheduler
 from microbatch.worker import heart, runner

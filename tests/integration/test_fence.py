@@ -1,0 +1,89 @@
+"""The fence: who is not, or no longer, the active scheduler cuts nothing, however late it finds out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from microbatch.broker.errors import InDoubt, LeaseLost
+from microbatch.broker.lease import Lease
+from microbatch.broker.ledger import NewBatch, Transaction, new_batch
+from microbatch.broker.wire import Header, Trigger
+from tests.fleet import Fleet
+from tests.servers import RealServer
+from tests.waiting import wait_until
+
+
+def cut(fleet: Fleet, lease: Lease, meanwhile: Callable[[], object]) -> list[int]:
+    """Cut with this lease; something else happens just before the transaction is sent."""
+
+    def enqueue(pipe: Transaction, batches: Sequence[NewBatch]) -> None:
+        meanwhile()
+        pipe.set("test:enqueued", len(batches))
+
+    batch = new_batch(Header(Trigger.TICK, 3, 1))
+    return fleet.broker.ledger.cut(
+        [batch], due_ms=1, token=lease.token, lease_ttl_ms=lease.ttl_ms, enqueue=enqueue
+    )
+
+
+def assert_nothing_was_cut(fleet: Fleet, server: RealServer) -> None:
+    assert fleet.broker.events.waiting() == 3
+    assert fleet.broker.ledger.in_flight() == []
+    assert fleet.broker.stats.counters().cut_batches == 0
+    assert not server.admin.exists("test:enqueued")
+
+
+@pytest.fixture
+def fleet(server: RealServer, tmp_path: Path) -> Iterator[Fleet]:
+    with Fleet(server, tmp_path) as fleet:
+        fleet.batcher().record_events([1, 2, 4])
+        yield fleet
+
+
+@pytest.mark.leaves("events")
+def test_another_holds_the_lease(server: RealServer, fleet: Fleet) -> None:
+    other, stalled = fleet.broker.lease(), fleet.broker.lease()
+    assert other.acquire()
+    with pytest.raises(LeaseLost):
+        cut(fleet, stalled, lambda: None)
+    assert_nothing_was_cut(fleet, server)
+
+
+@pytest.mark.leaves("events")
+def test_another_takes_the_lease_meanwhile(server: RealServer, fleet: Fleet) -> None:
+    other, stalled = fleet.broker.lease(), fleet.broker.lease()
+    assert stalled.acquire()
+
+    def change_hands() -> None:
+        stalled.release()
+        assert other.acquire()
+
+    with pytest.raises(InDoubt):
+        cut(fleet, stalled, change_hands)
+    assert_nothing_was_cut(fleet, server)
+
+
+@pytest.mark.leaves("events")
+def test_the_lease_runs_out_meanwhile(server: RealServer, fleet: Fleet) -> None:
+    stalled = Lease(fleet.broker.server, fleet.broker.keys, 50)
+    assert stalled.acquire()
+    expired = server.admin.info("stats")["expired_keys"]
+
+    def run_out() -> None:
+        wait_until(lambda: server.admin.info("stats")["expired_keys"] > expired)
+
+    with pytest.raises(InDoubt):
+        cut(fleet, stalled, run_out)
+    assert_nothing_was_cut(fleet, server)
+
+
+@pytest.mark.leaves("inflight", "batch")
+def test_a_cut_prolongs_the_lease(server: RealServer, fleet: Fleet) -> None:
+    lease = fleet.broker.lease()
+    assert lease.acquire()
+    server.admin.pexpire(fleet.broker.keys.lease, 900)
+    assert cut(fleet, lease, lambda: None) == [3]
+    assert server.admin.pttl(fleet.broker.keys.lease) > 900
