@@ -23,7 +23,7 @@ def test_it_shows_each_event_and_each_batch_on_schedule(command: Command) -> Non
     events = EVENT.findall(demo.output)
     assert [letter for _, letter in events] == list(SCHEDULE.values())
     for (shown, _), due_ms in zip(events, SCHEDULE, strict=True):
-        assert due_ms <= float(shown) * 1000 < due_ms + 90
+        assert due_ms <= float(shown) * 1000 < due_ms + 500
 
     batches = [(size, trigger, said) for _, size, trigger, _, said in BATCH.findall(demo.output)]
     assert batches[:4] == [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from tests.conftest import Command
 from tests.processes import is_alive
 from tests.servers import RealServer
 from tests.waiting import wait_until
+
+_SOCKET = re.compile(r"unixsocket:(/.*)/socket")
 
 # Waits for a signal, and tells which one it got.
 WAITING = """\
@@ -80,8 +84,10 @@ def test_a_kill_leaves_nothing_alive(command: Command, tmp_path: Path) -> None:
     run.wait_for_line("waiting")
     family = run.children()
     assert len(family) == 6  # the server, the scheduler, the pool and its two workers, the program
+    (folder,) = {match[1] for pid in family if (match := _SOCKET.search(_command_of(pid).decode()))}
     run.kill()
     wait_until(lambda: not any(map(is_alive, family)))
+    shutil.rmtree(folder)  # which nobody was left to do
 
 
 def test_a_server_that_is_set_is_used(command: Command, letters: str, valkey_server: RealServer) -> None:
