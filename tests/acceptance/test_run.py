@@ -120,6 +120,8 @@ def test_a_worker_that_dies_is_replaced(command: Command, tmp_path: Path) -> Non
     (worker,) = [pid for pid in run.children() if b"microbatch.worker" in _command_of(pid)]
     os.kill(worker, signal.SIGKILL)
     run.wait_for_line(rf"worker {worker} ended with signal SIGKILL; starting another")
+    run.terminate()
+    assert run.wait() == 7
 
 
 def test_a_scheduler_that_dies_ends_all_with_one_line(command: Command, tmp_path: Path) -> None:

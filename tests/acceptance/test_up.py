@@ -52,15 +52,20 @@ def test_data_in_a_folder_outlive_it(command: Command, rare: str, tmp_path: Path
     results = command("microbatch", "results", "letters", url=url)
     assert results.wait() == 0, results.output
     assert [json.loads(line)["result"] for line in results.stdout] == [3]
+    up.terminate()
+    assert up.wait() == 0
 
 
 def test_one_folder_serves_one_at_a_time(command: Command, rare: str, tmp_path: Path) -> None:
-    url_of(command("microbatch", "up", rare, "--workers", "1", "--data-dir", tmp_path / "data"))
+    first = command("microbatch", "up", rare, "--workers", "1", "--data-dir", tmp_path / "data")
+    url_of(first)
     second = command("microbatch", "up", rare, "--data-dir", tmp_path / "data")
     assert second.wait() == 2
     assert second.stderr == [
         f"microbatch: error: another local server runs on the data folder {tmp_path / 'data'}"
     ]
+    first.terminate()
+    assert first.wait() == 0
 
 
 def test_a_folder_is_for_a_server_of_its_own(command: Command, letters: str, tmp_path: Path) -> None:
