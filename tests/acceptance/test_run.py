@@ -69,7 +69,7 @@ def test_a_signal_reaches_the_program_and_ends_all(
 ) -> None:
     (tmp_path / "waiting.py").write_text(WAITING)
     run = command("microbatch", "run", "waiting.py")
-    run.wait_for_line("waiting")
+    run.wait_for_line("^waiting$")
     family = run.children()
     run.send(number)
     assert run.wait() == 7
@@ -81,7 +81,7 @@ def test_a_signal_reaches_the_program_and_ends_all(
 def test_a_kill_leaves_nothing_alive(command: Command, tmp_path: Path) -> None:
     (tmp_path / "waiting.py").write_text(WAITING)
     run = command("microbatch", "run", "waiting.py")
-    run.wait_for_line("waiting")
+    run.wait_for_line("^waiting$")
     family = run.children()
     assert len(family) == 6  # the server, the scheduler, the pool and its two workers, the program
     (folder,) = {match[1] for pid in family if (match := _SOCKET.search(_command_of(pid).decode()))}
@@ -116,7 +116,7 @@ def test_it_tells_what_goes_with_its_server(command: Command, tmp_path: Path) ->
 def test_a_worker_that_dies_is_replaced(command: Command, tmp_path: Path) -> None:
     (tmp_path / "waiting.py").write_text(WAITING)
     run = command("microbatch", "run", "--workers", "1", "--log-level", "info", "waiting.py")
-    run.wait_for_line("waiting")
+    run.wait_for_line("^waiting$")
     (worker,) = [pid for pid in run.children() if b"microbatch.worker" in _command_of(pid)]
     os.kill(worker, signal.SIGKILL)
     run.wait_for_line(rf"worker {worker} ended with signal SIGKILL; starting another")
@@ -127,7 +127,7 @@ def test_a_worker_that_dies_is_replaced(command: Command, tmp_path: Path) -> Non
 def test_a_scheduler_that_dies_ends_all_with_one_line(command: Command, tmp_path: Path) -> None:
     (tmp_path / "waiting.py").write_text(WAITING)
     run = command("microbatch", "run", "waiting.py")
-    run.wait_for_line("waiting")
+    run.wait_for_line("^waiting$")
     family = run.children()
     (scheduler,) = [pid for pid in family if b"scheduler" in _command_of(pid)]
     os.kill(scheduler, signal.SIGKILL)
