@@ -100,9 +100,9 @@ def test_forged_jobs_are_refused(server: RealServer, tmp_path: Path) -> None:
         jobs["callbacks"] = queue.enqueue(
             "os.system",
             "touch forged",
-            on_success=Callback("os.system"),
-            on_failure=Callback("os.system"),
-            on_stopped=Callback("os.system"),
+            on_success=Callback("forged.touch"),
+            on_failure=Callback("forged.touch"),
+            on_stopped=Callback("forged.touch"),
         )
         jobs["pickle"] = rq_queue(server, serializer=None).enqueue("os.system", "touch forged")
         fleet.scheduler()
