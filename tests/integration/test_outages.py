@@ -70,6 +70,9 @@ def test_everything_goes_on_after_a_restart(
     handled = Handled()
     with Fleet(server, tmp_path, HASTY + ECHO, max_size=20) as fleet:
         processes = [fleet.worker(), fleet.worker(), fleet.scheduler_process(), fleet.scheduler_process()]
+        # A process that finds no server when it starts says so and ends.
+        wait_until(lambda: server.admin.scard("rq:workers") == 2)
+        wait_until(lambda: server.admin.zcard(fleet.broker.keys.schedulers) == 2)
         mb = fleet.batcher(result_handler=handled)
         recorder = Recorder(mb)
         handling = threading.Thread(target=handle_all, args=(mb,))
