@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +38,20 @@ class BatchInfo:
             cut_at=moment(header.cut_at_ms),
             recorded_at=moment(recorded_at_ms),
         )
+
+
+class PartialFailure(Exception):
+    """Raised by a processor when some events of its batch failed, and the others are done.
+
+    Args:
+        errors: what went wrong with each failed event, by its position in the batch, from 0.
+        result: the result for the others, as the processor would have returned it.
+    """
+
+    def __init__(self, errors: Mapping[int, BaseException | str], result: Any = None) -> None:
+        self.errors = dict(errors)
+        self.result = result
+        super().__init__(f"{len(self.errors)} events failed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from microbatch.broker.clock import Clock, ServerClock
 from microbatch.broker.config import Config
+from microbatch.broker.dead import Dead
 from microbatch.broker.drain import Drain
 from microbatch.broker.events import Events
 from microbatch.broker.keys import Keys
@@ -26,9 +27,10 @@ class Broker:
         self.server = server if server is not None else Server.at(config.required_url())
         self.keys = Keys(config.key_prefix, config.name)
         self.clock: Clock = clock if clock is not None else ServerClock(self.server)
-        self.events = Events(self.server, self.keys)
+        self.events = Events(self.server, self.keys, config, self.clock)
         self.ledger = Ledger(self.server, self.keys)
         self.stats = Stats(self.server, self.keys)
+        self.dead = Dead(self.server, self.keys)
 
     def lease(self) -> Lease:
         """A scheduler's side of the lease, with a token of its own."""
@@ -50,7 +52,18 @@ class Broker:
     def published_config(self) -> dict[str, int]:
         """The settings that the last active scheduler published; empty if there never was one."""
         reply = self.server.do("HGETALL", self.keys.config)
-        return {name.decode(): int(value) for name, value in reply.items()}
+        return {name.decode(): int(value) for name, value in reply.items() if value.isdigit()}
+
+    def publish_pause(self, reason: str) -> None:
+        """Let people see why nothing is cut, or, with an empty reason, that it is again."""
+        if reason:
+            self.server.do("HSET", self.keys.config, "paused", reason)
+        else:
+            self.server.do("HDEL", self.keys.config, "paused")
+
+    def pause(self) -> str:
+        """Why nothing is cut; empty if it is."""
+        return (self.server.do("HGET", self.keys.config, "paused") or b"").decode()
 
     def close(self) -> None:
         """Close the connections."""

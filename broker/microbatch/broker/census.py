@@ -35,7 +35,7 @@ class Count:
 
     @property
     def in_flight_events(self) -> int:
-        return self.counters.cut_events - self.counters.done_events - self.counters.dead_events
+        return self.counters.cut_events - self.counters.events_gone - self.counters.dead_events_now
 
 
 class Census:

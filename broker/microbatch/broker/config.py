@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -69,6 +69,30 @@ class Config(BaseSettings):
         float,
         Field(ge=0, description="The wait before the first retry, in seconds; it doubles with each, ± 25 %."),
     ] = 1.0
+    isolate_failures: Annotated[
+        bool,
+        Field(description="Whether a batch out of retries is halved down to the events that really fail."),
+    ] = True
+    max_waiting: Annotated[
+        int | None,
+        Field(gt=0, description="The most events that may wait; without it as many as the server holds."),
+    ] = None
+    block_when_full: Annotated[
+        float, Field(ge=0, description="How long recording waits for room before it raises, in seconds.")
+    ] = 0.0
+    results_max: Annotated[
+        int | None, Field(gt=0, description="Cutting pauses while so many results wait for a handler.")
+    ] = None
+    max_event_bytes: Annotated[
+        int, Field(gt=0, description="The largest event that may be recorded, as JSON, in bytes.")
+    ] = 1_000_000
+    dedupe_window: Annotated[
+        float, Field(ge=0, description="How long an event's id is remembered, in seconds; 0 for not at all.")
+    ] = 0.0
+    durability: Annotated[
+        Literal["server", "replicated"],
+        Field(description="What a recorded event is held by: the server, or a replica of it as well."),
+    ] = "server"
     lease_ttl: Annotated[
         float,
         Field(

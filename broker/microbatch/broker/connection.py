@@ -23,7 +23,8 @@ URL_HELP = (
 CONNECT_SECONDS = 2.0
 BLOCK_SECONDS = 5.0
 """The longest that any command may block at the server."""
-_REPLY_SECONDS = BLOCK_SECONDS + 5.0
+REPLY_SECONDS = BLOCK_SECONDS + 5.0
+"""How long a reply is waited for, where nothing else is said."""
 
 
 class _NotSent(redis.ConnectionError):
@@ -49,14 +50,14 @@ def _connected(connect: Any) -> Any:
         raise _NotSent(str(error)) from error
 
 
-def open_client(url: str) -> redis.Redis:
+def open_client(url: str, reply_seconds: float = REPLY_SECONDS) -> redis.Redis:
     """A client for ``url``. Nothing is connected until a command is sent.
 
     Raises:
         ConfigError: the URL is of no kind that is known.
     """
     options: dict[str, Any] = {
-        "socket_timeout": _REPLY_SECONDS,
+        "socket_timeout": reply_seconds,
         "socket_connect_timeout": CONNECT_SECONDS,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,  # RQ reads replies in this shape,

@@ -7,6 +7,7 @@ MicrobatchError
 │   ├── EncodeError       it cannot be turned into JSON
 │   └── DecodeError       what was read is not what was expected
 ├── Stopped               an event was recorded after stop()
+├── BatcherFull           as many events wait as may
 ├── LeaseLost             this scheduler is no longer the active one
 └── ServerError           the server did not do what it was asked
     ├── Unavailable       it could not be reached: nothing was sent
@@ -44,6 +45,10 @@ class DecodeError(EventError, ValueError):
 
 class Stopped(MicrobatchError):
     """An event was recorded after ``stop()``. It was not sent."""
+
+
+class BatcherFull(MicrobatchError):
+    """As many events wait as may (``max_waiting``). Nothing was recorded."""
 
 
 class LeaseLost(MicrobatchError):

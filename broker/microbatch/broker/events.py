@@ -8,10 +8,16 @@ from typing import Any
 
 import redis
 
-from microbatch.broker import wire
+from microbatch.broker import scripts, wire
+from microbatch.broker.clock import Clock
+from microbatch.broker.config import Config
 from microbatch.broker.connection import translate
+from microbatch.broker.errors import BatcherFull, InDoubt
 from microbatch.broker.keys import Keys
-from microbatch.broker.server import Server
+from microbatch.broker.server import Server, Value
+
+_FULL = -1
+_REPLICA_MS = 1_000
 
 
 class Wake(StrEnum):
@@ -26,34 +32,67 @@ class Wake(StrEnum):
 
 
 class Events:
-    """The waiting events of one batcher."""
+    """The waiting events of one batcher.
 
-    def __init__(self, server: Server, keys: Keys) -> None:
+    Raises, from every way of recording:
+        Unavailable: nothing was sent, so nothing was recorded.
+        InDoubt: the connection broke after sending, or no replica confirmed; it may have been recorded.
+        Refused: the server answered no (read-only, full, not allowed); nothing was recorded.
+    """
+
+    def __init__(self, server: Server, keys: Keys, config: Config, clock: Clock) -> None:
         self._server = server
+        self._clock = clock
         self._key = keys.events
+        self._seen_key = keys.seen
         self._wake_key = keys.wake
         self._stats_key = keys.stats
+        self._max_waiting = config.max_waiting or 0
+        self._window_ms = int(config.dedupe_window * 1000)
+        self._replicated = config.durability == "replicated"
+        self._plain = not (self._max_waiting or self._replicated)
         self._send: Any = server.client.execute_command
 
-    def record(self, raw: bytes) -> int:
-        """Append one event; it is held by the server when this returns. Returns how many wait now.
+    def record(self, raws: Sequence[bytes], event_id: str = "") -> int:
+        """Append events in one round trip, all or none; the server holds them when this returns.
+
+        An ``event_id`` is that of the one event given; if it has been seen lately, nothing is appended.
+        Returns how many wait now; 0 if the id had been seen.
 
         Raises:
-            Unavailable: nothing was sent, so nothing was recorded.
-            InDoubt: the connection broke after sending; the event may have been recorded.
-            Refused: the server answered no (read-only, full, not allowed); nothing was recorded.
+            BatcherFull: more than ``max_waiting`` would wait; nothing was recorded.
         """
-        try:
-            return self._send("RPUSH", self._key, raw)  # type: ignore[no-any-return]
-        except (redis.RedisError, OSError) as error:
-            raise translate(error, self._server.where) from error
+        if self._plain and not event_id:
+            try:
+                return self._send("RPUSH", self._key, *raws)  # type: ignore[no-any-return]
+            except (redis.RedisError, OSError) as error:
+                raise translate(error, self._server.where) from error
+        waiting = self._record_guarded(raws, event_id)
+        if waiting == _FULL:
+            raise BatcherFull(f"{self._max_waiting:,} events may wait (max_waiting); nothing was recorded")
+        return max(waiting, 0)
 
-    def record_many(self, raws: Sequence[bytes]) -> int:
-        """Append events in one round trip, all or none. Returns and raises as `record` does."""
-        try:
-            return self._send("RPUSH", self._key, *raws)  # type: ignore[no-any-return]
-        except (redis.RedisError, OSError) as error:
-            raise translate(error, self._server.where) from error
+    def _record_guarded(self, raws: Sequence[bytes], event_id: str) -> int:
+        keys = (self._key, self._seen_key)
+        args: tuple[Value, ...] = (
+            self._max_waiting,
+            event_id,
+            self._clock.now_ms() if event_id else 0,
+            self._window_ms,
+            *raws,
+        )
+        if not self._replicated:
+            return int(self._server.run(scripts.RECORD, keys, args))
+        # WAIT speaks for what its own connection wrote, so both go out on one.
+        waiting, replicas = self._server.many(
+            ("EVAL", scripts.RECORD.text, len(keys), *keys, *args), ("WAIT", 1, _REPLICA_MS)
+        )
+        if waiting >= 0 and not replicas:
+            raise InDoubt(
+                f"no replica of {self._server.where} confirmed within {_REPLICA_MS} ms: "
+                "the event is recorded, but whether a failover keeps it is in doubt"
+            )
+        return int(waiting)
 
     def wake(self, word: Wake) -> None:
         """Tell the active scheduler. A hint: without it the next tick finds the same."""
@@ -70,7 +109,7 @@ class Events:
         return int(self._server.do("LLEN", self._key))
 
     def position(self) -> int:
-        """How many events were recorded up to now: those that wait and those that were ever cut."""
+        """Where the list ends now, counted from its first event ever: what was cut and what waits."""
         waiting, cut = self._server.many(
             ("LLEN", self._key), ("HGET", self._stats_key, "cut_events"), transaction=True
         )

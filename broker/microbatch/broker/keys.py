@@ -43,6 +43,15 @@ class Keys:
         """zset: batch ids that were given up, scored by when (ms)."""
         return self._key("dead")
 
+    def aside(self, batch_id: str) -> str:
+        """any type: what stood under a batch's key and could not be read, kept for a person to look at."""
+        return self._key(f"aside:{batch_id}")
+
+    @property
+    def seen(self) -> str:
+        """zset: ids of events recorded lately, scored by when (ms). Expires by itself."""
+        return self._key("seen")
+
     @property
     def results(self) -> str:
         """stream: committed results and failures that no handler has finished with."""

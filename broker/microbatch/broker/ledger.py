@@ -11,7 +11,7 @@ so whoever comes second changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis.client import Pipeline
 
@@ -34,6 +34,18 @@ class NewBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a batch, to be a batch of its own."""
+
+    id: str
+    header: Header
+    run: RunRecord
+    due_ms: int
+    positions: Sequence[int]
+    """Where its events are in the batch, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class TakenBatch:
     """A batch that its owner is to run, with its events as they stand on the wire."""
 
@@ -44,8 +56,8 @@ class TakenBatch:
 
     @property
     def recorded_at_ms(self) -> int:
-        """When its oldest event was recorded; when it was cut, if that is no event."""
-        return _recorded_at_ms(self.events[0], self.header)
+        """When its oldest event was recorded."""
+        return _recorded_at_ms(self.header, self.events[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,15 @@ class DueBatch:
     header: Header
     run: RunRecord
     recorded_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What the scheduler is to look at."""
+
+    batches: list[DueBatch]
+    unreadable: list[str]
+    """The ids of batches in flight that can't be read, or are not there."""
 
 
 class Ledger:
@@ -171,27 +192,47 @@ class Ledger:
         args = (batch_id, run.encode(), failure.encode(), now_ms, *entry)
         return bool(self._server.run(scripts.BURY, names, args))
 
-    def due(self, now_ms: int, limit: int) -> list[DueBatch]:
-        """The batches in flight that the scheduler is to look at, oldest due time first.
+    def divide(
+        self, batch_id: str, run: RunRecord, parts: Sequence[Part], entry: Sequence[Value] = ()
+    ) -> bool:
+        """Replace a batch by parts of it; events in no part are done, with ``entry`` for their result.
 
-        A batch that is not there, or is not of this version, is left out.
+        False if it is no longer as ``run`` says: nothing has changed.
         """
         keys = self._keys
-        ids = [
-            raw.decode()
-            for raw in self._server.do("ZRANGE", keys.inflight, "-inf", now_ms, "BYSCORE", "LIMIT", 0, limit)
-        ]
-        found = []
+        names = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain)
+        args: list[Value] = [batch_id, run.encode(), len(entry), *entry]
+        for part in parts:
+            args += (part.id, part.header.encode(), part.run.encode(), part.due_ms, len(part.positions))
+            args += part.positions
+        parts_names = [keys.batch(part.id) for part in parts]
+        return bool(self._server.run(scripts.DIVIDE, (*names, *parts_names), args))
+
+    def due(self, now_ms: int, limit: int) -> Due:
+        """What the scheduler is to look at, oldest due time first."""
+        keys = self._keys
+        reply = self._server.do("ZRANGE", keys.inflight, "-inf", now_ms, "BYSCORE", "LIMIT", 0, limit)
+        ids = [raw.decode("utf-8", "backslashreplace") for raw in reply]
         heads = (
-            self._server.many(*(("LRANGE", keys.batch(batch_id), 0, 2) for batch_id in ids)) if ids else []
+            self._server.each(*(("LRANGE", keys.batch(batch_id), 0, 2) for batch_id in ids)) if ids else []
         )
+        found, unreadable = [], []
         for batch_id, head in zip(ids, heads, strict=True):
             try:
-                header, run, oldest = Header.decode(head[0]), RunRecord.decode(head[1]), head[2]
-            except (IndexError, DecodeError):
-                continue
-            found.append(DueBatch(batch_id, header, run, _recorded_at_ms(oldest, header)))
-        return found
+                header, run = Header.decode(head[0]), RunRecord.decode(head[1])
+                found.append(DueBatch(batch_id, header, run, _recorded_at_ms(header, head[2])))
+            except (IndexError, TypeError, DecodeError):
+                unreadable.append(batch_id)
+        return Due(found, unreadable)
+
+    def put_aside(self, batch_id: str) -> str:
+        """Take an unreadable batch from the ledger; what is under its key is kept under the one returned."""
+        keys = self._keys
+        commands: list[tuple[Value, ...]] = [("ZREM", keys.inflight, batch_id), ("ZREM", keys.dead, batch_id)]
+        if self._server.do("EXISTS", keys.batch(batch_id)):
+            commands.append(("RENAME", keys.batch(batch_id), keys.aside(batch_id)))
+        self._server.many(*commands, transaction=True)
+        return keys.aside(batch_id)
 
     def postpone(self, batch_ids: Sequence[str], due_ms: int) -> None:
         """Look at these batches no sooner than ``due_ms``; those no longer in flight stay out."""
@@ -207,19 +248,11 @@ class Ledger:
         scores = self._server.do("ZMSCORE", self._keys.inflight, *batch_ids)
         return next((i for i, score in zip(batch_ids, scores, strict=True) if score is not None), None)
 
-    def dead_events(self, batch_id: str) -> list[bytes]:
-        """The events of a dead batch as they stand on the wire; none if it was replayed or purged."""
-        dead, items = self._server.many(
-            ("ZSCORE", self._keys.dead, batch_id),
-            ("LRANGE", self._keys.batch(batch_id), 2, -1),
-            transaction=True,
-        )
-        return list(items) if dead is not None else []
 
-
-def _recorded_at_ms(oldest: bytes, header: Header) -> int:
+def _recorded_at_ms(header: Header, first_event: bytes) -> int:
+    """When a batch's first event was recorded, or, if that can't be read, when the batch was cut."""
     try:
-        return wire.event_recorded_at_ms(oldest)
+        return wire.event_recorded_at_ms(first_event)
     except DecodeError:
         return header.cut_at_ms
 
@@ -227,3 +260,15 @@ def _recorded_at_ms(oldest: bytes, header: Header) -> int:
 def new_batch(header: Header) -> NewBatch:
     """A batch to be cut, with an id that no other try has had."""
     return NewBatch(wire.new_id(), header)
+
+
+def part_of(batch: TakenBatch | DueBatch, positions: Sequence[int], due_ms: int) -> Part:
+    """A part of a batch, which goes on with the batch's count of attempts."""
+    header = replace(batch.header, size=len(positions), parent=batch.id)
+    return Part(wire.new_part_id(batch.id), header, RunRecord(batch.run.attempt), due_ms, positions)
+
+
+def halves_of(batch: TakenBatch | DueBatch, due_ms: int) -> list[Part]:
+    """The two halves of a batch of at least two events."""
+    size = batch.header.size
+    return [part_of(batch, range(size // 2), due_ms), part_of(batch, range(size // 2, size), due_ms)]

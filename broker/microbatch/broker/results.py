@@ -164,11 +164,26 @@ class Results:
         """Acknowledge and delete entries whose handler has returned."""
         self._server.run(scripts.HANDLED, [self._keys.results, self._keys.drain], (GROUP, *entry_ids))
 
+    def put_aside(self, entry: Entry) -> str:
+        """Take an entry that is no outcome from the stream; it is kept under the key returned."""
+        aside = self._keys.aside("results")
+        self._server.many(
+            ("RPUSH", aside, repr((entry.id, entry.fields))),
+            ("XACK", self._keys.results, GROUP, entry.id),
+            ("XDEL", self._keys.results, entry.id),
+            transaction=True,
+        )
+        return aside
+
     def last_id(self) -> str:
         """The id of the newest entry ever added."""
         with self._server.translated():
             info: Any = self._server.client.xinfo_stream(self._keys.results)
         return _text(info["last-generated-id"])
+
+    def unhandled(self) -> int:
+        """How many entries no handler has finished with."""
+        return int(self._server.do("XLEN", self._keys.results))
 
     def unhandled_up_to(self, entry_id: str) -> bool:
         """Whether an entry up to this id is still on the stream."""

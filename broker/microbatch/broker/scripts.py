@@ -26,13 +26,19 @@ def _load(name: str) -> Script:
     return Script(name, text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324 - the server's own choice
 
 
+AUDIT = _load("audit")
 BURY = _load("bury")
 COMMIT = _load("commit")
 CUT = _load("cut")
+DIVIDE = _load("divide")
 HANDLED = _load("handled")
 HOLD = _load("hold")
 KEEP = _load("keep")
 LEAVE = _load("leave")
+PURGE = _load("purge")
+RECORD = _load("record")
 RELEASE_LEASE = _load("release_lease")
 RENEW_LEASE = _load("renew_lease")
+REPLAY = _load("replay")
+REVIVE = _load("revive")
 TAKE = _load("take")

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from microbatch.broker.connection import open_client, safe_url, translate
+from microbatch.broker.connection import CONNECT_SECONDS, open_client, safe_url, translate
 from microbatch.broker.errors import Unsupported
 from microbatch.broker.scripts import Script
 
@@ -26,14 +26,15 @@ class Server:
         Refused: the server answered with an error.
     """
 
-    def __init__(self, client: redis.Redis, where: str = "the given client") -> None:
+    def __init__(self, client: redis.Redis, where: str = "the given client", url: str | None = None) -> None:
         self.client = client
         self.where = where
+        self._url = url
 
     @classmethod
     def at(cls, url: str) -> Server:
         """The server at ``url``. Nothing is sent yet. Raises ConfigError if the URL is malformed."""
-        return cls(open_client(url), safe_url(url))
+        return cls(open_client(url), safe_url(url), url)
 
     def do(self, *command: Value) -> Any:
         """Send one command and return its reply."""
@@ -59,6 +60,13 @@ class Server:
                 pipe.execute_command(*command)
             return pipe.execute()
 
+    def each(self, *commands: Sequence[Value]) -> list[Any]:
+        """As `many`, but where a command was refused, the error stands in its reply's place."""
+        with self.translated(), self.client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            return pipe.execute(raise_on_error=False)
+
     @contextmanager
     def translated(self) -> Iterator[None]:
         """For code that uses the client itself: redis-py's errors leave the block as ours."""
@@ -69,13 +77,24 @@ class Server:
 
     def check_version(self) -> None:
         """Raises Unsupported unless this is Redis ≥ 7.0 or Valkey ≥ 7.2."""
-        info = self.do("INFO", "server")
+        info = self._first_reply()
         name, oldest = ("Valkey", OLDEST_VALKEY) if "valkey_version" in info else ("Redis", OLDEST_REDIS)
         version = str(info.get("valkey_version") or info.get("redis_version") or "0")
         if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < oldest:
             raise Unsupported(
                 f"the server at {self.where} is {name} {version}; Microbatch needs Redis 7.0 or Valkey 7.2"
             )
+
+    def _first_reply(self) -> Any:
+        """What the server says of itself, at once or not at all: this is where a wrong address shows."""
+        if self._url is None:
+            return self.do("INFO", "server")
+        client = open_client(self._url, reply_seconds=CONNECT_SECONDS)
+        try:
+            with self.translated():
+                return client.info("server")
+        finally:
+            client.connection_pool.disconnect()
 
     def close(self) -> None:
         """Close the connections. A later command opens new ones."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 
+from microbatch.broker.errors import DecodeError
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server, Value
 
@@ -19,11 +21,48 @@ class Counters:
     done_events: int = 0
     dead_batches: int = 0
     dead_events: int = 0
+    """All that ever died; `replayed`, `purged` and `revived` ones are dead no more."""
+    divided_batches: int = 0
+    replayed_batches: int = 0
+    replayed_events: int = 0
+    purged_batches: int = 0
+    purged_events: int = 0
+    revived_batches: int = 0
+    revived_events: int = 0
 
     @classmethod
     def of(cls, fields: Mapping[bytes, bytes]) -> Counters:
-        """Those in the stats hash."""
-        return cls(**{name: int(fields.get(name.encode(), 0)) for name in asdict(cls())})
+        """The counters in a stats hash. Raises DecodeError if one is no number."""
+        try:
+            return cls(
+                **{field.name: int(fields.get(field.name.encode(), 0)) for field in dataclass_fields(cls)}
+            )
+        except ValueError as error:
+            raise DecodeError(f"a counter is no number: {error}") from None
+
+    @property
+    def events_gone(self) -> int:
+        """Events that were cut and are neither in flight nor dead any more."""
+        return self.done_events + self.replayed_events + self.purged_events
+
+    @property
+    def dead_events_now(self) -> int:
+        """Events that are dead and have not been dealt with."""
+        return self.dead_events - self.replayed_events - self.purged_events - self.revived_events
+
+    @property
+    def dead_batches_now(self) -> int:
+        """Batches that are dead and have not been dealt with."""
+        return self.dead_batches - self.replayed_batches - self.purged_batches - self.revived_batches
+
+    @property
+    def batches_gone(self) -> int:
+        """Batches that were cut and are neither in flight nor dead any more."""
+        return self.done_batches + self.divided_batches + self.replayed_batches + self.purged_batches
+
+    def recorded(self, waiting: int) -> int:
+        """How many events were ever recorded, when ``waiting`` of them wait; a replay records none anew."""
+        return self.cut_events + waiting - self.replayed_events
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +94,7 @@ class Stats:
         }
         current: dict[str, Value] = {
             "mark_at": now_ms,
-            "mark_recorded": counters.cut_events + int(waiting),
+            "mark_recorded": counters.recorded(int(waiting)),
             "mark_done": counters.done_events,
         }
         pairs = [item for pair in (*previous.items(), *current.items()) for item in pair]
@@ -70,7 +109,7 @@ class Stats:
         if seconds <= 0:
             return Rates()
         which = "past" if "past_at" in marks else "mark"
-        recorded = counters.cut_events + int(waiting) - int(marks.get(f"{which}_recorded", 0))
+        recorded = counters.recorded(int(waiting)) - int(marks.get(f"{which}_recorded", 0))
         done = counters.done_events - int(marks.get(f"{which}_done", 0))
         return Rates(recorded / seconds, done / seconds)
 

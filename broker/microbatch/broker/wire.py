@@ -29,6 +29,16 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
+def new_part_id(batch_id: str) -> str:
+    """A random id for a part of a batch, or of a part of it; it tells the batch that was cut."""
+    return f"{root_of(batch_id)}-{secrets.token_hex(8)}"
+
+
+def root_of(batch_id: str) -> str:
+    """The batch that was cut, of which this one is a part, or which it is."""
+    return batch_id.partition("-")[0]
+
+
 def encode_event(body: bytes, recorded_at_ms: int) -> bytes:
     """The event as it stands in the list. ``body`` is its JSON."""
     return b"1%011x%b" % (recorded_at_ms, body)
@@ -72,16 +82,26 @@ class Header:
     trigger: Trigger
     size: int
     cut_at_ms: int
+    parent: str = ""
+    """The batch that this one is a part of, if it is one."""
 
     def encode(self) -> str:
-        return json.dumps({"v": VERSION, **asdict(self)}, separators=(",", ":"))
+        fields = {"v": VERSION, "trigger": self.trigger, "size": self.size, "cut_at_ms": self.cut_at_ms}
+        if self.parent:
+            fields["parent"] = self.parent
+        return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
     def decode(cls, raw: bytes) -> Header:
         """Raises DecodeError when ``raw`` is not a header of this version."""
         fields = _versioned(raw, "batch header")
         try:
-            return cls(Trigger(fields["trigger"]), int(fields["size"]), int(fields["cut_at_ms"]))
+            return cls(
+                Trigger(fields["trigger"]),
+                int(fields["size"]),
+                int(fields["cut_at_ms"]),
+                str(fields.get("parent", "")),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise DecodeError(f"a batch header is malformed: {error}") from None
 

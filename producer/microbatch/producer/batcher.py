@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from microbatch.broker import codec, wire
+from microbatch.broker import codec
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
 from microbatch.broker.errors import Stopped
 from microbatch.broker.events import Wake
 from microbatch.producer.consumer import Consumer
+from microbatch.producer.recorder import CHUNK_BYTES, Recorder
 
 log = logging.getLogger(__name__)
-
-CHUNK_EVENTS = 1_000
-CHUNK_BYTES = 1_000_000
-"""The most that `record_events` sends in one round trip."""
 
 
 def start(config: Config) -> MicroBatcher:
@@ -49,7 +45,7 @@ class MicroBatcher:
         self._broker = broker if broker is not None else Broker(config)
         self._events = self._broker.events
         self._consumer = Consumer(self._broker)
-        self._max_size = config.max_size
+        self._recorder = Recorder(self._broker)
         self._stopping = threading.RLock()  # a signal handler may stop in the midst of a stop
         self._stopped = False
 
@@ -57,20 +53,24 @@ class MicroBatcher:
         """Raises ServerError unless the server can be reached and used."""
         self._broker.server.check_version()
 
-    def record_event(self, event: object) -> None:
+    def record_event(self, event: object, id: str | None = None) -> None:  # noqa: A002 - what it is
         """Record one event. When this returns, the server holds it.
 
+        Args:
+            event: anything that pydantic can put into JSON.
+            id: makes it safe to repeat a call that failed in doubt: of the calls with one id within
+                ``dedupe_window`` seconds, one records its event. At most 200 characters.
+
         Raises:
-            EncodeError: it has no JSON; nothing was sent.
+            EncodeError: it has no JSON, or too much of it; nothing was sent.
             Stopped: `stop` was called before.
+            BatcherFull: ``max_waiting`` events wait, and went on to for ``block_when_full`` seconds.
             Unavailable, Refused: nothing was recorded.
-            InDoubt: the connection broke after sending; the event may have been recorded.
+            InDoubt: the connection broke after sending, or no replica confirmed: it may have been recorded.
         """
         if self._stopped:
             raise Stopped(f"batcher {self.config.name!r} was stopped; the event was not recorded")
-        waiting = self._events.record(wire.encode_event(codec.encode(event), time.time_ns() // 1_000_000))
-        if waiting % self._max_size == 0:
-            self._events.wake(Wake.SIZE)
+        self._recorder.record([codec.encode(event)], id)
 
     def record_events(self, events: Iterable[object]) -> int:
         """Record many events, in one round trip per chunk. Returns how many.
@@ -82,10 +82,10 @@ class MicroBatcher:
         """
         count, chunk, size = 0, [], 0
         for event in events:
-            raw = wire.encode_event(codec.encode(event), time.time_ns() // 1_000_000)
-            chunk.append(raw)
-            size += len(raw)
-            if len(chunk) >= CHUNK_EVENTS or size >= CHUNK_BYTES:
+            body = codec.encode(event)
+            chunk.append(body)
+            size += len(body)
+            if len(chunk) >= self._recorder.chunk_events or size >= CHUNK_BYTES:
                 count += self._record_chunk(chunk)
                 chunk, size = [], 0
         return count + (self._record_chunk(chunk) if chunk else 0)
@@ -93,9 +93,7 @@ class MicroBatcher:
     def _record_chunk(self, chunk: list[bytes]) -> int:
         if self._stopped:
             raise Stopped(f"batcher {self.config.name!r} was stopped; {len(chunk)} events were not recorded")
-        waiting = self._events.record_many(chunk)
-        if waiting // self._max_size > (waiting - len(chunk)) // self._max_size:
-            self._events.wake(Wake.SIZE)
+        self._recorder.record(chunk)
         return len(chunk)
 
     def wait_for_results(self, timeout: float | None = None) -> bool:
@@ -108,8 +106,10 @@ class MicroBatcher:
         A result is acknowledged after its handler has returned. If the handler raises, the exception
         comes out here, and the result is delivered again: to the next call, or to another consumer.
 
+        A server that goes away is waited for.
+
         Raises:
-            ServerError: the server could not be asked. Nothing is lost; call it again.
+            Refused: the server answers, but does not do it. Nothing is lost; call it again.
         """
         return self._consumer.run(timeout)
 

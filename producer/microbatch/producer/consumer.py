@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -12,8 +13,9 @@ from microbatch.broker import wire
 from microbatch.broker.batch import BatchFailure, BatchInfo
 from microbatch.broker.broker import Broker
 from microbatch.broker.codec import Decoder
-from microbatch.broker.errors import DecodeError, ServerError
+from microbatch.broker.errors import DecodeError, InDoubt, ServerError, Unavailable
 from microbatch.broker.functions import UserFunction
+from microbatch.broker.patience import Patience, insist
 from microbatch.broker.results import Entry, Outcome, Results
 from microbatch.broker.wire import Failure
 from microbatch.producer.finish import Finish
@@ -43,6 +45,7 @@ class Consumer:
         self._claim_after = config.claim_after
         self._claim_at = 0.0
         self._finish: Finish | None = None
+        self._quitting = threading.Event()
         self._results: Results | None = None
         self._pid = 0
 
@@ -51,9 +54,20 @@ class Consumer:
         """Whether `stop_at` was called."""
         return self._finish is not None
 
-    def stop_at(self, position: int) -> None:
-        """Have `run` return when the first ``position`` events ever recorded are dealt with."""
-        self._finish = Finish(self._broker, position)
+    def stop_at(self, position: int, *, flush: bool = True) -> None:
+        """Have `run` return when the first ``position`` events ever recorded are dealt with.
+
+        ``flush``: whether those that wait are to be cut before their tick.
+        """
+        self._finish = Finish(self._broker, position, flush=flush)
+        self._interrupt_wait()
+
+    def quit(self) -> None:
+        """Have `run` return as soon as what is in hand is handled."""
+        self._quitting.set()
+        self._interrupt_wait()
+
+    def _interrupt_wait(self) -> None:
         if self._results is not None and self._pid == os.getpid():
             # On a thread of its own: this may be a signal handler, called in the midst of the wait.
             threading.Thread(target=self._interrupt, args=(self._results,), daemon=True).start()
@@ -61,17 +75,23 @@ class Consumer:
     def run(self, timeout: float | None) -> bool:
         """Handle outcomes until stopped and all is handled (True), or for ``timeout`` seconds (False)."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        patience = Patience(self._name)
         results = self._join()
+        unhandled = True  # of an earlier call, or delivered in a reply that was lost
         with Keeper(results, self._claim_after / 3) as keeper:
-            while own := results.read_own(count=_COUNT):
-                self._handle(own, results, keeper)
-            while True:
-                entries = self._next(results, deadline)
+            while not self._quitting.is_set() and (deadline is None or time.monotonic() < deadline):
+                try:
+                    entries = results.read_own(count=_COUNT) if unhandled else self._next(results, deadline)
+                except (Unavailable, InDoubt) as error:
+                    unhandled = True
+                    self._quitting.wait(_within(deadline, patience.lost(error)))
+                    continue
+                patience.found()
                 if entries is None:
                     return True
+                unhandled = unhandled and bool(entries)
                 self._handle(entries, results, keeper)
-                if deadline is not None and time.monotonic() >= deadline:
-                    return False
+        return False
 
     def leave(self) -> None:
         """Leave the group, if this process has joined it."""
@@ -101,7 +121,7 @@ class Consumer:
         wait_ms = int((wait_until - now) * 1000)
         finish = self._finish
         if finish is None:
-            return results.wait(count=_COUNT, wait_ms=wait_ms, unless=lambda: self.stopping)
+            return results.wait(count=_COUNT, wait_ms=wait_ms, unless=self._is_told)
         entries = results.read(count=_COUNT)
         if not entries:
             if finish.reached(results):
@@ -109,20 +129,24 @@ class Consumer:
             finish.wait(wait_ms)
         return entries
 
+    def _is_told(self) -> bool:
+        return self.stopping or self._quitting.is_set()
+
     def _handle(self, entries: Sequence[Entry], results: Results, keeper: Keeper) -> None:
         waiting = [entry.id for entry in entries]
         for entry in entries:
             keeper.keep(waiting)
-            self._call_handler(entry)
-            results.handled([entry.id])
+            self._call_handler(entry, results)
+            insist(self._name, functools.partial(results.handled, [entry.id]))
             waiting = waiting[1:]
         keeper.keep([])
 
-    def _call_handler(self, entry: Entry) -> None:
+    def _call_handler(self, entry: Entry, results: Results) -> None:
         try:
             outcome = Outcome.decode(entry.fields)
         except DecodeError as error:
-            log.error("%s: entry %s is no result and is dropped: %s", self._name, entry.id, error)  # noqa: TRY400
+            aside = results.put_aside(entry)
+            log.error("%s: entry %s is put aside as %s: %s", self._name, entry.id, aside, error)  # noqa: TRY400
             return
         info = BatchInfo.of(
             self._name, outcome.batch_id, outcome.header, outcome.attempt, outcome.recorded_at_ms
@@ -133,7 +157,7 @@ class Consumer:
             self._on_result(self._result_decoder.one(outcome.result or b"null"), info)
 
     def _failure(self, info: BatchInfo, failure: Failure) -> BatchFailure:
-        raws = self._broker.ledger.dead_events(info.id)
+        raws = self._broker.dead.events(info.id)
         if not raws:
             log.warning("%s: batch %s: its events are no longer kept as dead", self._name, info.id)
         return BatchFailure(info, failure.error, failure.traceback, [self._plain_event(raw) for raw in raws])
@@ -149,6 +173,11 @@ class Consumer:
             results.interrupt()
         except ServerError as error:
             log.debug("%s: the wait ends by itself: %s", self._name, error)
+
+
+def _within(deadline: float | None, seconds: float) -> float:
+    """So many seconds, but not beyond the deadline."""
+    return seconds if deadline is None else max(0.0, min(seconds, deadline - time.monotonic()))
 
 
 def _ignore(result: object) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.ledger import DueBatch
+from microbatch.broker.ledger import DueBatch, halves_of
+from microbatch.broker.policy import Verdict, judge
 from microbatch.broker.results import Outcome
 from microbatch.broker.wire import Failure
 from microbatch.scheduler.queue import JobQueue
@@ -38,7 +39,16 @@ class Reconciler:
         Raises LeaseLost and ServerError; what was not done is found again.
         """
         now_ms = self._broker.clock.now_ms()
-        due = self._broker.ledger.due(now_ms, _AT_ONCE)
+        found = self._broker.ledger.due(now_ms, _AT_ONCE)
+        for batch_id in found.unreadable:
+            aside = self._broker.ledger.put_aside(batch_id)
+            log.error(
+                "%s: batch %s: it can't be read, and is put aside as %s",
+                self._broker.config.name,
+                batch_id,
+                aside,
+            )
+        due = found.batches
         queued: frozenset[str] = frozenset()
         on_the_way: frozenset[str] = frozenset()
         if any(not batch.run.owner for batch in due):
@@ -46,7 +56,6 @@ class Reconciler:
             self._on_the_way = {
                 batch_id: since for batch_id, since in self._on_the_way.items() if batch_id in on_the_way
             }
-
         waits = [batch.id for batch in due if not batch.run.owner and batch.id in queued]
         if waits:
             self._broker.ledger.postpone(waits, now_ms + LOOK_AGAIN_MS)
@@ -56,10 +65,7 @@ class Reconciler:
                 continue
             if not batch.run.owner and batch.id in on_the_way and self._may_arrive(batch, now_ms):
                 continue
-            if batch.run.owner and batch.run.attempt > self._broker.config.max_retries:
-                self._bury(batch, now_ms)
-            else:
-                self._enqueue_again(batch, now_ms)
+            self._resume(batch, now_ms)
             acted += 1
         return acted
 
@@ -70,14 +76,21 @@ class Reconciler:
         self._broker.ledger.postpone([batch.id], since + ON_THE_WAY_MS)
         return True
 
-    def _enqueue_again(self, batch: DueBatch, now_ms: int) -> None:
+    def _resume(self, batch: DueBatch, now_ms: int) -> None:
+        """Have a batch run that nobody is at; if its workers died of it too often, find what is to blame."""
+        config, verdict = self._broker.config, Verdict.RETRY
         if batch.run.owner:
-            log.warning(
-                "%s: batch %s: its worker %s has gone silent",
-                self._broker.config.name,
-                batch.id,
-                batch.run.owner,
-            )
+            log.warning("%s: batch %s: its worker %s has gone silent", config.name, batch.id, batch.run.owner)
+            verdict = judge(batch.run.attempt, batch.header.size, config)
+        match verdict:
+            case Verdict.RETRY:
+                self._enqueue_again(batch, now_ms)
+            case Verdict.DIVIDE:
+                self._broker.ledger.divide(batch.id, batch.run, halves_of(batch, due_ms=now_ms))
+            case Verdict.BURY:
+                self._bury(batch, now_ms)
+
+    def _enqueue_again(self, batch: DueBatch, now_ms: int) -> None:
         self._broker.ledger.enqueue_again(
             batch, due_ms=now_ms + LOOK_AGAIN_MS, token=self._token, enqueue=self._queue.enqueue_again
         )

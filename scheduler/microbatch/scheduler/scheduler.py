@@ -16,6 +16,7 @@ from microbatch.broker.doorbell import Doorbell, ServerDoorbell
 from microbatch.broker.errors import LeaseLost, ServerError
 from microbatch.broker.events import Wake
 from microbatch.broker.ledger import new_batch
+from microbatch.broker.patience import Patience
 from microbatch.broker.wire import Header, Trigger
 from microbatch.scheduler import cutting
 from microbatch.scheduler.queue import JobQueue
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 
 _RECONCILE_SECONDS = 0.5
 _MARK_SECONDS = 5.0
-_LONGEST_BACK_OFF_SECONDS = 5.0
 
 
 class Scheduler:
@@ -57,28 +57,25 @@ class Scheduler:
         self._lease = self.broker.lease()
         self._queue = JobQueue(config, self.broker.server)
         self._reconciler = Reconciler(self.broker, self._queue, self._lease.token)
+        self._results = self.broker.results()
+        self._paused = False
         self._stopping = threading.Event()
         self._leaving = threading.Lock()
         self._announce_at = self._renew_at = self._reconcile_at = self._mark_at = 0.0
 
     def run(self) -> None:
         """Work until `stop`. A server that goes away is waited for."""
-        back_off = 0.0
+        patience = Patience(self.config.name)
         while not self._stopping.is_set():
             try:
                 self.run_once()
             except LeaseLost:
                 self._stand_by()
             except ServerError as error:
-                if not back_off:
-                    log.warning("%s: %s; trying again until it answers", self.config.name, error)
                 self._stand_by()
-                back_off = min(max(0.1, back_off * 2), _LONGEST_BACK_OFF_SECONDS)
-                self._stopping.wait(back_off)
+                self._stopping.wait(patience.lost(error))
             else:
-                if back_off:
-                    log.info("%s: the server answers again", self.config.name)
-                back_off = 0.0
+                patience.found()
         self._hand_over()
 
     def stop(self) -> None:
@@ -105,9 +102,12 @@ class Scheduler:
             return 0
         word = self._doorbell.wait(self._seconds_to_wait())
         if self._stopping.is_set():
+            if word is Wake.FLUSH:
+                self.broker.events.wake(word)  # for whoever is active next
             return 0
-        rest = self._why_cut_the_rest(word)
-        made = self._cut(rest)
+        if word is Wake.LOOK:
+            self._reconcile_at = 0.0
+        made = self._cut(self._why_cut_the_rest(word))
         self._look_after()
         return made
 
@@ -129,6 +129,8 @@ class Scheduler:
         self.active = True
         self._queue.prepare()
         self.broker.publish_config()
+        self.broker.publish_pause("")
+        self._paused = False
         log.info(
             "%s: active, cutting every %d ms and at %d events",
             self.config.name,
@@ -149,7 +151,7 @@ class Scheduler:
 
     def _cut(self, rest: Trigger | None) -> int:
         made, bound = 0, cutting.bound(self.config.max_size)
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and not self._held_back():
             cuts = cutting.plan(self.broker.events.waiting(), self.config.max_size, rest)
             if not cuts:
                 break
@@ -168,9 +170,27 @@ class Scheduler:
                 break
         return made
 
+    def _held_back(self) -> bool:
+        """Whether cutting pauses, because too many results wait for a handler."""
+        most = self.config.results_max
+        if most is None:
+            return False
+        unhandled = self._results.unhandled()
+        paused = unhandled >= most
+        if paused != self._paused:
+            reason = f"{unhandled} results wait for a handler; results_max is {most}" if paused else ""
+            self.broker.publish_pause(reason)
+            log.warning(
+                "%s: %s", self.config.name, f"cutting pauses: {reason}" if paused else "cutting goes on"
+            )
+            self._paused = paused
+        return paused
+
     def _log_cut(self, sizes: list[int], cuts: list[cutting.Cut]) -> None:
         triggers = "/".join(dict.fromkeys(cut.trigger for cut in cuts))
-        log.info("%s: cut %d events into %d batches (%s)", self.config.name, sum(sizes), len(sizes), triggers)
+        log.info(
+            "%s: cut %d events (batches: %d, trigger: %s)", self.config.name, sum(sizes), len(sizes), triggers
+        )
 
     def _look_after(self) -> None:
         now = time.monotonic()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from microbatch.broker.config import Config
+from microbatch.broker.risks import risks
 from microbatch.scheduler.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -23,9 +24,12 @@ class SchedulerService:
         self._failed = False
 
     def check(self) -> None:
-        """Raises ServerError or ConfigError if a server can't be reached or used."""
+        """Raises ServerError if a server can't be reached or used; warns if it can lose events."""
         for scheduler in self._schedulers:
-            scheduler.broker.server.check_version()
+            server = scheduler.broker.server
+            server.check_version()
+            for risk in risks(server):
+                log.warning("%s: %s", scheduler.config.name, risk)
 
     def run(self) -> bool:
         """Work until SIGTERM or SIGINT. Returns False if a scheduler failed, and waiting can't mend it."""

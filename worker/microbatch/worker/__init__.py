@@ -1,1 +1,5 @@
 """The process that runs batches: takes them from RQ, calls the processor, commits the outcome."""
+
+from microbatch.broker.batch import BatchInfo, PartialFailure
+
+__all__ = ["BatchInfo", "PartialFailure"]

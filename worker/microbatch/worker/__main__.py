@@ -15,9 +15,8 @@ def main() -> int:
     """Run batches until told to stop. Returns the exit code."""
     app = sys.argv[1]
     os.environ[ENVIRONMENT_VARIABLE] = app
-    logging.basicConfig(
-        level=os.environ.get("MICROBATCH_LOG_LEVEL", "INFO").upper(), format="%(asctime)s %(message)s"
-    )
+    level = os.environ.get("MICROBATCH_LOG_LEVEL", "INFO").upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
     try:
         work(load_config(app))
     except MicrobatchError as error:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import functools
 import os
+from datetime import datetime
 
 from microbatch.broker.app import load_config_from_environment
 from microbatch.broker.errors import AppError
 from microbatch.worker.runner import BatchRunner
 
 
-def run_batch(batcher: str, batch_id: str) -> str:
+def run_batch(batcher: str, batch_id: str, *, enqueued_at: datetime | None = None) -> str:
     """Run one batch and record its outcome. Returns what came of it, for RQ to show.
+
+    ``enqueued_at`` tells a dead batch that somebody has requeued from a stray job of before its death.
 
     Raises:
         AppError: this worker's app is for another batcher.
@@ -24,7 +27,7 @@ def run_batch(batcher: str, batch_id: str) -> str:
     runner = _runner(os.getpid())
     if batcher != runner.config.name:
         raise AppError(f"this worker runs the batches of {runner.config.name!r}, not of {batcher!r}")
-    return runner.run(batch_id)
+    return runner.run(batch_id, enqueued_at=enqueued_at)
 
 
 @functools.lru_cache(maxsize=1)

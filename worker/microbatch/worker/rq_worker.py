@@ -29,18 +29,20 @@ from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
 from microbatch.broker.config import Config
-from microbatch.broker.errors import DecodeError, ServerError
+from microbatch.broker.errors import DecodeError, InDoubt, ServerError, Unavailable
+from microbatch.broker.patience import Patience
 from microbatch.broker.server import Server
+from microbatch.worker.failing import BatchDead
 from microbatch.worker.job import run_batch
-from microbatch.worker.runner import BatchDead
 
 log = logging.getLogger(__name__)
 
 JOB_FUNCTION = f"{run_batch.__module__}.{run_batch.__qualname__}"
+_LISTEN_AGAIN_SECONDS = 2.0  # between tries of the thread that listens for RQ's commands
 _BLOCK_SECONDS = 1  # how soon an idle worker sees that it is to stop
 _HEARTBEAT_SECONDS = 5.0
 _WORKER_TTL_SECONDS = 30  # how long a killed worker is still shown
-_LONGEST_BACK_OFF_SECONDS = 5.0
+_LARGEST_PAYLOAD = 10_000  # bytes; a batch's has some hundred
 
 
 class JobRefused(DecodeError):
@@ -52,6 +54,8 @@ class BatchJob(Job):
 
     def restore(self, raw_data: Any) -> None:
         """Read the job, without what could make RQ run or call something for it."""
+        if len(raw_data.get(b"data", b"")) > _LARGEST_PAYLOAD:
+            raise JobRefused("its payload is larger than any batch's")
         super().restore(raw_data)
         self._success_callback_name = self._failure_callback_name = self._stopped_callback_name = None
         self.webhooks = []
@@ -64,7 +68,7 @@ class BatchJob(Job):
         arguments = self.args
         if self.func_name != JOB_FUNCTION or self.kwargs or len(arguments) != 2:
             raise JobRefused(f"this worker runs nothing but batches, not {self.func_name!r}")
-        self._result = run_batch(str(arguments[0]), str(arguments[1]))
+        self._result = run_batch(str(arguments[0]), str(arguments[1]), enqueued_at=self.enqueued_at)
         return self._result
 
 
@@ -76,6 +80,7 @@ class BatchWorker(SimpleWorker):
     def __init__(self, config: Config, server: Server) -> None:
         self._config = config
         self._server = server
+        self._patience = Patience(config.name)
         self._heartbeat_at = 0.0
         name = f"{config.name}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         queue = Queue(config.name, connection=server.client, serializer=JSONSerializer, job_class=BatchJob)
@@ -96,22 +101,18 @@ class BatchWorker(SimpleWorker):
     ) -> tuple[Job, Queue] | None:
         """The next job; waits for one, and for a server that has gone away, until it is to stop."""
         self.set_state(WorkerStatus.IDLE)
-        back_off = 0.0
         while not self._stop_requested:
+            self._heartbeat_now_and_then()
             try:
-                self._heartbeat_now_and_then()
                 with self._server.translated():
-                    return Queue.dequeue_any(
-                        self.queues, _BLOCK_SECONDS, connection=self.connection,
-                        job_class=self.job_class, serializer=self.serializer,
-                    )  # fmt: skip
+                    taken = self._dequeue()
             except DequeueTimeout:
-                back_off = 0.0
+                self._patience.found()
             except ServerError as error:
-                if not back_off:
-                    log.warning("%s: %s; trying again until it answers", self._config.name, error)
-                back_off = min(max(0.1, back_off * 2), _LONGEST_BACK_OFF_SECONDS)
-                time.sleep(back_off)
+                time.sleep(self._patience.lost(error))
+            else:
+                self._patience.found()
+                return taken
         raise StopRequested
 
     def execute_job(self, job: Job, queue: Queue) -> None:
@@ -151,7 +152,36 @@ class BatchWorker(SimpleWorker):
             with self._server.translated():
                 yield
         except ServerError as error:
-            log.warning("%s: %s", self._config.name, error)
+            self._patience.lost(error)
+
+    def _dequeue(self) -> tuple[Job, Queue] | None:
+        try:
+            return Queue.dequeue_any(
+                self.queues,
+                _BLOCK_SECONDS,
+                connection=self.connection,
+                job_class=self.job_class,
+                serializer=self.serializer,
+            )
+        except (ValueError, TypeError, KeyError, UnicodeError, RecursionError, JobRefused) as error:
+            # RQ says which job it was that could not be read.
+            job_id = getattr(error, "job_id", None)
+            if job_id is None:
+                raise
+            self._refuse(job_id, error)
+            raise DequeueTimeout(0, self.queues[0].key) from error
+
+    def _refuse(self, job_id: str, error: Exception) -> None:
+        log.error("%s: job %s is no batch's, and is refused: %s", self._config.name, job_id, error)
+        self.queues[0].intermediate_queue.remove(job_id)
+
+    def _pubsub_exception_handler(self, exc: Exception, _pubsub: Any, _pubsub_thread: Any) -> None:
+        """RQ's listener for commands has lost the server: the loop above says so, and waits for both."""
+        try:
+            with self._server.translated():
+                raise exc
+        except (Unavailable, InDoubt):
+            time.sleep(_LISTEN_AGAIN_SECONDS)
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Report what went wrong with a job; a dead batch has been reported already."""

@@ -1,41 +1,24 @@
-"""The runner: takes a batch, calls the processor, commits the outcome.
-
-take ──▶ process ──▶ commit
-            └─ raises ──▶ retry later, or bury
-"""
+"""The runner: takes a batch, calls the processor, commits the outcome."""
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import socket
-import time
-import traceback
-from collections.abc import Callable
-from typing import NoReturn
+from datetime import datetime
 
 from microbatch.broker import codec, wire
-from microbatch.broker.batch import BatchInfo
+from microbatch.broker.batch import BatchInfo, PartialFailure
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
-from microbatch.broker.errors import ConfigError, InDoubt, MicrobatchError, Unavailable
+from microbatch.broker.errors import ConfigError
 from microbatch.broker.functions import UserFunction
 from microbatch.broker.ledger import TakenBatch
+from microbatch.broker.patience import insist
 from microbatch.broker.results import Outcome
 from microbatch.broker.server import Value
-from microbatch.broker.wire import Failure
+from microbatch.worker.failing import Failing
 from microbatch.worker.heart import RUN_TTL_MS, Heart
-from microbatch.worker.retrying import retry_delay
-
-log = logging.getLogger(__name__)
-
-_INSIST_SECONDS = 90.0
-_LONGEST_BACK_OFF_SECONDS = 5.0
-
-
-class BatchDead(MicrobatchError):
-    """A batch was given up: its processor failed for the last time."""
 
 
 class BatchRunner:
@@ -53,82 +36,59 @@ class BatchRunner:
         self._process = UserFunction("batch_processor", config.batch_processor)
         self._decoder = self._process.item_decoder()
         self._heart = Heart(self.broker, config.batch_timeout)
+        self._failing = Failing(self.broker)
 
-    def run(self, batch_id: str) -> str:
+    def run(self, batch_id: str, *, enqueued_at: datetime | None = None) -> str:
         """Run one batch and record its outcome, once, however often it is called for the same batch.
 
-        Returns what came of it. Raises BatchDead when the batch was given up, and ServerError when the
-        server can't be asked: then the batch stays in flight and is run again.
+        A dead batch whose job was enqueued after its death (somebody requeued it by hand) is run again.
+        Returns what came of it.
+
+        Raises:
+            BatchDead: the batch, or a part of it, was given up.
+            ServerError: the server can't be asked; the batch stays in flight and is run again.
         """
-        now_ms = self.broker.clock.now_ms()
-        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        batch = self.broker.ledger.take(batch_id, owner=owner, now_ms=now_ms, due_ms=now_ms + RUN_TTL_MS)
+        batch = self._take(batch_id)
+        if batch is None and enqueued_at is not None and self._revive(batch_id, enqueued_at):
+            batch = self._take(batch_id)
         if batch is None:
             return "nothing to do: it is committed or dead, or another worker is at it"
         with self._heart.beating_for(batch):
             try:
-                entry = self._outcome(batch)
+                entry, partial = self._outcome(batch)
             except Exception as error:  # noqa: BLE001 - whatever the user's code raises is its batch's failure
-                return self._failed(batch, error)
-            committed = self._insist(lambda: self.broker.ledger.commit(batch.id, entry))
+                return self._failing.whole(batch, error)
+            if partial is not None:
+                return self._failing.in_part(batch, partial, entry)
+            committed = insist(self.config.name, lambda: self.broker.ledger.commit(batch.id, entry))
         return "done" if committed else "nothing changed: another worker was first"
 
-    def _outcome(self, batch: TakenBatch) -> list[Value]:
-        """Call the processor. Returns its result's entry on the stream; empty if it returned None."""
+    def _take(self, batch_id: str) -> TakenBatch | None:
+        now_ms = self.broker.clock.now_ms()
+        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        return self.broker.ledger.take(batch_id, owner=owner, now_ms=now_ms, due_ms=now_ms + RUN_TTL_MS)
+
+    def _revive(self, batch_id: str, enqueued_at: datetime) -> bool:
+        due_ms = self.broker.clock.now_ms() + RUN_TTL_MS
+        died_before_ms = int(enqueued_at.timestamp() * 1000)
+        return self.broker.dead.revive(batch_id, due_ms=due_ms, died_before_ms=died_before_ms)
+
+    def _outcome(self, batch: TakenBatch) -> tuple[list[Value], PartialFailure | None]:
+        """Call the processor. Returns its result's entry on the stream, and what failed if a part did."""
         info = BatchInfo.of(self.config.name, batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms)
         events = self._decoder.many([wire.event_body(raw) for raw in batch.events])
-        result = self._process(events, info)
+        try:
+            return self._entry(batch, self._process(events, info)), None
+        except PartialFailure as partial:
+            if wrong := sorted(position for position in partial.errors if not 0 <= position < len(events)):
+                raise ValueError(
+                    f"PartialFailure names positions {wrong} of {len(events)} events"
+                ) from partial
+            return self._entry(batch, partial.result), partial if partial.errors else None
+
+    def _entry(self, batch: TakenBatch, result: object) -> list[Value]:
+        """The result's entry on the stream; empty if there is nothing to handle."""
         if result is None:
             return []
         body = codec.encode(result, "result")
         return Outcome(batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms, result=body).encode()
-
-    def _failed(self, batch: TakenBatch, error: Exception) -> str:
-        attempt, summary = batch.run.attempt, _summary(error)
-        if attempt > self.config.max_retries:
-            self._bury(batch, error, summary)
-        delay = retry_delay(attempt, self.config.retry_delay)
-        due_ms = self.broker.clock.now_ms() + int(delay * 1000)
-        self._insist(lambda: self.broker.ledger.retry(batch, due_ms=due_ms))
-        outlook = f"attempt {attempt} failed, again in {delay:.1f} s: {summary}"
-        log.warning("%s: batch %s: %s", self.config.name, batch.id, outlook)
-        return outlook
-
-    def _bury(self, batch: TakenBatch, error: Exception, summary: str) -> NoReturn:
-        attempt, now_ms = batch.run.attempt, self.broker.clock.now_ms()
-        _begin_at_user_code(error)
-        failure = Failure(summary, "".join(traceback.format_exception(error)), attempt)
-        entry = Outcome(batch.id, batch.header, attempt, batch.recorded_at_ms, failure=failure).encode()
-        self._insist(lambda: self.broker.ledger.bury(batch.id, batch.run, failure, entry, now_ms=now_ms))
-        log.error("%s: batch %s: dead after %d attempts: %s", self.config.name, batch.id, attempt, summary)
-        raise BatchDead(f"dead after {attempt} attempts: {summary}") from error
-
-    def _insist(self, change: Callable[[], bool]) -> bool:
-        """Make a change of the batch's state, and wait for a server that has gone away meanwhile.
-
-        Each such change is guarded at the server, so one that may have been made can be asked for again.
-        """
-        give_up_at, back_off = time.monotonic() + _INSIST_SECONDS, 0.1
-        while True:
-            try:
-                return change()
-            except (Unavailable, InDoubt) as error:
-                if time.monotonic() + back_off > give_up_at:
-                    raise
-                log.warning("%s: %s; trying again", self.config.name, error)
-                time.sleep(back_off)
-                back_off = min(back_off * 2, _LONGEST_BACK_OFF_SECONDS)
-
-
-def _summary(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _begin_at_user_code(error: Exception) -> None:
-    """Leave out of the traceback the frames from here to the processor: its author knows none of them."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith("microbatch."):
-        frame = frame.tb_next
-    if frame is not None:
-        error.__traceback__ = frame

@@ -1,0 +1,162 @@
+"""The audit: holds what the ledger says against what is on the server, while all goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from microbatch.broker import scripts
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import DecodeError
+from microbatch.broker.events import Wake
+from microbatch.broker.stats import Counters
+from microbatch.broker.wire import Failure, Header, RunRecord, event_body
+
+OVERDUE_MS = 5_000
+"""How late the scheduler may look at a batch before that is a finding."""
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that disagrees."""
+
+    key: str
+    what: str
+    repair: Callable[[], str] | None = None
+    """Mends it, and says what was done; None if only a person can."""
+
+
+class Audit:
+    """Looks one batcher over. Writes nothing but by a finding's repair.
+
+    Raises ServerError from every method if the server can't be asked.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._server = broker.server
+        self._keys = broker.keys
+
+    def findings(self) -> Iterator[Finding]:
+        """All that disagrees, the counters last, since the repairs before may put them right."""
+        yield from self._batches(self._keys.inflight, RunRecord)
+        yield from self._batches(self._keys.dead, Failure)
+        yield from self._overdue()
+        yield from self._strays()
+        yield from self._counters()
+
+    def holds(self, batch_id: str) -> bool:
+        """Whether a batch is in flight or dead."""
+        scores = self._server.many(
+            ("ZSCORE", self._keys.inflight, batch_id), ("ZSCORE", self._keys.dead, batch_id), transaction=True
+        )
+        return any(score is not None for score in scores)
+
+    def _counters(self) -> Iterator[Finding]:
+        keys = self._keys
+        names = (keys.events, keys.inflight, keys.dead, keys.stats)
+        reply = self._server.run(scripts.AUDIT, names, (keys.batch(""),))
+        _, inflight, inflight_events, dead, dead_events = (int(number) for number in reply[:5])
+        pairs = iter(reply[5])
+        counters = Counters.of(dict(zip(pairs, pairs, strict=True)))
+        for unit, cut, accounted in (
+            ("events", counters.cut_events, inflight_events + dead_events + counters.events_gone),
+            ("batches", counters.cut_batches, inflight + dead + counters.batches_gone),
+        ):
+            if cut != accounted:
+                yield Finding(
+                    keys.stats,
+                    f"{cut} {unit} were cut, but in flight, done and dead make {accounted}",
+                    self._adjust(f"cut_{unit}", accounted - cut),
+                )
+
+    def _batches(self, ledger: str, second: type[RunRecord | Failure]) -> Iterator[Finding]:
+        """Batches in the ledger that are not there, or can't be read."""
+        ids = [_text(raw) for raw in self._server.do("ZRANGE", ledger, 0, -1)]
+        for start in range(0, len(ids), _AT_ONCE):
+            page = ids[start : start + _AT_ONCE]
+            kinds = self._server.many(*(("TYPE", self._keys.batch(batch_id)) for batch_id in page))
+            lists = [batch_id for batch_id, kind in zip(page, kinds, strict=True) if _text(kind) == "list"]
+            heads = self._server.many(*(("LRANGE", self._keys.batch(batch_id), 0, 2) for batch_id in lists))
+            wrong = {
+                batch_id: _what_is_wrong(head, second) for batch_id, head in zip(lists, heads, strict=True)
+            }
+            for batch_id, kind in zip(page, kinds, strict=True):
+                what = wrong.get(batch_id, f"it is a {_text(kind)}, not a list of events")
+                if what and self._server.do("ZSCORE", ledger, batch_id) is not None:  # else it has just gone
+                    yield Finding(self._keys.batch(batch_id), what, self._put_aside(batch_id))
+
+    def _overdue(self) -> Iterator[Finding]:
+        before = self._broker.clock.now_ms() - OVERDUE_MS
+        count = self._server.do("ZCOUNT", self._keys.inflight, "-inf", before)
+        if count:
+            yield Finding(
+                self._keys.inflight,
+                f"{count} batches are due and nobody looks at them: is a scheduler running?",
+                self._wake,
+            )
+
+    def _strays(self) -> Iterator[Finding]:
+        """Batches that neither ledger knows."""
+        prefix = self._keys.batch("")
+        with self._server.translated():
+            for key in self._server.client.scan_iter(match=_literal(prefix) + "*", count=1000):
+                batch_id = _text(key).removeprefix(prefix)
+                exists, inflight, dead = self._server.many(
+                    ("EXISTS", key),
+                    ("ZSCORE", self._keys.inflight, batch_id),
+                    ("ZSCORE", self._keys.dead, batch_id),
+                    transaction=True,
+                )
+                if exists and inflight is None and dead is None:
+                    head = self._server.each(("LRANGE", key, 0, 2))[0]
+                    readable = isinstance(head, list) and not _what_is_wrong(head, RunRecord)
+                    repair = self._adopt(batch_id) if readable else self._put_aside(batch_id)
+                    yield Finding(_text(key), "no ledger knows it", repair)
+
+    def _adjust(self, counter: str, by: int) -> Callable[[], str]:
+        def repair() -> str:
+            self._server.do("HINCRBY", self._keys.stats, counter, by)
+            return f"{counter} counted on by {by:+}"
+
+        return repair
+
+    def _put_aside(self, batch_id: str) -> Callable[[], str]:
+        def repair() -> str:
+            return f"put aside as {self._broker.ledger.put_aside(batch_id)}"
+
+        return repair
+
+    def _adopt(self, batch_id: str) -> Callable[[], str]:
+        def repair() -> str:
+            self._server.do("ZADD", self._keys.inflight, "NX", self._broker.clock.now_ms(), batch_id)
+            self._broker.events.wake(Wake.LOOK)
+            return "put in flight"
+
+        return repair
+
+    def _wake(self) -> str:
+        self._broker.events.wake(Wake.LOOK)
+        return "the active scheduler was told"
+
+
+def _what_is_wrong(head: list[bytes], second: type[RunRecord | Failure]) -> str:
+    if not head:
+        return "its events are gone"
+    try:
+        Header.decode(head[0])
+        second.decode(head[1])
+        event_body(head[2])
+    except (DecodeError, IndexError) as error:
+        return f"it can't be read: {error}"
+    return ""
+
+
+def _literal(text: str) -> str:
+    """The text as a pattern that matches nothing else."""
+    return "".join(f"\\{char}" if char in "\\*?[]^" else char for char in text)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value

@@ -1,0 +1,86 @@
+"""The dead: batches that were given up. They are kept with their events until somebody decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from microbatch.broker import scripts
+from microbatch.broker.errors import DecodeError
+from microbatch.broker.keys import Keys
+from microbatch.broker.server import Server
+from microbatch.broker.wire import Failure, Header, RunRecord
+
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class DeadBatch:
+    """A dead batch, without its events."""
+
+    id: str
+    died_at_ms: int
+    header: Header
+    failure: Failure
+
+
+class Dead:
+    """The dead batches of one batcher."""
+
+    def __init__(self, server: Server, keys: Keys) -> None:
+        self._server = server
+        self._keys = keys
+
+    def count(self) -> int:
+        """How many batches are dead."""
+        return int(self._server.do("ZCARD", self._keys.dead))
+
+    def __iter__(self) -> Iterator[DeadBatch]:
+        """The dead batches, first died first. One that can't be read is left out: `verify` names it."""
+        start = 0
+        while page := self._page(start):
+            ids = [batch_id for batch_id, _ in page]
+            heads = self._server.each(*(("LRANGE", self._keys.batch(batch_id), 0, 1) for batch_id in ids))
+            for (batch_id, died_at_ms), head in zip(page, heads, strict=True):
+                try:
+                    header, failure = Header.decode(head[0]), Failure.decode(head[1])
+                except (IndexError, TypeError, DecodeError):
+                    continue
+                yield DeadBatch(batch_id, died_at_ms, header, failure)
+            start += len(ids)
+
+    def _page(self, start: int) -> list[tuple[str, int]]:
+        with self._server.translated():
+            pairs: Any = self._server.client.zrange(
+                self._keys.dead, start, start + _AT_ONCE - 1, withscores=True
+            )
+        return [(raw.decode("utf-8", "backslashreplace"), int(died_at)) for raw, died_at in pairs]
+
+    def events(self, batch_id: str) -> list[bytes]:
+        """A dead batch's events as they stand on the wire; none if it is not dead."""
+        dead, items = self._server.many(
+            ("ZSCORE", self._keys.dead, batch_id),
+            ("LRANGE", self._keys.batch(batch_id), 2, -1),
+            transaction=True,
+        )
+        return list(items) if dead is not None else []
+
+    def replay(self, batch_id: str) -> tuple[int, int]:
+        """Put a dead batch's events back among those that wait. Returns how many, and how many wait now."""
+        keys = self._keys
+        names = (keys.batch(batch_id), keys.dead, keys.events, keys.stats)
+        count, waiting = self._server.run(scripts.REPLAY, names, (batch_id,))
+        return int(count), int(waiting)
+
+    def purge(self, batch_id: str) -> int:
+        """Throw a dead batch away. Returns how many events it had."""
+        names = (self._keys.batch(batch_id), self._keys.dead, self._keys.stats)
+        return int(self._server.run(scripts.PURGE, names, (batch_id,)))
+
+    def revive(self, batch_id: str, *, due_ms: int, died_before_ms: int) -> bool:
+        """Put a dead batch in flight again as it is, with all attempts before it. False if not dead."""
+        keys = self._keys
+        names = (keys.batch(batch_id), keys.inflight, keys.dead, keys.stats)
+        args = (batch_id, RunRecord().encode(), due_ms, died_before_ms)
+        return bool(self._server.run(scripts.REVIVE, names, args))

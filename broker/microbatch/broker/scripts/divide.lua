@@ -1,0 +1,62 @@
+-- divide: replace a batch by parts of it. Events that are in no part are done.
+--
+-- KEYS[1] batch     list    header, run record, events
+-- KEYS[2] inflight  zset    the ledger
+-- KEYS[3] results   stream  what waits for a handler
+-- KEYS[4] stats     hash    counters
+-- KEYS[5] drain     stream  there only while somebody waits for an end
+-- KEYS[6..] part    list    one per part; none of them exists yet
+-- ARGV[1] id        of the batch
+-- ARGV[2] expected  run record
+-- ARGV[3] n         how many arguments the result's entry takes; 0 if there is nothing to handle
+-- ARGV[4..3+n]      its fields and values
+-- then per part: id, header, run record, due (ms), m, and the m events' positions in the batch, from 0
+--
+-- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(events).
+-- The batch goes last: an error before that leaves it in flight.
+local CHUNK = 5000  -- unpack() takes less than 8,000 values
+
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+for k, wanted in ipairs({'list', 'zset', 'stream', 'hash', 'stream'}) do
+  local found = redis.call('TYPE', KEYS[k]).ok
+  if found ~= wanted and found ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[k] .. ' is a ' .. found .. ', not a ' .. wanted)
+  end
+end
+for k = 6, #KEYS do
+  if redis.call('EXISTS', KEYS[k]) == 1 then return redis.error_reply('BATCHEXISTS ' .. KEYS[k]) end
+end
+if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
+if redis.call('LINDEX', KEYS[1], 1) ~= ARGV[2] then return 0 end
+
+local events = redis.call('LRANGE', KEYS[1], 2, -1)
+local entry_length = tonumber(ARGV[3])
+local parts, kept, at = {}, 0, 4 + entry_length
+for k = 6, #KEYS do
+  local part = {key = KEYS[k], id = ARGV[at], due = ARGV[at + 3], values = {ARGV[at + 1], ARGV[at + 2]}}
+  local count = tonumber(ARGV[at + 4])
+  for i = at + 5, at + 4 + count do
+    local event = events[tonumber(ARGV[i]) + 1]
+    if not event then return redis.error_reply('BADPOSITION ' .. ARGV[i]) end
+    part.values[#part.values + 1] = event
+  end
+  parts[#parts + 1] = part
+  kept = kept + count
+  at = at + 5 + count
+end
+
+local done = #events - kept
+redis.call('HINCRBY', KEYS[4], 'cut_batches', #parts)
+redis.call('HINCRBY', KEYS[4], done > 0 and 'done_batches' or 'divided_batches', 1)
+redis.call('HINCRBY', KEYS[4], 'done_events', done)
+if entry_length > 0 then redis.call('XADD', KEYS[3], '*', unpack(ARGV, 4, 3 + entry_length)) end
+for _, part in ipairs(parts) do
+  for first = 1, #part.values, CHUNK do
+    redis.call('RPUSH', part.key, unpack(part.values, first, math.min(first + CHUNK - 1, #part.values)))
+  end
+  redis.call('ZADD', KEYS[2], part.due, part.id)
+end
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('UNLINK', KEYS[1])
+if redis.call('EXISTS', KEYS[5]) == 1 then redis.call('XADD', KEYS[5], 'MAXLEN', 1, '*', 'divided', ARGV[1]) end
+return 1

@@ -1,0 +1,15 @@
+-- purge: throw a dead batch away, with its events.
+--
+-- KEYS[1] batch  list  header, failure, events
+-- KEYS[2] dead   zset  batches given up
+-- KEYS[3] stats  hash  counters
+-- ARGV[1] id     of the batch
+--
+-- Returns how many events were thrown away; 0 if the batch is not dead. O(events), in the freeing of the list.
+if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
+local count = math.max(redis.call('LLEN', KEYS[1]) - 2, 0)
+redis.call('HINCRBY', KEYS[3], 'purged_batches', 1)
+redis.call('HINCRBY', KEYS[3], 'purged_events', count)
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('UNLINK', KEYS[1])
+return count

@@ -1,0 +1,26 @@
+-- record: append events, unless there is no room or the event's id has been seen.
+--
+-- KEYS[1] events  list  waiting events
+-- KEYS[2] seen    zset  ids of events recorded lately, scored by when (ms)
+-- ARGV[1] room    the most events that may wait; 0 for no bound
+-- ARGV[2] id      of the event (then there is one event), or '' for none
+-- ARGV[3] now     (ms)
+-- ARGV[4] window  how long an id is remembered (ms)
+-- ARGV[5..]       events
+--
+-- Returns how many wait now, -1 if there is no room, -2 if the id has been seen; then nothing is recorded.
+-- O(events), and O(log ids) for an id.
+local now, window = tonumber(ARGV[3]), tonumber(ARGV[4])
+if ARGV[2] ~= '' then
+  local seen = redis.call('ZSCORE', KEYS[2], ARGV[2])
+  if seen and tonumber(seen) > now - window then return -2 end
+end
+local room = tonumber(ARGV[1])
+if room > 0 and redis.call('LLEN', KEYS[1]) + #ARGV - 4 > room then return -1 end
+local waiting = redis.call('RPUSH', KEYS[1], unpack(ARGV, 5))
+if ARGV[2] ~= '' then
+  redis.call('ZADD', KEYS[2], now, ARGV[2])
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - window)
+  redis.call('PEXPIRE', KEYS[2], window)
+end
+return waiting

@@ -1,0 +1,90 @@
+"""The recorder: sends encoded events within the batcher's bounds, and wakes the scheduler."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from microbatch.broker import wire
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import BatcherFull, ConfigError, EncodeError
+from microbatch.broker.events import Wake
+
+CHUNK_EVENTS = 1_000
+CHUNK_BYTES = 1_000_000
+"""The most that should go in one round trip."""
+_MAX_ID_LENGTH = 200
+
+
+class Recorder:
+    """Records events of one batcher.
+
+    Args:
+        broker: the batcher's.
+        max_size: the size of a full batch, where it is not the config's.
+    """
+
+    def __init__(self, broker: Broker, max_size: int | None = None) -> None:
+        config = broker.config
+        self._broker = broker
+        self._events = broker.events
+        self._max_size = max_size or config.max_size
+        self._max_event_bytes = config.max_event_bytes
+        self._block_seconds = config.block_when_full
+        self._keeps_ids = config.dedupe_window > 0
+        self.chunk_events = min(CHUNK_EVENTS, config.max_waiting or CHUNK_EVENTS)
+        """The most events that `record` should be given at once."""
+        self.recorded = 0
+        """How many events the server has taken from this recorder."""
+
+    def record(self, bodies: Sequence[bytes], event_id: str | None = None) -> None:
+        """Record the events with these JSON texts, all or none; the server holds them when this returns.
+
+        An ``event_id`` is that of the one event given: if it was seen lately, nothing is recorded.
+
+        Raises:
+            EncodeError: one is too large; nothing was sent.
+            ConfigError: there is an id, but ids are not remembered.
+            BatcherFull: there is no room, and was none for ``block_when_full`` seconds.
+            Unavailable, Refused: nothing was recorded.
+            InDoubt: it may have been recorded.
+        """
+        if event_id is not None:
+            self._check_id(event_id)
+        now_ms = time.time_ns() // 1_000_000
+        for body in bodies:
+            if len(body) > self._max_event_bytes:
+                raise EncodeError(
+                    f"an event has {len(body):,} bytes; max_event_bytes allows {self._max_event_bytes:,}"
+                )
+        if not bodies:
+            return
+        waiting = self._send([wire.encode_event(body, now_ms) for body in bodies], event_id or "")
+        self.recorded += len(bodies)
+        if waiting and waiting // self._max_size > (waiting - len(bodies)) // self._max_size:
+            self._events.wake(Wake.SIZE)
+
+    def _send(self, raws: list[bytes], event_id: str) -> int:
+        """Record, and wait for room if there is none."""
+        try:
+            return self._events.record(raws, event_id)
+        except BatcherFull:
+            if not self._block_seconds:
+                raise
+        deadline = time.monotonic() + self._block_seconds
+        drain = self._broker.drain()
+        drain.open()
+        while True:
+            try:
+                return self._events.record(raws, event_id)
+            except BatcherFull:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise
+                drain.wait(int(left * 1000))
+
+    def _check_id(self, event_id: str) -> None:
+        if not self._keeps_ids:
+            raise ConfigError("an event's id is of use only with a dedupe_window: set it, in seconds")
+        if not 0 < len(event_id) <= _MAX_ID_LENGTH:
+            raise EncodeError(f"an event's id has 1 to {_MAX_ID_LENGTH} characters, not {len(event_id)}")
