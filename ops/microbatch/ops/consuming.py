@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import threading
 from types import FrameType
 from typing import Any
 
@@ -14,15 +13,10 @@ from pydantic_core import to_json
 from microbatch.broker.batch import BatchFailure, BatchInfo
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
-from microbatch.broker.errors import InDoubt, Unavailable
 from microbatch.ops.stack import census
 from microbatch.producer.consumer import Consumer
-from microbatch.producer.finish import Finish
 
 log = logging.getLogger(__name__)
-
-_LOOK_SECONDS = 0.5  # how soon it sees a signal, or that nothing more is to come
-_LONGEST_BACK_OFF_SECONDS = 5.0
 
 
 class Consuming:
@@ -35,7 +29,6 @@ class Consuming:
     def __init__(self, config: Config) -> None:
         self._broker = Broker(config)
         self._consumer = Consumer(self._broker)
-        self._stop = threading.Event()
         self._signal = 0
 
     def run(self, *, follow: bool) -> int:
@@ -50,44 +43,25 @@ class Consuming:
         self._broker.server.check_version()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        if follow:
-            self._follow()
-        else:
-            self._finish()
+        if not follow:
+            self._finish_what_is_there()
+        self._consumer.run(None)
+        self._consumer.leave()
         self._broker.close()
         return 128 + signal.SIGINT if self._signal == signal.SIGINT else 0
 
-    def _follow(self) -> None:
-        back_off = 0.0
-        while not self._stop.wait(back_off):
-            try:
-                self._consumer.run(_LOOK_SECONDS)
-                back_off = 0.0
-            except (Unavailable, InDoubt) as error:
-                if not back_off:
-                    log.warning("%s: %s; trying again until it answers", self._broker.config.name, error)
-                back_off = min(max(0.1, back_off * 2), _LONGEST_BACK_OFF_SECONDS)
-        if not back_off:
-            self._consumer.leave()
-
-    def _finish(self) -> None:
+    def _finish_what_is_there(self) -> None:
         found = census(self._broker).take()
         if found.waiting_events and found.active is None:
             log.warning(
                 "%s: %d events wait and no scheduler is active; waiting for one",
                 self._broker.config.name, found.waiting_events,
             )  # fmt: skip
-        # Not told to the consumer, whose stop would have what waits cut before its tick.
-        finish = Finish(self._broker, self._broker.events.position())
-        looked_at = self._broker.results()
-        looked_at.prepare()
-        while not self._stop.is_set() and not finish.reached(looked_at):
-            self._consumer.run(_LOOK_SECONDS)
-        self._consumer.leave()
+        self._consumer.stop_at(self._broker.events.position(), flush=False)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signal = number
-        self._stop.set()
+        self._consumer.quit()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -8,8 +8,9 @@ from typing import BinaryIO
 from pydantic_core import from_json
 
 from microbatch.broker import codec
-from microbatch.broker.errors import InDoubt, MicrobatchError, ServerError
-from microbatch.ops.recorder import Pace, Recorder
+from microbatch.broker.errors import InDoubt, MicrobatchError
+from microbatch.ops.pace import Pace
+from microbatch.producer.recorder import Recorder
 
 _BLOCK_BYTES = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -108,7 +109,7 @@ class Feed:
         except InDoubt as error:
             doubt = f"up to {len(chunk)} more from {name}:{first} on may be"
             raise FeedBroken(f"{error}; {self._so_far()}, and {doubt}") from error
-        except ServerError as error:
+        except MicrobatchError as error:
             raise FeedBroken(f"{error}; {self._so_far()}; go on at {name}:{first}") from error
 
     def _invalid(self, what: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rq import Queue, Worker
+from rq.exceptions import NoSuchJobError
+from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
@@ -25,8 +27,7 @@ class WorkerFact:
 def workers_of(broker: Broker) -> list[WorkerFact]:
     """The workers of a batcher, by name. Raises ServerError if the server can't be asked."""
     with broker.server.translated():
-        queue = Queue(broker.config.name, connection=broker.server.client, serializer=JSONSerializer)
-        workers = Worker.all(queue=queue, serializer=JSONSerializer)
+        workers = Worker.all(queue=_queue(broker), serializer=JSONSerializer)
         facts = [
             WorkerFact(
                 name=worker.name,
@@ -37,3 +38,25 @@ def workers_of(broker: Broker) -> list[WorkerFact]:
             for worker in workers
         ]
     return sorted(facts, key=lambda fact: fact.name)
+
+
+def queued_jobs(broker: Broker) -> list[str]:
+    """The ids of the jobs that wait for a worker. Raises ServerError if the server can't be asked."""
+    with broker.server.translated():
+        return _queue(broker).get_job_ids()
+
+
+def forget_job(broker: Broker, job_id: str) -> None:
+    """Delete what RQ holds of a job, if anything. Raises ServerError if the server can't be asked."""
+    queue = _queue(broker)
+    with broker.server.translated():
+        queue.remove(job_id)
+        queue.failed_job_registry.remove(job_id)
+        try:
+            Job.fetch(job_id, connection=broker.server.client, serializer=JSONSerializer).delete()
+        except NoSuchJobError:
+            return
+
+
+def _queue(broker: Broker) -> Queue:
+    return Queue(broker.config.name, connection=broker.server.client, serializer=JSONSerializer)

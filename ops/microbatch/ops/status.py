@@ -8,6 +8,7 @@ from typing import Any
 from microbatch.broker.batch import moment
 from microbatch.broker.broker import Broker
 from microbatch.broker.census import Count
+from microbatch.broker.risks import risks
 from microbatch.broker.stats import Rates
 from microbatch.ops.rq_facts import WorkerFact, workers_of
 from microbatch.ops.stack import census
@@ -25,6 +26,10 @@ class Status:
     workers: list[WorkerFact]
     settings: dict[str, int]
     """What the active scheduler works by; empty if there never was one."""
+    paused: str
+    """Why nothing is cut; empty if it is."""
+    risks: list[str]
+    """In what ways the server could lose what it has acknowledged."""
 
     @property
     def oldest_waiting_age_ms(self) -> int | None:
@@ -55,7 +60,7 @@ class Status:
                 "oldest_age_ms": self.oldest_in_flight_age_ms,
             },
             "done": {"events": counters.done_events, "batches": counters.done_batches},
-            "dead": {"events": counters.dead_events, "batches": counters.dead_batches},
+            "dead": {"events": counters.dead_events_now, "batches": counters.dead_batches_now},
             "unhandled_results": count.unhandled,
             "rates": {
                 "recorded_per_second": round(self.rates.recorded, 3),
@@ -75,6 +80,8 @@ class Status:
                 for worker in self.workers
             ],
             "settings": self.settings or None,
+            "paused": self.paused or None,
+            "risks": self.risks,
         }
 
 
@@ -88,4 +95,6 @@ def read_status(broker: Broker) -> Status:
         rates=broker.stats.rates(count.at_ms),
         workers=workers_of(broker),
         settings=broker.published_config(),
+        paused=broker.pause(),
+        risks=risks(broker.server),
     )

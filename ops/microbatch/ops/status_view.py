@@ -33,8 +33,8 @@ def _ledger(status: Status) -> Table:
     in_flight = (f"{count.in_flight_events:,}", f"{count.in_flight_batches:,}")
     table.add_row("in flight", *in_flight, _age(status.oldest_in_flight_age_ms))
     table.add_row("done", f"{counters.done_events:,}", f"{counters.done_batches:,}", style="green")
-    dead_style = "bold red" if counters.dead_batches else ""
-    table.add_row("dead", f"{counters.dead_events:,}", f"{counters.dead_batches:,}", style=dead_style)
+    dead_style = "bold red" if counters.dead_batches_now else ""
+    table.add_row("dead", f"{counters.dead_events_now:,}", f"{counters.dead_batches_now:,}", style=dead_style)
     table.add_row("results to handle", "", f"{count.unhandled:,}")
     return table
 
@@ -49,6 +49,9 @@ def _roles(status: Status) -> list[RenderableType]:
         ),
         Text.assemble(("scheduler  ", "bold"), active, (", standing by: ", "dim"), standbys),
     ]
+    if status.paused:
+        lines.append(Text.assemble(("paused     ", "bold"), (status.paused, "yellow")))
+    lines += [Text.assemble(("risk       ", "bold"), (risk, "yellow")) for risk in status.risks]
     if not status.workers:
         return [*lines, Text.assemble(("workers    ", "bold"), ("none", "bold red"))]
     table = Table(box=None, pad_edge=False)

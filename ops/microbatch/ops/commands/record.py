@@ -14,8 +14,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from microbatch.broker.broker import Broker
 from microbatch.ops import options
 from microbatch.ops.feed import Feed, json_event, text_event
-from microbatch.ops.recorder import Pace, Recorder
+from microbatch.ops.pace import Pace
 from microbatch.ops.target import is_app, load_target
+from microbatch.producer.recorder import Recorder
 
 _STDIN = "-"
 

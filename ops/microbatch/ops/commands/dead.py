@@ -1,0 +1,156 @@
+"""``microbatch dead``: the batches that were given up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from pydantic_core import to_json
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from microbatch.broker.batch import moment
+from microbatch.broker.broker import Broker
+from microbatch.broker.dead import DeadBatch
+from microbatch.broker.events import Wake
+from microbatch.ops import options, rq_facts
+from microbatch.ops.dead import as_json, choose, whole_as_json
+from microbatch.ops.target import load_target
+
+_ids = click.argument("ids", nargs=-1, metavar="[BATCH]...")
+_error = click.option("--error", metavar="TEXT", help="Those with this text in their error.")
+_all = click.option("--all", "everything", is_flag=True, help="All of them.")
+_WIDE = 200  # columns, where nobody looks at the lines' ends
+_dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+_json = click.option("--json", "in_json", is_flag=True, help="One line of JSON for each.")
+
+
+@click.group(context_settings=options.CONTEXT_SETTINGS, short_help="See to dead batches.")
+def command() -> None:
+    """See to the batches that were given up. Their events are kept until they are replayed or purged.
+
+    BATCH is a batch's id, or the beginning of one.
+
+    \b
+    Examples:
+      microbatch dead list letters
+      microbatch dead show letters 6f6e
+      microbatch dead replay letters --error "connection refused"
+      microbatch dead purge letters --all --dry-run
+    """
+
+
+@command.command("list", context_settings=options.CONTEXT_SETTINGS)
+@options.target
+@_error
+@_json
+@options.log_level
+def list_(target: str, *, error: str | None, in_json: bool) -> None:
+    """List the dead batches, first died first."""
+    broker = _reach(target)
+    dead = choose(broker, (), error=error, everything=error is None)
+    if in_json:
+        for batch in dead:
+            click.echo(to_json(as_json(batch)))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("batch", "died", "events", "attempts", "error"):
+        table.add_column(column, no_wrap=column != "error")
+    for batch in dead:
+        died = moment(batch.died_at_ms).strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(
+            batch.id, died, str(batch.header.size), str(batch.failure.attempts), batch.failure.error
+        )
+    console = Console()
+    console.print(table, width=None if console.is_terminal else _WIDE)
+
+
+@command.command("show", context_settings=options.CONTEXT_SETTINGS)
+@options.target
+@_ids
+@_error
+@_all
+@_json
+@options.log_level
+def show(target: str, ids: Sequence[str], *, error: str | None, everything: bool, in_json: bool) -> None:
+    """Show dead batches with their traceback and their events."""
+    broker = _reach(target)
+    for batch in choose(broker, ids, error=error, everything=everything):
+        whole = whole_as_json(broker, batch)
+        if in_json:
+            click.echo(to_json(whole))
+            continue
+        for name in ("batch", "died_at", "size", "trigger", "cut_at", "parent", "attempts", "error"):
+            click.echo(f"{name:<9} {whole[name]}")
+        click.echo(whole["traceback"] or "no traceback\n", nl=False)
+        for event in whole["events"]:
+            click.echo(to_json(event))
+        click.echo()
+
+
+@command.command("replay", context_settings=options.CONTEXT_SETTINGS)
+@options.target
+@_ids
+@_error
+@_all
+@_dry_run
+@options.log_level
+def replay(target: str, ids: Sequence[str], *, error: str | None, everything: bool, dry_run: bool) -> None:
+    """Put the events of dead batches back among those that wait. They are cut and tried as if new."""
+    broker = _reach(target)
+    chosen = choose(broker, ids, error=error, everything=everything)
+    count = _each(broker, "replay", chosen, lambda batch: broker.dead.replay(batch.id)[0], dry_run=dry_run)
+    if count and not dry_run:
+        broker.events.wake(Wake.SIZE)
+
+
+@command.command("purge", context_settings=options.CONTEXT_SETTINGS)
+@options.target
+@_ids
+@_error
+@_all
+@_dry_run
+@options.log_level
+def purge(target: str, ids: Sequence[str], *, error: str | None, everything: bool, dry_run: bool) -> None:
+    """Throw dead batches away, with their events."""
+    broker = _reach(target)
+    chosen = choose(broker, ids, error=error, everything=everything)
+    _each(broker, "purge", chosen, lambda batch: broker.dead.purge(batch.id), dry_run=dry_run)
+
+
+def _reach(target: str) -> Broker:
+    broker = Broker(load_target(target))
+    broker.server.check_version()
+    return broker
+
+
+def _each(
+    broker: Broker, verb: str, batches: Sequence[DeadBatch], act: Callable[[DeadBatch], int], *, dry_run: bool
+) -> int:
+    """Do it to each batch, with a progress bar, and say how many events it was. Returns that."""
+    events, done = 0, 0
+    with _progress(verb, len(batches)) as advance:
+        for batch in batches:
+            count = batch.header.size if dry_run else act(batch)
+            if count and not dry_run:
+                rq_facts.forget_job(broker, batch.id)
+            events += count
+            done += count > 0
+            advance()
+    would = "would " if dry_run else ""
+    click.echo(f"{would}{verb}: {done:,} {'batch' if done == 1 else 'batches'}, {events:,} events", err=True)
+    return events
+
+
+@contextmanager
+def _progress(verb: str, total: int) -> Iterator[Callable[[], Any]]:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(verb, total=total)
+        yield lambda: progress.advance(task)

@@ -1,0 +1,70 @@
+"""The dead, as a person chooses among them and looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic_core import from_json
+
+from microbatch.broker import wire
+from microbatch.broker.batch import moment
+from microbatch.broker.broker import Broker
+from microbatch.broker.dead import DeadBatch
+from microbatch.broker.errors import DecodeError, MicrobatchError
+
+
+class NoneChosen(MicrobatchError):
+    """What was chosen by is found in no dead batch."""
+
+
+def choose(broker: Broker, ids: Sequence[str], *, error: str | None, everything: bool) -> list[DeadBatch]:
+    """The dead batches with these ids (their beginnings do), or this text in their error, or all.
+
+    Raises:
+        NoneChosen: nothing was chosen by, or an id is that of no dead batch.
+    """
+    dead = list(broker.dead)
+    if everything:
+        return dead
+    if error is not None:
+        return [batch for batch in dead if error.casefold() in batch.failure.error.casefold()]
+    if not ids:
+        raise NoneChosen("which? name batches by their ids, or use --error TEXT or --all")
+    chosen = []
+    for batch_id in ids:
+        found = [batch for batch in dead if batch.id.startswith(batch_id)]
+        if len(found) != 1:
+            what = (
+                f"{len(found)} dead batches have ids that begin with" if found else "there is no dead batch"
+            )
+            raise NoneChosen(f"{what} {batch_id!r}; `microbatch dead list {broker.config.name}` shows them")
+        chosen += found
+    return chosen
+
+
+def as_json(batch: DeadBatch) -> dict[str, Any]:
+    """A dead batch without its events, as `microbatch dead list --json` prints it."""
+    return {
+        "batch": batch.id,
+        "died_at": moment(batch.died_at_ms),
+        "size": batch.header.size,
+        "trigger": batch.header.trigger,
+        "cut_at": moment(batch.header.cut_at_ms),
+        "parent": batch.header.parent or None,
+        "attempts": batch.failure.attempts,
+        "error": batch.failure.error,
+    }
+
+
+def whole_as_json(broker: Broker, batch: DeadBatch) -> dict[str, Any]:
+    """The same with its traceback and its events."""
+    events = [_event(raw) for raw in broker.dead.events(batch.id)]
+    return {**as_json(batch), "traceback": batch.failure.traceback, "events": events}
+
+
+def _event(raw: bytes) -> Any:
+    try:
+        return from_json(wire.event_body(raw))
+    except (DecodeError, ValueError):  # what it died of, perhaps: shown as it is
+        return raw.decode("utf-8", "backslashreplace")
