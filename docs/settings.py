@@ -6,7 +6,7 @@ python docs/settings.py
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt
 from pydantic.fields import FieldInfo
@@ -17,7 +17,15 @@ PAGE = Path(__file__).with_name("operations.md")
 BEGIN = "<!-- settings: written by docs/settings.py -->\n"
 END = "<!-- end of settings -->\n"
 
-_KINDS: dict[Any, str] = {int: "integer", float: "number", str: "text", str | None: "text", Any: "function"}
+_KINDS: dict[Any, str] = {
+    bool: "true or false",
+    float: "number",
+    int: "integer",
+    int | None: "integer",
+    str: "text",
+    str | None: "text",
+    Any: "function",
+}
 
 
 def table() -> str:
@@ -43,6 +51,8 @@ def _row(name: str, field: FieldInfo) -> tuple[str, ...]:
 
 
 def _value(field: FieldInfo) -> str:
+    if get_origin(field.annotation) is Literal:
+        return " or ".join(f"`{choice}`" for choice in get_args(field.annotation))
     kind = _KINDS[field.annotation]
     for limit in field.metadata:
         if isinstance(limit, Gt):

@@ -32,7 +32,7 @@ def mourn(failure):
 
 config = Config(
     name="letters", batch_processor=total, result_handler=show, failure_handler=mourn,
-    max_size=3, max_retries=0,
+    max_size=3, max_retries=0, isolate_failures=False,
 )
 
 if __name__ == "__main__":

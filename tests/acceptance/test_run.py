@@ -94,7 +94,9 @@ def test_a_server_that_is_set_is_used(command: Command, letters: str, valkey_ser
     run = command("microbatch", "run", letters, "abd", url=valkey_server.url)
     assert run.wait() == 0, run.output
     assert run.stdout == ["batch total 7"]
-    assert run.stderr == [f"microbatch run: using the server at {valkey_server.url}, as redis_url is set"]
+    used, risk = run.stderr
+    assert used == f"microbatch run: using the server at {valkey_server.url}, as redis_url is set"
+    assert "WARNING letters: there is no append-only file" in risk
     assert valkey_server.admin.hget("mb:{letters}:stats", "done_events") == b"3"
 
 

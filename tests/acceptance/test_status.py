@@ -11,6 +11,8 @@ from tests.processes import clean_environment, script
 from tests.servers import RealServer
 from tests.waiting import wait_until
 
+NO_FILE = "there is no append-only file: what the server holds is lost when it ends; set appendonly yes"
+
 
 def test_a_batcher_that_nobody_has_used(command: Command, server: RealServer) -> None:
     status = command("microbatch", "status", "letters", "--json", url=server.url)
@@ -30,6 +32,8 @@ def test_a_batcher_that_nobody_has_used(command: Command, server: RealServer) ->
         "scheduler": {"active": None, "standby": []},
         "workers": [],
         "settings": None,
+        "paused": None,
+        "risks": [NO_FILE],
     }
     assert not server.admin.keys("*")  # a look changes nothing
 

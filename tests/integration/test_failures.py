@@ -35,7 +35,8 @@ def process(batch, info: BatchInfo):
 def test_a_batch_that_fails_for_good(server: RealServer, tmp_path: Path) -> None:
     results: list[int] = []
     failures: list[BatchFailure] = []
-    with Fleet(server, tmp_path, FAILS_FOR_C, max_size=2, max_retries=2, retry_delay=0.2) as fleet:
+    settings = {"max_size": 2, "max_retries": 2, "retry_delay": 0.2, "isolate_failures": False}
+    with Fleet(server, tmp_path, FAILS_FOR_C, **settings) as fleet:
         fleet.worker()
         fleet.scheduler()
         mb = fleet.batcher(result_handler=results.append, failure_handler=failures.append)
@@ -90,18 +91,20 @@ def test_a_batch_that_fails_for_a_while(server: RealServer, tmp_path: Path) -> N
 
 
 @pytest.mark.leaves("dead", "batch")
-def test_an_event_of_the_wrong_type_fails_its_batch(server: RealServer, tmp_path: Path) -> None:
+def test_an_event_of_the_wrong_type_is_found_in_its_batch(server: RealServer, tmp_path: Path) -> None:
+    results: list[int] = []
     failures: list[BatchFailure] = []
     processor = "def process(batch: list[int]): return sum(batch)"
     with Fleet(server, tmp_path, processor, max_retries=0) as fleet:
         fleet.worker()
         fleet.scheduler()
-        mb = fleet.batcher(failure_handler=failures.append)
+        mb = fleet.batcher(result_handler=results.append, failure_handler=failures.append)
         mb.record_events([1, 2, "soon"])
         fleet.finish(mb)
     (failure,) = failures
-    assert failure.error.startswith("DecodeError: the event at position 2 does not fit")
-    assert failure.events == [1, 2, "soon"]
+    assert failure.error.startswith("DecodeError: the event at position 0 does not fit")
+    assert failure.events == ["soon"]
+    assert sum(results) == 3
 
 
 def test_a_processor_that_returns_nothing_has_no_result(server: RealServer, tmp_path: Path) -> None:

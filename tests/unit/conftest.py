@@ -60,7 +60,7 @@ def make_runner(make_broker: MakeBroker, monkeypatch: pytest.MonkeyPatch) -> Mak
     monkeypatch.setattr("random.uniform", lambda low, high: (low + high) / 2)
 
     def make(processor: object, **settings: Any) -> BatchRunner:
-        broker = make_broker(batch_processor=processor, **settings)
+        broker = make_broker(**{"batch_processor": processor, "isolate_failures": False, **settings})
         return BatchRunner(broker.config, broker=broker)
 
     return make

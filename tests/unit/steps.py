@@ -27,7 +27,7 @@ def client_of(broker: Broker) -> FakeClient:
 
 def record(broker: Broker, *values: object) -> None:
     """Record events, each a millisecond after the one before."""
-    broker.events.record_many(
+    broker.events.record(
         [wire.encode_event(json.dumps(value).encode(), RECORDED_AT_MS + i) for i, value in enumerate(values)]
     )
 
@@ -96,11 +96,11 @@ def check_account(broker: Broker) -> None:
     dead = {keys.batch(raw.decode()) for raw in client.zrange(keys.dead, 0, -1)}
     assert in_flight | dead == {key.decode() for key in client.scan_iter(keys.batch("*"))}
     assert not in_flight & dead
-    assert counters.dead_batches == len(dead)
-    assert counters.cut_batches == len(in_flight) + counters.done_batches + counters.dead_batches
-    assert counters.dead_events == sum(client.llen(key) - 2 for key in dead)
+    assert counters.dead_batches_now == len(dead)
+    assert counters.cut_batches == len(in_flight) + len(dead) + counters.batches_gone
+    assert counters.dead_events_now == sum(client.llen(key) - 2 for key in dead)
     events_in_flight = sum(client.llen(key) - 2 for key in in_flight)
-    assert counters.cut_events == events_in_flight + counters.done_events + counters.dead_events
+    assert counters.cut_events == events_in_flight + counters.dead_events_now + counters.events_gone
 
 
 def snapshot(client: FakeClient) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from microbatch.broker import patience as module
 from microbatch.broker.batch import BatchInfo
 from microbatch.broker.errors import InDoubt, Refused, Unavailable
+from microbatch.broker.patience import insist
 from microbatch.broker.wire import RunRecord
-from microbatch.worker import runner as module
-from microbatch.worker.runner import BatchDead, BatchRunner
+from microbatch.worker.failing import BatchDead
+from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeRunner
 from tests.unit.steps import RECORDED_AT_MS, check_account, client_of, outcomes, record_and_cut, take
@@ -43,21 +45,21 @@ def test_a_failed_batch_is_retried_ever_later_and_then_dead(
         outlook = f"attempt {attempt} failed, again in {delay_ms / 1000:.1f} s: ValueError: attempt {attempt}"
         assert runner.run(batch_id) == outlook
         assert f"letters: batch {batch_id}: {outlook}" in caplog.text
-        assert broker.ledger.due(clock.ms + delay_ms - 1, 10) == []
+        assert broker.ledger.due(clock.ms + delay_ms - 1, 10).batches == []
         clock.advance(delay_ms)
-        (due,) = broker.ledger.due(clock.ms, 10)
+        (due,) = broker.ledger.due(clock.ms, 10).batches
         assert due.run == RunRecord(attempt)
         assert outcomes(broker) == []
         check_account(broker)
     with pytest.raises(BatchDead, match=r"^dead after 3 attempts: ValueError: attempt 3$") as caught:
         runner.run(batch_id)
     assert isinstance(caught.value.__cause__, ValueError)
-    assert f"letters: batch {batch_id}: dead after 3 attempts: ValueError: attempt 3" in caplog.text
+    assert f"letters: batch {batch_id}: dead at attempt 3: ValueError: attempt 3" in caplog.text
     (outcome,) = outcomes(broker)
     assert (outcome.batch_id, outcome.attempt, outcome.recorded_at_ms) == (batch_id, 3, RECORDED_AT_MS)
     assert outcome.failure is not None
     assert (outcome.failure.error, outcome.failure.attempts) == ("ValueError: attempt 3", 3)
-    assert len(broker.ledger.dead_events(batch_id)) == 2
+    assert len(broker.dead.events(batch_id)) == 2
     check_account(broker)
     assert runner.run(batch_id).startswith("nothing to do")
 
@@ -188,21 +190,19 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_an_outcome_is_insisted_on_while_the_server_is_away(
     make_runner: MakeRunner, pauses: list[float]
 ) -> None:
-    runner = make_runner(total)
-    assert runner._insist(Away(*[Unavailable("away"), InDoubt("lost")] * 4))
+    assert insist("letters", Away(*[Unavailable("away"), InDoubt("lost")] * 4))
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
 
 
 def test_an_outcome_is_not_insisted_on_for_ever_nor_against_a_refusal(
     make_runner: MakeRunner, pauses: list[float]
 ) -> None:
-    runner = make_runner(total)
     with pytest.raises(Unavailable):
-        runner._insist(Away(*[Unavailable("away")] * 1_000))
+        insist("letters", Away(*[Unavailable("away")] * 1_000))
     assert 80 < sum(pauses) <= 90
     pauses.clear()
     with pytest.raises(Refused):
-        runner._insist(Away(Refused("full")))
+        insist("letters", Away(Refused("full")))
     assert pauses == []
 
 

@@ -15,7 +15,8 @@ from microbatch.broker.events import Wake
 from microbatch.broker.wire import Trigger
 from microbatch.producer import BatchFailure, BatchInfo, MicroBatcher
 from microbatch.scheduler.scheduler import Scheduler
-from microbatch.worker.runner import BatchDead, BatchRunner
+from microbatch.worker.failing import BatchDead
+from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import RECORDED_AT_MS, FakeClient, check_account
@@ -37,7 +38,7 @@ class Path:
 
     def __init__(self, make_broker: MakeBroker, clock: ManualClock, **handlers: Any) -> None:
         settings = {"batch_processor": total, "max_size": 3, "max_retries": 0, **handlers}
-        self.broker = make_broker(**settings)
+        self.broker = make_broker(isolate_failures=False, **settings)
         self.batcher = MicroBatcher(self.broker.config, broker=self.broker)
         self._doorbell = ManualDoorbell()
         self._scheduler = Scheduler(
@@ -161,7 +162,7 @@ def test_a_dead_batch_is_given_to_the_failure_handler(make_path: MakePath) -> No
     assert failure.events == [1, 13, 5]
     assert (failure.batch.size, failure.batch.attempt) == (3, 1)
     assert results == []
-    assert len(path.broker.ledger.dead_events(failure.batch.id)) == 3  # they stay
+    assert len(path.broker.dead.events(failure.batch.id)) == 3  # they stay
 
 
 def test_without_a_failure_handler_it_is_logged(
@@ -196,7 +197,7 @@ def test_a_dead_batch_that_was_purged_is_told_without_its_events(
     assert failures[0].events == []
 
 
-def test_an_entry_that_is_no_result_is_dropped_and_told(
+def test_an_entry_that_is_no_result_is_put_aside_and_told(
     make_path: MakePath, client: FakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     handled: list[Any] = []
@@ -205,7 +206,11 @@ def test_an_entry_that_is_no_result_is_dropped_and_told(
     path.record_and_stop(5)
     assert path.batcher.wait_for_results()
     assert handled == [{"total": 5}]
-    assert "is no result and is dropped: an entry on the results stream is not of version 1" in caplog.text
+    assert (
+        "is put aside as mb:{letters}:aside:results: an entry on the results stream is not of" in caplog.text
+    )
+    (kept,) = client.lrange(path.broker.keys.aside("results"), 0, -1)
+    assert b"{b'by': b'hand'}" in kept
 
 
 def test_a_result_that_does_not_fit_its_handler_is_told_and_kept(

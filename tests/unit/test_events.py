@@ -13,8 +13,8 @@ from tests.unit.steps import RECORDED_AT_MS, FakeClient, client_of, cut, record
 
 def test_record_tells_how_many_wait(broker: Broker) -> None:
     first, second = (wire.encode_event(body, 5) for body in (b"1", b"2"))
-    assert broker.events.record(first) == 1
-    assert broker.events.record_many([second, first]) == 3
+    assert broker.events.record([first]) == 1
+    assert broker.events.record([second, first]) == 3
     assert client_of(broker).lrange(broker.keys.events, 0, -1) == [first, second, first]
     assert broker.events.waiting() == 3
 
@@ -22,9 +22,9 @@ def test_record_tells_how_many_wait(broker: Broker) -> None:
 def test_what_the_server_refuses_is_not_recorded(broker: Broker, client: FakeClient) -> None:
     client.set(broker.keys.events, "a string")
     with pytest.raises(Refused, match="WRONGTYPE"):
-        broker.events.record(b"x")
+        broker.events.record([b"x"])
     with pytest.raises(Refused, match="WRONGTYPE"):
-        broker.events.record_many([b"x"])
+        broker.events.record([b"x"])
 
 
 def test_each_word_waits_once(broker: Broker, client: FakeClient) -> None:

@@ -12,7 +12,8 @@ from microbatch.broker import wire
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, Unavailable
 from microbatch.ops.feed import Feed, FeedBroken, json_event, text_event
-from microbatch.ops.recorder import Pace, Recorder
+from microbatch.ops.pace import Pace
+from microbatch.producer.recorder import Recorder
 from tests.unit.steps import FakeClient
 
 
@@ -101,15 +102,15 @@ class Breaking:
     """A server that takes so many chunks and no more."""
 
     def __init__(self, broker: Broker, chunks: int, error: Exception) -> None:
-        self._record_many = broker.events.record_many
+        self._record = broker.events.record
         self._left = chunks
         self._error = error
 
-    def __call__(self, raws: Any) -> int:
+    def __call__(self, raws: Any, event_id: str = "") -> int:
         if not self._left:
             raise self._error
         self._left -= 1
-        return self._record_many(raws)
+        return self._record(raws, event_id)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ class Breaking:
 def test_it_tells_where_the_server_went_away(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    monkeypatch.setattr(broker.events, "record_many", Breaking(broker, 1, error))
+    monkeypatch.setattr(broker.events, "record", Breaking(broker, 1, error))
     with pytest.raises(FeedBroken, match=said):
         Feeding(broker).read(b"1\n" * 1500)
 

@@ -25,7 +25,7 @@ def handle(results: Results) -> None:
 
 
 def finish_now(broker: Broker) -> Finish:
-    return Finish(broker, broker.events.position())
+    return Finish(broker, broker.events.position(), flush=True)
 
 
 def test_where_nothing_was_recorded_it_is_reached(broker: Broker, results: Results) -> None:

@@ -33,8 +33,8 @@ def test_a_beat_keeps_the_batch(heart: Heart, broker: Broker, clock: ManualClock
     taken = take(broker, record_and_cut(broker, 1))
     clock.advance(7_999)
     heart._renew(taken)
-    assert broker.ledger.due(clock.ms + RUN_TTL_MS - 1, 10) == []
-    assert len(broker.ledger.due(clock.ms + RUN_TTL_MS, 10)) == 1
+    assert broker.ledger.due(clock.ms + RUN_TTL_MS - 1, 10).batches == []
+    assert len(broker.ledger.due(clock.ms + RUN_TTL_MS, 10).batches) == 1
 
 
 def test_it_beats_for_the_batch_at_hand_only(heart: Heart, broker: Broker) -> None:

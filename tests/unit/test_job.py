@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """The batches that were run."""
     found: list[tuple[str, str]] = []
 
-    def note(batcher: str, batch_id: str) -> str:
+    def note(batcher: str, batch_id: str, *, enqueued_at: datetime) -> str:
         found.append((batcher, batch_id))
         return "done"
 

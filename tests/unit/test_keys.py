@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from microbatch.broker.keys import Keys
 
-PARTS = ["config", "dead", "drain", "events", "inflight", "lease", "results", "schedulers", "stats", "wake"]
+PARTS = ["config", "dead", "drain", "events", "inflight", "lease", "results", "schedulers", "seen", "stats"]
 
 
 def test_every_key_carries_the_prefix_and_the_hash_tag() -> None:
     keys = Keys("mb", "letters")
     properties = [name for name, value in vars(Keys).items() if isinstance(value, property)]
-    assert sorted(properties) == PARTS
+    assert sorted(properties) == [*PARTS, "wake"]
     assert [getattr(keys, part) for part in PARTS] == [f"mb:{{letters}}:{part}" for part in PARTS]
     assert keys.batch("0a1b") == "mb:{letters}:batch:0a1b"
+    assert keys.aside("0a1b") == "mb:{letters}:aside:0a1b"
 
 
 def test_batchers_and_prefixes_share_no_key() -> None:

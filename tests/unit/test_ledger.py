@@ -38,7 +38,7 @@ def run_record(broker: Broker, batch_id: str) -> RunRecord:
 
 def enqueue_again(broker: Broker, due_ms: int) -> DueBatch:
     """The one batch that is due is enqueued again."""
-    (batch,) = broker.ledger.due(broker.clock.now_ms(), 10)
+    (batch,) = broker.ledger.due(broker.clock.now_ms(), 10).batches
     broker.ledger.enqueue_again(batch, due_ms=due_ms, token=TOKEN, enqueue=enqueue_nothing)
     return batch
 
@@ -117,8 +117,8 @@ def test_retry_gives_the_batch_up_until_it_is_due(broker: Broker, clock: ManualC
     taken = take(broker, record_and_cut(broker, 1, 2))
     assert broker.ledger.retry(taken, due_ms=clock.ms + 3_000)
     assert run_record(broker, taken.id) == RunRecord(attempt=1, owner="")
-    assert broker.ledger.due(clock.ms + 2_999, 10) == []
-    (due,) = broker.ledger.due(clock.ms + 3_000, 10)
+    assert broker.ledger.due(clock.ms + 2_999, 10).batches == []
+    (due,) = broker.ledger.due(clock.ms + 3_000, 10).batches
     assert due == DueBatch(taken.id, taken.header, RunRecord(attempt=1), RECORDED_AT_MS)
     check_account(broker)
     assert values_of(take(broker, taken.id, owner="again").events) == [1, 2]
@@ -169,7 +169,7 @@ def test_enqueue_again_takes_the_batch_from_its_owner(
 
 def test_a_batch_taken_meanwhile_keeps_its_owner(broker: Broker, clock: ManualClock) -> None:
     batch_id = record_and_cut(broker, 1)
-    (seen,) = broker.ledger.due(clock.ms, 10)
+    (seen,) = broker.ledger.due(clock.ms, 10).batches
     taken = take(broker, batch_id, owner="quick", ttl_ms=500)
     broker.ledger.enqueue_again(seen, due_ms=clock.ms + 5_000, token=TOKEN, enqueue=enqueue_nothing)
     assert run_record(broker, batch_id) == taken.run
@@ -179,9 +179,9 @@ def test_a_batch_taken_meanwhile_keeps_its_owner(broker: Broker, clock: ManualCl
 def test_due_lists_what_is_to_be_looked_at_oldest_first(broker: Broker, clock: ManualClock) -> None:
     record(broker, *range(6))
     late, early, later = [cut(broker, 2, due_ms=due_ms)[0].id for due_ms in (20, 10, 30)]
-    assert [batch.id for batch in broker.ledger.due(20, 10)] == [early, late]
-    assert [batch.id for batch in broker.ledger.due(100, 2)] == [early, late]
-    assert broker.ledger.due(9, 10) == []
+    assert [batch.id for batch in broker.ledger.due(20, 10).batches] == [early, late]
+    assert [batch.id for batch in broker.ledger.due(100, 2).batches] == [early, late]
+    assert broker.ledger.due(9, 10).batches == []
     assert later in broker.ledger.in_flight()
 
 

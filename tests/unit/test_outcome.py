@@ -106,7 +106,7 @@ def test_bury_keeps_the_events_and_adds_the_failure(
     assert bury(broker, taken.id, taken.run)
     assert client.zrange(broker.keys.dead, 0, -1, withscores=True) == [(taken.id.encode(), clock.ms)]
     assert broker.ledger.in_flight() == []
-    assert values_of(broker.ledger.dead_events(taken.id)) == [1, 2]
+    assert values_of(broker.dead.events(taken.id)) == [1, 2]
     header, failure = client.lrange(broker.keys.batch(taken.id), 0, 1)
     assert (Header.decode(header), Failure.decode(failure)) == (taken.header, FAILURE)
     assert [fields for _, fields in client.xrange(broker.keys.results)] == [
@@ -139,8 +139,8 @@ def test_a_burial_that_cannot_be_completed_is_not_begun(
 
 
 def test_a_batch_in_flight_has_no_dead_events(broker: Broker) -> None:
-    assert broker.ledger.dead_events(record_and_cut(broker, 1)) == []
-    assert broker.ledger.dead_events("never-cut") == []
+    assert broker.dead.events(record_and_cut(broker, 1)) == []
+    assert broker.dead.events("never-cut") == []
 
 
 def test_those_who_wait_for_an_end_are_told(broker: Broker, client: FakeClient) -> None:

@@ -70,14 +70,14 @@ class Stand:
 
 @pytest.fixture
 def stand(make_broker: MakeBroker, clock: ManualClock) -> Stand:
-    return Stand(make_broker(max_retries=1), clock)
+    return Stand(make_broker(max_retries=1, isolate_failures=False), clock)
 
 
 def test_a_batch_that_waits_in_the_queue_is_left_alone(stand: Stand) -> None:
     for _ in range(3):
         assert stand.after(LOOK_AGAIN_MS) == 0
         assert stand.queued() == [stand.id]
-    assert stand.broker.ledger.due(stand.clock.ms + LOOK_AGAIN_MS - 1, 10) == []
+    assert stand.broker.ledger.due(stand.clock.ms + LOOK_AGAIN_MS - 1, 10).batches == []
 
 
 def test_nothing_is_looked_at_before_it_is_due(stand: Stand) -> None:
@@ -132,7 +132,7 @@ def test_a_batch_that_kills_its_workers_is_buried(stand: Stand) -> None:
         assert stand.after(8_000) == 1
     assert stand.queued() == []
     assert stand.broker.ledger.in_flight() == []
-    assert len(stand.broker.ledger.dead_events(stand.id)) == 2
+    assert len(stand.broker.dead.events(stand.id)) == 2
     ((_, fields),) = stand.client.xrange(stand.broker.keys.results)
     outcome = Outcome.decode(fields)
     assert outcome.failure is not None
@@ -208,7 +208,7 @@ def test_a_batch_of_what_is_no_event_is_looked_after_as_well(
     client_of(broker).rpush(broker.keys.events, "pushed by hand")
     stand = Stand(broker, clock)
     stand.client.delete(QUEUE)
-    (batch,) = broker.ledger.due(clock.ms + LOOK_AGAIN_MS, 10)
+    (batch,) = broker.ledger.due(clock.ms + LOOK_AGAIN_MS, 10).batches
     assert batch.recorded_at_ms == take(broker, stand.id).recorded_at_ms == batch.header.cut_at_ms
     assert stand.after(LOOK_AGAIN_MS) == 1
     assert stand.queued() == [stand.id]

@@ -122,7 +122,7 @@ def test_a_header_tells_the_time_of_the_cut(stand: Stand, client: FakeClient) ->
     record(stand.broker, 1)
     stand.clock.advance(77)
     stand.step(Wake.FLUSH)
-    (batch,) = stand.broker.ledger.due(stand.clock.ms + 60_000, 10)
+    (batch,) = stand.broker.ledger.due(stand.clock.ms + 60_000, 10).batches
     assert batch.header.cut_at_ms == stand.clock.ms
 
 

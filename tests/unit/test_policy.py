@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from microbatch.worker.retrying import retry_delay
+from microbatch.broker.policy import retry_delay
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,81 @@
+"""The audit: finds what disagrees, and mends it."""
+
+from __future__ import annotations
+
+import pytest
+
+from microbatch.broker.audit import Audit
+from microbatch.broker.broker import Broker
+from tests.doubles import ManualClock
+from tests.unit.steps import FakeClient, check_account, record, record_and_cut, take
+from tests.unit.test_dead import bury
+
+
+def found(broker: Broker) -> dict[str, str]:
+    return {finding.key: finding.what for finding in Audit(broker).findings()}
+
+
+def repair(broker: Broker) -> list[str]:
+    return [finding.repair() for finding in Audit(broker).findings() if finding.repair is not None]
+
+
+@pytest.fixture
+def busy(broker: Broker) -> Broker:
+    """A batcher with events in every state."""
+    record_and_cut(broker, 1, 2)
+    taken = take(broker, record_and_cut(broker, 3), owner="somebody")
+    assert broker.ledger.commit(taken.id, ())
+    bury(broker, 4, 5)
+    record(broker, 6)
+    return broker
+
+
+def test_nothing_is_found_where_all_is_well(busy: Broker) -> None:
+    assert found(busy) == {}
+
+
+def test_counters_that_are_off(busy: Broker, client: FakeClient) -> None:
+    client.hincrby(busy.keys.stats, "done_events", 2)
+    assert found(busy) == {busy.keys.stats: "5 events were cut, but in flight, done and dead make 7"}
+    assert repair(busy) == ["cut_events counted on by +2"]
+    assert found(busy) == {}
+
+
+def test_a_batch_whose_events_are_gone(busy: Broker, client: FakeClient) -> None:
+    (batch_id,) = busy.ledger.in_flight()
+    client.delete(busy.keys.batch(batch_id))
+    assert found(busy)[busy.keys.batch(batch_id)] == "it is a none, not a list of events"
+    repair(busy)
+    assert found(busy) == {}
+    assert busy.ledger.in_flight() == []
+
+
+def test_a_batch_that_cannot_be_read_is_put_aside(busy: Broker, client: FakeClient) -> None:
+    (batch_id,) = busy.ledger.in_flight()
+    client.lset(busy.keys.batch(batch_id), 0, '{"v": 99}')
+    assert found(busy)[busy.keys.batch(batch_id)] == "it can't be read: a batch header is not of version 1"
+    repair(busy)
+    assert found(busy) == {}
+    assert client.llen(busy.keys.aside(batch_id)) == 4
+
+
+def test_a_batch_that_no_ledger_knows_is_adopted(busy: Broker, client: FakeClient) -> None:
+    (batch_id,) = busy.ledger.in_flight()
+    client.zrem(busy.keys.inflight, batch_id)
+    assert found(busy)[busy.keys.batch(batch_id)] == "no ledger knows it"
+    assert repair(busy)[0] == "put in flight"
+    assert found(busy) == {}
+    check_account(busy)
+
+
+def test_a_stray_that_is_no_batch_is_put_aside(busy: Broker, client: FakeClient) -> None:
+    client.rpush(busy.keys.batch("made-up"), "x", "y", "z")
+    assert found(busy) == {busy.keys.batch("made-up"): "no ledger knows it"}
+    repair(busy)
+    assert found(busy) == {}
+    assert client.exists(busy.keys.aside("made-up"))
+
+
+def test_batches_that_nobody_looks_at(busy: Broker, clock: ManualClock) -> None:
+    clock.advance(3_600_000)
+    assert "1 batches are due and nobody looks at them" in found(busy)[busy.keys.inflight]

@@ -1,0 +1,90 @@
+"""Dead batches: kept, brought back, thrown away."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.results import Outcome
+from microbatch.broker.wire import Failure
+from microbatch.worker.failing import BatchDead
+from tests.doubles import ManualClock
+from tests.unit.conftest import MakeRunner
+from tests.unit.steps import FakeClient, check_account, client_of, record, record_and_cut, take, values_of
+
+
+def bury(broker: Broker, *events: object, error: str = "ValueError: no") -> str:
+    taken = take(broker, record_and_cut(broker, *events), owner="somebody")
+    failure = Failure(error, "Traceback …", taken.run.attempt)
+    entry = Outcome(taken.id, taken.header, 1, taken.recorded_at_ms, failure=failure).encode()
+    assert broker.ledger.bury(taken.id, taken.run, failure, entry, now_ms=broker.clock.now_ms())
+    return taken.id
+
+
+def test_the_dead_are_listed_first_died_first(broker: Broker, clock: ManualClock) -> None:
+    first = bury(broker, 1, 2, error="KeyError: 'c'")
+    clock.advance(5)
+    second = bury(broker, 3)
+    found = list(broker.dead)
+    assert [(batch.id, batch.header.size, batch.failure.error) for batch in found] == [
+        (first, 2, "KeyError: 'c'"),
+        (second, 1, "ValueError: no"),
+    ]
+    assert found[1].died_at_ms - found[0].died_at_ms == 5
+    assert values_of(broker.dead.events(first)) == [1, 2]
+
+
+def test_a_replayed_batch_waits_behind_the_others(broker: Broker, client: FakeClient) -> None:
+    dead = bury(broker, 1, 2)
+    record(broker, 3)
+    assert broker.dead.replay(dead) == (2, 3)
+    assert values_of(client.lrange(broker.keys.events, 0, -1)) == [3, 1, 2]
+    assert broker.dead.count() == 0
+    assert broker.dead.replay(dead) == (0, 3)
+    check_account(broker)
+    assert broker.stats.counters().recorded(3) == 3
+
+
+def test_a_purged_batch_is_gone(broker: Broker, client: FakeClient) -> None:
+    dead = bury(broker, 1, 2)
+    assert broker.dead.purge(dead) == 2
+    assert broker.dead.purge(dead) == 0
+    assert not client.exists(broker.keys.batch(dead))
+    check_account(broker)
+
+
+def test_a_batch_in_flight_is_neither_replayed_nor_purged(broker: Broker) -> None:
+    batch_id = record_and_cut(broker, 1)
+    assert broker.dead.replay(batch_id) == (0, 0)
+    assert broker.dead.purge(batch_id) == 0
+    assert broker.ledger.in_flight() == [batch_id]
+
+
+def test_a_dead_batch_that_is_requeued_runs_again(make_runner: MakeRunner, clock: ManualClock) -> None:
+    mended: list[bool] = []
+
+    def processor(batch: list[int]) -> int:
+        if not mended:
+            raise ValueError("no")
+        return sum(batch)
+
+    runner = make_runner(processor, max_retries=0)
+    batch_id = record_and_cut(runner.broker, 4, 5)
+    before = datetime.fromtimestamp(clock.ms / 1000, UTC)
+    with pytest.raises(BatchDead):
+        runner.run(batch_id, enqueued_at=before)
+    assert runner.run(batch_id, enqueued_at=before).startswith("nothing to do")
+    mended.append(True)
+    clock.advance(1_000)
+    assert runner.run(batch_id, enqueued_at=datetime.fromtimestamp(clock.ms / 1000, UTC)) == "done"
+    check_account(runner.broker)
+    assert runner.broker.dead.count() == 0
+    assert [
+        Outcome.decode(fields).result
+        for _, fields in client_of(runner.broker).xrange(runner.broker.keys.results)
+    ] == [
+        None,
+        b"9",
+    ]

@@ -1,0 +1,137 @@
+"""Failures of a part: what fails is found, and nothing else dies of it."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+
+import pytest
+
+from microbatch.broker.batch import BatchInfo, PartialFailure
+from microbatch.broker.broker import Broker
+from microbatch.broker.ledger import DueBatch, halves_of
+from microbatch.broker.results import Outcome
+from microbatch.worker.failing import BatchDead
+from tests.doubles import ManualClock
+from tests.unit.conftest import MakeRunner
+from tests.unit.steps import check_account, client_of, record_and_cut, take, values_of
+
+
+def results(broker: Broker) -> list[bytes | None]:
+    entries = client_of(broker).xrange(broker.keys.results)
+    return [Outcome.decode(fields).result for _, fields in entries if b"result" in fields]
+
+
+def dead_events(broker: Broker) -> list[tuple[str, list[object]]]:
+    return sorted((batch.failure.error, values_of(broker.dead.events(batch.id))) for batch in broker.dead)
+
+
+def run_all(
+    make_runner: MakeRunner, clock: ManualClock, processor: object, events: range, **settings: object
+) -> Broker:
+    """Record the events as one batch, and run whatever comes due until nothing is in flight."""
+    runner = make_runner(processor, **{"isolate_failures": True, "max_retries": 1, **settings})
+    broker = runner.broker
+    record_and_cut(broker, *events)
+    for _ in range(1_000):
+        clock.advance(3_600_000)
+        due = broker.ledger.due(clock.ms, 1_000).batches
+        if not due:
+            return broker
+        for batch in due:
+            with suppress(BatchDead):
+                runner.run(batch.id)
+            check_account(broker)
+    raise AssertionError("it never ends")
+
+
+def test_one_poison_event_among_a_thousand_dies_alone(make_runner: MakeRunner, clock: ManualClock) -> None:
+    runs: list[int] = []
+
+    def processor(batch: list[int], info: BatchInfo) -> int:
+        runs.append(len(batch))
+        if 500 in batch:
+            raise ValueError("poison")
+        return sum(batch)
+
+    broker = run_all(make_runner, clock, processor, range(1_000))
+    assert dead_events(broker) == [("ValueError: poison", [500])]
+    assert sum(int(result or 0) for result in results(broker)) == sum(range(1_000)) - 500
+    assert len(runs) <= 2 + 2 * math.ceil(math.log2(1_000))
+    assert broker.stats.counters().done_events == 999
+
+
+def test_without_isolation_a_batch_dies_whole(make_runner: MakeRunner, clock: ManualClock) -> None:
+    def processor(batch: list[int]) -> None:
+        raise ValueError("poison")
+
+    broker = run_all(make_runner, clock, processor, range(4), isolate_failures=False)
+    assert dead_events(broker) == [("ValueError: poison", [0, 1, 2, 3])]
+
+
+def test_a_part_tells_its_whole_and_keeps_its_attempts(make_runner: MakeRunner, broker: Broker) -> None:
+    batch_id = record_and_cut(broker, 1, 2, 3)
+    taken = take(broker, batch_id, owner="first")
+    parts = halves_of(taken, due_ms=5)
+    assert broker.ledger.divide(batch_id, taken.run, parts)
+    first, second = (batch for batch in broker.ledger.due(5, 10).batches)
+    assert isinstance(first, DueBatch)
+    assert {first.header.parent, second.header.parent} == {batch_id}
+    assert sorted((first.header.size, second.header.size)) == [1, 2]
+    assert first.run.attempt == second.run.attempt == 1
+    assert not broker.ledger.divide(batch_id, taken.run, parts)
+    check_account(broker)
+
+
+def test_named_events_alone_are_tried_again(make_runner: MakeRunner, clock: ManualClock) -> None:
+    seen: list[tuple[int, list[int]]] = []
+
+    def processor(batch: list[int], info: BatchInfo) -> int:
+        seen.append((info.attempt, batch))
+        if info.attempt == 1:
+            raise PartialFailure(
+                {1: ValueError("later"), 3: "later"}, result=sum(batch) - batch[1] - batch[3]
+            )
+        return sum(batch)
+
+    broker = run_all(make_runner, clock, processor, range(10, 15))
+    assert seen == [(1, [10, 11, 12, 13, 14]), (2, [11, 13])]
+    assert results(broker) == [b"36", b"24"]
+    assert dead_events(broker) == []
+    assert broker.stats.counters().done_events == 5
+
+
+def test_what_fails_for_good_is_buried_by_its_error(make_runner: MakeRunner, clock: ManualClock) -> None:
+    def processor(batch: list[int]) -> None:
+        errors = {
+            i: ValueError("odd") if event % 2 else KeyError("even")
+            for i, event in enumerate(batch)
+            if event < 4
+        }
+        raise PartialFailure(errors)
+
+    broker = run_all(make_runner, clock, processor, range(6))
+    assert dead_events(broker) == [("KeyError: 'even'", [0, 2]), ("ValueError: odd", [1, 3])]
+    assert broker.stats.counters().done_events == 2
+
+
+def test_a_partial_failure_that_names_nothing_is_a_success(
+    make_runner: MakeRunner, clock: ManualClock
+) -> None:
+    def processor(batch: list[int]) -> None:
+        raise PartialFailure({}, result="all well")
+
+    assert results(run_all(make_runner, clock, processor, range(3))) == [b'"all well"']
+
+
+@pytest.mark.parametrize("position", [-1, 2])
+def test_a_position_that_is_not_in_the_batch_fails_it(
+    position: int, make_runner: MakeRunner, clock: ManualClock
+) -> None:
+    def processor(batch: list[int]) -> None:
+        raise PartialFailure({position: "?"})
+
+    broker = run_all(make_runner, clock, processor, range(2), isolate_failures=False)
+    assert dead_events(broker) == [
+        (f"ValueError: PartialFailure names positions [{position}] of 2 events", [0, 1])
+    ]
