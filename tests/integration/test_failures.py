@@ -7,10 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from rq.job import Job
+from rq.registry import FailedJobRegistry
+from rq.serializers import JSONSerializer
 
 from microbatch.producer import BatchFailure
 from tests.fleet import ECHO, Fleet
 from tests.servers import RealServer
+from tests.waiting import wait_until
 
 FAILS_FOR_C = """
 def value(letter):
@@ -73,9 +77,7 @@ def test_without_a_failure_handler_it_is_logged(
         fleet.finish(mb)
         (batch_id,) = fleet.broker.server.do("ZRANGE", fleet.broker.keys.dead, 0, -1)
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert (
-        record.getMessage() == f"letters: batch {batch_id.decode()} is dead after 1 attempts: KeyError: 'c'"
-    )
+    assert record.getMessage() == f"letters: batch {batch_id.decode()} is dead at attempt 1: KeyError: 'c'"
 
 
 def test_a_batch_that_fails_for_a_while(server: RealServer, tmp_path: Path) -> None:
@@ -133,3 +135,26 @@ def test_a_result_is_rebuilt_for_its_handler(server: RealServer, tmp_path: Path)
         mb.record_events([1, 1, 2])
         fleet.finish(mb)
     assert results == [{1, 2}]
+
+
+@pytest.mark.leaves("dead", "batch")
+def test_what_is_dead_is_among_the_failed_jobs(server: RealServer, tmp_path: Path) -> None:
+    processor = """
+from microbatch.worker import PartialFailure
+
+def process(batch):
+    raise PartialFailure({i: ValueError("odd") for i, n in enumerate(batch) if n % 2}, result=len(batch))
+"""
+    with Fleet(server, tmp_path, processor, max_retries=0) as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher()
+        mb.record_events([1, 2, 3])
+        fleet.finish(mb)
+        (dead,) = fleet.broker.dead
+        wait_until(lambda: dead.id in FailedJobRegistry("letters", server.admin).get_job_ids())
+        job = Job.fetch(dead.id, connection=server.admin, serializer=JSONSerializer)
+        result = job.latest_result()
+    assert job.description == "letters: a part of a batch, 2 of its events"
+    assert result is not None
+    assert "ValueError: odd" in str(result.exc_string)

@@ -51,7 +51,7 @@ def test_a_failed_batch_is_retried_ever_later_and_then_dead(
         assert due.run == RunRecord(attempt)
         assert outcomes(broker) == []
         check_account(broker)
-    with pytest.raises(BatchDead, match=r"^dead after 3 attempts: ValueError: attempt 3$") as caught:
+    with pytest.raises(BatchDead, match=r"^dead at attempt 3: ValueError: attempt 3$") as caught:
         runner.run(batch_id)
     assert isinstance(caught.value.__cause__, ValueError)
     assert f"letters: batch {batch_id}: dead at attempt 3: ValueError: attempt 3" in caplog.text

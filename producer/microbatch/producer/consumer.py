@@ -187,6 +187,4 @@ def _ignore(result: object) -> None:
 def _log_failure(failure: BatchFailure) -> None:
     """The failure handler of those who gave none."""
     batch = failure.batch
-    log.error(
-        "%s: batch %s is dead after %d attempts: %s", batch.batcher, batch.id, batch.attempt, failure.error
-    )
+    log.error("%s: batch %s is dead at attempt %d: %s", batch.batcher, batch.id, batch.attempt, failure.error)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rq import Queue
+from rq.job import Job, JobStatus
+from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from microbatch.broker.config import Config
@@ -58,6 +60,24 @@ class JobQueue:
             self._queue.failed_job_registry.remove(batch.id, pipeline=pipe)
             pipe.lrem(self._queue.intermediate_queue_key, 0, batch.id)
         self.enqueue(pipe, batches)
+
+    def show_as_failed(self, batch: DueBatch, error: str) -> None:
+        """Have a dead batch among RQ's failed jobs, where people look."""
+        job = Job.create(
+            JOB_FUNCTION,
+            args=(self._name, batch.id),
+            id=batch.id,
+            origin=self._name,
+            timeout=self._timeout,
+            failure_ttl=_FAILURE_SECONDS,
+            description=self._describe(batch),
+            status=JobStatus.FAILED,
+            connection=self._server.client,
+            serializer=JSONSerializer,
+        )
+        with self._server.translated():
+            self._queue.failed_job_registry.add(job, ttl=_FAILURE_SECONDS)
+            Result.create_failure(job, ttl=_FAILURE_SECONDS, exc_string=error)
 
     def queued(self) -> frozenset[str]:
         """The ids of all batches whose job waits for a worker."""

@@ -95,7 +95,7 @@ class Reconciler:
             batch, due_ms=now_ms + LOOK_AGAIN_MS, token=self._token, enqueue=self._queue.enqueue_again
         )
         log.info(
-            "%s: batch %s: enqueued again, after %d attempts",
+            "%s: batch %s: enqueued again, attempts so far: %d",
             self._broker.config.name,
             batch.id,
             batch.run.attempt,
@@ -107,7 +107,8 @@ class Reconciler:
         )
         outcome = Outcome(batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms, failure=failure)
         if self._broker.ledger.bury(batch.id, batch.run, failure, outcome.encode(), now_ms=now_ms):
+            self._queue.show_as_failed(batch, failure.error)
             log.error(
-                "%s: batch %s: dead after %d attempts: %s",
+                "%s: batch %s: dead at attempt %d: %s",
                 self._broker.config.name, batch.id, batch.run.attempt, failure.error,
             )  # fmt: skip

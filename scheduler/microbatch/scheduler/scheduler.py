@@ -166,6 +166,7 @@ class Scheduler:
             )
             self._log_cut(sizes, cuts)
             made += len(batches)
+            self._look_after()  # a backlog that never ends must not keep us from it
             if len(cuts) < bound or cuts[-1].trigger is rest:
                 break
         return made

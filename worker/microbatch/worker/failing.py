@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Sequence
 
 from microbatch.broker.batch import PartialFailure
 from microbatch.broker.broker import Broker
@@ -26,7 +27,11 @@ log = logging.getLogger(__name__)
 
 
 class BatchDead(MicrobatchError):
-    """A batch was given up: its processor failed for the last time."""
+    """A batch was given up, or these parts of it: the processor failed for the last time."""
+
+    def __init__(self, message: str, parts: Sequence[tuple[Part, Failure]] = ()) -> None:
+        super().__init__(message)
+        self.parts = parts
 
 
 class Failing:
@@ -55,7 +60,7 @@ class Failing:
                     return self._report(
                         batch, f"attempt {attempt} failed, but it was given to another worker"
                     )
-                raise BatchDead(f"dead after {attempt} attempts: {summary}") from error
+                raise BatchDead(f"dead at attempt {attempt}: {summary}") from error
 
     def in_part(self, batch: TakenBatch, partial: PartialFailure, entry: list[Value]) -> str:
         """Some events failed, the others are done. Returns what comes next, or raises BatchDead."""
@@ -67,10 +72,14 @@ class Failing:
             return self._report(
                 batch, f"{len(partial.errors)} of {size} events failed, again in {delay:.1f} s"
             )
-        self._bury_parts(batch, partial, entry)
-        raise BatchDead(f"{len(partial.errors)} of {size} events dead after {attempt} attempts") from partial
+        dead = self._bury_parts(batch, partial, entry)
+        raise BatchDead(
+            f"{len(partial.errors)} of {size} events dead at attempt {attempt}", dead
+        ) from partial
 
-    def _bury_parts(self, batch: TakenBatch, partial: PartialFailure, entry: list[Value]) -> None:
+    def _bury_parts(
+        self, batch: TakenBatch, partial: PartialFailure, entry: list[Value]
+    ) -> list[tuple[Part, Failure]]:
         """Each dead batch has one error, so the failed events are buried by what went wrong with them."""
         groups: dict[str, list[int]] = {}
         for position, error in sorted(partial.errors.items()):
@@ -79,12 +88,15 @@ class Failing:
         due_ms = self._due_in(RUN_TTL_MS / 1000)
         parts = [part_of(batch, positions, due_ms) for positions in groups.values()]
         insist(self._config.name, lambda: self._broker.ledger.divide(batch.id, batch.run, parts, entry))
-        for part in parts:
-            self._bury(part, part.run, batch.recorded_at_ms, partial.errors[part.positions[0]])
+        buried = [
+            (part, self._bury(part, part.run, batch.recorded_at_ms, partial.errors[part.positions[0]]))
+            for part in parts
+        ]
+        return [(part, failure) for part, failure in buried if failure is not None]
 
     def _bury(
         self, batch: TakenBatch | Part, run: RunRecord, recorded_ms: int, error: BaseException | str
-    ) -> bool:
+    ) -> Failure | None:
         text = ""
         if isinstance(error, BaseException):
             _begin_at_user_code(error)
@@ -96,7 +108,7 @@ class Failing:
         buried = insist(name, lambda: bury(batch.id, run, failure, entry, now_ms=now_ms))
         if buried:
             log.error("%s: batch %s: dead at attempt %d: %s", name, batch.id, run.attempt, failure.error)
-        return buried
+        return failure if buried else None
 
     def _due_in(self, seconds: float) -> int:
         return insist(self._config.name, self._broker.clock.now_ms) + int(seconds * 1000)

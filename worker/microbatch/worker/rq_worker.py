@@ -24,14 +24,17 @@ from typing import Any
 
 from rq import Queue, SimpleWorker
 from rq.exceptions import DequeueTimeout, StopRequested
-from rq.job import Job
+from rq.job import Job, JobStatus
+from rq.results import Result
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
 from microbatch.broker.config import Config
 from microbatch.broker.errors import DecodeError, InDoubt, ServerError, Unavailable
+from microbatch.broker.ledger import Part
 from microbatch.broker.patience import Patience
 from microbatch.broker.server import Server
+from microbatch.broker.wire import Failure
 from microbatch.worker.failing import BatchDead
 from microbatch.worker.job import run_batch
 
@@ -185,8 +188,29 @@ class BatchWorker(SimpleWorker):
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Report what went wrong with a job; a dead batch has been reported already."""
-        if not isinstance(exc_info[1], BatchDead):
+        error = exc_info[1]
+        if not isinstance(error, BatchDead):
             super().handle_exception(job, *exc_info)
+            return
+        for part, failure in error.parts:
+            self._show_as_failed(job, part, failure)
+
+    def _show_as_failed(self, whole: Job, part: Part, failure: Failure) -> None:
+        """Have a dead part of a batch among RQ's failed jobs, as a dead batch is."""
+        job = self.job_class.create(
+            JOB_FUNCTION,
+            args=(self._config.name, part.id),
+            id=part.id,
+            origin=whole.origin,
+            timeout=self._config.batch_timeout,
+            failure_ttl=whole.failure_ttl,
+            description=f"{self._config.name}: a part of a batch, {part.header.size} of its events",
+            status=JobStatus.FAILED,
+            connection=self.connection,
+            serializer=JSONSerializer,
+        )
+        whole.failed_job_registry.add(job, ttl=whole.failure_ttl)
+        Result.create_failure(job, ttl=whole.failure_ttl, exc_string=failure.traceback or failure.error)
 
     def _heartbeat_now_and_then(self) -> None:
         now = time.monotonic()
