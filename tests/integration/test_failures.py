@@ -77,7 +77,11 @@ def test_without_a_failure_handler_it_is_logged(
         fleet.finish(mb)
         (batch_id,) = fleet.broker.server.do("ZRANGE", fleet.broker.keys.dead, 0, -1)
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert record.getMessage() == f"letters: batch {batch_id.decode()} is dead at attempt 1: KeyError: 'c'"
+    dead = batch_id.decode()
+    assert record.getMessage() == (
+        f"letters: batch {dead} is dead at attempt 1: KeyError; "
+        f"`microbatch dead show letters {dead}` has the rest"
+    )
 
 
 def test_a_batch_that_fails_for_a_while(server: RealServer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,9 +43,9 @@ def test_a_failed_batch_is_retried_ever_later_and_then_dead(
     broker = runner.broker
     batch_id = record_and_cut(broker, 1, 2)
     for attempt, delay_ms in ((1, 1_500), (2, 3_000)):
-        outlook = f"attempt {attempt} failed, again in {delay_ms / 1000:.1f} s: ValueError: attempt {attempt}"
-        assert runner.run(batch_id) == outlook
-        assert f"letters: batch {batch_id}: {outlook}" in caplog.text
+        outlook = f"attempt {attempt} failed, again in {delay_ms / 1000:.1f} s"
+        assert runner.run(batch_id) == f"{outlook}: ValueError: attempt {attempt}"
+        assert f"letters: batch {batch_id}: {outlook}: ValueError in processor (test_batch" in caplog.text
         assert broker.ledger.due(clock.ms + delay_ms - 1, 10).batches == []
         clock.advance(delay_ms)
         (due,) = broker.ledger.due(clock.ms, 10).batches
@@ -54,7 +55,9 @@ def test_a_failed_batch_is_retried_ever_later_and_then_dead(
     with pytest.raises(BatchDead, match=r"^dead at attempt 3: ValueError: attempt 3$") as caught:
         runner.run(batch_id)
     assert isinstance(caught.value.__cause__, ValueError)
-    assert f"letters: batch {batch_id}: dead at attempt 3: ValueError: attempt 3" in caplog.text
+    assert f"letters: batch {batch_id}: dead at attempt 3: ValueError in processor" in caplog.text
+    told = [record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG]
+    assert not any("attempt 1\n" in line or "ValueError: attempt" in line for line in told)
     (outcome,) = outcomes(broker)
     assert (outcome.batch_id, outcome.attempt, outcome.recorded_at_ms) == (batch_id, 3, RECORDED_AT_MS)
     assert outcome.failure is not None

@@ -174,7 +174,8 @@ def test_without_a_failure_handler_it_is_logged(
     assert path.batcher.wait_for_results()
     (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert "letters: batch " in line.getMessage()
-    assert "is dead at attempt 1: ValueError: thirteen" in line.getMessage()
+    assert "is dead at attempt 1: ValueError; `microbatch dead show letters" in line.getMessage()
+    assert "thirteen" not in line.getMessage()
 
 
 def test_events_that_are_none_are_shown_as_they_are(make_path: MakePath, client: FakeClient) -> None:

@@ -185,6 +185,9 @@ def _ignore(result: object) -> None:
 
 
 def _log_failure(failure: BatchFailure) -> None:
-    """The failure handler of those who gave none."""
-    batch = failure.batch
-    log.error("%s: batch %s is dead at attempt %d: %s", batch.batcher, batch.id, batch.attempt, failure.error)
+    """The failure handler of those who gave none. An error may quote events: only its kind is logged."""
+    batch, kind = failure.batch, failure.error.partition(":")[0]
+    log.error(
+        "%s: batch %s is dead at attempt %d: %s; `microbatch dead show %s %s` has the rest",
+        batch.batcher, batch.id, batch.attempt, kind, batch.batcher, batch.id,
+    )  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from microbatch.broker.batch import PartialFailure
 from microbatch.broker.broker import Broker
@@ -49,17 +50,15 @@ class Failing:
                 delay = retry_delay(attempt, self._config.retry_delay)
                 due_ms = self._due_in(delay)
                 insist(self._config.name, lambda: self._broker.ledger.retry(batch, due_ms=due_ms))
-                return self._report(batch, f"attempt {attempt} failed, again in {delay:.1f} s: {summary}")
+                return self._report(batch, error, f"attempt {attempt} failed, again in {delay:.1f} s")
             case Verdict.DIVIDE:
                 parts = halves_of(batch, due_ms=self._due_in(0))
                 insist(self._config.name, lambda: self._broker.ledger.divide(batch.id, batch.run, parts))
                 self._broker.events.wake(Wake.LOOK)
-                return self._report(batch, f"attempt {attempt} failed, its halves are run alone: {summary}")
+                return self._report(batch, error, f"attempt {attempt} failed, its halves are run alone")
             case Verdict.BURY:
                 if not self._bury(batch, batch.run, batch.recorded_at_ms, error):
-                    return self._report(
-                        batch, f"attempt {attempt} failed, but it was given to another worker"
-                    )
+                    return self._report(batch, error, f"attempt {attempt} failed, but another worker has it")
                 raise BatchDead(f"dead at attempt {attempt}: {summary}") from error
 
     def in_part(self, batch: TakenBatch, partial: PartialFailure, entry: list[Value]) -> str:
@@ -70,7 +69,7 @@ class Failing:
             parts = [part_of(batch, sorted(partial.errors), due_ms=self._due_in(delay))]
             insist(self._config.name, lambda: self._broker.ledger.divide(batch.id, batch.run, parts, entry))
             return self._report(
-                batch, f"{len(partial.errors)} of {size} events failed, again in {delay:.1f} s"
+                batch, partial, f"{len(partial.errors)} of {size} events failed, again in {delay:.1f} s"
             )
         dead = self._bury_parts(batch, partial, entry)
         raise BatchDead(
@@ -107,15 +106,17 @@ class Failing:
         name, bury = self._config.name, self._broker.ledger.bury
         buried = insist(name, lambda: bury(batch.id, run, failure, entry, now_ms=now_ms))
         if buried:
-            log.error("%s: batch %s: dead at attempt %d: %s", name, batch.id, run.attempt, failure.error)
+            log.error("%s: batch %s: dead at attempt %d: %s", name, batch.id, run.attempt, locate(error))
         return failure if buried else None
 
     def _due_in(self, seconds: float) -> int:
         return insist(self._config.name, self._broker.clock.now_ms) + int(seconds * 1000)
 
-    def _report(self, batch: TakenBatch, outlook: str) -> str:
-        log.warning("%s: batch %s: %s", self._config.name, batch.id, outlook)
-        return outlook
+    def _report(self, batch: TakenBatch, error: BaseException, outlook: str) -> str:
+        _begin_at_user_code(error)
+        log.warning("%s: batch %s: %s: %s", self._config.name, batch.id, outlook, locate(error))
+        log.debug("%s: batch %s: %s", self._config.name, batch.id, error)
+        return f"{outlook}: {summarize(error)}"
 
 
 def summarize(error: BaseException | str) -> str:
@@ -124,6 +125,17 @@ def summarize(error: BaseException | str) -> str:
     if isinstance(error, str):
         return lines[0] if lines else "failed"
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def locate(error: BaseException | str) -> str:
+    """An error as it may be logged: its kind and where it was raised. Its message may quote events."""
+    if isinstance(error, str):
+        return "an error that the processor named"
+    if isinstance(error, MicrobatchError):
+        return summarize(error)  # our own quote nothing
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {frames[-1].name} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{place}"
 
 
 def _begin_at_user_code(error: BaseException) -> None:
