@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit lock clean
+.PHONY: help demo test lint unit soak lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target what; do \
@@ -27,6 +27,9 @@ lint: .venv/.dev ## Check style, types, and the arrows between packages
 
 unit: .venv/.dev ## Run the unit tests only
 	$(BIN)/python -m pytest tests/unit
+
+soak: .venv/.runtime ## Run at a steady rate for ten minutes (SECONDS=600), after which nothing may have grown
+	$(BIN)/python benchmarks/soak.py $(or $(SECONDS),600)
 
 # The lock files name no index, no path and no machine, and the hashes of every platform's files: any pip with any
 # index that has those files can install from them.
