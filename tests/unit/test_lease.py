@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 
+from microbatch.broker import lease as module
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt
 from microbatch.broker.lease import Holder, holder_of
+from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient
 
 
@@ -87,3 +90,115 @@ def test_a_token_names_its_process(broker: Broker) -> None:
     assert holder_of("web-1.example:17:00ff") == Holder("web-1.example", 17)
     assert str(Holder("web-1", 17)) == "web-1:17"
     assert holder_of("nonsense") == Holder("nonsense", 0)
+
+
+HOUR_MS = 3_600_000
+
+
+class Watch:
+    """The monotonic clock of this host."""
+
+    def __init__(self) -> None:
+        self.seconds = 50.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    watch = Watch()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=watch.monotonic))
+    return watch
+
+
+def outlive(client: FakeClient, broker: Broker) -> None:
+    """Have the lease last an hour longer, as it does when the server's clock is set back by one."""
+    client.pexpire(broker.keys.lease, HOUR_MS)
+
+
+@pytest.fixture
+def short(make_broker: MakeBroker) -> Broker:
+    return make_broker(lease_ttl=100)
+
+
+def test_one_that_is_not_renewed_for_three_times_its_length_is_seized(
+    short: Broker, client: FakeClient, watch: Watch
+) -> None:
+    gone, standby = short.lease(), short.lease()
+    assert gone.acquire()
+    outlive(client, short)
+    for _ in range(6):
+        assert not standby.seize()
+        watch.seconds += 50
+    assert standby.seize()
+    assert client.get(short.keys.lease) == standby.token.encode()
+    assert client.pttl(short.keys.lease) <= 100_000
+    assert not gone.renew()
+    assert standby.renew()
+
+
+def test_one_that_is_renewed_is_never_seized(short: Broker, client: FakeClient, watch: Watch) -> None:
+    active, standby = short.lease(), short.lease()
+    assert active.acquire()
+    for renewal in range(20):
+        assert not standby.seize()
+        client.pexpireat(short.keys.lease, client.pexpiretime(short.keys.lease) + 1 + renewal)
+        watch.seconds += 299
+
+
+def test_one_that_changes_hands_is_not_seized(short: Broker, client: FakeClient, watch: Watch) -> None:
+    standby = short.lease()
+    for holder in ("a", "b", "c"):
+        client.set(short.keys.lease, holder)
+        assert not standby.seize()
+        watch.seconds += 299
+
+
+def test_one_that_nobody_holds_is_not_seized(short: Broker, client: FakeClient, watch: Watch) -> None:
+    standby = short.lease()
+    for _ in range(10):
+        assert not standby.seize()
+        watch.seconds += 100
+    assert not client.exists(short.keys.lease)
+
+
+def test_a_renewal_between_the_look_and_the_seizure_counts(
+    short: Broker, client: FakeClient, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    active, standby = short.lease(), short.lease()
+    assert active.acquire()
+    outlive(client, short)
+    assert not standby.seize()
+    watch.seconds += 300
+    look = short.server.many
+
+    def look_and_be_late(*commands: Any, **options: Any) -> Any:
+        reply = look(*commands, **options)
+        assert active.renew()
+        return reply
+
+    monkeypatch.setattr(short.server, "many", look_and_be_late)
+    assert not standby.seize()
+    assert client.get(short.keys.lease) == active.token.encode()
+
+
+def test_a_seizure_whose_reply_was_lost_is_found_out(
+    short: Broker, client: FakeClient, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, standby = short.lease(), short.lease()
+    assert gone.acquire()
+    outlive(client, short)
+    assert not standby.seize()
+    watch.seconds += 300
+    run = short.server.run
+
+    def lose_the_reply(*arguments: Any) -> None:
+        run(*arguments)
+        raise InDoubt("reset")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(short.server, "run", lose_the_reply)
+        with pytest.raises(InDoubt):
+            standby.seize()
+    assert standby.acquire()

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from microbatch.broker import lease
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost, Unavailable
 from microbatch.broker.events import Wake
-from microbatch.scheduler import scheduler as module
+from microbatch.scheduler import scheduler as scheduler_module
 from microbatch.scheduler.scheduler import Scheduler
 from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
 from tests.unit.conftest import MakeBroker
@@ -47,7 +48,8 @@ class Pauses:
 @pytest.fixture
 def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
     stopwatch = Stopwatch()
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=stopwatch.monotonic))
+    for module in (scheduler_module, lease):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=stopwatch.monotonic))
     return stopwatch
 
 
@@ -101,6 +103,24 @@ def test_it_takes_over_when_the_lease_ran_out(
     with pytest.raises(LeaseLost):
         active.run_once()
     assert [events for _, events in batches_of(active.broker)] == [[1]]
+
+
+def test_it_takes_over_when_the_lease_outlives_its_holder(
+    make_broker: MakeBroker, clock: ManualClock, client: FakeClient, stopwatch: Stopwatch
+) -> None:
+    dead, standby = (scheduler_of(make_broker(lease_ttl=60), clock) for _ in range(2))
+    dead.run_once()
+    client.pexpire(dead.broker.keys.lease, 3_600_000)  # the server's clock is set back by an hour
+    for _ in range(4):
+        standby.run_once()
+        assert not standby.active
+        stopwatch.seconds += 59
+    standby.run_once()
+    assert standby.active
+    ring(dead, Wake.FLUSH)
+    record(dead.broker, 1)
+    with pytest.raises(LeaseLost):
+        dead.run_once()
 
 
 def test_the_lease_is_renewed_in_time(

@@ -2,6 +2,9 @@
 
 A string with an expiry, whose value is the holder's token. Whoever sets it is active until it expires
 or is released. The token is random, so that a stalled former holder can be told from the present one.
+
+When the server's clock is set back, a lease outlives its holder by as much. So a standby goes by its own
+clock too: a lease whose moment of expiry stays the same was not renewed.
 """
 
 from __future__ import annotations
@@ -9,11 +12,15 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from dataclasses import dataclass
 
 from microbatch.broker import scripts
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server
+
+_SILENT_TTLS = 3  # for how long a lease may go unrenewed before it is taken from its holder
+_LOOKS_PER_TTL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,8 @@ class Lease:
         self.ttl_ms = ttl_ms
         self.token = new_token()
         self._may_hold = False
+        self._seen: tuple[bytes | None, int] = (None, 0)
+        self._seen_at = self._look_at = 0.0
 
     def acquire(self) -> bool:
         """Become the active scheduler, if nobody is, or if this one still is (a reply may have been lost)."""
@@ -60,6 +69,25 @@ class Lease:
     def renew(self) -> bool:
         """Stay the active scheduler. False if this one no longer is."""
         return bool(self._server.run(scripts.RENEW_LEASE, [self._keys.lease], (self.token, self.ttl_ms)))
+
+    def seize(self) -> bool:
+        """Become the active scheduler in place of one that has gone without releasing its lease.
+
+        To be called now and then while `acquire` returns False; the time between two calls is told by this
+        host's own clock.
+        """
+        now = time.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + self.ttl_ms / 1000 / _LOOKS_PER_TTL
+        key = self._keys.lease
+        token, expires = self._server.many(("GET", key), ("PEXPIRETIME", key), transaction=True)
+        if (token, expires) != self._seen:
+            self._seen, self._seen_at = (token, expires), now
+        if token is None or now - self._seen_at < _SILENT_TTLS * self.ttl_ms / 1000:
+            return False
+        self._may_hold = True  # if the reply is lost, the next `acquire` finds out
+        return bool(self._server.run(scripts.SEIZE_LEASE, [key], (token, expires, self.token, self.ttl_ms)))
 
     def release(self) -> None:
         """Hand over at once; nothing happens if this one is not active."""

@@ -120,7 +120,7 @@ class Scheduler:
             if not self._lease.renew():
                 raise LeaseLost("the lease ran out")
             self._renew_at = now + self.config.lease_ttl / 3
-        elif not self.active and self._lease.acquire():
+        elif not self.active and (self._lease.acquire() or self._lease.seize()):
             self._renew_at = now + self.config.lease_ttl / 3
             self._become_active()
         return self.active
