@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from microbatch.broker.results import Entry
 from microbatch.producer import MicroBatcher
 from tests.fleet import Fleet
 from tests.servers import RealServer
@@ -132,6 +133,37 @@ def test_the_results_of_a_killed_consumer_go_to_another(server: RealServer, tmp_
         consumer.kill()
         fleet.finish(mb, timeout=5)
     assert sorted(results) == [1, 2, 3]
+
+
+def test_a_consumer_that_is_gone_is_forgotten_and_one_that_waits_gets_its_results(
+    server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "microbatch.producer.consumer._FORGET_AFTER", 0
+    )  # those who only wait are forgotten too
+    results: list[int] = []
+    with Fleet(server, tmp_path, max_size=1, claim_after=1) as fleet:
+        consumer = fleet.run(SLOW_CONSUMER)
+        waiting = fleet.broker.results()
+        waiting.prepare()
+        group = (fleet.broker.keys.results, "handlers")
+        wait_until(lambda: len(server.admin.xinfo_consumers(*group)) == 1)
+        consumer.kill()
+        got: list[Entry] = []
+        thread = on_thread(lambda: got.extend(waiting.wait(count=1, wait_ms=5_000, unless=lambda: False)))
+        wait_until(lambda: server.admin.info("clients")["blocked_clients"] == 1)
+        mb = fleet.batcher(result_handler=results.append)
+        assert not mb.wait_for_results(0.1)
+        names = [row["name"].decode() for row in server.admin.xinfo_consumers(*group)]
+        assert len(names) == 1  # the one that has just looked
+        assert waiting.consumer not in names
+        fleet.worker()
+        fleet.scheduler()
+        mb.record_event(1)
+        thread.join()
+        waiting.handled([entry.id for entry in got])
+        fleet.finish(mb)
+    assert (len(got), results) in [(1, []), (0, [1])]
 
 
 def test_a_slow_handler_keeps_its_results(server: RealServer, tmp_path: Path) -> None:

@@ -242,6 +242,22 @@ def test_the_results_of_a_silent_consumer_are_taken_over(make_path: MakePath) ->
     assert handled == [{"total": 5}]
 
 
+def test_consumers_that_are_gone_are_forgotten(
+    make_path: MakePath, client: FakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("microbatch.producer.consumer._FORGET_AFTER", 0)
+    caplog.set_level("INFO")
+    path = make_path(claim_after=1)
+    gone = path.broker.results()
+    gone.prepare()
+    assert gone.read(count=1) == []
+    path.record_and_stop(5)
+    assert path.batcher.wait_for_results()
+    path.batcher.close()
+    assert client.xinfo_consumers(path.broker.keys.results, "handlers") == []
+    assert "letters: 1 consumers are gone, and forgotten" in caplog.text
+
+
 @pytest.mark.parametrize("setting", ["result_handler", "failure_handler"])
 def test_a_handler_that_cannot_be_called_is_refused_at_once(make_path: MakePath, setting: str) -> None:
     with pytest.raises(ConfigError, match=f"{setting} takes 0 parameters"):

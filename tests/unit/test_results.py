@@ -136,6 +136,56 @@ def test_a_consumer_leaves_no_trace_but_what_it_has_in_hand(
     assert read(broker.results().take_over(idle_ms=0, count=10)) == [b"a"]
 
 
+def names(broker: Broker, client: FakeClient) -> set[str]:
+    return {consumer["name"].decode() for consumer in client.xinfo_consumers(broker.keys.results, GROUP)}
+
+
+def test_the_silent_are_forgotten_unless_they_have_something_in_hand(
+    broker: Broker, results: Results, other: Results, client: FakeClient
+) -> None:
+    commit(broker, "a")
+    results.read(count=10)  # and dies
+    other.read(count=10)  # and dies as well
+    taker = broker.results()
+    taker.read(count=10)
+    assert taker.forget_silent(idle_ms=60_000) == 0
+    assert len(names(broker, client)) == 3
+    assert taker.forget_silent(idle_ms=0) == 1
+    assert names(broker, client) == {results.consumer, taker.consumer}
+    assert read(taker.take_over(idle_ms=0, count=10)) == [b"a"]
+    assert taker.forget_silent(idle_ms=0) == 1
+    assert names(broker, client) == {taker.consumer}
+
+
+def test_one_that_was_given_something_meanwhile_is_not_forgotten(
+    broker: Broker, results: Results, other: Results, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert other.read(count=10) == []
+    ask = client.xinfo_consumers
+
+    def ask_and_be_late(*arguments: str) -> object:
+        reply = ask(*arguments)
+        commit(broker, "a")
+        assert read(other.read(count=10)) == [b"a"]
+        return reply
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "xinfo_consumers", ask_and_be_late)
+        assert results.forget_silent(idle_ms=0) == 0
+    assert names(broker, client) == {other.consumer}
+    assert read(other.read_own(count=10)) == [b"a"]
+
+
+def test_one_that_was_forgotten_too_early_reads_on(
+    broker: Broker, results: Results, other: Results, client: FakeClient
+) -> None:
+    assert results.read(count=10) == []
+    assert other.forget_silent(idle_ms=0) == 1
+    commit(broker, "a")
+    assert read(results.read(count=10)) == [b"a"]
+    assert names(broker, client) == {results.consumer}
+
+
 def test_leaving_a_stream_that_is_gone_is_nothing(results: Results, client: FakeClient) -> None:
     client.flushall()
     results.leave()

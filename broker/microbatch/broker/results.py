@@ -189,6 +189,24 @@ class Results:
         """Whether an entry up to this id is still on the stream."""
         return bool(self._server.do("XRANGE", self._keys.results, "-", entry_id, "COUNT", 1))
 
+    def forget_silent(self, *, idle_ms: int) -> int:
+        """Remove other consumers that have nothing in hand and have not shown themselves for ``idle_ms``.
+
+        Returns how many. One that was only slow is back in the group with its next read.
+        """
+        with self._server.translated():
+            consumers: Any = self._server.client.xinfo_consumers(self._keys.results, GROUP)
+        silent = [
+            _text(consumer["name"])
+            for consumer in consumers
+            if consumer["pending"] == 0 and consumer["idle"] >= idle_ms
+        ]
+        return sum(
+            self._server.run(scripts.LEAVE, [self._keys.results], (GROUP, name))
+            for name in silent
+            if name != self.consumer
+        )
+
     def leave(self) -> None:
         """Leave the group. Entries still pending here are taken over by the others in time."""
         self._server.run(scripts.LEAVE, [self._keys.results], (GROUP, self.consumer))

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _COUNT = 10
 _LONGEST_WAIT_SECONDS = 5.0
+_FORGET_AFTER = 10  # times claim_after: then a consumer that has nothing in hand is gone for good
 
 
 class Consumer:
@@ -43,7 +44,7 @@ class Consumer:
         self._result_decoder = self._on_result.decoder()
         self._plain = Decoder(object)
         self._claim_after = config.claim_after
-        self._claim_at = 0.0
+        self._claim_at = self._forget_at = 0.0
         self._finish: Finish | None = None
         self._quitting = threading.Event()
         self._results: Results | None = None
@@ -115,6 +116,7 @@ class Consumer:
             if taken := results.take_over(idle_ms=int(self._claim_after * 1000 * 5 / 6), count=_COUNT):
                 self._claim_at = now  # there may be more
                 return taken
+            self._forget_the_silent(results, now)
         wait_until = min(
             self._claim_at, now + _LONGEST_WAIT_SECONDS, deadline if deadline is not None else now + 3600
         )
@@ -128,6 +130,13 @@ class Consumer:
                 return None
             finish.wait(wait_ms)
         return entries
+
+    def _forget_the_silent(self, results: Results, now: float) -> None:
+        """Those who died without leaving would else stay in the group for ever."""
+        if now >= self._forget_at:
+            self._forget_at = now + self._claim_after
+            if gone := results.forget_silent(idle_ms=int(self._claim_after * 1000 * _FORGET_AFTER)):
+                log.info("%s: %d consumers are gone, and forgotten", self._name, gone)
 
     def _is_told(self) -> bool:
         return self.stopping or self._quitting.is_set()
