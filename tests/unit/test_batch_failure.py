@@ -142,7 +142,9 @@ def test_what_is_no_event_fails_its_batch(make_runner: MakeRunner, raw: bytes, p
     runner = make_runner(total, max_retries=0)
     batch_id = record_and_cut(runner.broker, 1, 2)
     client_of(runner.broker).lset(runner.broker.keys.batch(batch_id), 2 + position, raw)
-    with pytest.raises(BatchDead, match="DecodeError: not an event of version 1"):
+    with pytest.raises(
+        BatchDead, match=r"DecodeError: the event at position [01] can't be read: not an event of version 1"
+    ):
         runner.run(batch_id)
     assert len(outcomes(runner.broker)) == 1
     check_account(runner.broker)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import pytest
 
 from microbatch.broker.batch import BatchInfo, moment
-from microbatch.broker.errors import ConfigError
+from microbatch.broker.errors import ConfigError, DecodeError
 from microbatch.broker.results import Outcome
 from microbatch.broker.wire import Header, Trigger
+from microbatch.worker.failing import BatchDead
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeRunner
 from tests.unit.steps import CUT_AT_MS, RECORDED_AT_MS, check_account, outcomes, record_and_cut, take
@@ -81,7 +82,7 @@ def test_there_is_nothing_to_do_for_a_batch_that_is_gone_or_at_work(make_runner:
     runner = make_runner(calls.append)
     at_work = record_and_cut(runner.broker, 1)
     take(runner.broker, at_work, owner="other")
-    for batch_id in (at_work, "never-cut"):
+    for batch_id in (at_work, "0" * 32):
         assert runner.run(batch_id).startswith("nothing to do")
     assert calls == []
     check_account(runner.broker)
@@ -113,3 +114,15 @@ def test_without_a_processor_that_can_be_called_there_is_no_runner(
 ) -> None:
     with pytest.raises(ConfigError, match="batch_processor"):
         make_runner(processor)
+
+
+@pytest.mark.parametrize("batch_id", ["", "events", "../x", "0" * 31, "A" * 32, "0" * 32 + "-x"])
+def test_what_is_no_id_never_becomes_a_key(batch_id: str, make_runner: MakeRunner) -> None:
+    with pytest.raises(DecodeError, match="is no batch's id"):
+        make_runner(total).run(batch_id)
+
+
+def test_an_event_that_is_too_large_fails_its_batch(make_runner: MakeRunner) -> None:
+    runner = make_runner(total, max_event_bytes=3, max_retries=0)
+    with pytest.raises(BatchDead, match="the event at position 1 has 4 bytes; the most is 3"):
+        runner.run(record_and_cut(runner.broker, 100, 1000))

@@ -10,6 +10,7 @@ after it. The run record is one line of text, so that scripts can compare and re
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ VERSION = 1
 _EVENT_VERSION = b"1"
 _STAMP_DIGITS = 11
 _PREFIX_LENGTH = 1 + _STAMP_DIGITS
+_BATCH_ID = re.compile(r"[0-9a-f]{32}(-[0-9a-f]{16})?")
 
 
 def new_id() -> str:
@@ -32,6 +34,11 @@ def new_id() -> str:
 def new_part_id(batch_id: str) -> str:
     """A random id for a part of a batch, or of a part of it; it tells the batch that was cut."""
     return f"{root_of(batch_id)}-{secrets.token_hex(8)}"
+
+
+def is_batch_id(text: str) -> bool:
+    """Whether this can be the id of a batch or of a part of one, and so may become a part of a key."""
+    return _BATCH_ID.fullmatch(text) is not None
 
 
 def root_of(batch_id: str) -> str:

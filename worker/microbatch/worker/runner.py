@@ -11,7 +11,7 @@ from microbatch.broker import codec, wire
 from microbatch.broker.batch import BatchInfo, PartialFailure
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
-from microbatch.broker.errors import ConfigError
+from microbatch.broker.errors import ConfigError, DecodeError
 from microbatch.broker.functions import UserFunction
 from microbatch.broker.ledger import TakenBatch
 from microbatch.broker.patience import insist
@@ -46,8 +46,11 @@ class BatchRunner:
 
         Raises:
             BatchDead: the batch, or a part of it, was given up.
+            DecodeError: it is no batch's id, or the batch can't be read.
             ServerError: the server can't be asked; the batch stays in flight and is run again.
         """
+        if not wire.is_batch_id(batch_id):
+            raise DecodeError(f"{batch_id[:50]!r} is no batch's id")
         batch = self._take(batch_id)
         if batch is None and enqueued_at is not None and self._revive(batch_id, enqueued_at):
             batch = self._take(batch_id)
@@ -76,7 +79,7 @@ class BatchRunner:
     def _outcome(self, batch: TakenBatch) -> tuple[list[Value], PartialFailure | None]:
         """Call the processor. Returns its result's entry on the stream, and what failed if a part did."""
         info = BatchInfo.of(self.config.name, batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms)
-        events = self._decoder.many([wire.event_body(raw) for raw in batch.events])
+        events = self._decoder.many([self._body(*numbered) for numbered in enumerate(batch.events)])
         try:
             return self._entry(batch, self._process(events, info)), None
         except PartialFailure as partial:
@@ -85,6 +88,18 @@ class BatchRunner:
                     f"PartialFailure names positions {wrong} of {len(events)} events"
                 ) from partial
             return self._entry(batch, partial.result), partial if partial.errors else None
+
+    def _body(self, position: int, raw: bytes) -> bytes:
+        try:
+            body = wire.event_body(raw)
+        except DecodeError as error:
+            raise DecodeError(f"the event at position {position} can't be read: {error}") from None
+        if len(body) > self.config.max_event_bytes:
+            most = self.config.max_event_bytes
+            raise DecodeError(
+                f"the event at position {position} has {len(body):,} bytes; the most is {most:,}"
+            )
+        return body
 
     def _entry(self, batch: TakenBatch, result: object) -> list[Value]:
         """The result's entry on the stream; empty if there is nothing to handle."""
