@@ -86,7 +86,8 @@ FORGERIES: dict[str, Callable[[Queue], Job]] = {
     "a function of ours": lambda queue: queue.enqueue("microbatch.broker.app.load_config", "forged.py"),
     "another batcher": lambda queue: queue.enqueue("microbatch.worker.job.run_batch", "numbers", "id"),
     "other arguments": lambda queue: queue.enqueue("microbatch.worker.job.run_batch", batcher="letters"),
-    "no batch": lambda queue: queue.enqueue("microbatch.worker.job.run_batch", "letters", "none"),
+    "no batch": lambda queue: queue.enqueue("microbatch.worker.job.run_batch", "letters", "0" * 32),
+    "no id": lambda queue: queue.enqueue("microbatch.worker.job.run_batch", "letters", "../events"),
 }
 
 
