@@ -1,0 +1,459 @@
+"""Everything that can happen to events, in any order, against a model of a page: an event is in one place.
+
+The model knows what waits, which batches are in flight or dead, and what was done or thrown away. It knows
+nothing of keys, scripts or counters. After each step it is held against the server.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import fakeredis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from microbatch.broker import wire
+from microbatch.broker.audit import Audit
+from microbatch.broker.batch import PartialFailure
+from microbatch.broker.broker import Broker
+from microbatch.broker.config import Config
+from microbatch.broker.errors import BatcherFull, LeaseLost
+from microbatch.broker.events import Wake
+from microbatch.broker.ledger import TakenBatch
+from microbatch.broker.results import Entry, Outcome
+from microbatch.broker.server import Server, Value
+from microbatch.scheduler.scheduler import Scheduler
+from microbatch.worker.failing import BatchDead, Failing
+from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
+from tests.unit.steps import FakeClient, check_account, outcomes, values_of
+
+MAX_SIZE = 3
+MAX_RETRIES = 1
+MAX_WAITING = 8
+RUN_MS = 8_000
+WINDOW_MS = 5_000
+
+some = st.integers(0, 1_000)  # which of those that there are
+
+
+@dataclass
+class InFlight:
+    """A batch in flight, as the model knows it."""
+
+    events: tuple[int, ...]
+    attempt: int = 0
+    owner: str = ""
+    alive_until: int = 0
+
+
+@dataclass
+class Model:
+    """Where everything is."""
+
+    waiting: list[int] = field(default_factory=list)
+    in_flight: dict[str, InFlight] = field(default_factory=dict)
+    dead: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    done: list[int] = field(default_factory=list)
+    purged: list[int] = field(default_factory=list)
+    outcomes: list[tuple[str, str]] = field(default_factory=list)
+    """What waits for a handler: the batch, and whether it is a result or a failure."""
+
+    def all(self) -> Iterator[int]:
+        """Every event, as often as it is somewhere."""
+        yield from (*self.waiting, *self.done, *self.purged)
+        for batch in self.in_flight.values():
+            yield from batch.events
+        for events in self.dead.values():
+            yield from events
+
+    def finish(self, batch_id: str) -> None:
+        self.done += self.in_flight.pop(batch_id).events
+        self.outcomes.append((batch_id, "result"))
+
+    def die(self, batch_id: str) -> None:
+        self.dead[batch_id] = self.in_flight.pop(batch_id).events
+        self.outcomes.append((batch_id, "failure"))
+
+
+class Microbatch(RuleBasedStateMachine):
+    """Two schedulers, any number of workers (dead ones too), two consumers, an operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client: FakeClient = fakeredis.FakeRedis(server=fakeredis.FakeServer())
+        self.clock = ManualClock()
+        self.broker = self.make_broker()
+        self.bounded = self.make_broker(max_waiting=MAX_WAITING, dedupe_window=WINDOW_MS / 1000)
+        self.failing = Failing(self.broker)
+        self.doorbell, self.ticker = ManualDoorbell(), ManualTicker()
+        self.schedulers = [self.make_scheduler(), self.make_scheduler()]
+        self.leader: Scheduler | None = None
+        self.consumers = [self.broker.results(), self.broker.results()]
+        self.consumers[0].prepare()
+
+        self.model = Model()
+        self.recorded = 0
+        self.seen: dict[str, int] = {}
+        self.batch_ids: list[str] = []  # of all batches that there ever were
+        self.runs: list[TakenBatch] = []  # that were ever begun; some are over, or lost to others
+        self.entries: list[Entry] = []  # that were ever delivered
+        self.delivered: set[str] = set()
+
+    def make_broker(self, **options: float) -> Broker:
+        config = Config(
+            name="letters",
+            lease_ttl=600,
+            max_size=MAX_SIZE,
+            max_retries=MAX_RETRIES,
+            **options,
+        )
+        return Broker(config, server=Server(self.client), clock=self.clock)
+
+    def make_scheduler(self) -> Scheduler:
+        scheduler = Scheduler(
+            self.broker.config,
+            broker=self.broker,
+            clock=self.clock,
+            ticker=self.ticker,
+            doorbell=self.doorbell,
+        )
+        scheduler._reconcile_at = float("inf")  # a rule of its own
+        return scheduler
+
+    # --- producers
+
+    @rule(count=st.integers(1, 7))
+    def record(self, count: int) -> None:
+        self.broker.events.record(self.new_events(count))
+        self.keep_new(count)
+
+    @rule(count=st.integers(1, 7))
+    def record_if_there_is_room(self, count: int) -> None:
+        try:
+            self.bounded.events.record(self.new_events(count))
+        except BatcherFull:
+            assert len(self.model.waiting) + count > MAX_WAITING
+        else:
+            assert len(self.model.waiting) + count <= MAX_WAITING
+            self.keep_new(count)
+
+    @rule(event_id=st.sampled_from("ab"))
+    def record_once(self, event_id: str) -> None:
+        known = self.clock.ms - self.seen.get(event_id, -WINDOW_MS) < WINDOW_MS
+        if not known and len(self.model.waiting) >= MAX_WAITING:
+            return
+        waiting = self.bounded.events.record(self.new_events(1), event_id)
+        assert (waiting == 0) == known
+        if not known:
+            self.seen[event_id] = self.clock.ms
+            self.keep_new(1)
+
+    def new_events(self, count: int) -> list[bytes]:
+        numbers = range(self.recorded, self.recorded + count)
+        return [wire.encode_event(json.dumps(number).encode(), self.clock.ms) for number in numbers]
+
+    def keep_new(self, count: int) -> None:
+        self.model.waiting += range(self.recorded, self.recorded + count)
+        self.recorded += count
+
+    # --- schedulers
+
+    @rule(which=st.integers(0, 1), why=st.sampled_from(["size", "tick", "flush"]))
+    def cut(self, which: int, why: str) -> None:
+        scheduler = self.schedulers[which]
+        scheduler._stopping.wait = lambda _seconds: False  # type: ignore[method-assign,assignment,misc]
+        if self.leader is None and not scheduler.active:
+            self.leader = scheduler
+        if why == "flush":
+            self.doorbell.ring(Wake.FLUSH)
+        elif why == "tick":
+            self.ticker.tick()
+        cut = [
+            tuple(self.model.waiting[start : start + MAX_SIZE])
+            for start in range(0, len(self.model.waiting), MAX_SIZE)
+            if why != "size" or start + MAX_SIZE <= len(self.model.waiting)
+        ]
+        try:
+            made = scheduler.run_once()
+        except LeaseLost:
+            assert scheduler is not self.leader
+            scheduler._stand_by()
+            made = 0
+        self.doorbell.close()
+        self.ticker.ticked(0)
+        if scheduler is not self.leader:
+            cut = []
+        assert made == len(cut)
+        del self.model.waiting[: sum(map(len, cut))]
+        self.batches_appear(InFlight(events) for events in cut)
+
+    @rule()
+    def the_lease_runs_out(self) -> None:
+        self.client.delete(self.broker.keys.lease)
+        self.leader = None
+
+    @precondition(lambda self: self.leader is not None)
+    @rule()
+    def reconcile(self) -> None:
+        assert self.leader is not None
+        self.leader._reconciler.run_once()
+        parts = []
+        for batch_id, batch in list(self.model.in_flight.items()):
+            if not batch.owner or batch.alive_until > self.clock.ms:
+                continue
+            if batch.attempt <= MAX_RETRIES:
+                batch.owner = ""
+            elif len(batch.events) > 1:
+                parts += self.halves(batch_id)
+            else:
+                self.model.die(batch_id)
+        self.batches_appear(parts)
+
+    @rule()
+    def all_jobs_are_lost(self) -> None:
+        self.client.delete("rq:queue:letters")
+
+    @rule(ms=st.sampled_from([400, 3_100, 8_000]))
+    def time_passes(self, ms: int) -> None:
+        self.clock.advance(ms)
+
+    # --- workers
+
+    @precondition(lambda self: self.client.exists("rq:queue:letters"))
+    @rule()
+    def work(self) -> None:
+        job = self.client.lpop("rq:queue:letters")
+        assert isinstance(job, bytes)
+        self.take(job.decode())
+
+    @precondition(lambda self: self.batch_ids)
+    @rule(which=some)
+    def a_job_comes_twice(self, which: int) -> None:
+        self.take(self.batch_ids[which % len(self.batch_ids)])
+
+    def take(self, batch_id: str) -> None:
+        now, owner = self.clock.ms, f"worker-{len(self.runs)}"
+        run = self.broker.ledger.take(batch_id, owner=owner, now_ms=now, due_ms=now + RUN_MS)
+        batch = self.model.in_flight.get(batch_id)
+        if batch is None or (batch.owner and batch.alive_until > now):
+            assert run is None
+            return
+        batch.attempt, batch.owner, batch.alive_until = batch.attempt + 1, owner, now + RUN_MS
+        assert run is not None
+        assert (tuple(values_of(run.events)), run.run.attempt) == (batch.events, batch.attempt)
+        self.runs.append(run)
+
+    def some_run(self, which: int) -> tuple[TakenBatch, InFlight | None]:
+        """A run that was ever begun; and its batch, if it is that run's."""
+        run = self.runs[which % len(self.runs)]
+        batch = self.model.in_flight.get(run.id)
+        return run, batch if batch is not None and batch.owner == run.run.owner else None
+
+    @precondition(lambda self: self.runs)
+    @rule(which=some)
+    def heartbeat(self, which: int) -> None:
+        run, batch = self.some_run(which)
+        assert self.broker.ledger.renew(run, due_ms=self.clock.ms + RUN_MS) == (batch is not None)
+        if batch is not None:
+            batch.alive_until = self.clock.ms + RUN_MS
+
+    @precondition(lambda self: self.runs)
+    @rule(which=some)
+    def commit(self, which: int) -> None:
+        run, _ = self.some_run(which)
+        first = run.id in self.model.in_flight  # whoever of several runs it is
+        assert self.broker.ledger.commit(run.id, self.result_of(run)) == first
+        if first:
+            self.model.finish(run.id)
+
+    @precondition(lambda self: self.runs)
+    @rule(which=some)
+    def fail(self, which: int) -> None:
+        run, batch = self.some_run(which)
+        try:
+            self.failing.whole(run, ValueError("no"))
+        except BatchDead:
+            assert batch is not None
+            assert (batch.attempt > MAX_RETRIES, len(batch.events)) == (True, 1)
+        if batch is None:
+            return
+        if batch.attempt <= MAX_RETRIES:
+            batch.owner = ""
+        elif len(batch.events) > 1:
+            self.batches_appear(self.halves(run.id))
+        else:
+            self.model.die(run.id)
+
+    @precondition(lambda self: self.runs)
+    @rule(which=some, bits=st.integers(1, 2**MAX_SIZE - 1))
+    def fail_in_part(self, which: int, bits: int) -> None:
+        run, batch = self.some_run(which)
+        failed = [i for i in range(len(run.events)) if bits >> i & 1] or [0]
+        try:
+            self.failing.in_part(
+                run, PartialFailure({i: f"error {i % 2}" for i in failed}), self.result_of(run)
+            )
+        except BatchDead:
+            assert run.run.attempt > MAX_RETRIES
+        if batch is None:
+            return
+        del self.model.in_flight[run.id]
+        self.model.outcomes.append((run.id, "result"))
+        self.model.done += [event for i, event in enumerate(batch.events) if i not in failed]
+        groups = (
+            [failed] if batch.attempt <= MAX_RETRIES else [[i for i in failed if i % 2 == k] for k in (0, 1)]
+        )
+        parts = [InFlight(tuple(batch.events[i] for i in group), batch.attempt) for group in groups if group]
+        for batch_id in self.batches_appear(parts):
+            if batch.attempt > MAX_RETRIES:
+                self.model.die(batch_id)
+
+    def result_of(self, run: TakenBatch) -> list[Value]:
+        return Outcome(run.id, run.header, run.run.attempt, run.recorded_at_ms, result=b"1").encode()
+
+    def halves(self, batch_id: str) -> list[InFlight]:
+        batch = self.model.in_flight.pop(batch_id)
+        half = len(batch.events) // 2
+        return [InFlight(events, batch.attempt) for events in (batch.events[:half], batch.events[half:])]
+
+    # --- consumers
+
+    @rule(which=st.integers(0, 1), count=st.integers(1, 3))
+    def read(self, which: int, count: int) -> None:
+        entries = self.consumers[which].read(count=count)
+        assert not self.delivered & {entry.id for entry in entries}
+        self.delivered |= {entry.id for entry in entries}
+        self.entries += entries
+
+    @rule(which=st.integers(0, 1))
+    def take_over(self, which: int) -> None:
+        entries = self.consumers[which].take_over(idle_ms=0, count=10)
+        assert {entry.id for entry in entries} <= self.delivered
+        self.consumers[1 - which].leave()  # it died; its name comes back with its next read
+
+    @precondition(lambda self: self.entries)
+    @rule(which=some)
+    def handle(self, which: int) -> None:
+        entry = self.entries[which % len(self.entries)]
+        there = {raw_id for raw_id, _ in self.client.xrange(self.broker.keys.results)}
+        self.consumers[0].handled([entry.id])
+        if entry.id.encode() in there:
+            outcome = Outcome.decode(entry.fields)
+            self.model.outcomes.remove((outcome.batch_id, "failure" if outcome.failure else "result"))
+
+    # --- operators
+
+    @precondition(lambda self: self.batch_ids)
+    @rule(which=some)
+    def replay(self, which: int) -> None:
+        batch_id = self.batch_ids[which % len(self.batch_ids)]
+        count, waiting = self.broker.dead.replay(batch_id)
+        events = self.model.dead.pop(batch_id, ())
+        self.model.waiting += events
+        assert (count, waiting) == (len(events), len(self.model.waiting))
+
+    @precondition(lambda self: self.batch_ids)
+    @rule(which=some)
+    def purge(self, which: int) -> None:
+        batch_id = self.batch_ids[which % len(self.batch_ids)]
+        events = self.model.dead.pop(batch_id, ())
+        assert self.broker.dead.purge(batch_id) == len(events)
+        self.model.purged += events
+
+    @precondition(lambda self: self.batch_ids)
+    @rule(which=some, enqueued=st.sampled_from(["before", "after"]))
+    def revive(self, which: int, enqueued: str) -> None:
+        batch_id = self.batch_ids[which % len(self.batch_ids)]
+        died_before = self.clock.ms + 1 if enqueued == "after" else 0
+        revived = self.broker.dead.revive(batch_id, due_ms=self.clock.ms, died_before_ms=died_before)
+        assert revived == (batch_id in self.model.dead and enqueued == "after")
+        if revived:
+            self.model.in_flight[batch_id] = InFlight(self.model.dead.pop(batch_id))
+
+    # --- what holds at every moment
+
+    def batches_appear(self, batches: Iterable[InFlight]) -> list[str]:
+        """The model can't know their ids: batches of just these events are new on the server."""
+        expected = {batch.events: batch for batch in batches}
+        new = {
+            tuple(values_of(events)): key.removeprefix(self.broker.keys.batch(""))
+            for key, events in self.batches_on_the_server().items()
+            if key.removeprefix(self.broker.keys.batch("")) not in self.batch_ids
+        }
+        assert new.keys() == expected.keys()
+        ids = [new[events] for events in expected]
+        self.batch_ids += ids
+        self.model.in_flight.update(zip(ids, expected.values(), strict=True))
+        return ids
+
+    def batches_on_the_server(self) -> dict[str, list[bytes]]:
+        keys = [key.decode() for key in self.client.scan_iter(self.broker.keys.batch("*"))]
+        return {key: self.client.lrange(key, 2, -1) for key in keys}
+
+    @invariant()
+    def each_event_is_in_one_place(self) -> None:
+        assert sorted(self.model.all()) == list(range(self.recorded))
+        waiting = self.client.lrange(self.broker.keys.events, 0, -1)
+        assert values_of(waiting) == self.model.waiting
+        assert set(self.broker.ledger.in_flight()) == self.model.in_flight.keys()
+        assert {
+            raw.decode() for raw in self.client.zrange(self.broker.keys.dead, 0, -1)
+        } == self.model.dead.keys()
+        on_the_server = {key: tuple(values_of(raws)) for key, raws in self.batches_on_the_server().items()}
+        batches = {
+            batch_id: batch.events for batch_id, batch in self.model.in_flight.items()
+        } | self.model.dead
+        assert on_the_server == {
+            self.broker.keys.batch(batch_id): events for batch_id, events in batches.items()
+        }
+
+    @invariant()
+    def the_account_holds(self) -> None:
+        check_account(self.broker)
+        counters = self.broker.stats.counters()
+        assert counters.recorded(len(self.model.waiting)) == self.recorded
+        assert counters.done_events == len(self.model.done)
+        assert counters.purged_events == len(self.model.purged)
+        for finding in Audit(self.broker).findings():
+            # Whether somebody looks at what is due is up to the rules.
+            assert "are due and nobody looks at them" in finding.what, finding
+
+    @invariant()
+    def each_batch_has_one_result(self) -> None:
+        there = outcomes(self.broker)
+        found = [(outcome.batch_id, "failure" if outcome.failure else "result") for outcome in there]
+        assert Counter(found) == Counter(self.model.outcomes)
+
+    def teardown(self) -> None:
+        """Whatever has happened, it comes to an end: nothing waits or is in flight for ever."""
+        for _ in range(10):
+            if not self.model.waiting and not self.model.in_flight:
+                return
+            self.the_lease_runs_out()
+            self.schedulers[0].active = False
+            self.time_passes(2 * RUN_MS)
+            self.cut(0, "flush")
+            self.reconcile()
+            while self.client.exists("rq:queue:letters"):
+                begun = len(self.runs)
+                self.work()
+                if len(self.runs) > begun:
+                    self.commit(begun)
+            self.each_event_is_in_one_place()
+            self.the_account_holds()
+        raise AssertionError(f"it does not end: {self.model}")
+
+
+TestMachine = Microbatch.TestCase
+TestMachine.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    derandomize=True,  # the same runs everywhere; none is kept in a file
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
