@@ -130,7 +130,8 @@ def url_of(server: RealServer, role: str) -> str:
 
 def refusals(server: RealServer) -> list[tuple[str, str, str]]:
     """Who was refused what."""
-    return [(entry["username"], entry["context"], entry["object"]) for entry in server.admin.acl_log()]
+    log: list[dict[str, Any]] = server.admin.acl_log()
+    return [(entry["username"], entry["context"], entry["object"]) for entry in log]
 
 
 @pytest.fixture(params=["valkey", "redis"])
@@ -194,7 +195,11 @@ def operate(command: Command, server: RealServer, url: str) -> None:
     wait_until(dead, 20)
     assert microbatch("dead", "purge", "letters", "--all").startswith("purge: 1 batch, 1 event")
 
-    stray = [Header(Trigger.TICK, 1, 1).encode(), RunRecord().encode(), encode_event(b'"x"', 1)]
+    stray: list[str | bytes] = [
+        Header(Trigger.TICK, 1, 1).encode(),
+        RunRecord().encode(),
+        encode_event(b'"x"', 1),
+    ]
     server.admin.rpush(KEY + f"batch:{new_id()}", *stray)
     server.admin.zadd(KEY + "dead", {"missing": 1})
     server.admin.rpush(KEY + "batch:broken", "so what")
