@@ -1,4 +1,8 @@
-"""A proxy before a server, which can eat a reply: the command is done, and its sender never hears of it."""
+"""A proxy before a server, which can eat a reply, or go silent.
+
+An eaten reply: the command is done, and its sender never hears of it. Silence: whatever is sent either way
+is held back, over connections that stay open.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,20 @@ _BUFFER = 1 << 20
 
 
 class Proxy:
-    """Passes everything on between its clients and ``server``. For a ``with`` block."""
+    """Passes everything on between its clients and ``server``. For a ``with`` block.
+
+    While the server is away, whoever connects is hung up on.
+    """
 
     def __init__(self, server: RealServer) -> None:
         self._server = server
         self._listener = socket.create_server((LOCALHOST, 0))
         self._wanted: re.Pattern[bytes] | None = None
         self._lock = threading.Lock()
-        self._sockets: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
+        self._links: set[_Link] = set()
+        self._passing = threading.Event()
+        self._passing.set()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self.eaten = threading.Event()
 
     @property
@@ -34,26 +43,40 @@ class Proxy:
             self.eaten.clear()
             self._wanted = re.compile(b".*".join(re.escape(word.encode()) for word in words), re.DOTALL)
 
+    def eat_nothing(self) -> None:
+        """Let the reply through that was to be eaten, if it has not come yet."""
+        with self._lock:
+            self._wanted = None
+
+    def go_silent(self) -> None:
+        """Pass nothing on."""
+        self._passing.clear()
+
+    def go_on(self, *, hang_up: bool = False) -> None:
+        """Pass on what was held back and all that comes, or first cut the connections that there are."""
+        if hang_up:
+            for link in self._all_links():
+                link.hang_up()
+        self._passing.set()
+
     def __enter__(self) -> Proxy:
-        self._start(self._accept)
+        self._acceptor.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join()
         self._listener.close()
-        for end in self._sockets:
-            _hang_up(end)
-        for thread in self._threads:
-            thread.join()
-        for end in self._sockets:
-            end.close()
+        self._passing.set()
+        for link in self._all_links():
+            link.hang_up()
+            link.join()
 
-    def _start(self, target: object, *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
-        self._threads.append(thread)
-        thread.start()
+    def _all_links(self) -> list[_Link]:
+        with self._lock:
+            return list(self._links)
 
     def _accept(self) -> None:
         while True:
@@ -62,32 +85,86 @@ class Proxy:
             except OSError:
                 return  # closed
             server = socket.socket(socket.AF_UNIX)
-            server.connect(str(self._server.socket_path))
-            self._sockets += [client, server]
-            hungry = threading.Event()
-            self._start(self._pass_commands, client, server, hungry)
-            self._start(self._pass_replies, client, server, hungry)
-
-    def _pass_commands(self, client: socket.socket, server: socket.socket, hungry: threading.Event) -> None:
-        said = b""  # since something is wanted; a transaction may come in several pieces
-        while data := _receive(client):
+            try:
+                server.connect(str(self._server.socket_path))
+            except OSError:
+                server.close()
+                client.close()
+                continue
+            link = _Link(self, client, server)
             with self._lock:
-                said = said + data if self._wanted else b""
-                if self._wanted and self._wanted.search(said):
-                    self._wanted = None
-                    hungry.set()
-            if not _send(server, data):
-                break
-        _hang_up(server)
+                self._links.add(link)
+            link.start()
 
-    def _pass_replies(self, client: socket.socket, server: socket.socket, hungry: threading.Event) -> None:
-        while data := _receive(server):
-            if hungry.is_set():
-                self.eaten.set()
+    def is_wanted(self, said: bytes) -> bool:
+        """Whether the reply to what was said is to be eaten; only the first that asks is told so."""
+        with self._lock:
+            found = self._wanted is not None and self._wanted.search(said) is not None
+            if found:
+                self._wanted = None
+        return found
+
+    @property
+    def wants(self) -> bool:
+        """Whether a reply is to be eaten that has not come yet."""
+        return self._wanted is not None
+
+    def wait_to_pass(self) -> None:
+        """Return when something may be passed on."""
+        self._passing.wait()
+
+    def forget(self, link: _Link) -> None:
+        """A connection is closed."""
+        with self._lock:
+            self._links.discard(link)
+
+
+class _Link:
+    """One client's connection, with the one to the server that it is passed on over."""
+
+    def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
+        self._proxy = proxy
+        self._client = client
+        self._server = server
+        self._hungry = threading.Event()
+        self._there = threading.Thread(target=self._pass_commands, daemon=True)
+        self._back = threading.Thread(target=self._pass_replies, daemon=True)
+
+    def start(self) -> None:
+        self._back.start()
+        self._there.start()
+
+    def join(self) -> None:
+        self._there.join()
+
+    def hang_up(self) -> None:
+        _hang_up(self._client)
+        _hang_up(self._server)
+
+    def _pass_commands(self) -> None:
+        said = b""  # since something is wanted; a transaction may come in several pieces
+        while data := _receive(self._client):
+            self._proxy.wait_to_pass()
+            said = (said + data)[-_BUFFER:] if self._proxy.wants else b""
+            if said and self._proxy.is_wanted(said):
+                self._hungry.set()
+            if not _send(self._server, data):
                 break
-            if not _send(client, data):
+        self.hang_up()
+        self._back.join()
+        self._client.close()
+        self._server.close()
+        self._proxy.forget(self)
+
+    def _pass_replies(self) -> None:
+        while data := _receive(self._server):
+            if self._hungry.is_set():
+                self._proxy.eaten.set()
                 break
-        _hang_up(client)
+            self._proxy.wait_to_pass()
+            if not _send(self._client, data):
+                break
+        self.hang_up()
 
 
 def _receive(end: socket.socket) -> bytes:

@@ -1,0 +1,41 @@
+"""``python -m tests.chaos``: a run, its figures and the verdict. Exit code 1 if it fails."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos import faults
+from tests.chaos.mutants import MUTANTS
+from tests.chaos.run import CAST, Run, names
+from tests.chaos.verdict import judge
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tests.chaos")
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), default="")
+    arguments = parser.parse_args()
+    seconds, seed, mutant = arguments.seconds, arguments.seed, arguments.mutant
+    again = f"make chaos SECONDS={seconds:g} SEED={seed}{f' MUTANT={mutant}' if mutant else ''}"
+    print(again, flush=True)
+    folder = Path(tempfile.mkdtemp(prefix="microbatch-chaos-"))
+    schedule = faults.draw(seed, seconds, names(CAST))
+    with Run(folder, schedule, seed=seed, mutant=mutant, say=lambda line: print(line, flush=True)) as run:
+        played = run.play(seconds)
+    verdict = judge(played, seconds)
+    print(f"\n{verdict}: {again}")
+    if verdict.passed:
+        shutil.rmtree(folder)
+        return 0
+    print(f"the history and the logs are in {folder}")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The actors: what runs in the processes of a chaos run. ``python -m tests.chaos.actors ROLE SEED``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import time
+
+from microbatch.broker.app import ENVIRONMENT_VARIABLE
+from microbatch.broker.errors import BatcherFull, InDoubt, MicrobatchError, Refused, ServerError, Unavailable
+from microbatch.producer import MicroBatcher
+from microbatch.scheduler.service import SchedulerService
+from microbatch.worker.rq_worker import work
+from tests.chaos import app, mutants
+from tests.chaos.history import DOUBT, FAIL, INVOKE, OK
+from tests.chaos.recording import record_verbs
+
+log = logging.getLogger(__name__)
+
+APP = "tests.chaos.app:config"
+_PAUSE_SECONDS = 0.02
+_MANY = 30
+
+
+def schedule() -> None:
+    SchedulerService([app.config]).run()
+
+
+def run_batches() -> None:
+    os.environ[ENVIRONMENT_VARIABLE] = APP
+    work(app.config)
+
+
+def consume() -> None:
+    """Handle results until told to stop."""
+    batcher = MicroBatcher(app.config)
+    stop = _stop_on_signal()
+    while not stop.is_set():
+        try:
+            batcher.wait_for_results(1.0)
+        except ServerError as error:
+            log.warning("waiting for results again: %s", error)
+            stop.wait(0.2)
+
+
+def produce() -> None:
+    """Record events until told to stop; what is in doubt is repeated only if it has an id for that."""
+    stop = _stop_on_signal()
+    batcher, dice = MicroBatcher(app.config), random.Random(sys.argv[2])
+    count = 0
+    while not stop.wait(dice.uniform(0, 2 * _PAUSE_SECONDS)):
+        many = _MANY if dice.random() < 0.02 else 1
+        ids = [f"{os.environ[app.WHO]}.{os.getpid()}.{count + i}" for i in range(many)]
+        count += many
+        _record(batcher, ids, dice, stop)
+
+
+def _record(batcher: MicroBatcher, ids: list[str], dice: random.Random, stop: threading.Event) -> None:
+    events = [app.new_event(event_id, dice) for event_id in ids]
+    repeatable = len(ids) == 1 and dice.random() < 0.5
+    call, since = app.history.new_call(), time.monotonic()
+    app.history.note("record", INVOKE, call=call, events=ids)
+    while True:
+        try:
+            if repeatable:
+                batcher.record_event(events[0], id=ids[0])
+            elif len(ids) == 1:
+                batcher.record_event(events[0])
+            else:
+                batcher.record_events(events)
+        except InDoubt:
+            if repeatable and not stop.wait(0.1):
+                continue
+            state = DOUBT
+        except (Unavailable, Refused, BatcherFull):
+            # The try before this one may have been in doubt.
+            state = DOUBT if repeatable else FAIL
+            stop.wait(0.2)
+        else:
+            state = OK
+        app.history.note("record", state, call=call, since=since, events=ids)
+        return
+
+
+def _stop_on_signal() -> threading.Event:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    return stop
+
+
+ROLES = {"producer": produce, "scheduler": schedule, "worker": run_batches, "consumer": consume}
+
+
+def main() -> int:
+    logging.basicConfig(level="INFO", format="%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(message)s")
+    mutants.apply(os.environ.get(app.MUTANT, ""))
+    record_verbs()
+    app.history.note("start")
+    try:
+        ROLES[sys.argv[1]]()
+    except MicrobatchError as error:
+        log.warning("ends, and is to be started again: %s", error)  # as when the server is away
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

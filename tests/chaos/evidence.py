@@ -1,0 +1,115 @@
+"""The evidence: a history put in order, for the rules to look things up in."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tests.chaos.history import DOUBT, FAIL, INVOKE, OK, Note
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What the history says. Batches and events are known by their ids."""
+
+    notes: list[Note]
+    invoked: set[str] = field(default_factory=set)
+    recorded: set[str] = field(default_factory=set)
+    """Events whose recording returned."""
+    refused: set[str] = field(default_factory=set)
+    """Events whose recording failed for certain."""
+    contents: dict[str, set[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(set))
+    """What anybody has read as a batch's events: one version, if all is well."""
+    parents: dict[str, str] = field(default_factory=dict)
+    committed: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """How many calls have ended a batch, and were told so."""
+    entries: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """The entries on the stream that were delivered, by batch."""
+    outcomes: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """The batches as part of which an event was handled."""
+    handled: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """What was handled of a batch."""
+    replayed: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    @property
+    def doubtful(self) -> set[str]:
+        """Events of which nobody was told whether they were recorded."""
+        return self.invoked - self.recorded - self.refused
+
+    @classmethod
+    def of(cls, notes: Iterable[Note]) -> Evidence:
+        found = cls(sorted(notes, key=lambda note: note.at))
+        for note in found.notes:
+            add = _READERS.get(note.what)
+            if add is not None:
+                add(found, note)
+        return found
+
+    def batches_of_events(self) -> dict[str, set[str]]:
+        """The batches that each event was seen in."""
+        batches: dict[str, set[str]] = defaultdict(set)
+        for batch, versions in self.contents.items():
+            for version in versions:
+                for event in version:
+                    batches[event].add(batch)
+        return batches
+
+    def ancestors(self, batch: str) -> list[str]:
+        """The batches that this one is a part of, the nearest first."""
+        found: list[str] = []
+        while (parent := self.parents.get(batch, "")) and parent not in found:
+            found.append(parent)
+            batch = parent
+        return found
+
+
+def _record(found: Evidence, note: Note) -> None:
+    into = {INVOKE: found.invoked, OK: found.recorded, FAIL: found.refused, DOUBT: set[str]()}
+    into[note.state].update(note["events"])
+
+
+def _take(found: Evidence, note: Note) -> None:
+    found.contents[note["batch"]].add(tuple(note["events"]))
+    if note["parent"]:
+        found.parents[note["batch"]] = note["parent"]
+
+
+def _run(found: Evidence, note: Note) -> None:
+    if note.state == INVOKE:
+        found.contents[note["batch"]].add(tuple(note["events"]))
+
+
+def _end(found: Evidence, note: Note) -> None:
+    if note.state == OK and note["value"]:
+        found.committed[note["batch"]] += 1
+
+
+def _deliver(found: Evidence, note: Note) -> None:
+    for entry, batch in note["entries"]:
+        found.entries[batch].add(entry)
+
+
+def _handle(found: Evidence, note: Note) -> None:
+    if note.state == OK:
+        found.handled[note["batch"]].update(note["events"])
+        for event in note["events"]:
+            found.outcomes[event].add(note["batch"])
+
+
+def _replay(found: Evidence, note: Note) -> None:
+    for event in note["events"]:
+        found.replayed[event] += 1
+
+
+_READERS = {
+    "record": _record,
+    "take": _take,
+    "run": _run,
+    "commit": _end,
+    "bury": _end,
+    "divide": _end,
+    "deliver": _deliver,
+    "handle": _handle,
+    "replay": _replay,
+}

@@ -1,0 +1,103 @@
+"""The faults of a run: what is done to whom, and when. Drawn from a seed, so a schedule can be had again."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from microbatch.broker import scripts
+
+KILL, STOP, SERVER, SILENCE, EAT = "kill", "stop", "server", "silence", "eat"
+KINDS = (KILL, STOP, SERVER, SILENCE, EAT)
+
+ACTIVE = "scheduler-active"
+"""Whichever scheduler holds the lease when the fault comes."""
+BUSY_WORKER = "worker-busy"
+BUSY_CONSUMER = "consumer-busy"
+"""Whichever has a batch or a result in hand when the fault comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """``at`` seconds after the start, ``kind`` is done to ``target``, for so many ``seconds`` if it lasts.
+
+    ``words``: what the command says whose reply is eaten. ``hang_up``: a silence ends with cut connections.
+    """
+
+    at: float
+    kind: str
+    target: str
+    seconds: float = 0.0
+    words: tuple[str, ...] = ()
+    hang_up: bool = False
+
+    def __str__(self) -> str:
+        more = f" for {self.seconds:.1f} s" if self.seconds else ""
+        return f"{self.at:6.1f} s  {self.kind:8s}{self.target}{more}{' ' + self.eaten if self.words else ''}"
+
+    @property
+    def eaten(self) -> str:
+        return f"({_NAMES.get(self.words, ' '.join(self.words))})"
+
+
+_RECORD = ("RPUSH", ":events")
+_CUT = ("MULTI", "-- cut:", "EXEC")
+_COMMIT, _TAKE = ("EVALSHA", scripts.COMMIT.sha), ("EVALSHA", scripts.TAKE.sha)
+_HANDLED = ("EVALSHA", scripts.HANDLED.sha)
+EATEN: dict[str, Sequence[tuple[str, ...]]] = {
+    "producer": [_RECORD, _RECORD, ("EVALSHA", scripts.RECORD.sha)],
+    "scheduler": [_CUT, _CUT, ("EVALSHA", scripts.RENEW_LEASE.sha), ("BLPOP", ":wake"), ("MULTI", "EXEC")],
+    "worker": [_COMMIT, _COMMIT, _TAKE, ("MOVE", "rq:queue:"), ("EVALSHA", scripts.DIVIDE.sha)],
+    "consumer": [_HANDLED, ("XREADGROUP",), ("XAUTOCLAIM",)],
+}
+"""By role: the commands whose reply may be eaten."""
+_NAMES = {
+    ("EVALSHA", script.sha): script.name
+    for script in vars(scripts).values()
+    if isinstance(script, scripts.Script)
+} | {_CUT: "cut", _RECORD: "record"}
+
+_WEIGHTS = {KILL: 25, STOP: 15, SERVER: 8, SILENCE: 12, EAT: 40}
+_FIRST_AT, _GAP = 2.0, (0.8, 4.0)
+
+
+def draw(seed: int, seconds: float, actors: Sequence[str]) -> list[Fault]:
+    """The schedule of a run: what none can do without comes first, then whatever the dice say."""
+    dice = random.Random(seed)
+    opening = [(EAT, "producer"), (KILL, BUSY_WORKER), (KILL, ACTIVE), (SERVER, "server"), (EAT, "worker")]
+    opening += [(SILENCE, ""), (STOP, "")]
+    dice.shuffle(opening)
+    faults, at = [], _FIRST_AT
+    while at < seconds:
+        kind, target = (
+            opening.pop() if opening else (dice.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0], "")
+        )
+        faults.append(_fault(dice, at, kind, target, actors))
+        at += dice.uniform(*_GAP) if len(faults) > 1 else _GAP[0]
+    return faults
+
+
+def _fault(dice: random.Random, at: float, kind: str, target: str, actors: Sequence[str]) -> Fault:
+    someone = dice.choice([*actors, ACTIVE, BUSY_WORKER, BUSY_CONSUMER])
+    match kind:
+        case "server":
+            return Fault(at, kind, "server", dice.uniform(0.2, 3.0))
+        case "stop":
+            return Fault(at, kind, someone, dice.uniform(0.5, 3.0))
+        case "silence":
+            hang_up = dice.random() < 0.5
+            return Fault(at, kind, someone, dice.uniform(0.5, 4.0), hang_up=hang_up)
+        case "eat":
+            role = target or dice.choice(list(EATEN))
+            victim = dice.choice([name for name in actors if name.startswith(role)] or [role])
+            if role == "scheduler":
+                victim = ACTIVE
+            return Fault(at, kind, victim, words=tuple(dice.choice(EATEN[role])))
+        case _:
+            return Fault(at, kind, target or someone)
+
+
+def by_kind(faults: Sequence[Fault]) -> Counter[str]:
+    return Counter(fault.kind for fault in faults)

@@ -1,0 +1,139 @@
+"""Havoc: does the faults of a schedule to the actors and the server, each in its time."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.lease import holder_of
+from tests.chaos.faults import ACTIVE, BUSY_CONSUMER, BUSY_WORKER, EAT, SERVER, Fault
+from tests.chaos.history import INVOKE, OK, History
+from tests.chaos.stage import Actor, Hands
+from tests.servers import RealServer
+
+_AGAIN_SECONDS = 0.02
+_ARMED_SECONDS = 4.0
+_ROLES = {BUSY_WORKER: "worker", BUSY_CONSUMER: "consumer"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Doing:
+    """A fault that goes on."""
+
+    until: float
+    is_over: Callable[[], bool]
+    end: Callable[[], None]
+
+
+class Havoc:
+    """One schedule, as far as it has come. Times are seconds since the start."""
+
+    def __init__(
+        self,
+        faults: Sequence[Fault],
+        actors: Mapping[str, Actor],
+        server: RealServer,
+        broker: Broker,
+        *,
+        history: History,
+        hands: Hands,
+        say: Callable[[str], None],
+    ) -> None:
+        self._faults = deque(faults)
+        self._actors = actors
+        self._server = server
+        self._broker = broker
+        self._history = history
+        self._hands = hands
+        self._say = say
+        self._doing: list[_Doing] = []
+
+    def step(self, now: float) -> None:
+        """Begin and end what is to be by now."""
+        while self._faults and self._faults[0].at <= now:
+            fault = self._faults.popleft()
+            actor = None if fault.kind == SERVER else self._victim(fault)
+            if actor is None and fault.kind != SERVER:
+                self._faults.appendleft(
+                    replace(fault, at=now + _AGAIN_SECONDS)
+                )  # whoever is meant is yet to come
+            else:
+                self._begin(fault, actor)
+        for doing in list(self._doing):
+            if time.monotonic() >= doing.until or doing.is_over():
+                self._doing.remove(doing)
+                doing.end()
+
+    def end(self) -> None:
+        """End all that goes on, and begin nothing more."""
+        self._faults.clear()
+        for doing in self._doing:
+            doing.end()
+        self._doing.clear()
+
+    def _victim(self, fault: Fault) -> Actor | None:
+        if fault.target in self._actors:
+            actor = self._actors[fault.target]
+            return actor if actor.running else None
+        if not self._server.running:
+            return None
+        if fault.target == ACTIVE:
+            token = self._broker.server.do("GET", self._broker.keys.lease)
+            pid = holder_of(token.decode()).pid if token else None
+        else:
+            pid = self._hands.busy(_ROLES[fault.target])
+        return next((actor for actor in self._actors.values() if actor.running and actor.pid == pid), None)
+
+    def _begin(self, fault: Fault, actor: Actor | None) -> None:
+        self._say(f"{fault}{f': {actor.name}' if actor and actor.name != fault.target else ''}")
+        call, since = self._history.new_call(), time.monotonic()
+        facts: dict[str, Any] = {
+            "kind": fault.kind,
+            "target": actor.name if actor else SERVER,
+            "victim": actor.pid if actor else 0,
+        }
+        if fault.kind != EAT:
+            self._history.note("fault", INVOKE, call=call, **facts)
+
+        def note() -> None:
+            self._history.note("fault", OK, call=call, since=since, **facts)
+
+        if actor is None:
+            self._server.kill()
+            self._later(fault.seconds, self._server.start, note)
+            return
+        match fault.kind:
+            case "kill":
+                actor.kill()
+                note()
+            case "stop":
+                actor.send(signal.SIGSTOP)
+                self._later(fault.seconds, lambda: actor.send(signal.SIGCONT), note)
+            case "silence":
+                actor.proxy.go_silent()
+                self._later(fault.seconds, lambda: actor.proxy.go_on(hang_up=fault.hang_up), note)
+            case _:
+                self._eat(fault, actor, note)
+
+    def _eat(self, fault: Fault, actor: Actor, note: Callable[[], None]) -> None:
+        eaten = actor.proxy.eaten
+        actor.proxy.eat_reply_to(*fault.words)
+
+        def end() -> None:
+            actor.proxy.eat_nothing()
+            if eaten.is_set():
+                note()
+
+        self._doing.append(_Doing(time.monotonic() + _ARMED_SECONDS, eaten.is_set, end))
+
+    def _later(self, seconds: float, end: Callable[[], None], note: Callable[[], None]) -> None:
+        def both() -> None:
+            end()
+            note()
+
+        self._doing.append(_Doing(time.monotonic() + seconds, lambda: False, both))

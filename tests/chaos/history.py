@@ -1,0 +1,74 @@
+"""The history: one file of JSON lines, to which every process of a run appends what it does.
+
+Each line is one `Note`. A verb is noted before it is called (``invoke``) and after it (``ok``, ``fail``,
+``doubt``), so whoever was killed in between has left an invocation without an end. Times are of the
+machine's monotonic clock, which all its processes share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+INVOKE, OK, FAIL, DOUBT = "invoke", "ok", "fail", "doubt"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line. ``what`` was done, how it stands (``state``), and when it was begun (``since``)."""
+
+    at: float
+    who: str
+    pid: int
+    what: str
+    state: str = OK
+    call: int = 0
+    """Tells the end of a call from those of its process's other calls."""
+    since: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.facts[name]
+
+    def encode(self) -> bytes:
+        head = [round(self.at, 6), self.who, self.pid, self.what, self.state, self.call, round(self.since, 6)]
+        return json.dumps([*head, self.facts], separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> Note:
+        return cls(*json.loads(line))
+
+
+class History:
+    """One process's pen. A line is one write to a file opened for appending, so lines don't mix."""
+
+    def __init__(self, path: Path, who: str) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._who = who
+        self._calls = 0
+
+    def note(self, what: str, state: str = OK, *, call: int = 0, since: float = 0.0, **facts: Any) -> None:
+        """Append a line. ``since``: when what it tells was begun, if that was not now."""
+        now = time.monotonic()
+        note = Note(now, self._who, os.getpid(), what, state, call, since or now, facts)
+        os.write(self._file, note.encode())
+
+    def new_call(self) -> int:
+        self._calls += 1
+        return self._calls
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def read(path: Path, offset: int = 0) -> Iterator[Note]:
+    """The notes of a history, from ``offset`` bytes on."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            yield Note.decode(line)

@@ -1,0 +1,91 @@
+"""Mutants: the library with one protection taken out, in a run's processes, to see that the checker bites."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from microbatch.broker import connection, scripts
+from microbatch.broker.ledger import Ledger, NewBatch
+from microbatch.broker.results import Entry, Results
+from microbatch.broker.scripts import Script
+from microbatch.broker.wire import RunRecord
+from microbatch.producer.consumer import Consumer
+
+
+def retry_connections() -> None:
+    """Have redis-py send again what it got no reply to."""
+
+    def retry(_backoff: Any, _retries: int) -> Retry:
+        return Retry(ConstantBackoff(0.05), 3)
+
+    vars(connection)["Retry"] = retry
+
+
+def commit_without_check() -> None:
+    """Commit a batch without looking whether it is still in flight."""
+    checks = ("if redis.call('EXISTS', KEYS[1])", "if not redis.call('ZSCORE', KEYS[2]")
+    lines = scripts.COMMIT.text.splitlines()
+    kept = [line for line in lines if not line.startswith(checks)]
+    assert len(lines) - len(kept) == len(checks), "the commit checks otherwise than this mutant knows"
+    text = "\n".join(kept)
+    scripts.COMMIT = Script("commit", text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324
+
+
+def acknowledge_before_handler() -> None:
+    """Take a result from the stream before its handler is called."""
+    call_handler = Consumer._call_handler
+
+    def call_late(self: Consumer, entry: Entry, results: Results) -> None:
+        results.handled([entry.id])
+        call_handler(self, entry, results)
+
+    Consumer._call_handler = call_late  # type: ignore[method-assign]
+
+
+def pop_outside_script() -> None:
+    """Take the events from the list by a command of its own, before the transaction that makes batches."""
+
+    def cut(
+        self: Ledger,
+        batches: Sequence[NewBatch],
+        *,
+        due_ms: int,
+        token: str,
+        lease_ttl_ms: int,
+        enqueue: Callable[[Any, Sequence[NewBatch]], None],
+    ) -> list[int]:
+        keys = self._keys
+        count = sum(batch.header.size for batch in batches)
+        popped = self._server.do("LPOP", keys.events, count) or []
+        args: list[Any] = [due_ms]
+        for batch in batches:
+            args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
+        names = [keys.events, keys.inflight, keys.stats, keys.drain, *(keys.batch(b.id) for b in batches)]
+        with self._server.translated(), self._server.client.pipeline(transaction=True) as pipe:
+            self._fence(pipe, token)
+            pipe.lpush(keys.events, *reversed(popped))
+            pipe.eval(scripts.CUT.text, len(names), *names, *args)
+            pipe.pexpire(keys.lease, lease_ttl_ms)
+            enqueue(pipe, batches)
+            return [int(size) for size in pipe.execute()[1]]
+
+    Ledger.cut = cut  # type: ignore[method-assign]
+
+
+MUTANTS = {
+    "retrying-connections": retry_connections,
+    "commit-without-check": commit_without_check,
+    "ack-before-handler": acknowledge_before_handler,
+    "destructive-outside-script": pop_outside_script,
+}
+
+
+def apply(name: str) -> None:
+    """Take out the protection of this name; none for an empty one."""
+    if name:
+        MUTANTS[name]()

@@ -1,0 +1,128 @@
+"""Recording: the library's verbs, wrapped from outside so that each call is noted in the history.
+
+The library knows nothing of it. What a wrapped verb does, returns and raises stays as it is, but for one
+thing: a cut's transaction also writes down, at the server and so for certain, who held the lease
+at that moment.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from microbatch.broker import wire
+from microbatch.broker.errors import InDoubt, MicrobatchError
+from microbatch.broker.lease import Lease
+from microbatch.broker.ledger import Ledger
+from microbatch.broker.results import Entry, Results
+from tests.chaos.app import history
+from tests.chaos.history import DOUBT, FAIL, INVOKE, OK
+
+CUTS = "test:cuts"
+_NOTE_CUT = (
+    "local note = cjson.decode(ARGV[1]) note.held = redis.call('GET', KEYS[1]) or '' "
+    "return redis.call('RPUSH', KEYS[2], cjson.encode(note))"
+)
+
+Facts = dict[str, Any]
+
+
+def record_verbs() -> None:
+    """Wrap every verb that the checker wants to know of."""
+    _record(Ledger, "cut", _cut_asked, lambda sizes: {"sizes": sizes})
+    _record(Ledger, "commit", _batch_asked, _truth)
+    _record(Ledger, "bury", _batch_asked, _truth)
+    _record(Ledger, "divide", _divide_asked, _truth)
+    _record(Ledger, "enqueue_again", lambda batch, **_: {"batch": batch.id}, lambda _: {})
+    _record(Ledger, "take", lambda batch_id, **_: {"batch": batch_id}, _taken, quiet=True)
+    _record(Lease, "acquire", dict, _truth, quiet=True)
+    for verb in ("read", "read_own", "wait", "take_over"):
+        _record(Results, verb, lambda **_: {}, _delivered, quiet=True, what="deliver")
+    _witness_cuts()
+
+
+def _record(
+    owner: type,
+    verb: str,
+    asked: Callable[..., Facts],
+    answered: Callable[[Any], Facts | None],
+    *,
+    quiet: bool = False,
+    what: str = "",
+) -> None:
+    """Note the calls of a verb. ``quiet``: only those that came to something, when they have."""
+    wrapped = getattr(owner, verb)
+    signature = inspect.signature(wrapped)
+    name = what or verb
+
+    @functools.wraps(wrapped)
+    def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        signature.bind(self, *args, **kwargs)
+        facts, call, since = asked(*args, **kwargs), history.new_call(), time.monotonic()
+        if isinstance(self, Lease):
+            facts["token"] = self.token
+        if not quiet:
+            history.note(name, INVOKE, call=call, **facts)
+        try:
+            answer = wrapped(self, *args, **kwargs)
+        except MicrobatchError as error:
+            if not quiet:
+                state = DOUBT if isinstance(error, InDoubt) else FAIL
+                history.note(name, state, call=call, since=since, error=type(error).__name__, **facts)
+            raise
+        learnt = answered(answer)
+        if learnt is not None and not (quiet and learnt.get("value") is False):
+            history.note(name, OK, call=call, since=since, **facts, **learnt)
+        return answer
+
+    setattr(owner, verb, recorded)
+
+
+def _cut_asked(batches: Sequence[Any], *, token: str, **_: Any) -> Facts:
+    return {"token": token, "batches": [batch.id for batch in batches]}
+
+
+def _batch_asked(batch_id: str, *_: Any, **__: Any) -> Facts:
+    return {"batch": batch_id}
+
+
+def _divide_asked(batch_id: str, _run: Any, parts: Sequence[Any], entry: Sequence[Any] = ()) -> Facts:
+    return {"batch": batch_id, "parts": [part.id for part in parts], "entry": bool(entry)}
+
+
+def _truth(answer: object) -> Facts:
+    return {"value": bool(answer)}
+
+
+def _taken(batch: Any) -> Facts | None:
+    if batch is None:
+        return None
+    ids = [json.loads(wire.event_body(raw))["id"] for raw in batch.events]
+    return {"attempt": batch.run.attempt, "parent": batch.header.parent, "events": ids}
+
+
+def _delivered(entries: Sequence[Entry]) -> Facts | None:
+    if not entries:
+        return None
+    return {"entries": [[entry.id, entry.fields.get(b"batch", b"").decode()] for entry in entries]}
+
+
+def _witness_cuts() -> None:
+    wrapped = Ledger.cut
+
+    @functools.wraps(wrapped)
+    def witnessed(self: Ledger, batches: Any, *, token: str, enqueue: Any, **others: Any) -> list[int]:
+        lease = self._keys.lease
+
+        def enqueue_and_note(pipe: Any, batches: Any) -> None:
+            enqueue(pipe, batches)
+            note = json.dumps({"token": token, "batches": [batch.id for batch in batches]})
+            pipe.eval(_NOTE_CUT, 2, lease, CUTS, note)
+
+        return wrapped(self, batches, token=token, enqueue=enqueue_and_note, **others)
+
+    Ledger.cut = witnessed  # type: ignore[method-assign]

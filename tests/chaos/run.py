@@ -1,0 +1,111 @@
+"""A run: a server, the actors, each behind a proxy of its own, and the faults that come over them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from microbatch.broker.broker import Broker
+from tests.chaos import app, state
+from tests.chaos.faults import Fault
+from tests.chaos.havoc import Havoc
+from tests.chaos.history import History
+from tests.chaos.stage import Actor, Hands
+from tests.servers import RealServer
+from tests.waiting import wait_until
+
+CAST = {"scheduler": 2, "worker": 4, "consumer": 2, "producer": 3}
+DRAIN_SECONDS = 60.0
+_STEP_SECONDS = 0.02
+
+
+def names(cast: Mapping[str, int]) -> list[str]:
+    """The actors' names."""
+    return [f"{role}-{number}" for role, count in cast.items() for number in range(1, count + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What is left of a run."""
+
+    history: Path
+    state: state.State
+    ends: dict[str, list[int]]
+    """The exit codes of the processes that ended by themselves, by actor."""
+
+
+class Run:
+    """One run, in a folder of its own. For a ``with`` block, which leaves nothing running."""
+
+    def __init__(
+        self,
+        folder: Path,
+        faults: Sequence[Fault],
+        *,
+        seed: int = 0,
+        cast: Mapping[str, int] = CAST,
+        mutant: str = "",
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._folder = folder
+        self._stack = ExitStack()
+        self._server = RealServer("valkey", folder, appendonly=True)
+        self._actors = {name: Actor(name, self._server, folder, seed, mutant) for name in names(cast)}
+        self._history = History(folder / "history", "harness")
+        self._broker = Broker(app.config.model_copy(update={"redis_url": self._server.socket_url}))
+        hands = Hands(folder / "history")
+        self._havoc = Havoc(
+            faults, self._actors, self._server, self._broker, history=self._history, hands=hands, say=say
+        )
+
+    def __enter__(self) -> Run:
+        self._stack.callback(self._history.close)
+        self._stack.enter_context(self._server)
+        self._stack.callback(self._broker.close)
+        for actor in self._actors.values():
+            self._stack.enter_context(actor.proxy)
+            self._stack.callback(actor.kill)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def play(self, seconds: float) -> Played:
+        """Start everybody, do the faults for so long, let all drain, and end."""
+        for actor in self._actors.values():
+            actor.start()
+        wait_until(self._works, 30, lambda: f"a first batch; the logs are in {self._folder}")
+        self._history.note("begin")
+        started = time.monotonic()
+        while (now := time.monotonic() - started) < seconds:
+            self._havoc.step(now)
+            self._look_after_all()
+        self._havoc.end()
+        self._history.note("calm")
+        self._drain()
+        found = state.look(self._broker)
+        for actor in self._actors.values():
+            actor.retire(10)
+        ends = {actor.name: actor.ends for actor in self._actors.values() if actor.ends}
+        return Played(self._folder / "history", found, ends)
+
+    def _works(self) -> bool:
+        self._look_after_all()
+        return self._broker.stats.counters().done_batches > 0
+
+    def _look_after_all(self) -> None:
+        for actor in self._actors.values():
+            actor.look_after()
+        time.sleep(_STEP_SECONDS)
+
+    def _drain(self) -> None:
+        for actor in self._actors.values():
+            if actor.role == "producer":
+                actor.retire(10)
+        give_up_at = time.monotonic() + DRAIN_SECONDS
+        while state.left(self._broker) and time.monotonic() < give_up_at:
+            self._look_after_all()
+        self._history.note("drained")

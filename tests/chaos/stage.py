@@ -1,0 +1,129 @@
+"""The stage: the actors of a run as processes, and who of them has something in hand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from microbatch.worker.lifeline import lifeline
+from tests.chaos import app
+from tests.chaos.history import INVOKE, read
+from tests.processes import clean_environment
+from tests.proxy import Proxy
+from tests.servers import RealServer
+
+ROOT = Path(__file__).parents[2]
+_RESTART_SECONDS = 0.3
+
+
+class Actor:
+    """One process, which is started again whenever it has ended, until it retires."""
+
+    def __init__(self, name: str, server: RealServer, folder: Path, seed: int, mutant: str) -> None:
+        self.name = name
+        self.role = name.partition("-")[0]
+        self.proxy = Proxy(server)
+        self.retired = False
+        self.ends: list[int] = []
+        """Its exit codes, but for those of its kills."""
+        self._folder = folder
+        self._seed = seed
+        self._starts = 0
+        self._ended_at: float | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._environment = {
+            "MICROBATCH_REDIS_URL": self.proxy.url,
+            "PYTHONPATH": str(ROOT),
+            app.HISTORY: str(folder / "history"),
+            app.WHO: name,
+            app.MUTANT: mutant,
+        }
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start its process. Call it in a thread that lives as long as the run: the process dies with it."""
+        command = [
+            sys.executable,
+            "-m",
+            "tests.chaos.actors",
+            self.role,
+            f"{self._seed}.{self.name}.{self._starts}",
+        ]
+        with (self._folder / f"{self.name}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self._folder,
+                env=clean_environment(self._environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+                preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+            )
+        self._starts += 1
+        self._ended_at = None
+
+    def look_after(self) -> None:
+        """Start it again if it has ended, after a moment."""
+        if self.running or self.retired or self._process is None:
+            return
+        if self._ended_at is None:
+            self._ended_at = time.monotonic()
+            if (code := self._process.returncode) != -signal.SIGKILL:
+                self.ends.append(code)
+        elif time.monotonic() - self._ended_at >= _RESTART_SECONDS:
+            self.start()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        if self.running:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def retire(self, seconds: float) -> None:
+        """End it for good: with SIGTERM, or by force when it has not ended after so many seconds."""
+        self.retired = True
+        self.send(signal.SIGCONT)
+        self.send(signal.SIGTERM)
+        if self._process is not None:
+            try:
+                self._process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+class Hands:
+    """Which processes have a batch or a result in hand, by the history."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._busy: dict[str, int] = {}
+
+    def busy(self, role: str) -> int | None:
+        """The process of this role that has had something in hand for the shortest time, or None."""
+        if self._path.exists():
+            end = self._path.stat().st_size
+            for note in read(self._path, self._offset):
+                if note.what in ("run", "handle"):
+                    self._busy.pop(note.who, None)
+                    if note.state == INVOKE:
+                        self._busy[note.who] = note.pid
+            self._offset = end
+        return next((pid for who, pid in reversed(self._busy.items()) if who.startswith(role)), None)

@@ -1,0 +1,55 @@
+"""The state in which a run has left the server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from microbatch.broker import wire
+from microbatch.broker.audit import Audit
+from microbatch.broker.broker import Broker
+from tests.chaos.recording import CUTS
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the checker reads besides the history."""
+
+    left: str = ""
+    """What did not drain."""
+    stats: dict[str, int] = field(default_factory=dict)
+    entries_added: int = 0
+    dead: dict[str, list[str]] = field(default_factory=dict)
+    """The ids of the events of each dead batch."""
+    cuts: list[dict[str, Any]] = field(default_factory=list)
+    """What each cut's own transaction wrote down: batches, token, and who held the lease at that moment."""
+    findings: list[str] = field(default_factory=list)
+    """What `microbatch verify` would find."""
+
+
+def left(broker: Broker) -> str:
+    """What waits, runs or is unhandled; empty if nothing is."""
+    waiting, in_flight = broker.events.waiting(), len(broker.ledger.in_flight())
+    unhandled = broker.results().unhandled()
+    if not (waiting or in_flight or unhandled):
+        return ""
+    return f"{waiting} events wait, {in_flight} batches are in flight, {unhandled} results are unhandled"
+
+
+def look(broker: Broker) -> State:
+    """The state as it is now."""
+    info: Any = broker.server.client.xinfo_stream(broker.keys.results)
+    stats = broker.server.do("HGETALL", broker.keys.stats)
+    return State(
+        left=left(broker),
+        stats={name.decode(): int(value) for name, value in stats.items() if value.isdigit()},
+        entries_added=int(info["entries-added"]),
+        dead={batch.id: _ids(broker.dead.events(batch.id)) for batch in broker.dead},
+        cuts=[json.loads(raw) for raw in broker.server.do("LRANGE", CUTS, 0, -1)],
+        findings=[f"{finding.key}: {finding.what}" for finding in Audit(broker).findings()],
+    )
+
+
+def _ids(raws: list[bytes]) -> list[str]:
+    return [json.loads(wire.event_body(raw))["id"] for raw in raws]

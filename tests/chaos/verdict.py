@@ -1,0 +1,101 @@
+"""The verdict on a run: what broke a rule, whether enough happened to mean something, and the figures."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.chaos.checker import Violation, check
+from tests.chaos.evidence import Evidence
+from tests.chaos.faults import KINDS
+from tests.chaos.history import DOUBT, OK, read
+from tests.chaos.recovery import SCHEDULER_SECONDS, WORKER_SECONDS, Recovery, in_time, recoveries
+from tests.chaos.run import Played
+
+FEWEST_EVENTS_A_SECOND = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a run."""
+
+    violations: list[Violation]
+    figures: str
+
+    @property
+    def passed(self) -> bool:
+        return not self.violations
+
+    def __str__(self) -> str:
+        if self.passed:
+            return f"{self.figures}\npassed"
+        shown = [f"  {violation}" for violation in self.violations[:20]]
+        more = len(self.violations) - len(shown)
+        shown += [f"  and {more} more"] if more else []
+        by_rule = Counter(violation.rule for violation in self.violations)
+        rules = ", ".join(f"{rule} {count}" for rule, count in by_rule.items())
+        return "\n".join([self.figures, *shown, f"FAILED: {rules}"])
+
+
+def judge(played: Played, seconds: float, *, thorough: bool = True) -> Verdict:
+    """The verdict. ``thorough``: a run in which too little happened fails as well."""
+    found = Evidence.of(read(played.history))
+    violations = [*check(found, played.state), *in_time(found), *_ended(played)]
+    if thorough:
+        violations += [Violation("enough", what) for what in _too_little(found, seconds)]
+    return Verdict(violations, figures(found, played))
+
+
+def _ended(played: Played) -> Iterator[Violation]:
+    """A process may end because it can't reach the server at its start (2), and must not fail otherwise."""
+    for name, codes in played.ends.items():
+        if wrong := [code for code in codes if code != 2]:
+            yield Violation("ended", f"{name} ended by itself with {wrong}; see its log")
+
+
+def _too_little(found: Evidence, seconds: float) -> Iterator[str]:
+    if len(found.recorded) < seconds * FEWEST_EVENTS_A_SECOND:
+        yield f"only {len(found.recorded)} events were recorded"
+    faults = _faults(found)
+    yield from (f"no fault of the kind {kind!r} happened" for kind in KINDS if not faults[kind])
+    if not found.doubtful and not any(note.state == DOUBT for note in found.notes):
+        yield "nothing was in doubt"
+    if not any(recoveries(found)):
+        yield "nothing had to be recovered"
+
+
+def _faults(found: Evidence) -> Counter[str]:
+    return Counter(note["kind"] for note in found.notes if note.what == "fault" and note.state == OK)
+
+
+def figures(found: Evidence, played: Played) -> str:
+    """What happened, in numbers."""
+    faults, state = _faults(found), played.state
+    doubts = Counter(note.what for note in found.notes if note.state == DOUBT)
+    stats, dead = state.stats, sum(map(len, state.dead.values()))
+    events = [f"{len(found.recorded)} recorded", f"{len(found.doubtful)} in doubt"]
+    events += [f"{len(found.outcomes)} handled", f"{dead} dead"]
+    batches = [f"{stats.get('cut_batches', 0)} cut", f"{stats.get('divided_batches', 0)} divided"]
+    batches += [f"{state.entries_added} entries on the stream"]
+    recovered = list(recoveries(found))
+    lines = {
+        "events": ", ".join(events),
+        "batches": ", ".join(batches),
+        "faults": f"{faults.total()}: {', '.join(f'{kind} {faults[kind]}' for kind in KINDS)}",
+        "in doubt": f"{doubts.total()}: {', '.join(f'{what} {count}' for what, count in doubts.items())}",
+        "batches of killed workers ran again": _spread(recovered, WORKER_SECONDS),
+        "killed schedulers were replaced": _spread(recovered, SCHEDULER_SECONDS),
+    }
+    return "\n".join(f"{name + ':':<37}{value}" for name, value in lines.items())
+
+
+def _spread(all_found: Sequence[Recovery], bound: float) -> str:
+    found = [recovery for recovery in all_found if recovery.bound == bound]
+    seconds = [recovery.seconds for recovery in found if recovery.seconds is not None]
+    if not seconds:
+        return "none"
+    alone = [r.seconds for r in found if r.seconds is not None and r.excused == 0]
+    undisturbed = f"; {len(alone)} with no other fault near, worst {max(alone):.1f} s" if alone else ""
+    return f"{len(found)}, median {statistics.median(seconds):.1f} s, worst {max(seconds):.1f} s{undisturbed}"
