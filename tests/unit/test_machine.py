@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import fakeredis
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from microbatch.broker import wire
 from microbatch.broker.audit import Audit
@@ -32,12 +33,12 @@ from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
 from tests.unit.steps import FakeClient, check_account, outcomes, values_of
 
 MAX_SIZE = 3
-MAX_RETRIES = 1
 MAX_WAITING = 8
 RUN_MS = 8_000
 WINDOW_MS = 5_000
 
-some = st.integers(0, 1_000)  # which of those that there are
+some = st.integers(0, 7)  # which of those that there are, from the newest on
+outcomes_of_runs = st.sampled_from(["done", "failed", "failed in part", "alive", "silent"])
 
 
 @dataclass
@@ -82,8 +83,9 @@ class Model:
 class Microbatch(RuleBasedStateMachine):
     """Two schedulers, any number of workers (dead ones too), two consumers, an operator."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    @initialize(max_retries=st.integers(0, 1))
+    def begin(self, max_retries: int) -> None:
+        self.max_retries = max_retries
         self.client: FakeClient = fakeredis.FakeRedis(server=fakeredis.FakeServer())
         self.clock = ManualClock()
         self.broker = self.make_broker()
@@ -108,7 +110,7 @@ class Microbatch(RuleBasedStateMachine):
             name="letters",
             lease_ttl=600,
             max_size=MAX_SIZE,
-            max_retries=MAX_RETRIES,
+            max_retries=self.max_retries,
             **options,
         )
         return Broker(config, server=Server(self.client), clock=self.clock)
@@ -126,31 +128,27 @@ class Microbatch(RuleBasedStateMachine):
 
     # --- producers
 
-    @rule(count=st.integers(1, 7))
-    def record(self, count: int) -> None:
-        self.broker.events.record(self.new_events(count))
+    @rule(count=st.integers(1, 7), how=st.sampled_from(["plainly", "if there is room", "once"]))
+    def record(self, count: int, how: str) -> None:
+        if how == "once":
+            self.record_once(count)
+            return
+        events, too_many = self.new_events(count), len(self.model.waiting) + count > MAX_WAITING
+        if how == "if there is room" and too_many:
+            with pytest.raises(BatcherFull):
+                self.bounded.events.record(events)
+            return
+        (self.broker if how == "plainly" else self.bounded).events.record(events)
         self.keep_new(count)
 
-    @rule(count=st.integers(1, 7))
-    def record_if_there_is_room(self, count: int) -> None:
-        try:
-            self.bounded.events.record(self.new_events(count))
-        except BatcherFull:
-            assert len(self.model.waiting) + count > MAX_WAITING
-        else:
-            assert len(self.model.waiting) + count <= MAX_WAITING
-            self.keep_new(count)
-
-    @rule(event_id=st.sampled_from("ab"))
-    def record_once(self, event_id: str) -> None:
+    def record_once(self, count: int) -> None:
+        event_id = f"id {count}"
         known = self.clock.ms - self.seen.get(event_id, -WINDOW_MS) < WINDOW_MS
-        if not known and len(self.model.waiting) >= MAX_WAITING:
-            return
-        waiting = self.bounded.events.record(self.new_events(1), event_id)
-        assert (waiting == 0) == known
-        if not known:
-            self.seen[event_id] = self.clock.ms
-            self.keep_new(1)
+        if known or len(self.model.waiting) < MAX_WAITING:
+            assert (self.bounded.events.record(self.new_events(1), event_id) == 0) == known
+            if not known:
+                self.seen[event_id] = self.clock.ms
+                self.keep_new(1)
 
     def new_events(self, count: int) -> list[bytes]:
         numbers = range(self.recorded, self.recorded + count)
@@ -205,7 +203,7 @@ class Microbatch(RuleBasedStateMachine):
         for batch_id, batch in list(self.model.in_flight.items()):
             if not batch.owner or batch.alive_until > self.clock.ms:
                 continue
-            if batch.attempt <= MAX_RETRIES:
+            if batch.attempt <= self.max_retries:
                 batch.owner = ""
             elif len(batch.events) > 1:
                 parts += self.halves(batch_id)
@@ -223,46 +221,62 @@ class Microbatch(RuleBasedStateMachine):
 
     # --- workers
 
-    @precondition(lambda self: self.client.exists("rq:queue:letters"))
-    @rule()
-    def work(self) -> None:
+    @precondition(lambda self: self.has_jobs())
+    @rule(outcome=outcomes_of_runs)
+    def work(self, outcome: str) -> None:
         job = self.client.lpop("rq:queue:letters")
-        assert isinstance(job, bytes)
-        self.take(job.decode())
+        if self.take(job.decode()):
+            self.end_run(0, outcome)
+
+    @precondition(lambda self: self.runs)
+    @rule(which=some, outcome=outcomes_of_runs)
+    def end_run(self, which: int, outcome: str) -> None:
+        """Of a run that may be over long since, or have lost its batch to another."""
+        match outcome:
+            case "done":
+                self.commit(which)
+            case "failed":
+                self.fail(which)
+            case "failed in part":
+                self.fail_in_part(which)
+            case "alive":
+                self.heartbeat(which)
 
     @precondition(lambda self: self.batch_ids)
-    @rule(which=some)
-    def a_job_comes_twice(self, which: int) -> None:
-        self.take(self.batch_ids[which % len(self.batch_ids)])
+    @rule(which=some, meanwhile=st.sampled_from([0, RUN_MS]))
+    def a_job_comes_twice(self, which: int, meanwhile: int) -> None:
+        self.clock.advance(meanwhile)
+        ids = [*self.model.in_flight, self.batch_ids[-1 - which % len(self.batch_ids)]]
+        self.take(ids[which % len(ids)])
 
-    def take(self, batch_id: str) -> None:
+    def has_jobs(self) -> bool:
+        return bool(self.client.exists("rq:queue:letters"))
+
+    def take(self, batch_id: str) -> bool:
         now, owner = self.clock.ms, f"worker-{len(self.runs)}"
         run = self.broker.ledger.take(batch_id, owner=owner, now_ms=now, due_ms=now + RUN_MS)
         batch = self.model.in_flight.get(batch_id)
         if batch is None or (batch.owner and batch.alive_until > now):
             assert run is None
-            return
+            return False
         batch.attempt, batch.owner, batch.alive_until = batch.attempt + 1, owner, now + RUN_MS
         assert run is not None
         assert (tuple(values_of(run.events)), run.run.attempt) == (batch.events, batch.attempt)
         self.runs.append(run)
+        return True
 
     def some_run(self, which: int) -> tuple[TakenBatch, InFlight | None]:
         """A run that was ever begun; and its batch, if it is that run's."""
-        run = self.runs[which % len(self.runs)]
+        run = self.runs[-1 - which % len(self.runs)]
         batch = self.model.in_flight.get(run.id)
         return run, batch if batch is not None and batch.owner == run.run.owner else None
 
-    @precondition(lambda self: self.runs)
-    @rule(which=some)
     def heartbeat(self, which: int) -> None:
         run, batch = self.some_run(which)
         assert self.broker.ledger.renew(run, due_ms=self.clock.ms + RUN_MS) == (batch is not None)
         if batch is not None:
             batch.alive_until = self.clock.ms + RUN_MS
 
-    @precondition(lambda self: self.runs)
-    @rule(which=some)
     def commit(self, which: int) -> None:
         run, _ = self.some_run(which)
         first = run.id in self.model.in_flight  # whoever of several runs it is
@@ -270,46 +284,44 @@ class Microbatch(RuleBasedStateMachine):
         if first:
             self.model.finish(run.id)
 
-    @precondition(lambda self: self.runs)
-    @rule(which=some)
     def fail(self, which: int) -> None:
         run, batch = self.some_run(which)
         try:
             self.failing.whole(run, ValueError("no"))
         except BatchDead:
             assert batch is not None
-            assert (batch.attempt > MAX_RETRIES, len(batch.events)) == (True, 1)
+            assert (batch.attempt > self.max_retries, len(batch.events)) == (True, 1)
         if batch is None:
             return
-        if batch.attempt <= MAX_RETRIES:
+        if batch.attempt <= self.max_retries:
             batch.owner = ""
         elif len(batch.events) > 1:
             self.batches_appear(self.halves(run.id))
         else:
             self.model.die(run.id)
 
-    @precondition(lambda self: self.runs)
-    @rule(which=some, bits=st.integers(1, 2**MAX_SIZE - 1))
-    def fail_in_part(self, which: int, bits: int) -> None:
+    def fail_in_part(self, which: int) -> None:
         run, batch = self.some_run(which)
-        failed = [i for i in range(len(run.events)) if bits >> i & 1] or [0]
+        failed = [i for i, event in enumerate(values_of(run.events)) if event % 4] or [0]
         try:
             self.failing.in_part(
                 run, PartialFailure({i: f"error {i % 2}" for i in failed}), self.result_of(run)
             )
         except BatchDead:
-            assert run.run.attempt > MAX_RETRIES
+            assert run.run.attempt > self.max_retries
         if batch is None:
             return
         del self.model.in_flight[run.id]
         self.model.outcomes.append((run.id, "result"))
         self.model.done += [event for i, event in enumerate(batch.events) if i not in failed]
         groups = (
-            [failed] if batch.attempt <= MAX_RETRIES else [[i for i in failed if i % 2 == k] for k in (0, 1)]
+            [failed]
+            if batch.attempt <= self.max_retries
+            else [[i for i in failed if i % 2 == k] for k in (0, 1)]
         )
         parts = [InFlight(tuple(batch.events[i] for i in group), batch.attempt) for group in groups if group]
         for batch_id in self.batches_appear(parts):
-            if batch.attempt > MAX_RETRIES:
+            if batch.attempt > self.max_retries:
                 self.model.die(batch_id)
 
     def result_of(self, run: TakenBatch) -> list[Value]:
@@ -322,23 +334,21 @@ class Microbatch(RuleBasedStateMachine):
 
     # --- consumers
 
-    @rule(which=st.integers(0, 1), count=st.integers(1, 3))
-    def read(self, which: int, count: int) -> None:
+    @rule(which=st.integers(0, 1), how=st.sampled_from(["read", "take over"]), count=st.integers(1, 3))
+    def consume(self, which: int, how: str, count: int) -> None:
+        if how == "take over":  # from the other, which dies; its name comes back with its next read
+            taken = self.consumers[which].take_over(idle_ms=0, count=count)
+            assert {entry.id for entry in taken} <= self.delivered
+            self.consumers[1 - which].leave()
         entries = self.consumers[which].read(count=count)
         assert not self.delivered & {entry.id for entry in entries}
         self.delivered |= {entry.id for entry in entries}
         self.entries += entries
 
-    @rule(which=st.integers(0, 1))
-    def take_over(self, which: int) -> None:
-        entries = self.consumers[which].take_over(idle_ms=0, count=10)
-        assert {entry.id for entry in entries} <= self.delivered
-        self.consumers[1 - which].leave()  # it died; its name comes back with its next read
-
     @precondition(lambda self: self.entries)
     @rule(which=some)
     def handle(self, which: int) -> None:
-        entry = self.entries[which % len(self.entries)]
+        entry = self.entries[-1 - which % len(self.entries)]
         there = {raw_id for raw_id, _ in self.client.xrange(self.broker.keys.results)}
         self.consumers[0].handled([entry.id])
         if entry.id.encode() in there:
@@ -348,29 +358,31 @@ class Microbatch(RuleBasedStateMachine):
     # --- operators
 
     @precondition(lambda self: self.batch_ids)
-    @rule(which=some)
-    def replay(self, which: int) -> None:
-        batch_id = self.batch_ids[which % len(self.batch_ids)]
+    @rule(which=some, verb=st.sampled_from(["replay", "purge", "revive", "revive for an old job"]))
+    def operate(self, which: int, verb: str) -> None:
+        ids = [*self.model.dead, *self.batch_ids[-3:]]
+        batch_id = ids[which % len(ids)]
+        if verb == "replay":
+            self.replay(batch_id)
+        elif verb == "purge":
+            self.purge(batch_id)
+        else:
+            self.revive(batch_id, died_before=self.clock.ms + 1 if verb == "revive" else 0)
+
+    def replay(self, batch_id: str) -> None:
         count, waiting = self.broker.dead.replay(batch_id)
         events = self.model.dead.pop(batch_id, ())
         self.model.waiting += events
         assert (count, waiting) == (len(events), len(self.model.waiting))
 
-    @precondition(lambda self: self.batch_ids)
-    @rule(which=some)
-    def purge(self, which: int) -> None:
-        batch_id = self.batch_ids[which % len(self.batch_ids)]
+    def purge(self, batch_id: str) -> None:
         events = self.model.dead.pop(batch_id, ())
         assert self.broker.dead.purge(batch_id) == len(events)
         self.model.purged += events
 
-    @precondition(lambda self: self.batch_ids)
-    @rule(which=some, enqueued=st.sampled_from(["before", "after"]))
-    def revive(self, which: int, enqueued: str) -> None:
-        batch_id = self.batch_ids[which % len(self.batch_ids)]
-        died_before = self.clock.ms + 1 if enqueued == "after" else 0
+    def revive(self, batch_id: str, *, died_before: int) -> None:
         revived = self.broker.dead.revive(batch_id, due_ms=self.clock.ms, died_before_ms=died_before)
-        assert revived == (batch_id in self.model.dead and enqueued == "after")
+        assert revived == (batch_id in self.model.dead and died_before > 0)
         if revived:
             self.model.in_flight[batch_id] = InFlight(self.model.dead.pop(batch_id))
 
@@ -438,11 +450,8 @@ class Microbatch(RuleBasedStateMachine):
             self.time_passes(2 * RUN_MS)
             self.cut(0, "flush")
             self.reconcile()
-            while self.client.exists("rq:queue:letters"):
-                begun = len(self.runs)
-                self.work()
-                if len(self.runs) > begun:
-                    self.commit(begun)
+            while self.has_jobs():
+                self.work("done")
             self.each_event_is_in_one_place()
             self.the_account_holds()
         raise AssertionError(f"it does not end: {self.model}")
@@ -450,8 +459,8 @@ class Microbatch(RuleBasedStateMachine):
 
 TestMachine = Microbatch.TestCase
 TestMachine.settings = settings(
-    max_examples=60,
-    stateful_step_count=40,
+    max_examples=110,
+    stateful_step_count=50,
     derandomize=True,  # the same runs everywhere; none is kept in a file
     database=None,
     deadline=None,
