@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit soak lock clean
+.PHONY: help demo test lint unit chaos soak lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target what; do \
@@ -27,6 +27,9 @@ lint: .venv/.dev ## Check style, types, and the arrows between packages
 
 unit: .venv/.dev ## Run the unit tests only
 	$(BIN)/python -m pytest tests/unit
+
+chaos: .venv/.dev ## Try the guarantees under faults (SECONDS=300, SEED= of an earlier run, MUTANT= a broken library)
+	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),300) $(SEED:%=--seed %) $(MUTANT:%=--mutant %)
 
 soak: .venv/.runtime ## Run at a steady rate for ten minutes (SECONDS=600), after which nothing may have grown
 	$(BIN)/python benchmarks/soak.py $(or $(SECONDS),600)

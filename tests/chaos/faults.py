@@ -44,11 +44,20 @@ class Fault:
 
 _RECORD = ("RPUSH", ":events")
 _CUT = ("MULTI", "-- cut:", "EXEC")
-_COMMIT, _TAKE = ("EVALSHA", scripts.COMMIT.sha), ("EVALSHA", scripts.TAKE.sha)
+_COMMIT = ("EVALSHA", ":inflight", ":results")  # or a division: by their keys, for a mutant has another hash
+_AFTER_LOOK = ("LLEN", ":events", ":events")  # what a scheduler asks for after it has seen what waits
+_TAKE = ("EVALSHA", scripts.TAKE.sha)
 _HANDLED = ("EVALSHA", scripts.HANDLED.sha)
 EATEN: dict[str, Sequence[tuple[str, ...]]] = {
     "producer": [_RECORD, _RECORD, ("EVALSHA", scripts.RECORD.sha)],
-    "scheduler": [_CUT, _CUT, ("EVALSHA", scripts.RENEW_LEASE.sha), ("BLPOP", ":wake"), ("MULTI", "EXEC")],
+    "scheduler": [
+        _CUT,
+        _CUT,
+        _AFTER_LOOK,
+        ("EVALSHA", scripts.RENEW_LEASE.sha),
+        ("BLPOP", ":wake"),
+        ("MULTI", "EXEC"),
+    ],
     "worker": [_COMMIT, _COMMIT, _TAKE, ("MOVE", "rq:queue:"), ("EVALSHA", scripts.DIVIDE.sha)],
     "consumer": [_HANDLED, ("XREADGROUP",), ("XAUTOCLAIM",)],
 }
@@ -57,7 +66,7 @@ _NAMES = {
     ("EVALSHA", script.sha): script.name
     for script in vars(scripts).values()
     if isinstance(script, scripts.Script)
-} | {_CUT: "cut", _RECORD: "record"}
+} | {_CUT: "cut", _RECORD: "record", _COMMIT: "commit", _AFTER_LOOK: "after LLEN"}
 
 _WEIGHTS = {KILL: 25, STOP: 15, SERVER: 8, SILENCE: 12, EAT: 40}
 _FIRST_AT, _GAP = 2.0, (0.8, 4.0)

@@ -1,0 +1,78 @@
+"""Runs: half a minute of faults, of which nothing may come, and short ones with a broken library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import faults
+from tests.chaos.faults import BUSY_CONSUMER, EAT, KILL, Fault
+from tests.chaos.mutants import MUTANTS
+from tests.chaos.run import CAST, Run, names
+from tests.chaos.verdict import Verdict, judge
+
+SECONDS = 30.0
+SEED = 3
+_SMALL = {"scheduler": 1, "worker": 2, "consumer": 1, "producer": 1}
+_SHORT_SECONDS = 4.0
+
+# For each mutant: the faults that its protection is there for, in turn, and the rule that it breaks.
+TRAPS: dict[str, tuple[list[Fault], str]] = {
+    "retrying-connections": (
+        [Fault(0, EAT, "producer-1", words=("RPUSH", ":events"))],
+        "one_batch",
+    ),
+    "commit-without-check": (
+        [
+            Fault(0, EAT, name, words=("EVALSHA", ":inflight", ":results"))
+            for name in ("worker-1", "worker-2")
+        ],
+        "one_entry",
+    ),
+    "ack-before-handler": ([Fault(0, KILL, BUSY_CONSUMER)], "nothing_lost"),
+    "destructive-outside-script": (
+        [Fault(0, EAT, "scheduler-1", words=("LPOP", ":events"))],
+        "nothing_lost",
+    ),
+}
+
+
+@pytest.mark.timeout(180)
+def test_half_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
+    schedule = faults.draw(SEED, SECONDS, names(CAST))
+    with Run(tmp_path, schedule, seed=SEED) as run:
+        verdict = judge(run.play(SECONDS), SECONDS)
+    assert verdict.passed, f"{verdict}\nseed {SEED}, {tmp_path}"
+
+
+def test_a_schedule_can_be_had_again() -> None:
+    actors = names(CAST)
+    schedule = faults.draw(7, 300, actors)
+    assert schedule == faults.draw(7, 300, actors)
+    assert schedule != faults.draw(8, 300, actors)
+    assert all(count > 3 for count in faults.by_kind(schedule).values())
+    assert set(faults.by_kind(schedule)) == set(faults.KINDS)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_the_checker_bites(mutant: str, tmp_path: Path) -> None:
+    trap, rule = TRAPS[mutant]
+    verdict = _play_short([trap], tmp_path, mutant)
+    assert rule in {violation.rule for violation in verdict.violations}, str(verdict)
+
+
+def test_the_same_faults_break_nothing_in_the_library_as_it_is(tmp_path: Path) -> None:
+    verdict = _play_short([trap for trap, _ in TRAPS.values()], tmp_path)
+    assert verdict.passed, str(verdict)
+
+
+def _play_short(traps: list[list[Fault]], folder: Path, mutant: str = "") -> Verdict:
+    schedule = [
+        Fault(0.3 + 0.8 * turn, fault.kind, fault.target, words=fault.words)
+        for turn in range(4)
+        for trap in traps
+        for fault in [trap[turn % len(trap)]]
+    ]
+    with Run(folder, schedule, cast=_SMALL, mutant=mutant) as run:
+        return judge(run.play(_SHORT_SECONDS), _SHORT_SECONDS, thorough=False)

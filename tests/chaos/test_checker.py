@@ -1,0 +1,254 @@
+"""The checker on histories written by hand: one that is as it should be, and one for each way to be wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.chaos.checker import RULES, check
+from tests.chaos.evidence import Evidence
+from tests.chaos.history import DOUBT, FAIL, INVOKE, OK, Note
+from tests.chaos.recovery import in_time, recoveries
+from tests.chaos.state import State
+
+EVENTS = ["a", "b", "c"]
+BATCH, PART, OTHER = "1f", "1f-22", "3e"
+
+
+class Story:
+    """A history that is told line by line, a second apart, and the state at its end."""
+
+    def __init__(self) -> None:
+        self.notes: list[Note] = []
+        self.state = State()
+        self.now = 0.0
+
+    def tell(
+        self, what: str, state: str = OK, *, pid: int = 1, since: float | None = None, **facts: Any
+    ) -> None:
+        self.now += 1.0
+        begun = self.now if since is None else since
+        self.notes.append(Note(self.now, f"who-{pid}", pid, what, state, 0, begun, facts))
+
+    def without(self, what: str) -> None:
+        self.notes = [note for note in self.notes if note.what != what]
+
+    def be(self, **changes: Any) -> None:
+        self.state = dataclasses.replace(self.state, **changes)
+
+    def broken(self) -> set[str]:
+        return {violation.rule for violation in check(Evidence.of(self.notes), self.state)}
+
+
+def told() -> Story:
+    """Two events are handled with their batch; the third fails at first, runs as a part, and dies."""
+    story = Story()
+    for state in (INVOKE, OK):
+        story.tell("record", state, events=EVENTS)
+    story.tell("acquire", token="t1", value=True)
+    story.tell("cut", token="t1", batches=[BATCH], sizes=[3])
+    story.tell("take", batch=BATCH, attempt=1, parent="", events=EVENTS)
+    story.tell("run", INVOKE, batch=BATCH, attempt=1, events=EVENTS)
+    story.tell("divide", batch=BATCH, parts=[PART], entry=True, value=True)
+    story.tell("take", batch=PART, attempt=2, parent=BATCH, events=["c"])
+    story.tell("bury", batch=PART, value=True)
+    story.tell("deliver", entries=[["1-0", BATCH], ["2-0", PART]])
+    story.tell("handle", batch=BATCH, events=["a", "b"], dead=False)
+    story.tell("handle", batch=PART, events=["c"], dead=True)
+    story.be(
+        stats={"done_batches": 1, "dead_batches": 1},
+        entries_added=2,
+        dead={PART: ["c"]},
+        cuts=[{"token": "t1", "held": "t1", "batches": [BATCH]}],
+    )
+    return story
+
+
+def test_a_good_history_breaks_no_rule() -> None:
+    assert told().broken() == set()
+
+
+def test_what_is_in_doubt_may_be_there_or_not() -> None:
+    story = told()
+    story.tell("record", INVOKE, events=["d"])
+    story.tell("record", DOUBT, events=["d"])
+    story.tell("record", INVOKE, events=["e"])  # and its producer was killed
+    assert story.broken() == set()
+    story.tell("handle", batch=BATCH, events=["d"], dead=False)
+    assert "nothing_invented" not in story.broken()
+
+
+def test_a_replayed_event_may_be_in_two_batches() -> None:
+    story = told()
+    story.tell("replay", batch=PART, events=["c"])
+    story.tell("take", batch=OTHER, attempt=1, parent="", events=["c"])
+    story.tell("deliver", entries=[["3-0", OTHER]])
+    story.tell("handle", batch=OTHER, events=["c"], dead=False)
+    cuts = [*story.state.cuts, {"token": "t1", "held": "t1", "batches": [OTHER]}]
+    story.be(stats={"done_batches": 2, "dead_batches": 1}, entries_added=3, dead={}, cuts=cuts)
+    assert story.broken() == set()
+
+
+def lose_a_result(story: Story) -> None:
+    story.notes = [note for note in story.notes if note.what != "handle" or note["dead"]]
+
+
+def run_what_nobody_recorded(story: Story) -> None:
+    story.tell("handle", batch=BATCH, events=["z"], dead=False)
+
+
+def run_what_was_refused(story: Story) -> None:
+    story.tell("record", INVOKE, events=["d"])
+    story.tell("record", FAIL, events=["d"])
+    story.tell("take", batch=BATCH, attempt=2, parent="", events=["d"])
+
+
+def put_an_event_into_two_batches(story: Story) -> None:
+    story.tell("take", batch=OTHER, attempt=1, parent="", events=["a"])
+
+
+def put_an_event_into_a_batch_twice(story: Story) -> None:
+    story.tell("take", batch=OTHER, attempt=1, parent="", events=["d", "d"])
+
+
+def handle_an_event_with_two_batches(story: Story) -> None:
+    story.tell("handle", batch=PART, events=["a"], dead=False)
+
+
+def handle_an_event_that_is_dead(story: Story) -> None:
+    story.be(dead={PART: ["c"], OTHER: ["a"]})
+
+
+def commit_twice(story: Story) -> None:
+    story.tell("commit", batch=BATCH, value=True)
+
+
+def deliver_two_entries_of_a_batch(story: Story) -> None:
+    story.tell("deliver", entries=[["4-0", BATCH]])
+
+
+def add_an_entry_too_many(story: Story) -> None:
+    story.be(entries_added=3)
+
+
+def never_deliver_an_entry(story: Story) -> None:
+    story.without("deliver")
+
+
+def read_a_batch_otherwise(story: Story) -> None:
+    story.tell("take", batch=BATCH, attempt=2, parent="", events=["a", "b"])
+
+
+def handle_what_the_batch_does_not_have(story: Story) -> None:
+    story.tell("handle", batch=PART, events=["b"], dead=False)
+
+
+def cut_under_a_token_that_does_not_hold_the_lease(story: Story) -> None:
+    story.be(cuts=[{"token": "t1", "held": "t2", "batches": [BATCH]}])
+
+
+def cut_after_another_became_active(story: Story) -> None:
+    story.tell("acquire", pid=2, token="t2", value=True)
+    story.tell("cut", token="t1", batches=[OTHER], sizes=[1])
+
+
+def run_what_was_never_cut(story: Story) -> None:
+    story.be(cuts=[])
+
+
+def leave_a_batch_in_flight(story: Story) -> None:
+    story.be(left="1 batch is in flight")
+
+
+def leave_a_ledger_that_disagrees(story: Story) -> None:
+    story.be(findings=["mb:{chaos}:stats: 3 events were cut, but 2 are accounted for"])
+
+
+BREACHES: dict[Callable[[Story], None], str] = {
+    lose_a_result: "nothing_lost",
+    run_what_nobody_recorded: "nothing_invented",
+    run_what_was_refused: "nothing_invented",
+    put_an_event_into_two_batches: "one_batch",
+    put_an_event_into_a_batch_twice: "one_batch",
+    handle_an_event_with_two_batches: "one_outcome",
+    handle_an_event_that_is_dead: "one_outcome",
+    commit_twice: "one_entry",
+    deliver_two_entries_of_a_batch: "one_entry",
+    add_an_entry_too_many: "entries_added",
+    never_deliver_an_entry: "entries_added",
+    read_a_batch_otherwise: "one_content",
+    handle_what_the_batch_does_not_have: "one_content",
+    cut_under_a_token_that_does_not_hold_the_lease: "fenced",
+    cut_after_another_became_active: "fenced",
+    run_what_was_never_cut: "cut_once",
+    leave_a_batch_in_flight: "drained",
+    leave_a_ledger_that_disagrees: "drained",
+}
+
+
+@pytest.mark.parametrize("breach", BREACHES, ids=lambda breach: breach.__name__)
+def test_each_breach_is_named(breach: Callable[[Story], None]) -> None:
+    story = told()
+    breach(story)
+    assert BREACHES[breach] in story.broken()
+
+
+def test_each_rule_has_a_breach() -> None:
+    assert set(BREACHES.values()) == {rule.__name__ for rule in RULES}
+
+
+def test_a_cut_that_was_begun_before_is_no_breach() -> None:
+    story = told()
+    begun = story.now
+    story.tell("acquire", pid=2, token="t2", value=True)
+    story.tell("cut", token="t1", batches=[OTHER], sizes=[1], since=begun)
+    assert "fenced" not in story.broken()
+
+
+def killed(target: str) -> Story:
+    """Worker 7 has a batch in hand and scheduler 8 the lease, when one of them is killed."""
+    story = Story()
+    story.tell("acquire", pid=8, token="t8", value=True)
+    story.tell("run", INVOKE, pid=7, batch=BATCH, attempt=1, events=EVENTS)
+    story.tell("fault", kind="kill", target=target, victim={"worker-1": 7, "scheduler-1": 8}[target])
+    return story
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(14.0, False), (15.5, True)])
+def test_a_killed_workers_batch_runs_again_in_time(seconds: float, late: bool) -> None:
+    story = killed("worker-1")
+    story.now += seconds - 1
+    story.tell("take", pid=9, batch=BATCH, attempt=2, parent="", events=EVENTS)
+    assert [recovery.seconds for recovery in recoveries(Evidence.of(story.notes))] == [seconds]
+    assert bool(list(in_time(Evidence.of(story.notes)))) is late
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(2.5, False), (3.5, True)])
+def test_a_killed_scheduler_is_replaced_in_time(seconds: float, late: bool) -> None:
+    story = killed("scheduler-1")
+    story.now += seconds - 1
+    story.tell("acquire", pid=9, token="t9", value=True)
+    assert bool(list(in_time(Evidence.of(story.notes)))) is late
+
+
+def test_a_batch_that_never_runs_again_is_late() -> None:
+    assert list(in_time(Evidence.of(killed("worker-1").notes)))
+
+
+def test_a_server_that_was_down_as_well_is_excused() -> None:
+    story = killed("scheduler-1")
+    story.tell("fault", kind="server", target="server", victim=0, since=story.now)
+    story.now += 6
+    story.tell("acquire", pid=9, token="t9", value=True)
+    assert not list(in_time(Evidence.of(story.notes)))
+
+
+def test_a_fault_of_a_producer_is_no_excuse() -> None:
+    story = killed("scheduler-1")
+    story.tell("fault", kind="stop", target="producer-1", victim=5, since=story.now)
+    story.now += 6
+    story.tell("acquire", pid=9, token="t9", value=True)
+    assert list(in_time(Evidence.of(story.notes)))
