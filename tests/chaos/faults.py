@@ -58,7 +58,7 @@ EATEN: dict[str, Sequence[tuple[str, ...]]] = {
         ("BLPOP", ":wake"),
         ("MULTI", "EXEC"),
     ],
-    "worker": [_COMMIT, _COMMIT, _TAKE, ("MOVE", "rq:queue:"), ("EVALSHA", scripts.DIVIDE.sha)],
+    "worker": [_COMMIT, _COMMIT, _COMMIT, _TAKE, ("MOVE", "rq:queue:"), ("EVALSHA", scripts.DIVIDE.sha)],
     "consumer": [_HANDLED, ("XREADGROUP",), ("XAUTOCLAIM",)],
 }
 """By role: the commands whose reply may be eaten."""

@@ -13,6 +13,7 @@ from tests.chaos import app, state
 from tests.chaos.faults import Fault
 from tests.chaos.havoc import Havoc
 from tests.chaos.history import History
+from tests.chaos.operator import Operator
 from tests.chaos.stage import Actor, Hands
 from tests.servers import RealServer
 from tests.waiting import wait_until
@@ -56,6 +57,7 @@ class Run:
         self._actors = {name: Actor(name, self._server, folder, seed, mutant) for name in names(cast)}
         self._history = History(folder / "history", "harness")
         self._broker = Broker(app.config.model_copy(update={"redis_url": self._server.socket_url}))
+        self._operator = Operator(self._broker, self._history)
         hands = Hands(folder / "history")
         self._havoc = Havoc(
             faults, self._actors, self._server, self._broker, history=self._history, hands=hands, say=say
@@ -82,6 +84,7 @@ class Run:
         started = time.monotonic()
         while (now := time.monotonic() - started) < seconds:
             self._havoc.step(now)
+            self._operator.step(now)
             self._look_after_all()
         self._havoc.end()
         self._history.note("calm")

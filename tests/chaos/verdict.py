@@ -78,6 +78,7 @@ def figures(found: Evidence, played: Played) -> str:
     events = [f"{len(found.recorded)} recorded", f"{len(found.doubtful)} in doubt"]
     events += [f"{len(found.outcomes)} handled", f"{dead} dead"]
     batches = [f"{stats.get('cut_batches', 0)} cut", f"{stats.get('divided_batches', 0)} divided"]
+    batches += [f"{stats.get('replayed_batches', 0)} replayed"]
     batches += [f"{state.entries_added} entries on the stream"]
     recovered = list(recoveries(found))
     lines = {
