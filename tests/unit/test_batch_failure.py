@@ -67,6 +67,39 @@ def test_a_failed_batch_is_retried_ever_later_and_then_dead(
     assert runner.run(batch_id).startswith("nothing to do")
 
 
+class Bare(BaseException):
+    """What `except Exception` lets through."""
+
+
+class Unspeakable(Exception):
+    """One that can't be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "summary"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (Bare("x"), "Bare: x"),
+        (Unspeakable(), "Unspeakable"),
+    ],
+)
+def test_whatever_a_processor_raises_fails_its_batch(
+    error: BaseException, summary: str, make_runner: MakeRunner
+) -> None:
+    def processor(batch: list[int]) -> None:
+        raise error
+
+    runner = make_runner(processor, max_retries=1)
+    batch_id = record_and_cut(runner.broker, 1)
+    assert runner.run(batch_id) == f"attempt 1 failed, again in 1.0 s: {summary}"
+    assert runner.broker.ledger.in_flight() == [batch_id]
+    check_account(runner.broker)
+
+
 def failure_of(runner: BatchRunner, *values: object) -> tuple[str, str]:
     """The error and the traceback of a batch that is given up at once."""
     with pytest.raises(BatchDead):

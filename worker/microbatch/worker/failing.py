@@ -42,7 +42,7 @@ class Failing:
         self._broker = broker
         self._config = broker.config
 
-    def whole(self, batch: TakenBatch, error: Exception) -> str:
+    def whole(self, batch: TakenBatch, error: BaseException) -> str:
         """A run failed. Returns what comes next; raises BatchDead if nothing does."""
         attempt, summary = batch.run.attempt, summarize(error)
         match judge(attempt, batch.header.size, self._config):
@@ -121,7 +121,10 @@ class Failing:
 
 def summarize(error: BaseException | str) -> str:
     """An error on one line."""
-    lines = str(error).strip().splitlines()
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # noqa: BLE001 - an error's own __str__ is the user's code as well
+        lines = []
     if isinstance(error, str):
         return lines[0] if lines else "failed"
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -18,6 +18,7 @@ from microbatch.broker.patience import insist
 from microbatch.broker.results import Outcome
 from microbatch.broker.server import Value
 from microbatch.worker.failing import Failing
+from microbatch.worker.forks import forks_end_here
 from microbatch.worker.heart import RUN_TTL_MS, Heart
 
 
@@ -59,7 +60,7 @@ class BatchRunner:
         with self._heart.beating_for(batch):
             try:
                 entry, partial = self._outcome(batch)
-            except Exception as error:  # noqa: BLE001 - whatever the user's code raises is its batch's failure
+            except BaseException as error:  # noqa: BLE001 - sys.exit() too: it is the batch's failure, not ours
                 return self._failing.whole(batch, error)
             if partial is not None:
                 return self._failing.in_part(batch, partial, entry)
@@ -81,7 +82,9 @@ class BatchRunner:
         info = BatchInfo.of(self.config.name, batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms)
         events = self._decoder.many([self._body(*numbered) for numbered in enumerate(batch.events)])
         try:
-            return self._entry(batch, self._process(events, info)), None
+            with forks_end_here():
+                result = self._process(events, info)
+            return self._entry(batch, result), None
         except PartialFailure as partial:
             if wrong := sorted(position for position in partial.errors if not 0 <= position < len(events)):
                 raise ValueError(

@@ -1,0 +1,33 @@
+"""Forks that a processor makes and that come back from it: they end, as the batch is their parent's."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def forks_end_here() -> Iterator[None]:
+    """End any process but this one that leaves the block, with the exit code that a program would have.
+
+    It would else go on as a second worker of the same name, which nobody ends.
+    """
+    pid = os.getpid()
+    code: object = 0
+    try:
+        yield
+    except SystemExit as leaving:
+        code = leaving.code
+        raise
+    except BaseException:
+        code = 1
+        if os.getpid() != pid:
+            traceback.print_exc()
+        raise
+    finally:
+        if os.getpid() != pid:
+            sys.stdout.flush()
+            os._exit(code if isinstance(code, int) else int(code is not None))
