@@ -9,8 +9,9 @@ from microbatch.broker import scripts
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.events import Wake
+from microbatch.broker.misfits import set_aside
 from microbatch.broker.stats import Counters
-from microbatch.broker.wire import Failure, Header, RunRecord, event_body
+from microbatch.broker.wire import Failure, Header, RunRecord, event_body, is_batch_id, printable
 
 OVERDUE_MS = 5_000
 """How late the scheduler may look at a batch before that is a finding."""
@@ -40,6 +41,9 @@ class Audit:
 
     def findings(self) -> Iterator[Finding]:
         """All that disagrees, the counters last, since the repairs before may put them right."""
+        yield from self._misfits()
+        if self._wrong_types():
+            return  # nothing more can be asked
         yield from self._batches(self._keys.inflight, RunRecord)
         yield from self._batches(self._keys.dead, Failure)
         yield from self._overdue()
@@ -52,6 +56,25 @@ class Audit:
             ("ZSCORE", self._keys.inflight, batch_id), ("ZSCORE", self._keys.dead, batch_id), transaction=True
         )
         return any(score is not None for score in scores)
+
+    def _wrong_types(self) -> dict[str, str]:
+        wanted = self._keys.types()
+        kinds = [_text(kind) for kind in self._server.many(*(("TYPE", key) for key in wanted))]
+        return {
+            key: f"it is a {kind}, not a {wanted[key]}"
+            for key, kind in zip(wanted, kinds, strict=True)
+            if kind not in ("none", wanted[key])
+        }
+
+    def _misfits(self) -> Iterator[Finding]:
+        """Keys that can't have been written by us."""
+
+        def repair() -> str:
+            set_aside(self._server, self._keys)
+            return "put aside"
+
+        for key, what in self._wrong_types().items():
+            yield Finding(key, what, repair)
 
     def _counters(self) -> Iterator[Finding]:
         keys = self._keys
@@ -73,7 +96,12 @@ class Audit:
 
     def _batches(self, ledger: str, second: type[RunRecord | Failure]) -> Iterator[Finding]:
         """Batches in the ledger that are not there, or can't be read."""
-        ids = [_text(raw) for raw in self._server.do("ZRANGE", ledger, 0, -1)]
+        ids = []
+        for raw in self._server.do("ZRANGE", ledger, 0, -1):
+            if is_batch_id(batch_id := raw.decode("latin-1")):
+                ids.append(batch_id)
+            else:
+                yield Finding(ledger, f"{printable(raw)} is no batch's id", self._put_aside(raw))
         for start in range(0, len(ids), _AT_ONCE):
             page = ids[start : start + _AT_ONCE]
             kinds = self._server.many(*(("TYPE", self._keys.batch(batch_id)) for batch_id in page))
@@ -102,7 +130,7 @@ class Audit:
         prefix = self._keys.batch("")
         with self._server.translated():
             for key in self._server.client.scan_iter(match=_literal(prefix) + "*", count=1000):
-                batch_id = _text(key).removeprefix(prefix)
+                batch_id = key.removeprefix(prefix.encode())
                 exists, inflight, dead = self._server.many(
                     ("EXISTS", key),
                     ("ZSCORE", self._keys.inflight, batch_id),
@@ -112,8 +140,9 @@ class Audit:
                 if exists and inflight is None and dead is None:
                     head = self._server.each(("LRANGE", key, 0, 2))[0]
                     readable = isinstance(head, list) and not _what_is_wrong(head, RunRecord)
-                    repair = self._adopt(batch_id) if readable else self._put_aside(batch_id)
-                    yield Finding(_text(key), "no ledger knows it", repair)
+                    ours = is_batch_id(text := batch_id.decode("latin-1"))
+                    repair = self._adopt(text) if readable and ours else self._put_aside(batch_id)
+                    yield Finding(printable(key), "no ledger knows it", repair)
 
     def _adjust(self, counter: str, by: int) -> Callable[[], str]:
         def repair() -> str:
@@ -122,9 +151,10 @@ class Audit:
 
         return repair
 
-    def _put_aside(self, batch_id: str) -> Callable[[], str]:
+    def _put_aside(self, batch_id: str | bytes) -> Callable[[], str]:
         def repair() -> str:
-            return f"put aside as {self._broker.ledger.put_aside(batch_id)}"
+            aside = self._broker.ledger.put_aside(batch_id)
+            return f"put aside as {aside}" if aside else "it has gone by itself"
 
         return repair
 

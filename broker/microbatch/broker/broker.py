@@ -13,6 +13,7 @@ from microbatch.broker.ledger import Ledger
 from microbatch.broker.results import Results
 from microbatch.broker.server import Server
 from microbatch.broker.stats import Stats
+from microbatch.broker.wire import printable
 
 
 class Broker:
@@ -52,7 +53,11 @@ class Broker:
     def published_config(self) -> dict[str, int]:
         """The settings that the last active scheduler published; empty if there never was one."""
         reply = self.server.do("HGETALL", self.keys.config)
-        return {name.decode(): int(value) for name, value in reply.items() if value.isdigit()}
+        return {
+            printable(name): int(value)
+            for name, value in reply.items()
+            if value.isdigit() and len(value) < 10
+        }
 
     def publish_pause(self, reason: str) -> None:
         """Let people see why nothing is cut, or, with an empty reason, that it is again."""
@@ -63,7 +68,7 @@ class Broker:
 
     def pause(self) -> str:
         """Why nothing is cut; empty if it is."""
-        return (self.server.do("HGET", self.keys.config, "paused") or b"").decode()
+        return printable(self.server.do("HGET", self.keys.config, "paused") or b"")
 
     def close(self) -> None:
         """Close the connections."""

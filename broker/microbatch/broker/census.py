@@ -11,6 +11,7 @@ from microbatch.broker.keys import Keys
 from microbatch.broker.lease import Holder, holder_of
 from microbatch.broker.server import Server
 from microbatch.broker.stats import Counters
+from microbatch.broker.wire import printable
 
 _AGES_LOOKED_AT = 1_000
 
@@ -73,18 +74,19 @@ class Census:
             waiting_events=int(waiting),
             oldest_waiting_ms=_oldest([oldest]),
             in_flight_batches=int(in_flight),
-            oldest_in_flight_ms=self._oldest_in_flight([raw.decode() for raw in ids]),
+            oldest_in_flight_ms=self._oldest_in_flight([printable(raw) for raw in ids]),
             unhandled=int(unhandled),
             counters=Counters.of(stats),
-            active=holder_of(lease.decode()) if lease is not None else None,
-            standbys=tuple(holder_of(token.decode()) for token in seen if token != lease),
+            active=holder_of(printable(lease)) if lease is not None else None,
+            standbys=tuple(holder_of(printable(token)) for token in seen if token != lease),
         )
 
     def _oldest_in_flight(self, ids: Sequence[str]) -> int | None:
         if not ids:
             return None
         # A batch's first event comes after its header and its run record; the batch may be gone by now.
-        return _oldest(self._server.many(*(("LINDEX", self._keys.batch(batch_id), 2) for batch_id in ids)))
+        raws = self._server.each(*(("LINDEX", self._keys.batch(batch_id), 2) for batch_id in ids))
+        return _oldest([raw for raw in raws if isinstance(raw, bytes)])
 
 
 def _oldest(raws: Sequence[bytes | None]) -> int | None:

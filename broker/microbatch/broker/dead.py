@@ -10,7 +10,7 @@ from microbatch.broker import scripts
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server
-from microbatch.broker.wire import Failure, Header, RunRecord
+from microbatch.broker.wire import LAST_MS, Failure, Header, RunRecord, printable
 
 _AT_ONCE = 500
 
@@ -55,16 +55,14 @@ class Dead:
             pairs: Any = self._server.client.zrange(
                 self._keys.dead, start, start + _AT_ONCE - 1, withscores=True
             )
-        return [(raw.decode("utf-8", "backslashreplace"), int(died_at)) for raw, died_at in pairs]
+        return [(printable(raw), int(min(max(died_at, 0), LAST_MS))) for raw, died_at in pairs]
 
     def events(self, batch_id: str) -> list[bytes]:
         """A dead batch's events as they stand on the wire; none if it is not dead."""
-        dead, items = self._server.many(
-            ("ZSCORE", self._keys.dead, batch_id),
-            ("LRANGE", self._keys.batch(batch_id), 2, -1),
-            transaction=True,
+        items, dead = self._server.each(
+            ("LRANGE", self._keys.batch(batch_id), 2, -1), ("ZSCORE", self._keys.dead, batch_id)
         )
-        return list(items) if dead is not None else []
+        return items if isinstance(items, list) and isinstance(dead, bytes | float) else []
 
     def replay(self, batch_id: str) -> tuple[int, int]:
         """Put a dead batch's events back among those that wait. Returns how many, and how many wait now."""

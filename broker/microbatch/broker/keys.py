@@ -47,6 +47,26 @@ class Keys:
         """any type: what stood under a batch's key and could not be read, kept for a person to look at."""
         return self._key(f"aside:{batch_id}")
 
+    def aside_of(self, key: str) -> str:
+        """any type: what stood under one of our keys and is of another type than ours."""
+        return self.aside(key.removeprefix(self._key("")))
+
+    def types(self) -> dict[str, str]:
+        """The type of each key but the batches'. The counters come last."""
+        return {
+            self.events: "list",
+            self.wake: "list",
+            self.inflight: "zset",
+            self.dead: "zset",
+            self.seen: "zset",
+            self.results: "stream",
+            self.lease: "string",
+            self.schedulers: "zset",
+            self.config: "hash",
+            self.drain: "stream",
+            self.stats: "hash",
+        }
+
     @property
     def seen(self) -> str:
         """zset: ids of events recorded lately, scored by when (ms). Expires by itself."""

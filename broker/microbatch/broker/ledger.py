@@ -75,8 +75,8 @@ class Due:
     """What the scheduler is to look at."""
 
     batches: list[DueBatch]
-    unreadable: list[str]
-    """The ids of batches in flight that can't be read, or are not there."""
+    unreadable: list[bytes]
+    """The ids, which may be none, of batches in flight that can't be read, or are not there."""
 
 
 class Ledger:
@@ -158,7 +158,8 @@ class Ledger:
         reply = self._server.run(scripts.TAKE, names, (batch_id, owner, now_ms, due_ms))
         if isinstance(reply, bytes):
             return None
-        return TakenBatch(batch_id, Header.decode(reply[0]), RunRecord.decode(reply[1]), reply[2:])
+        header = replace(Header.decode(reply[0]), size=len(reply) - 2)
+        return TakenBatch(batch_id, header, RunRecord.decode(reply[1]), reply[2:])
 
     def renew(self, batch: TakenBatch, *, due_ms: int) -> bool:
         """Show that a batch's owner is alive. False if the batch is no longer the owner's."""
@@ -212,27 +213,39 @@ class Ledger:
         """What the scheduler is to look at, oldest due time first."""
         keys = self._keys
         reply = self._server.do("ZRANGE", keys.inflight, "-inf", now_ms, "BYSCORE", "LIMIT", 0, limit)
-        ids = [raw.decode("utf-8", "backslashreplace") for raw in reply]
-        heads = (
-            self._server.each(*(("LRANGE", keys.batch(batch_id), 0, 2) for batch_id in ids)) if ids else []
-        )
-        found, unreadable = [], []
-        for batch_id, head in zip(ids, heads, strict=True):
+        ids, unreadable = [], []
+        for raw in reply:
+            text = raw.decode("latin-1")
+            if wire.is_batch_id(text):
+                ids.append(text)
+            else:
+                unreadable.append(raw)
+        reads = [
+            command for key in map(keys.batch, ids) for command in (("LRANGE", key, 0, 2), ("LLEN", key))
+        ]
+        replies = self._server.each(*reads) if reads else []
+        found = []
+        for batch_id, head, length in zip(ids, replies[::2], replies[1::2], strict=True):
             try:
                 header, run = Header.decode(head[0]), RunRecord.decode(head[1])
-                found.append(DueBatch(batch_id, header, run, _recorded_at_ms(header, head[2])))
+                sized = replace(header, size=length - 2)
+                found.append(DueBatch(batch_id, sized, run, _recorded_at_ms(header, head[2])))
             except (IndexError, TypeError, DecodeError):
-                unreadable.append(batch_id)
+                unreadable.append(batch_id.encode())
         return Due(found, unreadable)
 
-    def put_aside(self, batch_id: str) -> str:
-        """Take an unreadable batch from the ledger; what is under its key is kept under the one returned."""
+    def put_aside(self, batch_id: str | bytes) -> str:
+        """Take what is no batch from the ledgers, whatever its id is.
+
+        What is under its key is kept under the one returned. Empty if there is nothing any more.
+        """
         keys = self._keys
-        commands: list[tuple[Value, ...]] = [("ZREM", keys.inflight, batch_id), ("ZREM", keys.dead, batch_id)]
-        if self._server.do("EXISTS", keys.batch(batch_id)):
-            commands.append(("RENAME", keys.batch(batch_id), keys.aside(batch_id)))
-        self._server.many(*commands, transaction=True)
-        return keys.aside(batch_id)
+        raw = batch_id.encode() if isinstance(batch_id, str) else batch_id
+        key, aside = keys.batch("").encode() + raw, keys.aside(wire.printable(raw))
+        commands: list[tuple[Value, ...]] = [("ZREM", keys.inflight, raw), ("ZREM", keys.dead, raw)]
+        if self._server.do("EXISTS", key):
+            commands.append(("RENAME", key, aside))
+        return aside if any(self._server.many(*commands, transaction=True)) else ""
 
     def postpone(self, batch_ids: Sequence[str], due_ms: int) -> None:
         """Look at these batches no sooner than ``due_ms``; those no longer in flight stay out."""
@@ -241,7 +254,8 @@ class Ledger:
 
     def in_flight(self) -> list[str]:
         """The ids of all batches in flight."""
-        return [raw.decode() for raw in self._server.do("ZRANGE", self._keys.inflight, 0, -1)]
+        ids = self._server.do("ZRANGE", self._keys.inflight, 0, -1)
+        return [text for raw in ids if wire.is_batch_id(text := raw.decode("latin-1"))]
 
     def first_in_flight(self, batch_ids: Sequence[str]) -> str | None:
         """The first of these batches that is still in flight, or None."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from microbatch.broker.errors import InDoubt, ServerError, Unavailable
+from microbatch.broker.errors import InDoubt, MicrobatchError, Unavailable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class Patience:
         self._batcher = batcher
         self._seconds = 0.0
 
-    def lost(self, error: ServerError) -> float:
+    def lost(self, error: MicrobatchError) -> float:
         """A try has failed. Returns how long to wait for the next, in seconds."""
         if not self._seconds:
             log.warning("%s: %s; trying again until it answers", self._batcher, error)

@@ -19,7 +19,7 @@ from microbatch.broker.connection import BLOCK_SECONDS
 from microbatch.broker.errors import DecodeError, Refused, ServerError
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server, Value
-from microbatch.broker.wire import VERSION, Failure, Header
+from microbatch.broker.wire import VERSION, Failure, Header, known_moment
 
 GROUP = "handlers"
 
@@ -57,7 +57,7 @@ class Outcome:
                 batch_id=fields[b"batch"].decode(),
                 header=Header.decode(fields[b"header"]),
                 attempt=int(fields[b"attempt"]),
-                recorded_at_ms=int(fields[b"recorded_at"]),
+                recorded_at_ms=known_moment(int(fields[b"recorded_at"])),
                 result=fields.get(b"result"),
                 failure=Failure.decode(fields[b"failure"]) if b"failure" in fields else None,
             )
@@ -128,19 +128,15 @@ class Results:
             self._server.do("CLIENT", "UNBLOCK", self._reader_id)
 
     def _read_group(self, client: Any, count: int, block: Sequence[Value], start: str) -> list[Entry]:
-        with self._server.translated():
-            reply = client.execute_command(
-                "XREADGROUP",
-                "GROUP",
-                GROUP,
-                self.consumer,
-                "COUNT",
-                count,
-                *block,
-                "STREAMS",
-                self._keys.results,
-                start,
-            )
+        command = ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count, *block)
+        try:
+            with self._server.translated():
+                reply = client.execute_command(*command, "STREAMS", self._keys.results, start)
+        except Refused as error:
+            if "NOGROUP" not in str(error):
+                raise
+            self.prepare()  # the stream has gone since, with its group
+            return []
         return _entries(reply[0][1]) if reply else []
 
     def take_over(self, *, idle_ms: int, count: int) -> list[Entry]:

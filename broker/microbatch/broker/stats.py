@@ -9,6 +9,7 @@ from dataclasses import fields as dataclass_fields
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server, Value
+from microbatch.broker.wire import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,4 +116,4 @@ class Stats:
 
 
 def _text(fields: Mapping[bytes, bytes]) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in fields.items()}
+    return {printable(name): printable(value) for name, value in fields.items()}

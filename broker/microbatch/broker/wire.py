@@ -23,12 +23,21 @@ VERSION = 1
 _EVENT_VERSION = b"1"
 _STAMP_DIGITS = 11
 _PREFIX_LENGTH = 1 + _STAMP_DIGITS
+_PRINTED = 100
+_RUN_RECORD = re.compile(rb"([0-9]{1,9}) (.*)", re.DOTALL)
+LAST_MS = 253_402_300_799_999  # of the year 9999: no later moment can be told
 _BATCH_ID = re.compile(r"[0-9a-f]{32}(-[0-9a-f]{16})?")
 
 
 def new_id() -> str:
     """A random id. Never a counter: one whose last values died with the server would repeat."""
     return secrets.token_hex(16)
+
+
+def printable(raw: bytes | str) -> str:
+    """Something that may be anything, on one line, fit for a log."""
+    text = raw.decode("latin-1") if isinstance(raw, bytes) else raw
+    return text[:_PRINTED].encode("unicode_escape").decode("ascii")
 
 
 def new_part_id(batch_id: str) -> str:
@@ -74,6 +83,13 @@ def event_recorded_at_ms(raw: bytes) -> int:
         raise DecodeError("an event carries no time of recording") from None
 
 
+def known_moment(unix_ms: int) -> int:
+    """The same moment. Raises DecodeError if no calendar has it."""
+    if not 0 <= unix_ms <= LAST_MS:
+        raise DecodeError("a moment lies beyond all calendars")
+    return unix_ms
+
+
 class Trigger(StrEnum):
     """Why a batch was cut."""
 
@@ -106,10 +122,10 @@ class Header:
             return cls(
                 Trigger(fields["trigger"]),
                 int(fields["size"]),
-                int(fields["cut_at_ms"]),
+                known_moment(int(fields["cut_at_ms"])),
                 str(fields.get("parent", "")),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DecodeError(f"a batch header is malformed: {error}") from None
 
 
@@ -126,10 +142,10 @@ class RunRecord:
     @classmethod
     def decode(cls, raw: bytes) -> RunRecord:
         """Raises DecodeError when ``raw`` is not a run record."""
-        attempt, space, owner = raw.decode("utf-8", "replace").partition(" ")
-        if not space or not attempt.isdecimal():
+        match = _RUN_RECORD.fullmatch(raw)
+        if match is None:
             raise DecodeError("a batch's run record is malformed")
-        return cls(int(attempt), owner)
+        return cls(int(match[1]), match[2].decode("utf-8", "replace"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +165,7 @@ class Failure:
         fields = _versioned(raw, "failure")
         try:
             return cls(str(fields["error"]), str(fields["traceback"]), int(fields["attempts"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DecodeError(f"a failure is malformed: {error}") from None
 
 

@@ -18,7 +18,7 @@ def render(status: Status) -> RenderableType:
 
 def _title(status: Status) -> Text:
     settings = "no scheduler has run yet"
-    if status.settings:
+    if {"frequency", "max_size"} <= status.settings.keys():
         settings = "cut every {frequency:,} ms and at {max_size:,} events".format(**status.settings)
     return Text.assemble((status.batcher, "bold"), f" on {status.server}, ", (settings, "dim"))
 

@@ -28,6 +28,10 @@ _LONGEST_WAIT_SECONDS = 5.0
 _FORGET_AFTER = 10  # times claim_after: then a consumer that has nothing in hand is gone for good
 
 
+class _NotOursError(DecodeError):
+    """An entry on the stream that no worker of ours has added."""
+
+
 class Consumer:
     """One member of the group that handles a batcher's results.
 
@@ -152,8 +156,9 @@ class Consumer:
 
     def _call_handler(self, entry: Entry, results: Results) -> None:
         try:
-            outcome = Outcome.decode(entry.fields)
-        except DecodeError as error:
+            outcome = self._outcome(entry)
+            result = self._result(outcome)
+        except _NotOursError as error:
             aside = results.put_aside(entry)
             log.error("%s: entry %s is put aside as %s: %s", self._name, entry.id, aside, error)  # noqa: TRY400
             return
@@ -163,7 +168,28 @@ class Consumer:
         if outcome.failure is not None:
             self._on_failure(self._failure(info, outcome.failure), info)
         else:
-            self._on_result(self._result_decoder.one(outcome.result or b"null"), info)
+            self._on_result(result, info)
+
+    def _outcome(self, entry: Entry) -> Outcome:
+        try:
+            outcome = Outcome.decode(entry.fields)
+        except DecodeError as error:
+            raise _NotOursError(str(error)) from None
+        if not wire.is_batch_id(outcome.batch_id):
+            raise _NotOursError("it names no batch's id")
+        return outcome
+
+    def _result(self, outcome: Outcome) -> object:
+        """The result as its handler takes it. One that does not fit XX."""
+        body = outcome.result or b"null"
+        try:
+            return None if outcome.failure is not None else self._result_decoder.one(body)
+        except DecodeError:
+            try:
+                self._plain.one(body)
+            except DecodeError as error:
+                raise _NotOursError(str(error)) from None
+            raise
 
     def _failure(self, info: BatchInfo, failure: Failure) -> BatchFailure:
         raws = self._broker.dead.events(info.id)

@@ -12,7 +12,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.ledger import DueBatch, halves_of
 from microbatch.broker.policy import Verdict, judge
 from microbatch.broker.results import Outcome
-from microbatch.broker.wire import Failure
+from microbatch.broker.wire import Failure, printable
 from microbatch.scheduler.queue import JobQueue
 
 log = logging.getLogger(__name__)
@@ -41,13 +41,11 @@ class Reconciler:
         now_ms = self._broker.clock.now_ms()
         found = self._broker.ledger.due(now_ms, _AT_ONCE)
         for batch_id in found.unreadable:
-            aside = self._broker.ledger.put_aside(batch_id)
-            log.error(
-                "%s: batch %s: it can't be read, and is put aside as %s",
-                self._broker.config.name,
-                batch_id,
-                aside,
-            )
+            if aside := self._broker.ledger.put_aside(batch_id):  # else it has been committed meanwhile
+                log.error(
+                    "%s: batch %s: it can't be read, and is put aside as %s",
+                    self._broker.config.name, printable(batch_id), aside,
+                )  # fmt: skip
         due = found.batches
         queued: frozenset[str] = frozenset()
         on_the_way: frozenset[str] = frozenset()

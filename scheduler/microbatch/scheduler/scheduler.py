@@ -13,9 +13,17 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.clock import Clock
 from microbatch.broker.config import Config
 from microbatch.broker.doorbell import Doorbell, ServerDoorbell
-from microbatch.broker.errors import LeaseLost, ServerError
+from microbatch.broker.errors import (
+    DecodeError,
+    InDoubt,
+    LeaseLost,
+    MicrobatchError,
+    ServerError,
+    Unavailable,
+)
 from microbatch.broker.events import Wake
 from microbatch.broker.ledger import new_batch
+from microbatch.broker.misfits import set_aside
 from microbatch.broker.patience import Patience
 from microbatch.broker.wire import Header, Trigger
 from microbatch.scheduler import cutting
@@ -71,12 +79,29 @@ class Scheduler:
                 self.run_once()
             except LeaseLost:
                 self._stand_by()
-            except ServerError as error:
+            except (ServerError, DecodeError) as error:
                 self._stand_by()
-                self._stopping.wait(patience.lost(error))
+                if not self._set_aside_after(error):
+                    self._stopping.wait(patience.lost(error))
             else:
                 patience.found()
         self._hand_over()
+
+    def _set_aside_after(self, error: MicrobatchError) -> bool:
+        """Whether what the server refused was for a key that is none of ours, which is out of the way now."""
+        if isinstance(error, Unavailable | InDoubt):
+            return False
+        try:
+            return self._set_aside()
+        except ServerError as refused:
+            log.debug("%s: %s", self.config.name, refused)
+            return False
+
+    def _set_aside(self) -> bool:
+        moved = set_aside(self.broker.server, self.broker.keys)
+        for line in moved:
+            log.error("%s: %s", self.config.name, line)
+        return bool(moved)
 
     def stop(self) -> None:
         """Make `run` return soon, from any thread: the lease is handed over at once."""
@@ -199,6 +224,7 @@ class Scheduler:
             self._reconciler.run_once()
             self._reconcile_at = now + _RECONCILE_SECONDS
         if now >= self._mark_at:
+            self._set_aside()
             self.broker.stats.mark(self._clock.now_ms())
             self._mark_at = now + _MARK_SECONDS
 
