@@ -84,6 +84,25 @@ def test_without_a_failure_handler_it_is_logged(
     )
 
 
+@pytest.mark.leaves("dead", "batch")
+def test_an_error_that_no_encoding_has_does_not_end_the_worker(server: RealServer, tmp_path: Path) -> None:
+    failures: list[BatchFailure] = []
+    source = """
+def process(batch):
+    note("workers", os.getpid())
+    raise ValueError("no file \\udcff")
+"""
+    with Fleet(server, tmp_path, source, max_retries=0, max_size=1) as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(failure_handler=failures.append)
+        mb.record_events("ab")
+        fleet.finish(mb)
+        assert len(set(fleet.noted("workers"))) == 1
+        wait_until(lambda: len(FailedJobRegistry("letters", server.admin).get_job_ids()) == 2)
+    assert len(failures) == 2
+
+
 def test_a_batch_that_fails_for_a_while(server: RealServer, tmp_path: Path) -> None:
     results: list[list[str]] = []
     with Fleet(server, tmp_path, FAILS_TWICE, retry_delay=0.05) as fleet:

@@ -195,6 +195,17 @@ class BatchWorker(SimpleWorker):
         for part, failure in error.parts:
             self._show_as_failed(job, part, failure)
 
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Any = None,
+    ) -> None:
+        """Note a failure in RQ, which can't store every string that an error may quote."""
+        super().handle_job_failure(job, queue, started_job_registry, _storable(exc_string), execution)
+
     def _show_as_failed(self, whole: Job, part: Part, failure: Failure) -> None:
         """Have a dead part of a batch among RQ's failed jobs, as a dead batch is."""
         job = self.job_class.create(
@@ -210,7 +221,9 @@ class BatchWorker(SimpleWorker):
             serializer=JSONSerializer,
         )
         whole.failed_job_registry.add(job, ttl=whole.failure_ttl)
-        Result.create_failure(job, ttl=whole.failure_ttl, exc_string=failure.traceback or failure.error)
+        Result.create_failure(
+            job, ttl=whole.failure_ttl, exc_string=_storable(failure.traceback or failure.error)
+        )
 
     def _heartbeat_now_and_then(self) -> None:
         now = time.monotonic()
@@ -221,6 +234,11 @@ class BatchWorker(SimpleWorker):
     def _shutdown(self) -> None:
         """Called by RQ's signal handler: stop when the batch in hand, if any, is finished."""
         self._stop_requested = True
+
+
+def _storable(text: str) -> str:
+    """The text with what has no UTF-8 (half a surrogate pair, as in undecodable file names) written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def work(config: Config) -> None:
