@@ -69,6 +69,7 @@ _NAMES = {
 } | {_CUT: "cut", _RECORD: "record", _COMMIT: "commit", _AFTER_LOOK: "after LLEN"}
 
 _WEIGHTS = {KILL: 25, STOP: 15, SERVER: 8, SILENCE: 12, EAT: 40}
+_PREFERRED = (*2 * (ACTIVE,), *5 * (BUSY_WORKER,), *2 * (BUSY_CONSUMER,))
 _FIRST_AT, _GAP = 2.0, (0.8, 4.0)
 
 
@@ -89,12 +90,12 @@ def draw(seed: int, seconds: float, actors: Sequence[str]) -> list[Fault]:
 
 
 def _fault(dice: random.Random, at: float, kind: str, target: str, actors: Sequence[str]) -> Fault:
-    someone = dice.choice([*actors, ACTIVE, BUSY_WORKER, BUSY_CONSUMER])
+    someone = dice.choice([*actors, *_PREFERRED])
     match kind:
         case "server":
             return Fault(at, kind, "server", dice.uniform(0.2, 3.0))
         case "stop":
-            return Fault(at, kind, someone, dice.uniform(0.5, 3.0))
+            return Fault(at, kind, dice.choice([someone] * 9 + [SERVER]), dice.uniform(0.5, 3.0))
         case "silence":
             hang_up = dice.random() < 0.5
             return Fault(at, kind, someone, dice.uniform(0.5, 4.0), hang_up=hang_up)

@@ -52,13 +52,19 @@ class Havoc:
         self._hands = hands
         self._say = say
         self._doing: list[_Doing] = []
+        self._paused = False
+
+    @property
+    def server_answers(self) -> bool:
+        """Whether the server is neither down nor stopped."""
+        return self._server.running and not self._paused
 
     def step(self, now: float) -> None:
         """Begin and end what is to be by now."""
         while self._faults and self._faults[0].at <= now:
             fault = self._faults.popleft()
-            actor = None if fault.kind == SERVER else self._victim(fault)
-            if actor is None and fault.kind != SERVER:
+            actor = None if fault.target == SERVER else self._victim(fault)
+            if actor is None and fault.target != SERVER:
                 self._faults.appendleft(
                     replace(fault, at=now + _AGAIN_SECONDS)
                 )  # whoever is meant is yet to come
@@ -80,7 +86,7 @@ class Havoc:
         if fault.target in self._actors:
             actor = self._actors[fault.target]
             return actor if actor.running else None
-        if not self._server.running:
+        if not self.server_answers:
             return None
         if fault.target == ACTIVE:
             token = self._broker.server.do("GET", self._broker.keys.lease)
@@ -104,8 +110,7 @@ class Havoc:
             self._history.note("fault", OK, call=call, since=since, **facts)
 
         if actor is None:
-            self._server.kill()
-            self._later(fault.seconds, self._server.start, note)
+            self._later(fault.seconds, self._to_server(fault.kind), note)
             return
         match fault.kind:
             case "kill":
@@ -119,6 +124,23 @@ class Havoc:
                 self._later(fault.seconds, lambda: actor.proxy.go_on(hang_up=fault.hang_up), note)
             case _:
                 self._eat(fault, actor, note)
+
+    def _to_server(self, kind: str) -> Callable[[], None]:
+        """Kill or stop the server. Returns what has it work again."""
+        if kind == SERVER:
+            self._server.kill()
+        elif self._server.running:
+            self._server.pause()
+            self._paused = True
+
+        def work_again() -> None:
+            self._paused = False
+            if self._server.running:
+                self._server.resume()
+            elif kind == SERVER:
+                self._server.start()
+
+        return work_again
 
     def _eat(self, fault: Fault, actor: Actor, note: Callable[[], None]) -> None:
         eaten = actor.proxy.eaten

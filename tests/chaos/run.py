@@ -84,7 +84,8 @@ class Run:
         started = time.monotonic()
         while (now := time.monotonic() - started) < seconds:
             self._havoc.step(now)
-            self._operator.step(now)
+            if self._havoc.server_answers:
+                self._operator.step(now)
             self._look_after_all()
         self._havoc.end()
         self._history.note("calm")
