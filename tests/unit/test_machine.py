@@ -128,7 +128,17 @@ class Microbatch(RuleBasedStateMachine):
 
     # --- producers
 
-    @rule(count=st.integers(1, 7), how=st.sampled_from(["plainly", "if there is room", "once"]))
+    @rule(
+        count=st.integers(0, 7),
+        how=st.sampled_from(["plainly", "if there is room", "once"]),
+        which=st.integers(0, 1),
+        why=st.sampled_from(["size", "tick", "flush"]),
+    )
+    def record_and_cut(self, count: int, how: str, which: int, why: str) -> None:
+        if count:
+            self.record(count, how)
+        self.cut(which, why)
+
     def record(self, count: int, how: str) -> None:
         if how == "once":
             self.record_once(count)
@@ -160,7 +170,6 @@ class Microbatch(RuleBasedStateMachine):
 
     # --- schedulers
 
-    @rule(which=st.integers(0, 1), why=st.sampled_from(["size", "tick", "flush"]))
     def cut(self, which: int, why: str) -> None:
         scheduler = self.schedulers[which]
         scheduler._stopping.wait = lambda _seconds: False  # type: ignore[method-assign,assignment,misc]
@@ -189,15 +198,26 @@ class Microbatch(RuleBasedStateMachine):
         del self.model.waiting[: sum(map(len, cut))]
         self.batches_appear(InFlight(events) for events in cut)
 
-    @rule()
+    @rule(what=st.sampled_from(["lease", "reconcile", "reconcile", "jobs", "time"]))
+    def something_happens(self, what: str) -> None:
+        match what:
+            case "lease":
+                self.the_lease_runs_out()
+            case "reconcile":
+                self.clock.advance(RUN_MS)
+                self.reconcile()
+            case "jobs":
+                self.client.delete("rq:queue:letters")
+            case "time":
+                self.clock.advance(WINDOW_MS // 2)
+
     def the_lease_runs_out(self) -> None:
         self.client.delete(self.broker.keys.lease)
         self.leader = None
 
-    @precondition(lambda self: self.leader is not None)
-    @rule()
     def reconcile(self) -> None:
-        assert self.leader is not None
+        if self.leader is None:
+            return
         self.leader._reconciler.run_once()
         parts = []
         for batch_id, batch in list(self.model.in_flight.items()):
@@ -211,22 +231,15 @@ class Microbatch(RuleBasedStateMachine):
                 self.model.die(batch_id)
         self.batches_appear(parts)
 
-    @rule()
-    def all_jobs_are_lost(self) -> None:
-        self.client.delete("rq:queue:letters")
-
-    @rule(ms=st.sampled_from([400, 3_100, 8_000]))
-    def time_passes(self, ms: int) -> None:
-        self.clock.advance(ms)
-
     # --- workers
 
     @precondition(lambda self: self.has_jobs())
-    @rule(outcome=outcomes_of_runs)
-    def work(self, outcome: str) -> None:
+    @rule(outcome=outcomes_of_runs, then=outcomes_of_runs)
+    def work(self, outcome: str, then: str) -> None:
         job = self.client.lpop("rq:queue:letters")
         if self.take(job.decode()):
             self.end_run(0, outcome)
+            self.end_run(0, then)  # as one whose reply was lost might
 
     @precondition(lambda self: self.runs)
     @rule(which=some, outcome=outcomes_of_runs)
@@ -243,9 +256,9 @@ class Microbatch(RuleBasedStateMachine):
                 self.heartbeat(which)
 
     @precondition(lambda self: self.batch_ids)
-    @rule(which=some, meanwhile=st.sampled_from([0, RUN_MS]))
-    def a_job_comes_twice(self, which: int, meanwhile: int) -> None:
-        self.clock.advance(meanwhile)
+    @rule(which=some, silent_for=st.sampled_from([0, RUN_MS]))
+    def a_job_comes_twice(self, which: int, silent_for: int) -> None:
+        self.clock.advance(silent_for)
         ids = [*self.model.in_flight, self.batch_ids[-1 - which % len(self.batch_ids)]]
         self.take(ids[which % len(ids)])
 
@@ -334,8 +347,13 @@ class Microbatch(RuleBasedStateMachine):
 
     # --- consumers
 
-    @rule(which=st.integers(0, 1), how=st.sampled_from(["read", "take over"]), count=st.integers(1, 3))
-    def consume(self, which: int, how: str, count: int) -> None:
+    @rule(
+        which=st.integers(0, 1),
+        how=st.sampled_from(["read", "take over"]),
+        count=st.integers(1, 3),
+        entry=some,
+    )
+    def consume(self, which: int, how: str, count: int, entry: int) -> None:
         if how == "take over":  # from the other, which dies; its name comes back with its next read
             taken = self.consumers[which].take_over(idle_ms=0, count=count)
             assert {entry.id for entry in taken} <= self.delivered
@@ -344,9 +362,9 @@ class Microbatch(RuleBasedStateMachine):
         assert not self.delivered & {entry.id for entry in entries}
         self.delivered |= {entry.id for entry in entries}
         self.entries += entries
+        if self.entries:
+            self.handle(entry)
 
-    @precondition(lambda self: self.entries)
-    @rule(which=some)
     def handle(self, which: int) -> None:
         entry = self.entries[-1 - which % len(self.entries)]
         there = {raw_id for raw_id, _ in self.client.xrange(self.broker.keys.results)}
@@ -430,9 +448,6 @@ class Microbatch(RuleBasedStateMachine):
         assert counters.recorded(len(self.model.waiting)) == self.recorded
         assert counters.done_events == len(self.model.done)
         assert counters.purged_events == len(self.model.purged)
-        for finding in Audit(self.broker).findings():
-            # Whether somebody looks at what is due is up to the rules.
-            assert "are due and nobody looks at them" in finding.what, finding
 
     @invariant()
     def each_batch_has_one_result(self) -> None:
@@ -442,16 +457,20 @@ class Microbatch(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever has happened, it comes to an end: nothing waits or is in flight for ever."""
+        for finding in Audit(self.broker).findings():
+            # Whether somebody looks at what is due was up to the rules.
+            assert "are due and nobody looks at them" in finding.what, finding
         for _ in range(10):
             if not self.model.waiting and not self.model.in_flight:
+                assert list(Audit(self.broker).findings()) == []
                 return
             self.the_lease_runs_out()
             self.schedulers[0].active = False
-            self.time_passes(2 * RUN_MS)
+            self.clock.advance(2 * RUN_MS)
             self.cut(0, "flush")
             self.reconcile()
             while self.has_jobs():
-                self.work("done")
+                self.work("done", "silent")
             self.each_event_is_in_one_place()
             self.the_account_holds()
         raise AssertionError(f"it does not end: {self.model}")
