@@ -81,13 +81,15 @@ class JobQueue:
 
     def queued(self) -> frozenset[str]:
         """The ids of all batches whose job waits for a worker."""
-        with self._server.translated():
-            return frozenset(self._queue.get_job_ids())
+        return self._ids_in(self._queue.key)
 
     def on_the_way(self) -> frozenset[str]:
         """The ids of batches whose job a worker has taken from the queue and not started yet."""
-        with self._server.translated():
-            return frozenset(self._queue.intermediate_queue.get_job_ids())
+        return self._ids_in(self._queue.intermediate_queue_key)
+
+    def _ids_in(self, key: str) -> frozenset[str]:
+        # Not by RQ, which fails at an id that is no text.
+        return frozenset(raw.decode("latin-1") for raw in self._server.do("LRANGE", key, 0, -1))
 
     def _describe(self, batch: NewBatch | DueBatch) -> str:
         events = "1 event" if batch.header.size == 1 else f"{batch.header.size:,} events"

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rq import Queue, SimpleWorker
-from rq.exceptions import DequeueTimeout, StopRequested
+from rq.exceptions import DequeueTimeout, DeserializationError, StopRequested, TimeoutFormatError
 from rq.job import Job, JobStatus
 from rq.results import Result
 from rq.serializers import JSONSerializer
@@ -45,6 +45,11 @@ _LISTEN_AGAIN_SECONDS = 2.0  # between tries of the thread that listens for RQ's
 _BLOCK_SECONDS = 1  # how soon an idle worker sees that it is to stop
 _HEARTBEAT_SECONDS = 5.0
 _WORKER_TTL_SECONDS = 30  # how long a killed worker is still shown
+# Of a job's fields those that a batch's job has use for: no callbacks, webhooks, repeats, dependencies.
+_FIELDS = frozenset(
+    b"created_at enqueued_at started_at ended_at last_heartbeat worker_name status origin description "
+    b"data timeout result_ttl failure_ttl".split()
+)
 _LARGEST_PAYLOAD = 10_000  # bytes; a batch's has some hundred
 
 
@@ -59,12 +64,10 @@ class BatchJob(Job):
         """Read the job, without what could make RQ run or call something for it."""
         if len(raw_data.get(b"data", b"")) > _LARGEST_PAYLOAD:
             raise JobRefused("its payload is larger than any batch's")
-        super().restore(raw_data)
-        self._success_callback_name = self._failure_callback_name = self._stopped_callback_name = None
-        self.webhooks = []
-        self.repeats_left = self.repeat_intervals = None
-        self.rate_limit_key = None
-        self._dependency_ids = []
+        try:
+            super().restore({name: value for name, value in raw_data.items() if name in _FIELDS})
+        except (TimeoutFormatError, AssertionError) as error:  # RQ's ways to say that a time limit is none
+            raise JobRefused(f"its time limit is none: {error}") from error
 
     def perform(self) -> str:
         """Run the batch. Raises JobRefused if the job names anything else."""
@@ -169,14 +172,27 @@ class BatchWorker(SimpleWorker):
         except (ValueError, TypeError, KeyError, UnicodeError, RecursionError, JobRefused) as error:
             # RQ says which job it was that could not be read.
             job_id = getattr(error, "job_id", None)
-            if job_id is None:
+            if job_id is not None:
+                self._refuse(job_id, error)
+            elif not self._refuse_what_is_no_text():
                 raise
-            self._refuse(job_id, error)
             raise DequeueTimeout(0, self.queues[0].key) from error
 
     def _refuse(self, job_id: str, error: Exception) -> None:
         log.error("%s: job %s is no batch's, and is refused: %s", self._config.name, job_id, error)
         self.queues[0].intermediate_queue.remove(job_id)
+
+    def _refuse_what_is_no_text(self) -> bool:
+        """Whether there was an id that RQ can't read, and so can't name."""
+        key, refused = self.queues[0].intermediate_queue_key, False
+        for raw in self._server.do("LRANGE", key, 0, -1):
+            try:
+                raw.decode()
+            except UnicodeDecodeError as error:
+                log.error("%s: job %s is no batch's, and is refused: %s", self._config.name, raw, error)  # noqa: TRY400
+                self._server.do("LREM", key, 0, raw)
+                refused = True
+        return refused
 
     def _pubsub_exception_handler(self, exc: Exception, _pubsub: Any, _pubsub_thread: Any) -> None:
         """RQ's listener for commands has lost the server: the loop above says so, and waits for both."""
@@ -189,6 +205,10 @@ class BatchWorker(SimpleWorker):
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Report what went wrong with a job; a dead batch has been reported already."""
         error = exc_info[1]
+        if isinstance(error, JobRefused | DeserializationError):
+            cause = error.__cause__ or error
+            log.error("%s: job %s is no batch's, and is refused: %s", self._config.name, job.id, cause)
+            return
         if not isinstance(error, BatchDead):
             super().handle_exception(job, *exc_info)
             return
