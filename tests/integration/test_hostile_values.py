@@ -1,0 +1,305 @@
+"""Hostile and broken values under our keys: refused, told in a line, set aside; and all live on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from microbatch.broker.errors import ConfigError, Refused
+from microbatch.broker.wire import Failure, Header, RunRecord, Trigger, encode_event, new_id
+from microbatch.producer import BatchFailure, Config
+from tests.fleet import ECHO, HASTY, Fleet
+from tests.processes import Process
+from tests.servers import RealServer
+from tests.waiting import wait_until
+
+KEY = "mb:{letters}:"
+HEADER = Header(Trigger.TICK, 1, 1_700_000_000_000).encode()
+RUN = RunRecord().encode()
+EVENT = encode_event(b"1", 1_700_000_000_000)
+DEEP = encode_event(b"[" * 1_000_000 + b"]" * 1_000_000, 1_700_000_000_000)
+
+pytestmark = pytest.mark.leaves("aside", "dead", "batch")
+
+
+class House:
+    """A fleet under attack: its worker and its scheduler are processes of their own."""
+
+    def __init__(self, fleet: Fleet, server: RealServer) -> None:
+        self.fleet = fleet
+        self.admin = server.admin
+        self.worker = fleet.worker()
+        self.scheduler = fleet.scheduler_process()
+        self.scheduler.wait_for_line("active")
+        wait_until(lambda: self.admin.scard("rq:workers") == 1)
+
+    def assert_all_well(self) -> None:
+        """Every process runs on, and does what it is there for."""
+        results: list[list[str]] = []
+        mb = self.fleet.batcher(result_handler=results.append, failure_handler=ignore)
+        wait_until(lambda: recorded(mb), message="an event to be recorded")
+        self.fleet.finish(mb, 12)
+        assert ["good"] in results
+        for process in (self.worker, self.scheduler):
+            assert process.running, process.output
+            assert not [line for line in process.lines if line.startswith("Traceback")], process.output
+
+    def told_once(self, process: Process, pattern: str) -> None:
+        process.wait_for_line(pattern)
+        assert sum(bool(re.search(pattern, line)) for line in process.lines) == 1, process.output
+
+    def asides(self) -> list[str]:
+        keys: Any = self.admin.keys(KEY + "aside:*")
+        return sorted(key.decode().removeprefix(KEY) for key in keys)
+
+
+def ignore(failure: BatchFailure) -> None:
+    """A dead batch."""
+
+
+def recorded(mb: Any) -> bool:
+    try:
+        mb.record_event("good")
+    except Refused:  # until the scheduler has seen what stands in the way
+        return False
+    return True
+
+
+@pytest.fixture
+def house(valkey_server: RealServer, tmp_path: Path) -> Iterator[House]:
+    settings = {"max_retries": 1, "retry_delay": 0.05, "max_size": 10, "claim_after": 1}
+    with Fleet(valkey_server, tmp_path, HASTY + ECHO, **settings) as fleet:
+        yield House(fleet, valkey_server)
+
+
+TYPES = [
+    "events", "wake", "inflight", "dead", "seen", "results", "lease", "schedulers", "config", "stats",
+    "drain",
+]  # fmt: skip
+
+
+def test_keys_of_the_wrong_type_are_put_aside(house: House) -> None:
+    for part in TYPES:
+        house.admin.delete(KEY + part)
+        if part in ("config", "stats", "events"):
+            house.admin.set(KEY + part, "hostile")
+        else:
+            house.admin.hset(KEY + part, "hostile", "1")
+    for part in TYPES:
+        house.told_once(house.scheduler, f"{part} was no .*, and is put aside as .*:aside:{part}$")
+    assert house.asides() == sorted(f"aside:{part}" for part in TYPES)
+    house.assert_all_well()
+
+
+@pytest.mark.parametrize("part", ["events", "inflight", "lease"])
+def test_one_without_which_nothing_works_is_put_aside_at_once(house: House, part: str) -> None:
+    house.admin.delete(KEY + part)
+    house.admin.sadd(KEY + part, "hostile")
+    house.scheduler.wait_for_line(rf"{part} was no \w+, and is put aside", 3)
+    house.assert_all_well()
+
+
+def test_counters_that_are_no_numbers_are_put_aside(house: House) -> None:
+    values: dict[str, str | bytes] = {
+        "cut_events": "many", "done_events": "1e3", "mark_at": "", "dead_events": "9" * 400, "x": b"\xff\n",
+    }  # fmt: skip
+    for field, value in values.items():
+        house.admin.hset(KEY + "stats", field, value)
+    for field in values:
+        house.told_once(house.scheduler, f"{field} was no number, and is put aside")
+    house.assert_all_well()
+    assert house.admin.llen(KEY + "aside:stats:fields") == len(values)
+
+
+BATCHES: dict[str, Callable[[redis.Redis, str], object]] = {
+    "missing": lambda admin, key: admin.delete(key),
+    "a string": lambda admin, key: admin.set(key, "hostile"),
+    "a stream": lambda admin, key: admin.xadd(key, {"a": "b"}),
+    "empty": lambda admin, key: admin.rpush(key, HEADER, RUN),
+    "no header": lambda admin, key: admin.rpush(key, "{", RUN, EVENT),
+    "a header of another version": lambda admin, key: admin.rpush(
+        key, json.dumps({**json.loads(HEADER), "v": 2}), RUN, EVENT
+    ),
+    "a header with endless numbers": lambda admin, key: admin.rpush(
+        key, HEADER.replace('"size":1', '"size":1e999'), RUN, EVENT
+    ),
+    "a header of the year 30000": lambda admin, key: admin.rpush(
+        key, HEADER.replace("1700000000000", "1" * 18), RUN, EVENT
+    ),
+    "a header nested deeply": lambda admin, key: admin.rpush(key, "[" * 1_000_000, RUN, EVENT),
+    "no run record": lambda admin, key: admin.rpush(key, HEADER, "often", EVENT),
+    "a run record beyond all numbers": lambda admin, key: admin.rpush(key, HEADER, "9" * 5000 + " ", EVENT),
+    "a failure in place of the run record": lambda admin, key: admin.rpush(
+        key, HEADER, Failure("e", "", 1).encode(), EVENT
+    ),
+}
+
+
+def test_batches_that_cannot_be_read_are_put_aside(house: House) -> None:
+    ids = {what: new_id() for what in BATCHES}
+    for what, batch_id in ids.items():
+        BATCHES[what](house.admin, KEY + f"batch:{batch_id}")
+        house.admin.zadd(KEY + "inflight", {batch_id: 0})
+    for batch_id in ids.values():
+        house.told_once(house.scheduler, f"batch {batch_id}: it can't be read, and is put aside as")
+    wait_until(lambda: house.admin.zcard(KEY + "inflight") == 0)
+    assert house.asides() == sorted(f"aside:{ids[what]}" for what in ids if what != "missing")
+    house.assert_all_well()
+
+
+def test_ids_that_are_none_are_put_aside(house: House) -> None:
+    ids = [b"letters", b"../../x", b"\xff\xfe", b"a\nERROR forged", b"x" * 10_000, b""]
+    for batch_id in ids:
+        house.admin.rpush(b"mb:{letters}:batch:" + batch_id, HEADER, RUN, EVENT)
+        house.admin.zadd(KEY + "inflight", {batch_id: 0})
+    wait_until(lambda: house.admin.zcard(KEY + "inflight") == 0)
+    assert len(house.asides()) == len(ids)
+    house.assert_all_well()
+    lines = [line for line in house.scheduler.lines if "it can't be read, and is put aside as" in line]
+    assert len(lines) == len(ids)
+    assert not any(line.startswith("ERROR forged") for line in house.scheduler.lines)
+
+
+EVENTS = {
+    "no event": b"hostile",
+    "another version": b"2" + EVENT[1:],
+    "empty": b"",
+    "no JSON": encode_event(b"{", 1),
+    "two values": encode_event(b"1,2", 1),
+    "not UTF-8": encode_event(b'"\xff"', 1),
+    "a million deep": DEEP,
+}
+
+
+def test_events_that_cannot_be_read_die_alone(house: House) -> None:
+    for number, raw in enumerate(EVENTS.values()):
+        house.admin.rpush(KEY + "events", raw, encode_event(b"%d" % number, 1))
+    results: list[Any] = []
+    failures: list[Any] = []
+    mb = house.fleet.batcher(result_handler=results.extend, failure_handler=failures.append)
+    house.fleet.finish(mb)
+    assert sorted(results) == list(range(len(EVENTS)))
+    assert sum(failure.batch.size for failure in failures) == len(EVENTS)
+    assert all("DecodeError" in failure.error for failure in failures)
+    house.assert_all_well()
+
+
+def test_an_event_without_a_time_is_processed_all_the_same(house: House) -> None:
+    house.admin.rpush(KEY + "events", b"1" + b"z" * 11 + b"1")
+    results: list[Any] = []
+    house.fleet.finish(house.fleet.batcher(result_handler=results.extend))
+    assert results == [1]
+
+
+GOOD_ENTRY = {
+    "v": "1", "batch": "0" * 32, "header": HEADER, "attempt": "1", "recorded_at": "1700000000000",
+    "result": "1",
+}  # fmt: skip
+ENTRIES: dict[str, dict[str, str | bytes]] = {
+    "not ours": {"hello": "world"},
+    "another version": {**GOOD_ENTRY, "v": "2"},
+    "a bad header": {**GOOD_ENTRY, "header": "{"},
+    "a bad number": {**GOOD_ENTRY, "attempt": "9" * 5000},
+    "a time beyond all calendars": {**GOOD_ENTRY, "recorded_at": "9" * 18},
+    "another id": {**GOOD_ENTRY, "batch": "../../x"},
+    "no text": {**GOOD_ENTRY, "batch": b"\xff"},
+    "no JSON": {**GOOD_ENTRY, "result": "{"},
+    "a million deep": {**GOOD_ENTRY, "result": "[" * 1_000_000},
+    "a bad failure": {**GOOD_ENTRY, "failure": '{"v":1}'},
+    "a failure without end": {
+        **GOOD_ENTRY, "failure": '{"v":1,"error":"","traceback":"","attempts":1e999}',
+    },
+}  # fmt: skip
+
+
+def test_entries_that_are_no_results_are_put_aside(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    entry: Any
+    for entry in ENTRIES.values():
+        house.admin.xadd(KEY + "results", entry)
+    house.assert_all_well()
+    assert house.asides() == ["aside:results"]
+    assert house.admin.llen(KEY + "aside:results") == len(ENTRIES)
+    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(lines) == len(ENTRIES)
+    for line in lines:
+        assert "is put aside as mb:{letters}:aside:results" in line
+        assert "\n" not in line
+
+
+def test_a_failure_whose_batch_is_of_the_wrong_type_is_handled(house: House) -> None:
+    batch_id = new_id()
+    house.admin.set(KEY + f"batch:{batch_id}", "hostile")
+    house.admin.zadd(KEY + "dead", {batch_id: 1})
+    failure = Failure("forged", "", 1).encode()
+    entry: Any = {**GOOD_ENTRY, "batch": batch_id, "failure": failure}
+    del entry["result"]
+    house.admin.xadd(KEY + "results", entry)
+    house.assert_all_well()
+
+
+def test_a_stream_that_has_gone_is_made_anew(house: House) -> None:
+    results: list[Any] = []
+    mb = house.fleet.batcher(result_handler=results.append)
+    handling = threading.Thread(target=mb.wait_for_results)
+    handling.start()
+    wait_until(lambda: house.admin.exists(KEY + "results"))
+    house.admin.delete(KEY + "results")
+    mb.record_event("good")
+    wait_until(lambda: results == [["good"]])
+    mb.stop()
+    handling.join()
+
+
+JOBS: dict[str, dict[str, str | bytes]] = {
+    "without data": {"status": "queued"},
+    "with bad dates": {"created_at": "yesterday", "enqueued_at": "x" * 1000, "data": "x"},
+    "with a huge payload": {"created_at": "2026-01-01T00:00:00Z", "data": b"x" * 5_000_000},
+    "with a payload that is no JSON": {"created_at": "2026-01-01T00:00:00Z", "data": b"\xff\x00"},
+    "with a payload nested deeply": {"created_at": "2026-01-01T00:00:00Z", "data": b"[" * 9_000},
+    "with a timeout that is none": {"created_at": "2026-01-01T00:00:00Z", "data": "[]", "timeout": "soon"},
+    "with webhooks": {
+        "created_at": "2026-01-01T00:00:00Z", "data": b'["os.system", null, ["touch forged"], {}]',
+        "webhooks": '[{"url":"http://127.0.0.1:9/"}]', "success_callback_name": "os.system",
+        "failure_callback_name": "os.system", "stopped_callback_name": "os.system", "repeats_left": "9",
+    },
+}  # fmt: skip
+
+
+def test_forged_jobs_are_refused_in_one_line_each(house: House, tmp_path: Path) -> None:
+    for number, what in enumerate(JOBS):
+        for job_id in (f"{number:032x}", f"forged-{number}"):
+            fields: Any = JOBS[what]
+            house.admin.hset(f"rq:job:{job_id}", mapping=fields)
+            house.admin.rpush("rq:queue:letters", job_id)
+    wait_until(lambda: house.admin.llen("rq:queue:letters") == 0)
+    house.assert_all_well()
+    assert not (tmp_path / "forged").exists()
+    lines = [line for line in house.worker.lines if "is no batch's, and is refused" in line]
+    # One without data is none to RQ, which passes over it.
+    assert len(lines) == 2 * (len(JOBS) - 1), house.worker.output
+
+
+def test_job_ids_that_are_none_harm_nobody(house: House) -> None:
+    house.admin.rpush("rq:queue:letters", b"\xff\xfe", b"", b"a\nb", b"x" * 100_000)
+    house.assert_all_well()
+
+
+def test_a_job_that_is_no_hash_harms_nobody(house: House) -> None:
+    house.admin.set("rq:job:" + "0" * 32, "hostile")
+    house.admin.rpush("rq:queue:letters", "0" * 32)
+    house.assert_all_well()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "a{b}", "../x", "-a", "x" * 101, "a\n", "é"])
+@pytest.mark.parametrize("setting", ["name", "key_prefix"])
+def test_a_name_that_would_make_other_keys_is_refused(setting: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=setting):
+        Config(**{"name": "letters", setting: name})
