@@ -1,0 +1,353 @@
+"""A server that forgets, is full, holds what does not belong there, or whose clock jumps."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from microbatch.broker import scripts
+from microbatch.broker.audit import Audit
+from microbatch.broker.errors import Refused, ServerError
+from microbatch.broker.ledger import NewBatch, new_batch
+from microbatch.broker.wire import Header, Trigger
+from microbatch.producer import BatchInfo, MicroBatcher
+from microbatch.scheduler.queue import JobQueue
+from tests.conftest import MakeServer
+from tests.fleet import ECHO, HASTY, Fleet
+from tests.servers import Program, RealServer
+from tests.unit.steps import check_account
+from tests.waiting import wait_until
+
+HOUR_MS = 3_600_000
+SLOW = (
+    HASTY
+    + """
+def process(batch, info: BatchInfo):
+    note("runs", f"{info.id} {info.attempt}")
+    wait_for("go")
+    return batch
+"""
+)
+
+
+class Handled:
+    """A result handler that notes the events of each batch, and that none comes twice."""
+
+    def __init__(self) -> None:
+        self.batches: dict[str, list[int]] = {}
+
+    def run(self, result: list[int], info: BatchInfo) -> None:
+        assert info.id not in self.batches
+        self.batches[info.id] = result
+
+    @property
+    def events(self) -> list[int]:
+        return sorted(event for batch in self.batches.values() for event in batch)
+
+
+def try_to_cut(fleet: Fleet, size: int) -> NewBatch:
+    """Cut as the active scheduler does, with RQ's commands in the same transaction."""
+    lease, queue = fleet.broker.lease(), JobQueue(fleet.config(), fleet.broker.server)
+    queue.prepare()
+    assert lease.acquire()
+    batch = new_batch(Header(Trigger.TICK, size, fleet.broker.clock.now_ms()))
+    try:
+        fleet.broker.ledger.cut(
+            [batch],
+            due_ms=fleet.broker.clock.now_ms(),
+            token=lease.token,
+            lease_ttl_ms=lease.ttl_ms,
+            enqueue=queue.enqueue,
+        )
+    finally:
+        fleet.broker.server.do("DEL", fleet.broker.keys.lease)
+    return batch
+
+
+def finish(fleet: Fleet, mb: MicroBatcher) -> None:
+    """Stop, handle everything, and wait until the scheduler, which will be killed, has read its last word."""
+    fleet.finish(mb)
+    wait_until(lambda: not fleet.broker.server.do("EXISTS", fleet.broker.keys.wake))
+
+
+def assert_drains(fleet: Fleet, recorded: list[int]) -> None:
+    """A fresh scheduler, worker and consumer find everything, once."""
+    handled = Handled()
+    fleet.worker()
+    fleet.scheduler()
+    fleet.finish(fleet.batcher(result_handler=handled))
+    assert handled.events == recorded
+    assert list(Audit(fleet.broker).findings()) == []
+    check_account(fleet.broker)
+
+
+def test_scripts_are_forgotten_between_load_and_use(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path, ECHO) as fleet:
+        fleet.batcher().record_events([1, 2, 3])
+        for script in vars(scripts).values():
+            if isinstance(script, scripts.Script):
+                server.admin.script_load(script.text)
+        server.admin.script_flush()
+        batch = try_to_cut(fleet, 3)
+        server.admin.script_flush()
+        run = fleet.broker.ledger.take(batch.id, owner="me", now_ms=1, due_ms=2)
+        assert run is not None
+        assert fleet.broker.ledger.renew(run, due_ms=3)
+        server.admin.script_flush()
+        assert fleet.broker.ledger.retry(run, due_ms=4)
+        assert_drains(fleet, [1, 2, 3])
+
+
+def fill(server: RealServer) -> None:
+    server.admin.config_set("maxmemory", 1)
+
+
+def make_room(server: RealServer) -> None:
+    server.admin.config_set("maxmemory", 0)
+
+
+def test_the_memory_is_full_when_a_batch_is_cut(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path, ECHO) as fleet:
+        fleet.batcher().record_events([1, 2, 3])
+        lease, queue = fleet.broker.lease(), JobQueue(fleet.config(), fleet.broker.server)
+        queue.prepare()
+        assert lease.acquire()
+        batch = new_batch(Header(Trigger.TICK, 3, fleet.broker.clock.now_ms()))
+
+        def fill_up_and_enqueue(pipe: object, batches: list[NewBatch]) -> None:
+            fill(server)  # after the fence, before the transaction is sent
+            queue.enqueue(pipe, batches)  # type: ignore[arg-type]
+
+        with pytest.raises(Refused):
+            fleet.broker.ledger.cut(
+                [batch],
+                due_ms=1,
+                token=lease.token,
+                lease_ttl_ms=900,
+                enqueue=fill_up_and_enqueue,  # type: ignore[arg-type]
+            )
+        make_room(server)
+        assert fleet.broker.events.waiting() == 3
+        assert fleet.broker.ledger.in_flight() == []
+        assert not server.admin.exists("rq:queue:letters", f"rq:job:{batch.id}")
+        lease.release()
+        assert_drains(fleet, [1, 2, 3])
+
+
+def test_the_memory_is_full_for_a_while(server: RealServer, tmp_path: Path) -> None:
+    handled = Handled()
+    with Fleet(server, tmp_path, SLOW, lease_ttl=0.5, max_size=2) as fleet:
+        worker = fleet.worker()
+        scheduler = fleet.scheduler_process()
+        mb = fleet.batcher(result_handler=handled)
+        mb.record_events(range(6))
+        fleet.wait_for_note("runs")
+        fill(server)
+        fleet.let("go")  # the first commit finds no room
+        with pytest.raises(Refused):
+            mb.record_event(6)
+        scheduler.wait_for_line("refused")
+        make_room(server)
+        finish(fleet, mb)
+        assert worker.running, worker.output
+        assert scheduler.running, scheduler.output
+        assert list(Audit(fleet.broker).findings()) == []
+        check_account(fleet.broker)
+    assert handled.events == list(range(6))
+
+
+@pytest.mark.parametrize("part", ["inflight", "stats", "drain"])
+def test_a_key_of_the_cut_is_of_a_wrong_type(server: RealServer, tmp_path: Path, part: str) -> None:
+    with Fleet(server, tmp_path, ECHO) as fleet:
+        key = getattr(fleet.broker.keys, part)
+        fleet.batcher().record_events([1, 2, 3])
+        server.admin.set(key, "a string")
+        with pytest.raises(ServerError, match="WRONGTYPE"):
+            try_to_cut(fleet, 3)
+        assert fleet.broker.events.waiting() == 3
+        server.admin.delete(key, "rq:queue:letters")
+        assert_drains(fleet, [1, 2, 3])
+
+
+@pytest.mark.parametrize("key", ["rq:queues", "rq:queue:letters"])
+def test_a_key_of_rq_is_of_a_wrong_type(server: RealServer, tmp_path: Path, key: str) -> None:
+    with Fleet(server, tmp_path, HASTY + ECHO) as fleet:
+        fleet.batcher().record_events([1, 2, 3])
+        server.admin.set(key, "a string")
+        with pytest.raises(ServerError, match="WRONGTYPE"):
+            try_to_cut(fleet, 3)  # it is cut all the same: its job alone is missing, or is there
+        assert len(fleet.broker.ledger.in_flight()) == 1
+        server.admin.delete(key)
+        assert_drains(fleet, [1, 2, 3])
+
+
+@pytest.mark.parametrize("part", ["results", "stats"])
+def test_a_key_of_the_commit_is_of_a_wrong_type(server: RealServer, tmp_path: Path, part: str) -> None:
+    with Fleet(server, tmp_path, ECHO) as fleet:
+        fleet.batcher().record_events([1, 2, 3])
+        batch = try_to_cut(fleet, 3)
+        key = getattr(fleet.broker.keys, part)
+        if server.admin.exists(key):
+            server.admin.rename(key, "test:kept")
+        server.admin.set(key, "a string")
+        with pytest.raises(Refused, match="WRONGTYPE"):
+            fleet.broker.ledger.commit(batch.id, ("v", 1, "result", "1"))
+        assert fleet.broker.ledger.in_flight() == [batch.id]
+        server.admin.delete(key)
+        if server.admin.exists("test:kept"):
+            server.admin.rename("test:kept", key)
+        assert_drains(fleet, [1, 2, 3])
+
+
+@pytest.fixture
+def server_on_a_disk(make_server: MakeServer) -> RealServer:
+    """Its disk can be made to be full: a file that may not grow stands for it."""
+    server = make_server("valkey", appendonly=True, arguments=["--appendfsync", "everysec"])
+    server._command[:0] = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"]
+    server.restart()
+    return server
+
+
+def limit_disk(server: RealServer, size: int) -> None:
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def test_the_disk_is_full_for_a_while(server_on_a_disk: RealServer, tmp_path: Path) -> None:
+    server, handled = server_on_a_disk, Handled()
+    with Fleet(server, tmp_path, HASTY + ECHO, lease_ttl=0.5, max_size=2) as fleet:
+        fleet.worker()
+        scheduler = fleet.scheduler_process()
+        wait_until(fleet.active_pid)
+        mb = fleet.batcher(result_handler=handled)
+        mb.record_events(range(6))
+        limit_disk(server, 1024)
+        scheduler.wait_for_line("refused")
+        with pytest.raises(Refused):
+            mb.record_event(6)
+        limit_disk(server, resource.RLIM_INFINITY)
+        wait_until(lambda: server.admin.info("persistence")["aof_last_write_status"] == "ok")
+        finish(fleet, mb)
+        assert list(Audit(fleet.broker).findings()) == []
+        check_account(fleet.broker)
+    assert handled.events == list(range(6))
+
+
+@pytest.mark.parametrize("program", ["valkey", "redis"])
+@pytest.mark.parametrize("lost_bytes", [1, 400, 1_000])
+def test_the_tail_of_the_append_only_file_is_cut_off(
+    make_server: MakeServer, tmp_path: Path, program: Program, lost_bytes: int
+) -> None:
+    server = make_server(program, appendonly=True, arguments=["--aof-load-truncated", "yes"])
+    with Fleet(server, tmp_path, ECHO) as fleet:
+        fleet.batcher().record_events([1, 2, 3])
+        first = try_to_cut(fleet, 2)
+        fleet.broker.ledger.commit(first.id, ("v", 1, "result", "1"))
+        server.kill()
+        (tail,) = (server.folder / "appendonlydir").glob("*.incr.aof")
+        with tail.open("r+b") as file:
+            file.truncate(tail.stat().st_size - lost_bytes)
+        server.start()
+        # The commit is gone, and perhaps the cut: whole, each of them.
+        recorded = fleet.broker.stats.counters().recorded(fleet.broker.events.waiting())
+        assert recorded == 3
+        check_account(fleet.broker)
+        assert fleet.broker.stats.counters().done_events == 0
+        assert_drains(fleet, [1, 2, 3])
+
+
+def jump(fleet: Fleet, server: RealServer, by_ms: int) -> None:
+    """What a jump of the server's clock does to what is kept in its time."""
+    keys = fleet.broker.keys
+    for batch_id in fleet.broker.ledger.in_flight():
+        server.admin.zincrby(keys.inflight, -by_ms, batch_id)
+    left = server.admin.pttl(keys.lease) - by_ms
+    if left > 0:
+        server.admin.pexpire(keys.lease, left)
+    else:
+        server.admin.delete(keys.lease)
+
+
+@pytest.mark.parametrize("by_ms", [HOUR_MS, -HOUR_MS], ids=["ahead", "back"])
+def test_the_clock_jumps_and_the_active_scheduler_dies(
+    server: RealServer, tmp_path: Path, by_ms: int
+) -> None:
+    handled = Handled()
+    with Fleet(server, tmp_path, SLOW, lease_ttl=0.8, max_size=2) as fleet:
+        fleet.worker()
+        fleet.worker()
+        active = fleet.scheduler_process()
+        wait_until(fleet.active_pid)
+        standby = fleet.scheduler_process()
+        mb = fleet.batcher(result_handler=handled)
+        mb.record_events([1, 2])
+        fleet.wait_for_note("runs")
+        active.send(signal.SIGSTOP)
+        jump(fleet, server, by_ms)
+        mb.record_events([3, 4])
+        jumped = time.monotonic()
+        wait_until(lambda: fleet.active_pid() == standby.pid)
+        assert time.monotonic() - jumped < 4 * 0.8 + 1
+        fleet.wait_for_cut(4)
+        active.send(signal.SIGCONT)
+        active.wait_for_line("no longer active, standing by")
+        fleet.let("go")
+        finish(fleet, mb)
+        counters = fleet.broker.stats.counters()
+        assert (counters.cut_batches, counters.done_batches) == (2, 2)
+        assert server.admin.xinfo_stream(fleet.broker.keys.results)["entries-added"] == 2
+        assert list(Audit(fleet.broker).findings()) == []
+    assert handled.events == [1, 2, 3, 4]
+
+
+def test_a_live_scheduler_keeps_its_lease_when_the_clock_is_set_back(
+    valkey_server: RealServer, tmp_path: Path
+) -> None:
+    with Fleet(valkey_server, tmp_path, lease_ttl=0.5) as fleet:
+        active = fleet.scheduler_process()
+        wait_until(fleet.active_pid)
+        standby = fleet.scheduler_process()
+        jump(fleet, valkey_server, -HOUR_MS)
+        wait_until(lambda: valkey_server.admin.pttl(fleet.broker.keys.lease) <= 500)
+        watched = time.monotonic()
+        wait_until(lambda: fleet.active_pid() != active.pid or time.monotonic() - watched > 2.5)
+        assert fleet.active_pid() == active.pid
+        assert standby.running
+
+
+def test_a_batch_of_20_000_events(server: RealServer, tmp_path: Path) -> None:
+    handled = Handled()
+    with Fleet(server, tmp_path, ECHO, max_size=20_000, frequency=60_000) as fleet:
+        fleet.worker()
+        mb = fleet.batcher(result_handler=handled)
+        mb.record_events(range(20_000))
+        fleet.scheduler()
+        fleet.finish(mb)
+        check_account(fleet.broker)
+    assert len(handled.batches) == 1
+    assert handled.events == list(range(20_000))
+
+
+@pytest.mark.parametrize("first_bad", [0, 9_999, 19_999])
+def test_one_event_in_20_000_fails(valkey_server: RealServer, tmp_path: Path, first_bad: int) -> None:
+    processor = f"""
+from microbatch.broker.batch import PartialFailure
+
+
+def process(batch, info: BatchInfo):
+    if {first_bad} in batch and info.attempt == 1:
+        raise PartialFailure({{batch.index({first_bad}): "no"}}, batch[:1])
+    return batch[:1]
+"""
+    with Fleet(valkey_server, tmp_path, HASTY + processor, max_size=20_000, retry_delay=0.01) as fleet:
+        fleet.worker()
+        mb = fleet.batcher()
+        mb.record_events(range(20_000))
+        fleet.scheduler()
+        fleet.finish(mb)
+        counters = fleet.broker.stats.counters()
+        assert (counters.cut_batches, counters.done_events) == (2, 20_000)
+        check_account(fleet.broker)
