@@ -85,6 +85,13 @@ def _end(found: Evidence, note: Note) -> None:
         found.committed[note["batch"]] += 1
 
 
+def _divide(found: Evidence, note: Note) -> None:
+    """Its parts are known by it as well: the reply to the one who took a part may have been lost."""
+    _end(found, note)
+    for part in note["parts"]:
+        found.parents[part] = note["batch"]
+
+
 def _deliver(found: Evidence, note: Note) -> None:
     for entry, batch in note["entries"]:
         found.entries[batch].add(entry)
@@ -108,7 +115,7 @@ _READERS = {
     "run": _run,
     "commit": _end,
     "bury": _end,
-    "divide": _end,
+    "divide": _divide,
     "deliver": _deliver,
     "handle": _handle,
     "replay": _replay,

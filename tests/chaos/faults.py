@@ -77,7 +77,7 @@ def draw(seed: int, seconds: float, actors: Sequence[str]) -> list[Fault]:
     """The schedule of a run: what none can do without comes first, then whatever the dice say."""
     dice = random.Random(seed)
     opening = [(EAT, "producer"), (KILL, BUSY_WORKER), (KILL, ACTIVE), (SERVER, "server"), (EAT, "worker")]
-    opening += [(SILENCE, ""), (STOP, "")]
+    opening += [(SILENCE, ""), (STOP, ""), (KILL, BUSY_CONSUMER)]
     dice.shuffle(opening)
     faults, at = [], _FIRST_AT
     while at < seconds:

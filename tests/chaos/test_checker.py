@@ -92,6 +92,14 @@ def test_a_replayed_event_may_be_in_two_batches() -> None:
     assert story.broken() == set()
 
 
+def test_a_part_is_known_by_its_division_though_nobody_heard_of_taking_it() -> None:
+    story = told()
+    story.notes = [note for note in story.notes if note.what != "take" or note["batch"] != PART]
+    story.tell("divide", batch=PART, parts=["1f-33"], entry=False, value=True)
+    story.tell("take", batch="1f-33", attempt=3, parent=PART, events=["c"])
+    assert not {"one_batch", "cut_once"} & story.broken()
+
+
 def lose_a_result(story: Story) -> None:
     story.notes = [note for note in story.notes if note.what != "handle" or note["dead"]]
 
