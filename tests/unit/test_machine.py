@@ -1,130 +1,32 @@
-"""Everything that can happen to events, in any order, against a model of a page: an event is in one place.
-
-The model knows what waits, which batches are in flight or dead, and what was done or thrown away. It knows
-nothing of keys, scripts or counters. After each step it is held against the server.
-"""
+"""Everything that can happen to events, in any order, against a simple model: each event is in one place."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
-import fakeredis
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import precondition, rule
 
 from microbatch.broker import wire
 from microbatch.broker.audit import Audit
 from microbatch.broker.batch import PartialFailure
-from microbatch.broker.broker import Broker
-from microbatch.broker.config import Config
 from microbatch.broker.errors import BatcherFull, LeaseLost
 from microbatch.broker.events import Wake
 from microbatch.broker.ledger import TakenBatch
-from microbatch.broker.results import Entry, Outcome
-from microbatch.broker.server import Server, Value
-from microbatch.scheduler.scheduler import Scheduler
-from microbatch.worker.failing import BatchDead, Failing
-from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
-from tests.unit.steps import FakeClient, check_account, outcomes, values_of
-
-MAX_SIZE = 3
-MAX_WAITING = 8
-RUN_MS = 8_000
-WINDOW_MS = 5_000
+from microbatch.broker.results import Outcome
+from microbatch.broker.server import Value
+from microbatch.worker.failing import BatchDead
+from tests.unit.model import MAX_SIZE, MAX_WAITING, RUN_MS, WINDOW_MS, InFlight, Modelled
+from tests.unit.steps import values_of
 
 some = st.integers(0, 7)  # which of those that there are, from the newest on
 outcomes_of_runs = st.sampled_from(["done", "failed", "failed in part", "alive", "silent"])
 
 
-@dataclass
-class InFlight:
-    """A batch in flight, as the model knows it."""
-
-    events: tuple[int, ...]
-    attempt: int = 0
-    owner: str = ""
-    alive_until: int = 0
-
-
-@dataclass
-class Model:
-    """Where everything is."""
-
-    waiting: list[int] = field(default_factory=list)
-    in_flight: dict[str, InFlight] = field(default_factory=dict)
-    dead: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    done: list[int] = field(default_factory=list)
-    purged: list[int] = field(default_factory=list)
-    outcomes: list[tuple[str, str]] = field(default_factory=list)
-    """What waits for a handler: the batch, and whether it is a result or a failure."""
-
-    def all(self) -> Iterator[int]:
-        """Every event, as often as it is somewhere."""
-        yield from (*self.waiting, *self.done, *self.purged)
-        for batch in self.in_flight.values():
-            yield from batch.events
-        for events in self.dead.values():
-            yield from events
-
-    def finish(self, batch_id: str) -> None:
-        self.done += self.in_flight.pop(batch_id).events
-        self.outcomes.append((batch_id, "result"))
-
-    def die(self, batch_id: str) -> None:
-        self.dead[batch_id] = self.in_flight.pop(batch_id).events
-        self.outcomes.append((batch_id, "failure"))
-
-
-class Microbatch(RuleBasedStateMachine):
+class Microbatch(Modelled):
     """Two schedulers, any number of workers (dead ones too), two consumers, an operator."""
-
-    @initialize(max_retries=st.integers(0, 1))
-    def begin(self, max_retries: int) -> None:
-        self.max_retries = max_retries
-        self.client: FakeClient = fakeredis.FakeRedis(server=fakeredis.FakeServer())
-        self.clock = ManualClock()
-        self.broker = self.make_broker()
-        self.bounded = self.make_broker(max_waiting=MAX_WAITING, dedupe_window=WINDOW_MS / 1000)
-        self.failing = Failing(self.broker)
-        self.doorbell, self.ticker = ManualDoorbell(), ManualTicker()
-        self.schedulers = [self.make_scheduler(), self.make_scheduler()]
-        self.leader: Scheduler | None = None
-        self.consumers = [self.broker.results(), self.broker.results()]
-        self.consumers[0].prepare()
-
-        self.model = Model()
-        self.recorded = 0
-        self.seen: dict[str, int] = {}
-        self.batch_ids: list[str] = []  # of all batches that there ever were
-        self.runs: list[TakenBatch] = []  # that were ever begun; some are over, or lost to others
-        self.entries: list[Entry] = []  # that were ever delivered
-        self.delivered: set[str] = set()
-
-    def make_broker(self, **options: float) -> Broker:
-        config = Config(
-            name="letters",
-            lease_ttl=600,
-            max_size=MAX_SIZE,
-            max_retries=self.max_retries,
-            **options,
-        )
-        return Broker(config, server=Server(self.client), clock=self.clock)
-
-    def make_scheduler(self) -> Scheduler:
-        scheduler = Scheduler(
-            self.broker.config,
-            broker=self.broker,
-            clock=self.clock,
-            ticker=self.ticker,
-            doorbell=self.doorbell,
-        )
-        scheduler._reconcile_at = float("inf")  # a rule of its own
-        return scheduler
 
     # --- producers
 
@@ -238,29 +140,38 @@ class Microbatch(RuleBasedStateMachine):
     def work(self, outcome: str, then: str) -> None:
         job = self.client.lpop("rq:queue:letters")
         if self.take(job.decode()):
-            self.end_run(0, outcome)
-            self.end_run(0, then)  # as one whose reply was lost might
+            self.end(self.runs[-1], outcome)
+            self.end(self.runs[-1], then)
 
     @precondition(lambda self: self.runs)
     @rule(which=some, outcome=outcomes_of_runs)
-    def end_run(self, which: int, outcome: str) -> None:
-        """Of a run that may be over long since, or have lost its batch to another."""
+    def end_any(self, which: int, outcome: str) -> None:
+        there = {*self.model.in_flight, *self.model.dead}
+        runs = [run for run in self.runs if run.id in there] or self.runs
+        self.end(runs[-1 - which % len(runs)], outcome)
+
+    def end(self, run: TakenBatch, outcome: str) -> None:
+        """End a run, which may be over long since, or have lost its batch to another."""
         match outcome:
             case "done":
-                self.commit(which)
+                self.commit(run)
             case "failed":
-                self.fail(which)
+                self.fail(run)
             case "failed in part":
-                self.fail_in_part(which)
+                self.fail_in_part(run)
             case "alive":
-                self.heartbeat(which)
+                self.heartbeat(run)
 
     @precondition(lambda self: self.batch_ids)
-    @rule(which=some, silent_for=st.sampled_from([0, RUN_MS]))
-    def a_job_comes_twice(self, which: int, silent_for: int) -> None:
+    @rule(which=some, silent_for=st.sampled_from([0, RUN_MS]), outcome=outcomes_of_runs)
+    def a_job_comes_twice(self, which: int, silent_for: int, outcome: str) -> None:
         self.clock.advance(silent_for)
         ids = [*self.model.in_flight, self.batch_ids[-1 - which % len(self.batch_ids)]]
-        self.take(ids[which % len(ids)])
+        batch_id = ids[which % len(ids)]
+        earlier = [run for run in self.runs if run.id == batch_id]
+        self.take(batch_id)
+        for run in earlier[-1:]:
+            self.end(run, outcome)
 
     def has_jobs(self) -> bool:
         return bool(self.client.exists("rq:queue:letters"))
@@ -278,27 +189,25 @@ class Microbatch(RuleBasedStateMachine):
         self.runs.append(run)
         return True
 
-    def some_run(self, which: int) -> tuple[TakenBatch, InFlight | None]:
-        """A run that was ever begun; and its batch, if it is that run's."""
-        run = self.runs[-1 - which % len(self.runs)]
+    def batch_of(self, run: TakenBatch) -> InFlight | None:
+        """The batch of a run, if it is still that run's."""
         batch = self.model.in_flight.get(run.id)
-        return run, batch if batch is not None and batch.owner == run.run.owner else None
+        return batch if batch is not None and batch.owner == run.run.owner else None
 
-    def heartbeat(self, which: int) -> None:
-        run, batch = self.some_run(which)
+    def heartbeat(self, run: TakenBatch) -> None:
+        batch = self.batch_of(run)
         assert self.broker.ledger.renew(run, due_ms=self.clock.ms + RUN_MS) == (batch is not None)
         if batch is not None:
             batch.alive_until = self.clock.ms + RUN_MS
 
-    def commit(self, which: int) -> None:
-        run, _ = self.some_run(which)
+    def commit(self, run: TakenBatch) -> None:
         first = run.id in self.model.in_flight  # whoever of several runs it is
         assert self.broker.ledger.commit(run.id, self.result_of(run)) == first
         if first:
             self.model.finish(run.id)
 
-    def fail(self, which: int) -> None:
-        run, batch = self.some_run(which)
+    def fail(self, run: TakenBatch) -> None:
+        batch = self.batch_of(run)
         try:
             self.failing.whole(run, ValueError("no"))
         except BatchDead:
@@ -313,8 +222,8 @@ class Microbatch(RuleBasedStateMachine):
         else:
             self.model.die(run.id)
 
-    def fail_in_part(self, which: int) -> None:
-        run, batch = self.some_run(which)
+    def fail_in_part(self, run: TakenBatch) -> None:
+        batch = self.batch_of(run)
         failed = [i for i, event in enumerate(values_of(run.events)) if event % 4] or [0]
         try:
             self.failing.in_part(
@@ -404,57 +313,6 @@ class Microbatch(RuleBasedStateMachine):
         if revived:
             self.model.in_flight[batch_id] = InFlight(self.model.dead.pop(batch_id))
 
-    # --- what holds at every moment
-
-    def batches_appear(self, batches: Iterable[InFlight]) -> list[str]:
-        """The model can't know their ids: batches of just these events are new on the server."""
-        expected = {batch.events: batch for batch in batches}
-        new = {
-            tuple(values_of(events)): key.removeprefix(self.broker.keys.batch(""))
-            for key, events in self.batches_on_the_server().items()
-            if key.removeprefix(self.broker.keys.batch("")) not in self.batch_ids
-        }
-        assert new.keys() == expected.keys()
-        ids = [new[events] for events in expected]
-        self.batch_ids += ids
-        self.model.in_flight.update(zip(ids, expected.values(), strict=True))
-        return ids
-
-    def batches_on_the_server(self) -> dict[str, list[bytes]]:
-        keys = [key.decode() for key in self.client.scan_iter(self.broker.keys.batch("*"))]
-        return {key: self.client.lrange(key, 2, -1) for key in keys}
-
-    @invariant()
-    def each_event_is_in_one_place(self) -> None:
-        assert sorted(self.model.all()) == list(range(self.recorded))
-        waiting = self.client.lrange(self.broker.keys.events, 0, -1)
-        assert values_of(waiting) == self.model.waiting
-        assert set(self.broker.ledger.in_flight()) == self.model.in_flight.keys()
-        assert {
-            raw.decode() for raw in self.client.zrange(self.broker.keys.dead, 0, -1)
-        } == self.model.dead.keys()
-        on_the_server = {key: tuple(values_of(raws)) for key, raws in self.batches_on_the_server().items()}
-        batches = {
-            batch_id: batch.events for batch_id, batch in self.model.in_flight.items()
-        } | self.model.dead
-        assert on_the_server == {
-            self.broker.keys.batch(batch_id): events for batch_id, events in batches.items()
-        }
-
-    @invariant()
-    def the_account_holds(self) -> None:
-        check_account(self.broker)
-        counters = self.broker.stats.counters()
-        assert counters.recorded(len(self.model.waiting)) == self.recorded
-        assert counters.done_events == len(self.model.done)
-        assert counters.purged_events == len(self.model.purged)
-
-    @invariant()
-    def each_batch_has_one_result(self) -> None:
-        there = outcomes(self.broker)
-        found = [(outcome.batch_id, "failure" if outcome.failure else "result") for outcome in there]
-        assert Counter(found) == Counter(self.model.outcomes)
-
     def teardown(self) -> None:
         """Whatever has happened, it comes to an end: nothing waits or is in flight for ever."""
         for finding in Audit(self.broker).findings():
@@ -478,7 +336,7 @@ class Microbatch(RuleBasedStateMachine):
 
 TestMachine = Microbatch.TestCase
 TestMachine.settings = settings(
-    max_examples=110,
+    max_examples=80,
     stateful_step_count=50,
     derandomize=True,  # the same runs everywhere; none is kept in a file
     database=None,

@@ -1,0 +1,168 @@
+"""The model that events are held against: where each is, whatever is done with them.
+
+It knows what waits, which batches are in flight or dead, and what was done or thrown away, and nothing of
+keys, scripts or counters. After each step it is held against the server.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import fakeredis
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.config import Config
+from microbatch.broker.ledger import TakenBatch
+from microbatch.broker.results import GROUP, Entry
+from microbatch.broker.server import Server
+from microbatch.scheduler.scheduler import Scheduler
+from microbatch.worker.failing import Failing
+from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
+from tests.unit.steps import FakeClient, check_account, outcomes, values_of
+
+MAX_SIZE = 3
+MAX_WAITING = 8
+RUN_MS = 8_000
+WINDOW_MS = 5_000
+
+
+@dataclass
+class InFlight:
+    """A batch in flight, as the model knows it."""
+
+    events: tuple[int, ...]
+    attempt: int = 0
+    owner: str = ""
+    alive_until: int = 0
+
+
+@dataclass
+class Model:
+    """Where everything is."""
+
+    waiting: list[int] = field(default_factory=list)
+    in_flight: dict[str, InFlight] = field(default_factory=dict)
+    dead: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    done: list[int] = field(default_factory=list)
+    purged: list[int] = field(default_factory=list)
+    outcomes: list[tuple[str, str]] = field(default_factory=list)
+    """What waits for a handler: the batch, and whether it is a result or a failure."""
+
+    def all(self) -> Iterator[int]:
+        """Every event, as often as it is somewhere."""
+        yield from (*self.waiting, *self.done, *self.purged)
+        for batch in self.in_flight.values():
+            yield from batch.events
+        for events in self.dead.values():
+            yield from events
+
+    def finish(self, batch_id: str) -> None:
+        self.done += self.in_flight.pop(batch_id).events
+        self.outcomes.append((batch_id, "result"))
+
+    def die(self, batch_id: str) -> None:
+        self.dead[batch_id] = self.in_flight.pop(batch_id).events
+        self.outcomes.append((batch_id, "failure"))
+
+
+class Modelled(RuleBasedStateMachine):
+    """A fake server with all that works on it, the model, and what holds of both at every moment."""
+
+    @initialize(max_retries=st.integers(0, 1))
+    def begin(self, max_retries: int) -> None:
+        self.max_retries = max_retries
+        self.client: FakeClient = fakeredis.FakeRedis(server=fakeredis.FakeServer())
+        self.clock = ManualClock()
+        self.broker = self.make_broker()
+        self.bounded = self.make_broker(max_waiting=MAX_WAITING, dedupe_window=WINDOW_MS / 1000)
+        self.failing = Failing(self.broker)
+        self.doorbell, self.ticker = ManualDoorbell(), ManualTicker()
+        self.schedulers = [self.make_scheduler(), self.make_scheduler()]
+        self.leader: Scheduler | None = None
+        self.consumers = [self.broker.results(), self.broker.results()]
+        self.consumers[0].prepare()
+
+        self.model = Model()
+        self.recorded = 0
+        self.seen: dict[str, int] = {}
+        self.batch_ids: list[str] = []  # of all batches that there ever were
+        self.runs: list[TakenBatch] = []  # that were ever begun; some are over, or lost to others
+        self.entries: list[Entry] = []  # that were ever delivered
+        self.delivered: set[str] = set()
+
+    def make_broker(self, **options: float) -> Broker:
+        config = Config(
+            name="letters",
+            lease_ttl=600,
+            max_size=MAX_SIZE,
+            max_retries=self.max_retries,
+            **options,
+        )
+        return Broker(config, server=Server(self.client), clock=self.clock)
+
+    def make_scheduler(self) -> Scheduler:
+        scheduler = Scheduler(
+            self.broker.config,
+            broker=self.broker,
+            clock=self.clock,
+            ticker=self.ticker,
+            doorbell=self.doorbell,
+        )
+        scheduler._reconcile_at = float("inf")  # a rule of its own
+        return scheduler
+
+    def batches_appear(self, batches: Iterable[InFlight]) -> list[str]:
+        """The model can't know their ids: batches of just these events are new on the server."""
+        expected = {batch.events: batch for batch in batches}
+        new = {
+            tuple(values_of(events)): key.removeprefix(self.broker.keys.batch(""))
+            for key, events in self.batches_on_the_server().items()
+            if key.removeprefix(self.broker.keys.batch("")) not in self.batch_ids
+        }
+        assert new.keys() == expected.keys()
+        ids = [new[events] for events in expected]
+        self.batch_ids += ids
+        self.model.in_flight.update(zip(ids, expected.values(), strict=True))
+        return ids
+
+    def batches_on_the_server(self) -> dict[str, list[bytes]]:
+        keys = [key.decode() for key in self.client.scan_iter(self.broker.keys.batch("*"))]
+        return {key: self.client.lrange(key, 2, -1) for key in keys}
+
+    @invariant()
+    def each_event_is_in_one_place(self) -> None:
+        assert sorted(self.model.all()) == list(range(self.recorded))
+        waiting = self.client.lrange(self.broker.keys.events, 0, -1)
+        assert values_of(waiting) == self.model.waiting
+        assert set(self.broker.ledger.in_flight()) == self.model.in_flight.keys()
+        assert {
+            raw.decode() for raw in self.client.zrange(self.broker.keys.dead, 0, -1)
+        } == self.model.dead.keys()
+        on_the_server = {key: tuple(values_of(raws)) for key, raws in self.batches_on_the_server().items()}
+        batches = {
+            batch_id: batch.events for batch_id, batch in self.model.in_flight.items()
+        } | self.model.dead
+        assert on_the_server == {
+            self.broker.keys.batch(batch_id): events for batch_id, events in batches.items()
+        }
+
+    @invariant()
+    def the_account_holds(self) -> None:
+        check_account(self.broker)
+        counters = self.broker.stats.counters()
+        assert counters.recorded(len(self.model.waiting)) == self.recorded
+        assert counters.done_events == len(self.model.done)
+        assert counters.purged_events == len(self.model.purged)
+
+    @invariant()
+    def each_outcome_is_on_the_stream_once(self) -> None:
+        there = outcomes(self.broker)
+        found = [(outcome.batch_id, "failure" if outcome.failure else "result") for outcome in there]
+        assert Counter(found) == Counter(self.model.outcomes)
+        unhandled = {raw_id.decode() for raw_id, _ in self.client.xrange(self.broker.keys.results)}
+        pending = self.client.xpending(self.broker.keys.results, GROUP)["pending"]
+        assert pending == len(unhandled & self.delivered)
