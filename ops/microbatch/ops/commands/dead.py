@@ -141,7 +141,9 @@ def _each(
             done += count > 0
             advance()
     would = "would " if dry_run else ""
-    click.echo(f"{would}{verb}: {done:,} {'batch' if done == 1 else 'batches'}, {events:,} events", err=True)
+    batches_text = "1 batch" if done == 1 else f"{done:,} batches"
+    events_text = "1 event" if events == 1 else f"{events:,} events"
+    click.echo(f"{would}{verb}: {batches_text}, {events_text}", err=True)
     return events
 
 

@@ -1,0 +1,210 @@
+"""`microbatch dead` and `microbatch verify`, as an operator uses them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rq.job import Job
+from rq.registry import FailedJobRegistry
+from rq.serializers import JSONSerializer
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.wire import Header, RunRecord, Trigger, encode_event, new_id
+from microbatch.producer import Config
+from tests.conftest import Command
+from tests.servers import RealServer
+from tests.waiting import wait_until
+
+KEY = "mb:{letters}:"
+
+# Fails for the event "bad" and for "worse", each in its own way, until the file "mended" is there.
+APP = """\
+from pathlib import Path
+from microbatch.producer import Config
+
+def total(batch: list[str]) -> int:
+    if not Path("mended").exists():
+        if "bad" in batch:
+            raise ValueError("bad luck")
+        if "worse" in batch:
+            raise OSError("connection refused")
+    return len(batch)
+
+config = Config(name="letters", batch_processor=total, frequency=100, max_size=2, max_retries=0)
+"""
+
+
+class Operator:
+    """A running system, and who looks after it."""
+
+    def __init__(self, command: Command, server: RealServer, folder: Path) -> None:
+        (folder / "app.py").write_text(APP)
+        self.command = command
+        self.server = server
+        self.broker = Broker(Config(name="letters", redis_url=server.url))
+        self.scheduler = command("microbatch", "scheduler", "app.py", url=server.url)
+        self.worker = command("microbatch", "worker", "app.py", url=server.url)
+
+    def run(self, *words: str, code: int = 0, stdin: str | None = None) -> list[str]:
+        """The lines that the command writes, to both."""
+        process = self.command("microbatch", *words, url=self.server.url, stdin=stdin)
+        assert process.wait() == code, process.output
+        return process.lines
+
+    def record(self, *events: str) -> None:
+        self.run("record", "letters", stdin="".join(f'"{event}"\n' for event in events))
+
+    def dead(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.run("dead", "list", "letters", "--json")]
+
+    def wait_for_dead(self, count: int) -> None:
+        wait_until(lambda: self.server.admin.zcard(KEY + "dead") == count, 20, lambda: self.worker.output)
+
+    def wait_until_done(self, events: int) -> None:
+        wait_until(lambda: self.broker.stats.counters().done_events == events, 20, lambda: self.worker.output)
+
+
+@pytest.fixture
+def operator(command: Command, valkey_server: RealServer, tmp_path: Path) -> Operator:
+    """Of a system with two dead batches: of the event "bad" and of "worse"; their neighbours are done."""
+    found = Operator(command, valkey_server, tmp_path)
+    found.record("a", "bad", "b", "worse")
+    found.wait_for_dead(2)
+    found.wait_until_done(2)
+    return found
+
+
+def test_listed_and_shown(operator: Operator) -> None:
+    dead = {batch["error"]: batch for batch in operator.dead()}
+    assert dead.keys() == {"ValueError: bad luck", "OSError: connection refused"}
+    bad = dead["ValueError: bad luck"]
+    assert (bad["size"], bad["trigger"]) == (1, "size")
+    assert bad["attempts"] >= 1
+    assert bad["batch"].startswith(bad["parent"])
+    assert bad["died_at"].endswith("Z")
+
+    head, *rows = operator.run("dead", "list", "letters")
+    assert head.split() == ["batch", "died", "events", "attempts", "error"]
+    assert len(rows) == 2
+    (row,) = operator.run("dead", "list", "letters", "--error", "CONNECTION")[1:]
+    assert row.endswith("OSError: connection refused")
+
+    shown = operator.run("dead", "show", "letters", bad["batch"][:40])
+    assert "error     ValueError: bad luck" in shown
+    assert any("in total" in line for line in shown)  # the traceback
+    assert '"bad"' in shown
+    (whole,) = map(json.loads, operator.run("dead", "show", "letters", "--error", "refused", "--json"))
+    assert whole["events"] == ["worse"]
+    assert "OSError: connection refused" in whole["traceback"]
+
+
+def test_a_dry_run_changes_nothing(operator: Operator) -> None:
+    before = operator.dead()
+    assert operator.run("dead", "replay", "letters", "--all", "--dry-run") == [
+        "would replay: 2 batches, 2 events"
+    ]
+    (line,) = operator.run("dead", "purge", "letters", "--error", "bad", "--dry-run")
+    assert line == "would purge: 1 batch, 1 event"
+    assert operator.dead() == before
+    assert operator.run("verify", "letters") == ["letters: all is accounted for"]
+
+
+def test_replayed_ones_go_through_the_normal_path(operator: Operator, tmp_path: Path) -> None:
+    operator.run("dead", "replay", "letters", "--error", "bad")  # not mended: it dies again
+    wait_until(lambda: operator.broker.stats.counters().dead_batches == 3)
+    operator.wait_for_dead(2)
+    (tmp_path / "mended").touch()
+    (line,) = operator.run("dead", "replay", "letters", "--all")
+    assert line.startswith("replay: 2 batches, 2 events")
+    operator.wait_until_done(4)
+    assert operator.dead() == []
+    assert operator.run("verify", "letters") == ["letters: all is accounted for"]
+    counters = operator.broker.stats.counters()
+    assert counters.recorded(0) == 4  # a replay records nothing anew
+
+
+def test_purged_by_the_beginning_of_an_id(operator: Operator) -> None:
+    bad, worse = sorted(operator.dead(), key=lambda batch: str(batch["error"]), reverse=True)
+    operator.run("dead", "purge", "letters", bad["batch"][:12])
+    assert [batch["batch"] for batch in operator.dead()] == [worse["batch"]]
+    (line,) = operator.run("dead", "purge", "letters", bad["batch"], code=2)
+    assert "there is no dead batch" in line
+    operator.run("dead", "purge", "letters", code=2)  # none is named
+    operator.run("dead", "purge", "letters", "--all")
+    assert operator.dead() == []
+    assert not operator.server.admin.keys(KEY + "batch:*")
+    assert operator.run("verify", "letters") == ["letters: all is accounted for"]
+
+
+def test_one_that_is_requeued_in_rq_is_run_again(operator: Operator, tmp_path: Path) -> None:
+    registry = FailedJobRegistry("letters", connection=operator.server.admin, serializer=JSONSerializer)
+    dead = [batch["batch"] for batch in operator.dead()]
+    wait_until(lambda: set(dead) <= set(registry.get_job_ids()))  # they are seen as failed there
+    registry.requeue(dead[0])  # not mended: it dies again
+    wait_until(lambda: operator.broker.stats.counters().dead_batches == 3, 20)
+    (tmp_path / "mended").touch()
+    wait_until(lambda: set(dead) <= set(registry.get_job_ids()))
+    for batch_id in dead:
+        registry.requeue(Job.fetch(batch_id, connection=operator.server.admin, serializer=JSONSerializer))
+    operator.wait_until_done(4)
+    assert operator.dead() == []
+    assert operator.run("verify", "letters") == ["letters: all is accounted for"]
+
+
+def test_verify_names_what_disagrees_and_mends_it(operator: Operator) -> None:
+    admin, stray, missing = operator.server.admin, new_id(), new_id()
+    values: list[str | bytes] = [Header(Trigger.TICK, 1, 1).encode(), RunRecord().encode()]
+    admin.rpush(KEY + f"batch:{stray}", *values, encode_event(b'"x"', 1))
+    admin.zadd(KEY + "dead", {missing: 1})
+    admin.hincrby(KEY + "stats", "cut_events", 7)
+    found = operator.run("verify", "letters", code=1)
+    assert [line.partition(": ")[0] for line in found] == [
+        KEY + f"batch:{missing}", KEY + f"batch:{stray}", KEY + "stats", KEY + "stats",
+    ]  # fmt: skip
+    mended = operator.run("verify", "letters", "--repair", code=1)
+    assert "(put in flight)" in mended[1]
+    operator.wait_until_done(3)
+    assert operator.run("verify", "letters") == ["letters: all is accounted for"]
+
+
+def test_verify_finds_nothing_wrong_in_a_busy_system(operator: Operator) -> None:
+    recorder = operator.command(
+        "microbatch", "record", "letters", url=operator.server.url,
+        stdin="".join(f'"{n % 97 or "bad"}"\n' for n in range(3_000)),
+    )  # fmt: skip
+    looks = 0
+    while operator.broker.stats.counters().done_events < 1_500 or looks < 8:
+        assert operator.run("verify", "letters") == ["letters: all is accounted for"]
+        looks += 1
+    assert recorder.wait() == 0
+    operator.wait_for_dead(2 + 31)
+    wait_until(lambda: not operator.broker.ledger.in_flight() and not operator.broker.events.waiting(), 60)
+    assert operator.run("verify", "letters") == ["letters: all is accounted for"]
+
+
+def test_status_shows_a_pause_and_the_risks(
+    command: Command, valkey_server: RealServer, tmp_path: Path
+) -> None:
+    (tmp_path / "app.py").write_text(APP.replace("max_size=2", "max_size=2, results_max=1"))
+    url = valkey_server.url
+    command("microbatch", "scheduler", "app.py", url=url)
+    command("microbatch", "worker", "app.py", url=url)
+    assert command("microbatch", "record", "letters", stdin='"a"\n"b"\n', url=url).wait() == 0
+    wait_until(lambda: valkey_server.admin.xlen(KEY + "results") == 1)
+    assert command("microbatch", "record", "letters", stdin='"a"\n"b"\n', url=url).wait() == 0
+    wait_until(lambda: valkey_server.admin.hexists(KEY + "config", "paused"))
+    table = command("microbatch", "status", "letters", url=url)
+    assert table.wait() == 0
+    assert "paused     1 results wait for a handler; results_max is 1" in table.stdout
+    assert any(line.startswith("risk       there is no append-only file") for line in table.stdout)
+    status = command("microbatch", "status", "letters", "--json", url=url)
+    assert status.wait() == 0
+    (found,) = map(json.loads, status.stdout)
+    assert found["paused"] == "1 results wait for a handler; results_max is 1"
+    results = command("microbatch", "results", "letters", url=url)
+    assert results.wait() == 0, results.output
+    assert len(results.stdout) == 2
+    wait_until(lambda: not valkey_server.admin.hexists(KEY + "config", "paused"))
