@@ -79,3 +79,17 @@ def test_a_stray_that_is_no_batch_is_put_aside(busy: Broker, client: FakeClient)
 def test_batches_that_nobody_looks_at(busy: Broker, clock: ManualClock) -> None:
     clock.advance(3_600_000)
     assert "1 batches are due and nobody looks at them" in found(busy)[busy.keys.inflight]
+
+
+def test_keys_of_the_wrong_type_are_named(busy: Broker, client: FakeClient) -> None:
+    client.delete(busy.keys.results)
+    client.set(busy.keys.results, "hostile")
+    assert found(busy) == {busy.keys.results: "it is a string, not a stream"}
+    assert repair(busy) == []  # the active scheduler puts it aside
+
+
+def test_an_id_that_is_none_is_put_aside(busy: Broker, client: FakeClient) -> None:
+    client.zadd(busy.keys.dead, {b"\xff\nx": 1})
+    assert found(busy)[busy.keys.dead] == "\\xff\\nx is no batch's id"
+    repair(busy)
+    assert found(busy) == {}

@@ -9,7 +9,6 @@ from microbatch.broker import scripts
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.events import Wake
-from microbatch.broker.misfits import set_aside
 from microbatch.broker.stats import Counters
 from microbatch.broker.wire import Failure, Header, RunRecord, event_body, is_batch_id, printable
 
@@ -67,14 +66,9 @@ class Audit:
         }
 
     def _misfits(self) -> Iterator[Finding]:
-        """Keys that can't have been written by us."""
-
-        def repair() -> str:
-            set_aside(self._server, self._keys)
-            return "put aside"
-
+        """Keys that can't have been written by us. The active scheduler puts them aside by itself."""
         for key, what in self._wrong_types().items():
-            yield Finding(key, what, repair)
+            yield Finding(key, what)
 
     def _counters(self) -> Iterator[Finding]:
         keys = self._keys
