@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Command
-from tests.processes import is_alive
+from tests.processes import is_alive, script
 from tests.servers import RealServer
 from tests.waiting import wait_until
 
@@ -35,6 +37,14 @@ if __name__ == "__main__":
     while True:
         time.sleep(60)
 """
+
+
+def test_it_runs_without_a_standard_output(tmp_path: Path, letters: str) -> None:
+    command = f"exec {shlex.quote(script('microbatch'))} run {letters} ab >&-"
+    run = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_the_program_runs_against_a_server_a_scheduler_and_workers(command: Command, letters: str) -> None:

@@ -97,13 +97,13 @@ def test_any_folder_will_do(tmp_path: Path, name: str) -> None:
         assert (tmp_path / name / name / "appendonlydir").is_dir()
 
 
-@pytest.mark.parametrize("name", ["with a space & 100%?", "t" * 100])
+@pytest.mark.parametrize("name", ["with a space & 100%?", "a=b", "t" * 100])
 def test_any_temporary_folder_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     temporary = tmp_path / name
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     with LocalServer() as server, connect(server) as client:
-        assert client.ping()
+        assert client.client_info()  # as RQ asks; its reply names the socket
     assert list(temporary.iterdir()) == []
 
 

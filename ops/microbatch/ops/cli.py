@@ -42,7 +42,8 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             code = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed, as with >&-
+                sys.stdout.flush()
         except KeyboardInterrupt:  # click itself would write an empty line
             ctx.exit(_INTERRUPTED)
         except BrokenPipeError:

@@ -211,9 +211,13 @@ def _arguments(socket_path: Path) -> list[str]:
 
 
 def _short_private_folder() -> Path:
-    """A new folder of mode 0700 whose path leaves room for a unix socket's name."""
+    """A new folder of mode 0700 whose path leaves room for a unix socket's name.
+
+    And that the server can name where it lists a client, ``addr=<path>``, for redis-py to read.
+    """
     folder = Path(tempfile.mkdtemp(prefix="microbatch-"))
-    if len(os.fsencode(folder / "socket")) > _LONGEST_SOCKET_PATH:
+    path = os.fsencode(folder / "socket")
+    if len(path) > _LONGEST_SOCKET_PATH or any(byte in b"= \t\n" for byte in path):
         folder.rmdir()
         folder = Path(tempfile.mkdtemp(prefix="microbatch-", dir="/tmp"))
     return folder
