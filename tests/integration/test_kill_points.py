@@ -56,6 +56,10 @@ BAD = (1, 101, 2, 102)
 DEAD = (301, 302)
 
 
+# A word to the scheduler is a hint, and one that leaves passes it on to the next.
+pytestmark = pytest.mark.leaves("dead", "batch", "seen", "wake")
+
+
 class Handled:
     """A result handler. A result may come twice, if its acknowledgement was lost, and is then the same."""
 
@@ -138,7 +142,6 @@ class Scene:
         with self.fleet.scheduling():
             mb = self.fleet.batcher(result_handler=self.handled, failure_handler=lambda _failure: None)
             self.fleet.finish(mb)
-            wait_until(lambda: not self.server.admin.exists(broker.keys.wake))  # the word that it is to flush
             assert (broker.events.waiting(), broker.ledger.in_flight()) == (0, [])
             assert list(Audit(broker).findings()) == []
         worker.end()
@@ -246,7 +249,6 @@ def finish(scene: Scene, point: Point, *, done: bool) -> None:
     scene.drain(point.recorded if done else without)
 
 
-@pytest.mark.leaves("dead", "batch", "seen")
 @pytest.mark.parametrize("when", ["before", "after"])
 @points
 def test_killed(scene: Scene, point: Point, when: When) -> None:
@@ -257,7 +259,6 @@ def test_killed(scene: Scene, point: Point, when: When) -> None:
     finish(scene, point, done=when == "after")
 
 
-@pytest.mark.leaves("dead", "batch", "seen")
 @points
 def test_a_reply_is_lost(scene: Scene, point: Point) -> None:
     for script in vars(scripts).values():

@@ -14,13 +14,16 @@ from microbatch.broker.audit import Audit
 from microbatch.broker.errors import Refused, ServerError
 from microbatch.broker.ledger import NewBatch, new_batch
 from microbatch.broker.wire import Header, Trigger
-from microbatch.producer import BatchInfo, MicroBatcher
+from microbatch.producer import BatchInfo
 from microbatch.scheduler.queue import JobQueue
 from tests.conftest import MakeServer
 from tests.fleet import ECHO, HASTY, Fleet
 from tests.servers import Program, RealServer
 from tests.unit.steps import check_account
 from tests.waiting import wait_until
+
+# A word to the scheduler is a hint, and may come after its end.
+pytestmark = pytest.mark.leaves("wake")
 
 HOUR_MS = 3_600_000
 SLOW = (
@@ -66,12 +69,6 @@ def try_to_cut(fleet: Fleet, size: int) -> NewBatch:
     finally:
         fleet.broker.server.do("DEL", fleet.broker.keys.lease)
     return batch
-
-
-def finish(fleet: Fleet, mb: MicroBatcher) -> None:
-    """Stop, handle everything, and wait until the scheduler, which will be killed, has read its last word."""
-    fleet.finish(mb)
-    wait_until(lambda: not fleet.broker.server.do("EXISTS", fleet.broker.keys.wake))
 
 
 def assert_drains(fleet: Fleet, recorded: list[int]) -> None:
@@ -152,7 +149,7 @@ def test_the_memory_is_full_for_a_while(server: RealServer, tmp_path: Path) -> N
             mb.record_event(6)
         scheduler.wait_for_line("refused")
         make_room(server)
-        finish(fleet, mb)
+        fleet.finish(mb)
         assert worker.running, worker.output
         assert scheduler.running, scheduler.output
         assert list(Audit(fleet.broker).findings()) == []
@@ -230,7 +227,7 @@ def test_the_disk_is_full_for_a_while(server_on_a_disk: RealServer, tmp_path: Pa
             mb.record_event(6)
         limit_disk(server, resource.RLIM_INFINITY)
         wait_until(lambda: server.admin.info("persistence")["aof_last_write_status"] == "ok")
-        finish(fleet, mb)
+        fleet.finish(mb)
         assert list(Audit(fleet.broker).findings()) == []
         check_account(fleet.broker)
     assert handled.events == list(range(6))
@@ -295,7 +292,7 @@ def test_the_clock_jumps_and_the_active_scheduler_dies(
         active.send(signal.SIGCONT)
         active.wait_for_line("no longer active, standing by")
         fleet.let("go")
-        finish(fleet, mb)
+        fleet.finish(mb)
         counters = fleet.broker.stats.counters()
         assert (counters.cut_batches, counters.done_batches) == (2, 2)
         assert server.admin.xinfo_stream(fleet.broker.keys.results)["entries-added"] == 2
