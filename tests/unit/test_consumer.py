@@ -121,6 +121,19 @@ def test_a_batch_without_a_result_calls_no_handler(make_path: MakePath) -> None:
     assert handled == []
 
 
+class Collection(list[object]):
+    def run(self, result: object) -> None:
+        self.append(result)
+
+
+def test_a_handler_that_is_empty_is_a_handler_all_the_same(make_path: MakePath) -> None:
+    handled = Collection()
+    path = make_path(result_handler=handled)
+    path.record_and_stop(1, 2)
+    assert path.batcher.wait_for_results()
+    assert handled == [{"total": 3}]
+
+
 def test_an_async_handler_is_run_to_its_end(make_path: MakePath) -> None:
     handled: list[Report] = []
 

@@ -43,8 +43,10 @@ class Consumer:
         config = broker.config
         self._broker = broker
         self._name = config.name
-        self._on_result = UserFunction("result_handler", config.result_handler or _ignore)
-        self._on_failure = UserFunction("failure_handler", config.failure_handler or _log_failure)
+        # Not "or": an object with run() may well be empty, such as a list of what it was given.
+        on_result, on_failure = config.result_handler, config.failure_handler
+        self._on_result = UserFunction("result_handler", _ignore if on_result is None else on_result)
+        self._on_failure = UserFunction("failure_handler", _log_failure if on_failure is None else on_failure)
         self._result_decoder = self._on_result.decoder()
         self._plain = Decoder(object)
         self._claim_after = config.claim_after
