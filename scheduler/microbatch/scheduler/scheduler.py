@@ -127,7 +127,7 @@ class Scheduler:
             return 0
         word = self._doorbell.wait(self._seconds_to_wait())
         if self._stopping.is_set():
-            if word is Wake.FLUSH:
+            if word is Wake.FLUSH and self.broker.events.waiting():
                 self.broker.events.wake(word)  # for whoever is active next
             return 0
         if word is Wake.LOOK:
