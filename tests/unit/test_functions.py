@@ -257,3 +257,11 @@ def test_a_handler_is_given_one_value_of_its_annotation() -> None:
 
 
 def lambda_of_opaque(result: Opaque) -> None: ...
+
+
+def test_a_partial_is_annotated_as_what_it_completes() -> None:
+    def total(factor: int, batch: list[datetime], info: BatchInfo) -> None:
+        """Takes the events as its second parameter."""
+
+    processor = UserFunction("batch_processor", functools.partial(total, 2))
+    assert processor.item_decoder().many([b'"2026-11-23T00:00:00"']) == [datetime(2026, 11, 23)]  # noqa: DTZ001

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections.abc
+import functools
 import importlib
 import inspect
 import typing
@@ -135,11 +136,19 @@ def _signature(setting: str, function: Function) -> _Signature:
         raise ConfigError(
             f"{setting} takes {len(required)} parameters; it must take one and may take the batch as a second"
         )
-    target = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
     try:
-        hints = typing.get_type_hints(target)
+        hints = typing.get_type_hints(_annotated(function))
     except NameError as error:
         raise ConfigError(f"{setting}: its annotations can't be resolved: {error}") from error
     second = hints.get(positional[1].name) if len(positional) > 1 else None
     second_is_batch = BatchInfo in (second, *typing.get_args(second))
     return _Signature(hints.get(positional[0].name), wants_info=len(required) == 2 or second_is_batch)
+
+
+def _annotated(function: Function) -> Function:
+    """What carries a function's annotations: a partial's are those of the function that it completes."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function) or inspect.isclass(function):
+        return function
+    return typing.cast("Function", type(function).__call__)
