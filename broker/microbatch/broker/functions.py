@@ -151,4 +151,4 @@ def _annotated(function: Function) -> Function:
         function = function.func
     if inspect.isroutine(function) or inspect.isclass(function):
         return function
-    return typing.cast("Function", type(function).__call__)
+    return type(function).__call__
