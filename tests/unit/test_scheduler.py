@@ -217,3 +217,9 @@ def test_the_counters_are_marked_for_rates(stand: Stand) -> None:
     stand.clock.advance(2_000)
     record(stand.broker, *range(10))
     assert stand.broker.stats.rates(stand.clock.ms).recorded == 5
+
+
+def test_finished_jobs_that_have_expired_are_forgotten(stand: Stand, client: FakeClient) -> None:
+    client.zadd("rq:finished:letters", {"expired": 1, "kept": 4_102_444_800})
+    stand.step()
+    assert client.zrange("rq:finished:letters", 0, -1) == [b"kept"]

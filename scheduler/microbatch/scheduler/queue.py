@@ -79,6 +79,11 @@ class JobQueue:
             self._queue.failed_job_registry.add(job, ttl=_FAILURE_SECONDS)
             Result.create_failure(job, ttl=_FAILURE_SECONDS, exc_string=error)
 
+    def tidy(self) -> None:
+        """Forget the finished jobs that have expired; RQ's own workers come to it every ten minutes only."""
+        with self._server.translated():
+            self._queue.finished_job_registry.cleanup()
+
     def queued(self) -> frozenset[str]:
         """The ids of all batches whose job waits for a worker."""
         return self._ids_in(self._queue.key)

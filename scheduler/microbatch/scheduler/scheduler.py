@@ -226,6 +226,7 @@ class Scheduler:
         if now >= self._mark_at:
             self._set_aside()
             self.broker.stats.mark(self._clock.now_ms())
+            self._queue.tidy()
             self._mark_at = now + _MARK_SECONDS
 
     def _stand_by(self) -> None:

@@ -42,6 +42,7 @@ class Heart:
         self._changed = threading.Condition()
         self._batch: TakenBatch | None = None
         self._since = 0.0
+        self._missed = False
         self._thread: threading.Thread | None = None
 
     @contextmanager
@@ -74,8 +75,11 @@ class Heart:
         try:
             renewed = self._broker.ledger.renew(batch, due_ms=self._broker.clock.now_ms() + RUN_TTL_MS)
         except ServerError as error:
-            log.warning("%s: batch %s: no heartbeat: %s", self._broker.config.name, batch.id, error)
+            if not self._missed:
+                log.warning("%s: batch %s: no heartbeat: %s", self._broker.config.name, batch.id, error)
+            self._missed = True
             return
+        self._missed = False
         if not renewed and self._batch is batch:
             log.warning("%s: batch %s: it was given to another worker", self._broker.config.name, batch.id)
 
