@@ -28,6 +28,11 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be 
 _json = click.option("--json", "in_json", is_flag=True, help="One line of JSON for each.")
 
 
+def _chosen(function: options.F) -> options.F:
+    """A batcher and some of its dead: ``TARGET``, ``BATCH``, ``--error`` and ``--all``."""
+    return options.target(_ids(_error(_all(function))))
+
+
 @click.group(context_settings=options.CONTEXT_SETTINGS, short_help="See to dead batches.")
 def command() -> None:
     """See to the batches that were given up. Their events are kept until they are replayed or purged.
@@ -69,10 +74,7 @@ def list_(target: str, *, error: str | None, in_json: bool) -> None:
 
 
 @command.command("show", context_settings=options.CONTEXT_SETTINGS)
-@options.target
-@_ids
-@_error
-@_all
+@_chosen
 @_json
 @options.log_level
 def show(target: str, ids: Sequence[str], *, error: str | None, everything: bool, in_json: bool) -> None:
@@ -92,10 +94,7 @@ def show(target: str, ids: Sequence[str], *, error: str | None, everything: bool
 
 
 @command.command("replay", context_settings=options.CONTEXT_SETTINGS)
-@options.target
-@_ids
-@_error
-@_all
+@_chosen
 @_dry_run
 @options.log_level
 def replay(target: str, ids: Sequence[str], *, error: str | None, everything: bool, dry_run: bool) -> None:
@@ -108,10 +107,7 @@ def replay(target: str, ids: Sequence[str], *, error: str | None, everything: bo
 
 
 @command.command("purge", context_settings=options.CONTEXT_SETTINGS)
-@options.target
-@_ids
-@_error
-@_all
+@_chosen
 @_dry_run
 @options.log_level
 def purge(target: str, ids: Sequence[str], *, error: str | None, everything: bool, dry_run: bool) -> None:
