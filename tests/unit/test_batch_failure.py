@@ -251,8 +251,8 @@ def test_a_commit_whose_reply_was_lost_is_done_once(
     commit = runner.broker.ledger.commit
     errors = [InDoubt("lost")]
 
-    def lose_a_reply(*arguments: Any) -> bool:
-        done = commit(*arguments)
+    def lose_a_reply(*arguments: Any, **options: Any) -> bool:
+        done = commit(*arguments, **options)
         if errors:
             raise errors.pop()
         return done

@@ -18,7 +18,7 @@ from redis.client import Pipeline
 from microbatch.broker import scripts, wire
 from microbatch.broker.errors import DecodeError, LeaseLost
 from microbatch.broker.keys import Keys
-from microbatch.broker.server import Server, Value
+from microbatch.broker.server import Along, Server, Value
 from microbatch.broker.wire import Failure, Header, RunRecord
 
 Transaction = Pipeline
@@ -147,7 +147,9 @@ class Ledger:
             raise LeaseLost("another scheduler is the active one")
         pipe.multi()
 
-    def take(self, batch_id: str, *, owner: str, now_ms: int, due_ms: int) -> TakenBatch | None:
+    def take(
+        self, batch_id: str, *, owner: str, now_ms: int, due_ms: int, along: Along | None = None
+    ) -> TakenBatch | None:
         """Claim a batch for one run until ``due_ms``, and read it.
 
         Returns None if there is nothing to run: it is committed or dead, or its owner is alive and at it.
@@ -155,7 +157,7 @@ class Ledger:
         """
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight)
-        reply = self._server.run(scripts.TAKE, names, (batch_id, owner, now_ms, due_ms))
+        reply = self._server.run(scripts.TAKE, names, (batch_id, owner, now_ms, due_ms), along)
         if isinstance(reply, bytes):
             return None
         header = replace(Header.decode(reply[0]), size=len(reply) - 2)
@@ -175,14 +177,14 @@ class Ledger:
             self._server.run(scripts.HOLD, names, (batch_id, expected.encode(), then.encode(), due_ms))
         )
 
-    def commit(self, batch_id: str, entry: Sequence[Value]) -> bool:
+    def commit(self, batch_id: str, entry: Sequence[Value], along: Along | None = None) -> bool:
         """Record that a batch is done, with its result's ``entry`` (fields and values), or none to handle.
 
         False if somebody else had committed or buried it: nothing has changed.
         """
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain)
-        return bool(self._server.run(scripts.COMMIT, names, (batch_id, *entry)))
+        return bool(self._server.run(scripts.COMMIT, names, (batch_id, *entry), along))
 
     def bury(
         self, batch_id: str, run: RunRecord, failure: Failure, entry: Sequence[Value], *, now_ms: int

@@ -17,6 +17,18 @@ OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (7, 2)
 
 
+class Along:
+    """Commands that go out in one round trip with another, and what each was answered.
+
+    A command that is refused has its error for a reply, and takes nothing from the others.
+    """
+
+    def __init__(self, *commands: Sequence[Value]) -> None:
+        self.commands = commands
+        self.replies: list[Any] = []
+        """One for each command; none if the connection broke first."""
+
+
 class Server:
     """A pool of connections to one server. Safe to share between threads, and after a fork.
 
@@ -43,15 +55,28 @@ class Server:
         except (redis.RedisError, OSError) as error:
             raise translate(error, self.where) from error
 
-    def run(self, script: Script, keys: Sequence[str], args: Sequence[Value] = ()) -> Any:
+    def run(
+        self, script: Script, keys: Sequence[str], args: Sequence[Value] = (), along: Along | None = None
+    ) -> Any:
         """Run a script and return its reply; it is loaded if the server does not know it."""
+        command = ("EVALSHA", script.sha, len(keys), *keys, *args)
         try:
             try:
-                return self.client.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+                return self.client.execute_command(*command) if along is None else self._first(command, along)
             except redis.exceptions.NoScriptError:
                 return self.client.execute_command("EVAL", script.text, len(keys), *keys, *args)
         except (redis.RedisError, OSError) as error:
             raise translate(error, self.where) from error
+
+    def _first(self, command: Sequence[Value], along: Along) -> Any:
+        with self.client.pipeline(transaction=False) as pipe:
+            pipe.execute_command(*command)
+            for other in along.commands:
+                pipe.execute_command(*other)
+            reply, *along.replies = pipe.execute(raise_on_error=False)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def many(self, *commands: Sequence[Value], transaction: bool = False) -> list[Any]:
         """Send commands in one round trip, as one MULTI/EXEC if ``transaction``; return their replies."""

@@ -35,6 +35,10 @@ class BatchDead(MicrobatchError):
         self.parts = parts
 
 
+class RunStopped(MicrobatchError):
+    """Somebody had the run of a batch stopped."""
+
+
 class Failing:
     """Records what becomes of a batcher's failed runs."""
 
@@ -45,7 +49,8 @@ class Failing:
     def whole(self, batch: TakenBatch, error: BaseException) -> str:
         """A run failed. Returns what comes next; raises BatchDead if nothing does."""
         attempt, summary = batch.run.attempt, summarize(error)
-        match judge(attempt, batch.header.size, self._config):
+        stopped = isinstance(error, RunStopped)
+        match Verdict.BURY if stopped else judge(attempt, batch.header.size, self._config):
             case Verdict.RETRY:
                 delay = retry_delay(attempt, self._config.retry_delay)
                 due_ms = self._due_in(delay)

@@ -1,6 +1,7 @@
 """The heart: shows the scheduler that a batch's worker is alive, while the processor has its thread.
 
-One thread per process, which beats for the batch at hand. When a run is long past its time limit and
+One thread per process, which beats for the batch at hand, and tells of a run that takes long enough to be
+shown to people. When a run is long past its time limit and
 the interpreter could not be interrupted (a C extension that never returns), the heart ends the process:
 the batch is run elsewhere, and a new worker takes this one's place.
 """
@@ -12,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from microbatch.broker.broker import Broker
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 RUN_TTL_MS = 8_000
 """How long a worker may be silent before its batch is run elsewhere."""
 BEAT_SECONDS = 2.0
+LONG_RUN_SECONDS = 0.5
+"""How long a run may take before somebody is told of it."""
 GRACE_SECONDS = 5.0
 """How long past its time limit a run may go on before its process is ended."""
 
@@ -44,6 +47,8 @@ class Heart:
         self._since = 0.0
         self._missed = False
         self._thread: threading.Thread | None = None
+        self.on_long_run: Callable[[TakenBatch], None] = _nobody_asks
+        """Told once of each batch whose run takes long, on the heart's thread."""
 
     @contextmanager
     def beating_for(self, batch: TakenBatch) -> Iterator[None]:
@@ -62,14 +67,23 @@ class Heart:
                 self._thread.start()
 
     def _beat(self) -> None:
+        told: TakenBatch | None = None
+        beat_at = 0.0
         while True:
+            time.sleep(min(BEAT_SECONDS, LONG_RUN_SECONDS) / 2)
             with self._changed:
                 batch, since = self._batch, self._since
-            if batch is not None and time.monotonic() - since >= BEAT_SECONDS:
+            if batch is None:
+                continue
+            now = time.monotonic()
+            if batch is not told and now - since >= LONG_RUN_SECONDS:
+                told = batch
+                self.on_long_run(batch)
+            if now >= max(since + BEAT_SECONDS, beat_at):
+                beat_at = now + BEAT_SECONDS / 2
                 self._renew(batch)
                 if time.monotonic() - since > self._limit_seconds:
                     self._end_process(batch)
-            time.sleep(BEAT_SECONDS / 2)
 
     def _renew(self, batch: TakenBatch) -> None:
         try:
@@ -89,3 +103,7 @@ class Heart:
             self._broker.config.name, batch.id, GRACE_SECONDS,
         )  # fmt: skip
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _nobody_asks(batch: TakenBatch) -> None:
+    """What is told of long runs where nothing else is set."""

@@ -24,10 +24,15 @@ def run_batch(batcher: str, batch_id: str, *, enqueued_at: datetime | None = Non
         AppError: this worker's app is for another batcher.
         BatchDead: the processor failed for the last time.
     """
-    runner = _runner(os.getpid())
+    runner = runner_of_this_process()
     if batcher != runner.config.name:
         raise AppError(f"this worker runs the batches of {runner.config.name!r}, not of {batcher!r}")
     return runner.run(batch_id, enqueued_at=enqueued_at)
+
+
+def runner_of_this_process() -> BatchRunner:
+    """What runs the batches of the app that the environment names. Raises ConfigError and AppError."""
+    return _runner(os.getpid())
 
 
 @functools.lru_cache(maxsize=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from microbatch.broker import codec, wire
@@ -16,10 +18,21 @@ from microbatch.broker.functions import UserFunction
 from microbatch.broker.ledger import TakenBatch
 from microbatch.broker.patience import insist
 from microbatch.broker.results import Outcome
-from microbatch.broker.server import Value
+from microbatch.broker.server import Along, Value
 from microbatch.worker.failing import Failing
 from microbatch.worker.forks import forks_end_here
 from microbatch.worker.heart import RUN_TTL_MS, Heart
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of a batch that is over, and not recorded yet."""
+
+    batch: TakenBatch
+    entry: list[Value] | None = None
+    """The result's entry on the stream, empty if there is none to handle; None if the whole batch failed."""
+    error: BaseException | None = None
+    """What the processor raised; a `PartialFailure` beside an entry is for a part of the batch."""
 
 
 class BatchRunner:
@@ -36,7 +49,8 @@ class BatchRunner:
         self.broker = broker if broker is not None else Broker(config)
         self._process = UserFunction("batch_processor", config.batch_processor)
         self._decoder = self._process.item_decoder()
-        self._heart = Heart(self.broker, config.batch_timeout)
+        self.heart = Heart(self.broker, config.batch_timeout)
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:"
         self._failing = Failing(self.broker)
 
     def run(self, batch_id: str, *, enqueued_at: datetime | None = None) -> str:
@@ -52,45 +66,63 @@ class BatchRunner:
         """
         if not wire.is_batch_id(batch_id):
             raise DecodeError(f"{batch_id[:50]!r} is no batch's id")
-        batch = self._take(batch_id)
+        batch = self.take(batch_id)
         if batch is None and enqueued_at is not None and self._revive(batch_id, enqueued_at):
-            batch = self._take(batch_id)
+            batch = self.take(batch_id)
         if batch is None:
             return "nothing to do: it is committed or dead, or another worker is at it"
-        with self._heart.beating_for(batch):
-            try:
-                entry, partial = self._outcome(batch)
-            except BaseException as error:  # noqa: BLE001 - sys.exit() too: it is the batch's failure, not ours
-                return self._failing.whole(batch, error)
-            if partial is not None:
-                return self._failing.in_part(batch, partial, entry)
-            committed = insist(self.config.name, lambda: self.broker.ledger.commit(batch.id, entry))
-        return "done" if committed else "nothing changed: another worker was first"
+        with self.heart.beating_for(batch):
+            return self.settle(self.process(batch))
 
-    def _take(self, batch_id: str) -> TakenBatch | None:
+    def take(self, batch_id: str, along: Along | None = None) -> TakenBatch | None:
+        """Take a batch for one run, or None if there is nothing to run. Raises as `run` does."""
         now_ms = self.broker.clock.now_ms()
-        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        return self.broker.ledger.take(batch_id, owner=owner, now_ms=now_ms, due_ms=now_ms + RUN_TTL_MS)
+        owner = f"{self._owner}{secrets.token_hex(4)}"
+        return self.broker.ledger.take(
+            batch_id, owner=owner, now_ms=now_ms, due_ms=now_ms + RUN_TTL_MS, along=along
+        )
+
+    def process(self, batch: TakenBatch) -> Run:
+        """Call the processor. Whatever it raises is in the run that is returned."""
+        try:
+            return self._process_events(batch)
+        except BaseException as error:  # noqa: BLE001 - sys.exit() too: it is the batch's failure, not ours
+            return Run(batch, error=error)
+
+    def settle(self, run: Run) -> str:
+        """Record what a run came to. Returns it in words; raises as `run` does."""
+        if run.error is None:
+            return "done" if self.commit(run) else "nothing changed: another worker was first"
+        if isinstance(run.error, PartialFailure) and run.entry is not None:
+            return self._failing.in_part(run.batch, run.error, run.entry)
+        return self._failing.whole(run.batch, run.error)
+
+    def commit(self, run: Run, along: Callable[[], Along] = Along) -> bool:
+        """Record that a run has succeeded, until the server answers. False if somebody else was first.
+
+        ``along`` makes the commands that go with each try.
+        """
+        commit, batch_id, entry = self.broker.ledger.commit, run.batch.id, run.entry or []
+        return insist(self.config.name, lambda: commit(batch_id, entry, along=along()))
 
     def _revive(self, batch_id: str, enqueued_at: datetime) -> bool:
         due_ms = self.broker.clock.now_ms() + RUN_TTL_MS
         died_before_ms = int(enqueued_at.timestamp() * 1000)
         return self.broker.dead.revive(batch_id, due_ms=due_ms, died_before_ms=died_before_ms)
 
-    def _outcome(self, batch: TakenBatch) -> tuple[list[Value], PartialFailure | None]:
-        """Call the processor. Returns its result's entry on the stream, and what failed if a part did."""
+    def _process_events(self, batch: TakenBatch) -> Run:
         info = BatchInfo.of(self.config.name, batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms)
         events = self._decoder.many([self._body(*numbered) for numbered in enumerate(batch.events)])
         try:
             with forks_end_here():
                 result = self._process(events, info)
-            return self._entry(batch, result), None
+            return Run(batch, self._entry(batch, result))
         except PartialFailure as partial:
             if wrong := sorted(position for position in partial.errors if not 0 <= position < len(events)):
                 raise ValueError(
                     f"PartialFailure names positions {wrong} of {len(events)} events"
                 ) from partial
-            return self._entry(batch, partial.result), partial if partial.errors else None
+            return Run(batch, self._entry(batch, partial.result), partial if partial.errors else None)
 
     def _body(self, position: int, raw: bytes) -> bytes:
         try:

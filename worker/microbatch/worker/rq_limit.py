@@ -1,0 +1,53 @@
+"""RQ's time limit on a run, made fit to be cut short from another thread.
+
+RQ's own cut a job short by killing the process that runs it, and can't where there is none. This uses what
+the limit has anyway: a signal whose handler raises in the main thread (``UnixSignalDeathPenalty`` of RQ 3.0).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any, ClassVar
+
+from rq.timeouts import BaseTimeoutException, UnixSignalDeathPenalty
+
+from microbatch.worker.failing import RunStopped
+
+
+class _Stopped(RunStopped, BaseTimeoutException):
+    """The limit's own end looks out for RQ's exceptions, should one come at the last moment."""
+
+
+class RunLimit(UnixSignalDeathPenalty):
+    """Raises in the block that it is the context of: what it is given when time is up, or RunStopped."""
+
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+    _current: ClassVar[RunLimit | None] = None
+
+    stopped = False
+    """Whether the run was stopped by hand."""
+
+    @classmethod
+    def stop_current(cls) -> None:
+        """Stop the run that is going on in this process, if there is one. For any thread but the main one."""
+        with cls._lock:
+            if cls._current is not None:
+                cls._current.stopped = True
+                os.kill(os.getpid(), signal.SIGALRM)
+
+    def setup_death_penalty(self) -> None:
+        super().setup_death_penalty()  # type: ignore[no-untyped-call]
+        with self._lock:
+            RunLimit._current = self
+
+    def cancel_death_penalty(self) -> None:
+        with self._lock:
+            RunLimit._current = None
+        super().cancel_death_penalty()  # type: ignore[no-untyped-call]
+
+    def handle_death_penalty(self, signum: int, frame: Any) -> None:
+        if self.stopped:
+            raise _Stopped("stopped by hand")
+        super().handle_death_penalty(signum, frame)  # type: ignore[no-untyped-call]
