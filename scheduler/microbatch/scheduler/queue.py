@@ -18,7 +18,7 @@ from microbatch.broker.ledger import DueBatch, NewBatch, Transaction
 from microbatch.broker.server import Server
 
 JOB_FUNCTION = "microbatch.worker.job.run_batch"
-_RESULT_SECONDS = 10  # how long a finished job can be looked at
+FINISHED_SECONDS = 10  # how long a finished job can be looked at
 _FAILURE_SECONDS = 7 * 24 * 3600  # how long a dead batch's job can
 
 
@@ -45,7 +45,7 @@ class JobQueue:
                     args=(self._name, batch.id),
                     job_id=batch.id,
                     timeout=self._timeout,
-                    result_ttl=_RESULT_SECONDS,
+                    result_ttl=FINISHED_SECONDS,
                     failure_ttl=_FAILURE_SECONDS,
                     description=self._describe(batch),
                 )

@@ -10,8 +10,8 @@ What this knows of RQ (3.0), beside the names of its keys, which it is given:
 
 - A queue is a list of jobs' ids. A worker moves the first to the end of the queue's intermediate list, and
   takes it from there once it has the job.
-- A job is a hash with the fields ``status``, ``started_at``, ``ended_at`` and ``worker_name``; a finished one
-  expires when its result does.
+- A job is a hash with the fields ``status``, ``worker_name``, ``started_at``, ``ended_at`` and
+  ``last_heartbeat``; a finished one expires when its result does.
 - The registry of finished jobs is a sorted set, scored by when each expires (unix seconds).
 """
 
@@ -79,10 +79,11 @@ class Turns:
         asked for by ``go_on`` and one waits.
         """
         keys, job_key, now = self._keys, self._keys.job(run.batch.id), time.time()
+        ended = _moment(now)
         commands = [
             (
                 "HSET", job_key, "status", "finished", "worker_name", self._worker,
-                "started_at", _moment(began), "ended_at", _moment(now),
+                "started_at", _moment(began), "ended_at", ended, "last_heartbeat", ended,
             ),
             ("EXPIRE", job_key, FINISHED_SECONDS),
             ("ZADD", keys.finished, int(now) + FINISHED_SECONDS, run.batch.id),

@@ -1,0 +1,247 @@
+"""RQ's books: what ``rq info``, rq-dashboard and RQ's registries show, though RQ's own loop runs no batch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rq import Queue, SimpleWorker, Worker, suspension
+from rq.command import send_shutdown_command, send_stop_job_command
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+from rq.worker import BaseWorker, WorkerStatus
+
+from microbatch.scheduler import queue
+from microbatch.worker import job as batch_job
+from microbatch.worker import turns
+from microbatch.worker.rq_job import JOB_FUNCTION
+from tests.fleet import ECHO, Fleet
+from tests.servers import RealServer
+from tests.unit.steps import FakeClient
+from tests.waiting import wait_until
+
+HELD = """
+def process(batch):
+    note("runs", os.getpid())
+    if batch == [1]:
+        wait_for("go")
+    return batch
+"""
+
+
+class Books:
+    """RQ's view of a batcher, by RQ's own classes."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.connection = fleet.broker.server.client
+        self.queue = Queue("letters", connection=self.connection, serializer=JSONSerializer)
+
+    def worker(self) -> BaseWorker:
+        return wait_until(lambda: Worker.all(connection=self.connection), message="a worker that RQ knows")[0]
+
+    def job(self, job_id: str) -> Job:
+        return Job.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
+
+    def wait_for_started(self) -> Job:
+        started = wait_until(self.queue.started_job_registry.get_job_ids, message="a started job")
+        return self.job(started[0])
+
+
+def test_both_ends_keep_a_finished_job_as_long() -> None:
+    assert turns.FINISHED_SECONDS == queue.FINISHED_SECONDS
+    assert queue.JOB_FUNCTION == JOB_FUNCTION
+
+
+def test_finished_jobs_are_shown(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path, ECHO, max_size=1) as fleet:
+        books, results = Books(fleet), list[list[int]]()
+        mb = fleet.batcher(result_handler=results.append)
+        fleet.scheduler()
+        mb.record_events(range(5))
+        fleet.wait_for_cut(5)
+        ids = set(books.queue.get_job_ids())
+        assert len(ids) == 5
+        fleet.worker()
+        fleet.finish(mb)
+        assert sorted(results) == [[0], [1], [2], [3], [4]]
+        assert set(books.queue.finished_job_registry.get_job_ids()) == ids
+        assert books.queue.get_job_ids() == books.queue.intermediate_queue.get_job_ids() == []
+        worker = books.worker()
+        for job in map(books.job, ids):
+            assert job.get_status() is JobStatus.FINISHED
+            assert job.enqueued_at is not None
+            assert job.started_at is not None
+            assert job.ended_at is not None
+            assert job.enqueued_at <= job.started_at <= job.ended_at
+            assert job.worker_name == worker.name
+        wait_until(lambda: books.worker().successful_job_count == 5, message="a count of five")
+        assert books.worker().total_working_time > 0
+        wait_until(lambda: books.worker().get_state() == WorkerStatus.IDLE, message="an idle worker")
+
+
+def rq_keys(books: Books, job_id: str) -> dict[str, Any]:
+    """What RQ keeps of a queue and of a job on it, but for moments and names."""
+    found: dict[str, Any] = {}
+    client: FakeClient = books.connection
+    for raw in sorted(client.scan_iter("rq:*")):
+        key, kind = raw.decode(), client.type(raw)
+        if "worker" in key or "clean" in key:
+            continue
+        name = key.replace(job_id, "<job>")
+        match kind:
+            case b"hash":
+                fields = {
+                    name.decode(): value.decode("latin-1") for name, value in client.hgetall(raw).items()
+                }
+                found[name] = {
+                    field: re.sub(r"[0-9]", "0", value)
+                    for field, value in fields.items()
+                    if field not in {"data", "worker_name"}
+                }
+            case b"zset":
+                found[name] = [
+                    member.decode().replace(job_id, "<job>") for member in client.zrange(raw, 0, -1)
+                ]
+            case _:
+                found[name] = kind
+        found[f"{name} expires"] = client.ttl(raw) > 0
+    return found
+
+
+def test_a_turn_leaves_what_rqs_own_worker_leaves(
+    valkey_server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release of RQ that keeps its books otherwise fails here."""
+    left = []
+    for rqs_own in (True, False):
+        with Fleet(valkey_server, tmp_path, ECHO, max_size=1) as fleet:
+            books = Books(fleet)
+            mb = fleet.batcher()
+            fleet.scheduler()
+            mb.record_event(1)
+            fleet.wait_for_cut(1)
+            (job_id,) = books.queue.get_job_ids()
+            if rqs_own:
+                monkeypatch.setenv("MICROBATCH_APP", str(tmp_path / "app.py"))
+                monkeypatch.setenv("MICROBATCH_NAME", "letters")
+                monkeypatch.setenv("MICROBATCH_REDIS_URL", valkey_server.url)
+                batch_job._runner.cache_clear()
+                SimpleWorker([books.queue], connection=books.connection, serializer=JSONSerializer).work(
+                    burst=True
+                )
+            else:
+                fleet.worker()
+            fleet.finish(mb)
+            left.append(rq_keys(books, job_id))
+            valkey_server.admin.flushall()
+    rqs, ours = left
+    # RQ keeps what a job's function returned as well: here that is a word, and the result is on the stream.
+    assert set(rqs) - set(ours) == {"rq:results:<job>", "rq:results:<job> expires"}
+    assert set(ours) <= set(rqs)
+    assert ours == {key: rqs[key] for key in ours}
+
+
+def test_a_long_run_is_shown_while_it_goes_on(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path, HELD, max_size=1) as fleet:
+        books, results = Books(fleet), list[list[int]]()
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(1)
+        job = books.wait_for_started()
+        assert job.get_status() is JobStatus.STARTED
+        assert fleet.broker.ledger.in_flight() == [job.id]
+        worker = books.worker()
+        assert (worker.get_state(), worker.get_current_job_id()) == (WorkerStatus.BUSY, job.id)
+        fleet.let("go")
+        fleet.finish(mb)
+        assert results == [[1]]
+        wait_until(lambda: books.job(job.id).get_status() is JobStatus.FINISHED, message="a finished job")
+        wait_until(lambda: books.worker().get_state() == WorkerStatus.IDLE, message="an idle worker")
+        assert books.queue.started_job_registry.get_job_ids() == []
+        assert books.worker().get_current_job_id() is None
+        assert books.worker().successful_job_count == 1
+        ended = books.job(job.id)
+        assert ended.started_at is not None
+        assert ended.ended_at is not None
+        assert (ended.ended_at - ended.started_at).total_seconds() >= 0.5
+
+
+@pytest.mark.leaves("dead", "batch")
+def test_a_job_that_is_stopped_from_rq_is_dead_at_once(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path, HELD, max_size=1, max_retries=5) as fleet:
+        books, results, failures = Books(fleet), list[list[int]](), list[Any]()
+        worker = fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append, failure_handler=failures.append)
+        mb.record_event(1)
+        job = books.wait_for_started()
+        send_stop_job_command(books.connection, job.id, serializer=JSONSerializer)
+        wait_until(lambda: fleet.broker.dead.count() == 1, message=fleet.state)
+        mb.record_event(2)
+        fleet.finish(mb)
+        assert results == [[2]]
+        (failure,) = failures
+        assert (failure.events, failure.batch.attempt) == ([1], 1)
+        assert "stopped by hand" in failure.error
+        wait_until(lambda: books.job(job.id).get_status() is JobStatus.STOPPED, message="a stopped job")
+        assert books.queue.failed_job_registry.get_job_ids() == [job.id]
+        assert worker.running, worker.output
+
+
+def test_a_stop_for_another_job_stops_nothing(valkey_server: RealServer, tmp_path: Path) -> None:
+    with Fleet(valkey_server, tmp_path, HELD, max_size=1) as fleet:
+        books, results = Books(fleet), list[list[int]]()
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(1)
+        job = books.wait_for_started()
+        books.connection.publish(
+            f"rq:pubsub:{books.worker().name}",
+            '{"command": "stop-job", "job_id": "another", "created_at": 1}',
+        )
+        send_shutdown_command(books.connection, books.worker().name)
+        fleet.let("go")
+        wait_until(lambda: not fleet.broker.ledger.in_flight(), message=fleet.state)
+        fleet.finish(mb)
+        assert results == [[1]]
+        assert books.job(job.id).get_status() is JobStatus.FINISHED
+
+
+def test_a_worker_that_rq_tells_to_shut_down_finishes_its_batch(
+    valkey_server: RealServer, tmp_path: Path
+) -> None:
+    with Fleet(valkey_server, tmp_path, HELD, max_size=1) as fleet:
+        books, results = Books(fleet), list[list[int]]()
+        worker = fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_events([1, 2])
+        fleet.wait_for_note("runs")
+        send_shutdown_command(books.connection, books.worker().name)
+        fleet.let("go")
+        assert worker.wait() == 0, worker.output
+        assert fleet.broker.stats.counters().done_events == 1
+        assert len(fleet.broker.ledger.in_flight()) == 1
+        fleet.worker()
+        fleet.finish(mb)
+        assert results == [[1], [2]]
+
+
+def test_suspended_workers_run_nothing(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path, ECHO, max_size=1) as fleet:
+        books, results = Books(fleet), list[list[int]]()
+        suspension.suspend(books.connection)
+        fleet.worker()
+        fleet.scheduler()
+        wait_until(lambda: books.worker().get_state() == WorkerStatus.SUSPENDED, message="a suspended worker")
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(1)
+        fleet.wait_for_cut(1)
+        assert len(books.queue.get_job_ids()) == 1
+        suspension.resume(books.connection)
+        fleet.finish(mb)
+        assert results == [[1]]
