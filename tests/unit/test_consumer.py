@@ -163,6 +163,39 @@ def test_a_result_whose_handler_raises_is_delivered_again(make_path: MakePath) -
     assert handled == [6, 15, 15, 24]
 
 
+def test_what_was_handled_before_a_handler_raises_does_not_come_again(make_path: MakePath) -> None:
+    seen: list[int] = []
+
+    def handler(report: Report) -> None:
+        seen.append(report.total)
+        if seen == [3, 12]:
+            raise ValueError("once")
+
+    path = make_path(result_handler=handler)
+    path.record_and_stop(0, 1, 2, 3, 4, 5, 6, 7, 8)
+    with pytest.raises(ValueError, match="once"):
+        path.batcher.wait_for_results(5)
+    assert path.broker.results().unhandled() == 2
+    assert path.batcher.wait_for_results(5)
+    assert seen == [3, 12, 12, 21]
+
+
+def test_a_slow_handler_has_each_result_acknowledged_as_it_is_handled(
+    make_path: MakePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it is killed, the result at hand comes again and those before it do not."""
+    monkeypatch.setattr("microbatch.producer.consumer._ACKNOWLEDGE_SECONDS", 0.0)
+    left: list[int] = []
+
+    def handler(_report: Report) -> None:
+        left.append(path.broker.results().unhandled())
+
+    path = make_path(result_handler=handler)
+    path.record_and_stop(0, 1, 2, 3, 4, 5, 6, 7, 8)
+    assert path.batcher.wait_for_results(5)
+    assert left == [3, 2, 1]
+
+
 def test_a_dead_batch_is_given_to_the_failure_handler(make_path: MakePath) -> None:
     failures: list[BatchFailure] = []
     results: list[object] = []

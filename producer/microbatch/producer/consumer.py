@@ -24,6 +24,8 @@ from microbatch.producer.keeper import Keeper
 log = logging.getLogger(__name__)
 
 _COUNT = 10
+_ACKNOWLEDGE_SECONDS = 0.1
+"""For how long a result may be handled and not be acknowledged yet, while others are handled."""
 _LONGEST_WAIT_SECONDS = 5.0
 _FORGET_AFTER = 10  # times claim_after: then a consumer that has nothing in hand is gone for good
 
@@ -148,13 +150,25 @@ class Consumer:
         return self.stopping or self._quitting.is_set()
 
     def _handle(self, entries: Sequence[Entry], results: Results, keeper: Keeper) -> None:
-        waiting = [entry.id for entry in entries]
-        for entry in entries:
-            keeper.keep(waiting)
-            self._call_handler(entry, results)
-            insist(self._name, functools.partial(results.handled, [entry.id]))
-            waiting = waiting[1:]
-        keeper.keep([])
+        """Call the handler for each entry; those it has returned from are acknowledged together."""
+        keeper.keep([entry.id for entry in entries])
+        handled: list[str] = []
+        acknowledge_at = time.monotonic() + _ACKNOWLEDGE_SECONDS
+        try:
+            for entry in entries:
+                self._call_handler(entry, results)
+                handled.append(entry.id)
+                if time.monotonic() >= acknowledge_at:
+                    self._acknowledge(handled, results)
+                    acknowledge_at = time.monotonic() + _ACKNOWLEDGE_SECONDS
+        finally:
+            self._acknowledge(handled, results)
+            keeper.keep([])
+
+    def _acknowledge(self, handled: list[str], results: Results) -> None:
+        if handled:
+            insist(self._name, functools.partial(results.handled, tuple(handled)))
+            handled.clear()
 
     def _call_handler(self, entry: Entry, results: Results) -> None:
         try:
