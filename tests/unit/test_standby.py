@@ -106,17 +106,24 @@ def test_it_takes_over_when_the_lease_ran_out(
 
 
 def test_it_takes_over_when_the_lease_outlives_its_holder(
-    make_broker: MakeBroker, clock: ManualClock, client: FakeClient, stopwatch: Stopwatch
+    make_broker: MakeBroker,
+    clock: ManualClock,
+    client: FakeClient,
+    stopwatch: Stopwatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     dead, standby = (scheduler_of(make_broker(lease_ttl=60), clock) for _ in range(2))
     dead.run_once()
+    holder = lease.holder_of(client.get(dead.broker.keys.lease).decode())
     client.pexpire(dead.broker.keys.lease, 3_600_000)  # the server's clock is set back by an hour
     for _ in range(4):
         standby.run_once()
         assert not standby.active
         stopwatch.seconds += 59
+    assert "the lease is taken from" not in caplog.text
     standby.run_once()
     assert standby.active
+    assert f"letters: the lease is taken from {holder}, which has not renewed it for long" in caplog.text
     ring(dead, Wake.FLUSH)
     record(dead.broker, 1)
     with pytest.raises(LeaseLost):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from microbatch.broker import scripts
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server
+from microbatch.broker.wire import printable
 
 _SILENT_TTLS = 3  # for how long a lease may go unrenewed before it is taken from its holder
 _LOOKS_PER_TTL = 2
@@ -70,24 +71,25 @@ class Lease:
         """Stay the active scheduler. False if this one no longer is."""
         return bool(self._server.run(scripts.RENEW_LEASE, [self._keys.lease], (self.token, self.ttl_ms)))
 
-    def seize(self) -> bool:
+    def seize(self) -> Holder | None:
         """Become the active scheduler in place of one that has gone without releasing its lease.
 
         To be called now and then while `acquire` returns False; the time between two calls is told by this
-        host's own clock.
+        host's own clock. Returns the one that has gone, or None: this one is not active.
         """
         now = time.monotonic()
         if now < self._look_at:
-            return False
+            return None
         self._look_at = now + self.ttl_ms / 1000 / _LOOKS_PER_TTL
         key = self._keys.lease
         token, expires = self._server.many(("GET", key), ("PEXPIRETIME", key), transaction=True)
         if (token, expires) != self._seen:
             self._seen, self._seen_at = (token, expires), now
         if token is None or now - self._seen_at < _SILENT_TTLS * self.ttl_ms / 1000:
-            return False
+            return None
         self._may_hold = True  # if the reply is lost, the next `acquire` finds out
-        return bool(self._server.run(scripts.SEIZE_LEASE, [key], (token, expires, self.token, self.ttl_ms)))
+        seized = self._server.run(scripts.SEIZE_LEASE, [key], (token, expires, self.token, self.ttl_ms))
+        return holder_of(printable(token)) if seized else None
 
     def release(self) -> None:
         """Hand over at once; nothing happens if this one is not active."""

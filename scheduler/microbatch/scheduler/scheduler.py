@@ -145,10 +145,18 @@ class Scheduler:
             if not self._lease.renew():
                 raise LeaseLost("the lease ran out")
             self._renew_at = now + self.config.lease_ttl / 3
-        elif not self.active and (self._lease.acquire() or self._lease.seize()):
+        elif not self.active and (self._lease.acquire() or self._seize()):
             self._renew_at = now + self.config.lease_ttl / 3
             self._become_active()
         return self.active
+
+    def _seize(self) -> bool:
+        gone = self._lease.seize()
+        if gone is not None:
+            log.warning(
+                "%s: the lease is taken from %s, which has not renewed it for long", self.config.name, gone
+            )
+        return gone is not None
 
     def _become_active(self) -> None:
         self.active = True
