@@ -22,6 +22,11 @@ for k, wanted in ipairs({'list', 'zset', 'zset', 'stream', 'hash', 'stream'}) do
 end
 if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
 if redis.call('LINDEX', KEYS[1], 1) ~= ARGV[2] then return 0 end
+for _, count in ipairs(redis.call('HMGET', KEYS[5], 'dead_batches', 'dead_events')) do
+  if count and count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
+    return redis.error_reply('BADCOUNT ' .. KEYS[5] .. ' holds a counter that is no number')
+  end
+end
 redis.call('HINCRBY', KEYS[5], 'dead_batches', 1)
 redis.call('HINCRBY', KEYS[5], 'dead_events', redis.call('LLEN', KEYS[1]) - 2)
 redis.call('XADD', KEYS[4], '*', unpack(ARGV, 5))

@@ -9,7 +9,8 @@
 -- ARGV[2..]         fields and values of the result's entry; none if there is nothing to handle
 --
 -- Returns 1, or 0 if the batch is no longer in flight: somebody else was first, and nothing changes.
--- What may fail comes first and the batch goes last, so an error leaves the batch in flight. O(events), in the freeing of the list.
+-- All is checked before anything is written, and the batch goes last: an error leaves it in flight, uncounted.
+-- O(events), in the freeing of the list.
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 for k, wanted in ipairs({'list', 'zset', 'stream', 'hash', 'stream'}) do
   local found = redis.call('TYPE', KEYS[k]).ok
@@ -18,6 +19,11 @@ for k, wanted in ipairs({'list', 'zset', 'stream', 'hash', 'stream'}) do
   end
 end
 if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
+for _, count in ipairs(redis.call('HMGET', KEYS[4], 'done_batches', 'done_events')) do
+  if count and count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
+    return redis.error_reply('BADCOUNT ' .. KEYS[4] .. ' holds a counter that is no number')
+  end
+end
 local size = redis.call('LLEN', KEYS[1]) - 2
 redis.call('HINCRBY', KEYS[4], 'done_batches', 1)
 redis.call('HINCRBY', KEYS[4], 'done_events', size)

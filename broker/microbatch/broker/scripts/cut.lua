@@ -35,6 +35,11 @@ for k = 5, #KEYS do
   if size > 0 then made = made + 1 end
 end
 if made == 0 then return sizes end
+for _, count in ipairs(redis.call('HMGET', KEYS[3], 'cut_batches', 'cut_events')) do
+  if count and count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
+    return redis.error_reply('BADCOUNT ' .. KEYS[3] .. ' holds a counter that is no number')
+  end
+end
 redis.call('HINCRBY', KEYS[3], 'cut_batches', made)
 redis.call('HINCRBY', KEYS[3], 'cut_events', taken)
 

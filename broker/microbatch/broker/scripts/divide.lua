@@ -45,6 +45,12 @@ for k = 6, #KEYS do
   at = at + 5 + count
 end
 
+local counters = {'cut_batches', 'done_batches', 'divided_batches', 'done_events'}
+for _, count in ipairs(redis.call('HMGET', KEYS[4], unpack(counters))) do
+  if count and count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
+    return redis.error_reply('BADCOUNT ' .. KEYS[4] .. ' holds a counter that is no number')
+  end
+end
 local done = #events - kept
 redis.call('HINCRBY', KEYS[4], 'cut_batches', #parts)
 redis.call('HINCRBY', KEYS[4], done > 0 and 'done_batches' or 'divided_batches', 1)

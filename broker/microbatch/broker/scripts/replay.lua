@@ -19,6 +19,11 @@ end
 if redis.call('EXISTS', KEYS[1]) == 0 or not redis.call('ZSCORE', KEYS[2], ARGV[1]) then
   return {0, redis.call('LLEN', KEYS[3])}
 end
+for _, count in ipairs(redis.call('HMGET', KEYS[4], 'replayed_batches', 'replayed_events')) do
+  if count and count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
+    return redis.error_reply('BADCOUNT ' .. KEYS[4] .. ' holds a counter that is no number')
+  end
+end
 local count = redis.call('LLEN', KEYS[1]) - 2
 redis.call('HINCRBY', KEYS[4], 'replayed_batches', 1)
 redis.call('HINCRBY', KEYS[4], 'replayed_events', count)

@@ -13,6 +13,11 @@
 if redis.call('TYPE', KEYS[1]).ok ~= 'list' then return 0 end
 local died = redis.call('ZSCORE', KEYS[3], ARGV[1])
 if not died or tonumber(died) >= tonumber(ARGV[4]) then return 0 end
+for _, count in ipairs(redis.call('HMGET', KEYS[4], 'revived_batches', 'revived_events')) do
+  if count and count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
+    return redis.error_reply('BADCOUNT ' .. KEYS[4] .. ' holds a counter that is no number')
+  end
+end
 redis.call('HINCRBY', KEYS[4], 'revived_batches', 1)
 redis.call('HINCRBY', KEYS[4], 'revived_events', redis.call('LLEN', KEYS[1]) - 2)
 redis.call('LSET', KEYS[1], 1, ARGV[2])

@@ -19,8 +19,9 @@ end
 local stats, aside = KEYS[#KEYS - 1], KEYS[#KEYS]
 local fields = redis.call('HGETALL', stats)
 for i = 1, #fields, 2 do
-  if not string.match(fields[i + 1], '^-?%d+$') or #fields[i + 1] > 17 then
-    redis.call('RPUSH', aside .. ':fields', fields[i] .. '=' .. fields[i + 1])
+  local count = fields[i + 1]
+  if count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
+    redis.call('RPUSH', aside .. ':fields', fields[i] .. '=' .. count)
     redis.call('HDEL', stats, fields[i])
     moved[#moved + 1] = fields[i]
   end
