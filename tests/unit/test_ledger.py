@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from microbatch.broker import scripts
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError, Refused
-from microbatch.broker.ledger import DueBatch
+from microbatch.broker.ledger import DueBatch, Unreadable
 from microbatch.broker.wire import Header, RunRecord, Trigger
 from tests.doubles import ManualClock
 from tests.unit.steps import (
@@ -119,7 +120,8 @@ def test_retry_gives_the_batch_up_until_it_is_due(broker: Broker, clock: ManualC
     assert run_record(broker, taken.id) == RunRecord(attempt=1, owner="")
     assert broker.ledger.due(clock.ms + 2_999, 10).batches == []
     (due,) = broker.ledger.due(clock.ms + 3_000, 10).batches
-    assert due == DueBatch(taken.id, taken.header, RunRecord(attempt=1), RECORDED_AT_MS)
+    assert due == DueBatch(taken.id, taken.header, RunRecord(attempt=1))
+    assert broker.ledger.recorded_at_ms(due) == RECORDED_AT_MS
     check_account(broker)
     assert values_of(take(broker, taken.id, owner="again").events) == [1, 2]
 
@@ -183,6 +185,65 @@ def test_due_lists_what_is_to_be_looked_at_oldest_first(broker: Broker, clock: M
     assert [batch.id for batch in broker.ledger.due(100, 2).batches] == [early, late]
     assert broker.ledger.due(9, 10).batches == []
     assert later in broker.ledger.in_flight()
+
+
+def test_due_reads_no_event(broker: Broker, client: FakeClient) -> None:
+    batch_id = record_and_cut(broker, "x" * 1_000_000)
+    reply = broker.server.run(
+        scripts.DUE, [broker.keys.inflight], (broker.clock.now_ms(), 10, broker.keys.batch(""))
+    )
+    assert reply[0][0] == batch_id.encode()
+    assert sum(len(value) for value in reply[0][:3]) < 200
+
+
+# what is no batch
+
+
+def unreadable(broker: Broker) -> Unreadable:
+    """The one that is in the ledger."""
+    (found,) = broker.ledger.due(broker.clock.now_ms(), 10).unreadable
+    return found
+
+
+def test_what_is_put_aside_twice_is_kept_twice(broker: Broker, client: FakeClient) -> None:
+    batch_id = "0" * 32
+    asides = []
+    for evidence in ("first", "second", "third"):
+        client.set(broker.keys.batch(batch_id), evidence)
+        client.zadd(broker.keys.inflight, {batch_id: 0})
+        asides.append(broker.ledger.put_aside(batch_id, unreadable(broker).record))
+    assert asides[0] == broker.keys.aside(batch_id)
+    assert [client.get(aside) for aside in asides] == [b"first", b"second", b"third"]
+    assert broker.ledger.put_aside(batch_id, b"") == ""
+
+
+@pytest.mark.parametrize("meanwhile", ["restored", "there again", "dead", "committed"])
+def test_what_has_changed_since_it_was_seen_is_left_where_it_is(
+    broker: Broker, client: FakeClient, meanwhile: str
+) -> None:
+    taken = take(broker, record_and_cut(broker, 1, 2))
+    key, record = broker.keys.batch(taken.id), taken.run.encode()
+    seen = record.encode()
+    match meanwhile:
+        case "restored":
+            client.lset(key, 1, "hostile")
+            broker.server.do("ZADD", broker.keys.inflight, 0, taken.id)
+            seen = unreadable(broker).record
+            client.lset(key, 1, record)
+        case "there again":
+            client.rename(key, "test:kept")
+            broker.server.do("ZADD", broker.keys.inflight, 0, taken.id)
+            seen = unreadable(broker).record
+            assert seen == b""
+            client.rename("test:kept", key)
+        case "dead":
+            bury(broker, taken.id, taken.run)
+        case _:
+            broker.ledger.commit(taken.id, ())
+    before = snapshot(client)
+    assert broker.ledger.put_aside(taken.id, seen) == ""
+    assert snapshot(client) == before
+    check_account(broker)
 
 
 def test_postpone_never_brings_a_batch_forward_or_back(broker: Broker) -> None:

@@ -95,19 +95,22 @@ class Audit:
             if is_batch_id(batch_id := raw.decode("latin-1")):
                 ids.append(batch_id)
             else:
-                yield Finding(ledger, f"{printable(raw)} is no batch's id", self._put_aside(raw))
+                (head,) = self._server.each(("LRANGE", self._keys.batch("").encode() + raw, 0, 1))
+                repair = self._put_aside(raw, head)
+                yield Finding(ledger, f"{printable(raw)} is no batch's id", repair)
         for start in range(0, len(ids), _AT_ONCE):
             page = ids[start : start + _AT_ONCE]
             kinds = self._server.many(*(("TYPE", self._keys.batch(batch_id)) for batch_id in page))
             lists = [batch_id for batch_id, kind in zip(page, kinds, strict=True) if _text(kind) == "list"]
-            heads = self._server.many(*(("LRANGE", self._keys.batch(batch_id), 0, 2) for batch_id in lists))
-            wrong = {
-                batch_id: _what_is_wrong(head, second) for batch_id, head in zip(lists, heads, strict=True)
-            }
+            replies = self._server.many(*(("LRANGE", self._keys.batch(batch_id), 0, 2) for batch_id in lists))
+            heads = dict(zip(lists, replies, strict=True))
             for batch_id, kind in zip(page, kinds, strict=True):
-                what = wrong.get(batch_id, f"it is a {_text(kind)}, not a list of events")
+                what = f"it is a {_text(kind)}, not a list of events"
+                if batch_id in heads:
+                    what = _what_is_wrong(heads[batch_id], second)
                 if what and self._server.do("ZSCORE", ledger, batch_id) is not None:  # else it has just gone
-                    yield Finding(self._keys.batch(batch_id), what, self._put_aside(batch_id))
+                    repair = self._put_aside(batch_id, heads.get(batch_id))
+                    yield Finding(self._keys.batch(batch_id), what, repair)
 
     def _overdue(self) -> Iterator[Finding]:
         before = self._broker.clock.now_ms() - OVERDUE_MS
@@ -135,7 +138,7 @@ class Audit:
                     head = self._server.each(("LRANGE", key, 0, 2))[0]
                     readable = isinstance(head, list) and not _what_is_wrong(head, RunRecord)
                     ours = is_batch_id(text := batch_id.decode("latin-1"))
-                    repair = self._adopt(text) if readable and ours else self._put_aside(batch_id)
+                    repair = self._adopt(text) if readable and ours else self._put_aside(batch_id, head)
                     yield Finding(printable(key), "no ledger knows it", repair)
 
     def _adjust(self, counter: str, by: int) -> Callable[[], str]:
@@ -145,10 +148,13 @@ class Audit:
 
         return repair
 
-    def _put_aside(self, batch_id: str | bytes) -> Callable[[], str]:
+    def _put_aside(self, batch_id: str | bytes, head: object) -> Callable[[], str]:
+        """``head``: the first values of the list, if it is one, as they were seen."""
+        record = head[1] if isinstance(head, list) and len(head) > 1 else b""
+
         def repair() -> str:
-            aside = self._broker.ledger.put_aside(batch_id)
-            return f"put aside as {aside}" if aside else "it has gone by itself"
+            aside = self._broker.ledger.put_aside(batch_id, record)
+            return f"put aside as {aside}" if aside else "it has gone by itself, or has changed"
 
         return repair
 

@@ -67,7 +67,16 @@ class DueBatch:
     id: str
     header: Header
     run: RunRecord
-    recorded_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What the ledger names and is no batch, or is not there."""
+
+    id: bytes
+    """Which may be none."""
+    record: bytes
+    """What stands in the run record's place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +84,7 @@ class Due:
     """What the scheduler is to look at."""
 
     batches: list[DueBatch]
-    unreadable: list[bytes]
-    """The ids, which may be none, of batches in flight that can't be read, or are not there."""
+    unreadable: list[Unreadable]
 
 
 class Ledger:
@@ -212,42 +220,34 @@ class Ledger:
         return bool(self._server.run(scripts.DIVIDE, (*names, *parts_names), args))
 
     def due(self, now_ms: int, limit: int) -> Due:
-        """What the scheduler is to look at, oldest due time first."""
+        """What the scheduler is to look at, oldest due time first: what it finds stood so at one moment."""
         keys = self._keys
-        reply = self._server.do("ZRANGE", keys.inflight, "-inf", now_ms, "BYSCORE", "LIMIT", 0, limit)
-        ids, unreadable = [], []
-        for raw in reply:
-            text = raw.decode("latin-1")
-            if wire.is_batch_id(text):
-                ids.append(text)
-            else:
-                unreadable.append(raw)
-        reads = [
-            command for key in map(keys.batch, ids) for command in (("LRANGE", key, 0, 2), ("LLEN", key))
-        ]
-        replies = self._server.each(*reads) if reads else []
-        found = []
-        for batch_id, head, length in zip(ids, replies[::2], replies[1::2], strict=True):
+        args = (now_ms, limit, keys.batch(""))
+        found, unreadable = [], []
+        for raw_id, header, record, length in self._server.run(scripts.DUE, [keys.inflight], args):
             try:
-                header, run = Header.decode(head[0]), RunRecord.decode(head[1])
-                sized = replace(header, size=length - 2)
-                found.append(DueBatch(batch_id, sized, run, _recorded_at_ms(header, head[2])))
-            except (IndexError, TypeError, DecodeError):
-                unreadable.append(batch_id.encode())
+                found.append(_due_batch(raw_id, header, record, length))
+            except DecodeError:
+                unreadable.append(Unreadable(raw_id, record))
         return Due(found, unreadable)
 
-    def put_aside(self, batch_id: str | bytes) -> str:
+    def recorded_at_ms(self, batch: DueBatch) -> int:
+        """When the batch's oldest event was recorded."""
+        return _recorded_at_ms(batch.header, self._server.do("LINDEX", self._keys.batch(batch.id), 2) or b"")
+
+    def put_aside(self, batch_id: str | bytes, record: bytes) -> str:
         """Take what is no batch from the ledgers, whatever its id is.
 
-        What is under its key is kept under the one returned. Empty if there is nothing any more.
+        ``record`` is what stood in the run record's place when it was seen. What is under its key is kept
+        under the key returned, where nothing was before. Empty if it has gone, or has changed since.
         """
         keys = self._keys
         raw = batch_id.encode() if isinstance(batch_id, str) else batch_id
-        key, aside = keys.batch("").encode() + raw, keys.aside(wire.printable(raw))
-        commands: list[tuple[Value, ...]] = [("ZREM", keys.inflight, raw), ("ZREM", keys.dead, raw)]
-        if self._server.do("EXISTS", key):
-            commands.append(("RENAME", key, aside))
-        return aside if any(self._server.many(*commands, transaction=True)) else ""
+        name = wire.printable(raw)
+        asides = keys.aside(name), keys.aside(f"{name}:{wire.new_id()}")
+        names = (keys.batch("").encode() + raw, keys.inflight, keys.dead, *asides)
+        where = self._server.run(scripts.PUT_ASIDE, names, (raw, record))
+        return asides[where - 1] if where else ""
 
     def postpone(self, batch_ids: Sequence[str], due_ms: int) -> None:
         """Look at these batches no sooner than ``due_ms``; those no longer in flight stay out."""
@@ -263,6 +263,14 @@ class Ledger:
         """The first of these batches that is still in flight, or None."""
         scores = self._server.do("ZMSCORE", self._keys.inflight, *batch_ids)
         return next((i for i, score in zip(batch_ids, scores, strict=True) if score is not None), None)
+
+
+def _due_batch(raw_id: bytes, header: bytes, record: bytes, length: int) -> DueBatch:
+    """Raises DecodeError if this is no batch."""
+    batch_id = raw_id.decode("latin-1")
+    if not wire.is_batch_id(batch_id) or length < 3:
+        raise DecodeError("it has no batch's id, or no events")
+    return DueBatch(batch_id, replace(Header.decode(header), size=length - 2), RunRecord.decode(record))
 
 
 def _recorded_at_ms(header: Header, first_event: bytes) -> int:

@@ -56,7 +56,7 @@ class Server:
             raise translate(error, self.where) from error
 
     def run(
-        self, script: Script, keys: Sequence[str], args: Sequence[Value] = (), along: Along | None = None
+        self, script: Script, keys: Sequence[str | bytes], args: Sequence[Value] = (), along: Along | None = None
     ) -> Any:
         """Run a script and return its reply; it is loaded if the server does not know it."""
         command = ("EVALSHA", script.sha, len(keys), *keys, *args)

@@ -40,11 +40,11 @@ class Reconciler:
         """
         now_ms = self._broker.clock.now_ms()
         found = self._broker.ledger.due(now_ms, _AT_ONCE)
-        for batch_id in found.unreadable:
-            if aside := self._broker.ledger.put_aside(batch_id):  # else it has been committed meanwhile
+        for unreadable in found.unreadable:
+            if aside := self._broker.ledger.put_aside(unreadable.id, unreadable.record):  # else it has gone
                 log.error(
                     "%s: batch %s: it can't be read, and is put aside as %s",
-                    self._broker.config.name, printable(batch_id), aside,
+                    self._broker.config.name, printable(unreadable.id), aside,
                 )  # fmt: skip
         due = found.batches
         queued: frozenset[str] = frozenset()
@@ -103,7 +103,8 @@ class Reconciler:
         failure = Failure(
             f"its worker {batch.run.owner} died or went silent while running it", "", batch.run.attempt
         )
-        outcome = Outcome(batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms, failure=failure)
+        recorded_at_ms = self._broker.ledger.recorded_at_ms(batch)
+        outcome = Outcome(batch.id, batch.header, batch.run.attempt, recorded_at_ms, failure=failure)
         if self._broker.ledger.bury(batch.id, batch.run, failure, outcome.encode(), now_ms=now_ms):
             self._queue.show_as_failed(batch, failure.error)
             log.error(
