@@ -37,7 +37,7 @@ def record_verbs() -> None:
     _record(Ledger, "commit", _batch_asked, _truth)
     _record(Ledger, "bury", _batch_asked, _truth)
     _record(Ledger, "divide", _divide_asked, _truth)
-    _record(Ledger, "enqueue_again", lambda batch, **_: {"batch": batch.id}, lambda _: {})
+    _record(Ledger, "enqueue_again", _enqueue_asked, lambda _: {})
     _record(Ledger, "take", lambda batch_id, **_: {"batch": batch_id}, _taken, quiet=True)
     _record(Lease, "acquire", dict, _truth, quiet=True)
     for verb in ("read", "read_own", "wait", "take_over"):
@@ -84,6 +84,10 @@ def _record(
 
 def _cut_asked(batches: Sequence[Any], *, token: str, **_: Any) -> Facts:
     return {"token": token, "batches": [batch.id for batch in batches]}
+
+
+def _enqueue_asked(batches: Sequence[Any], **_: Any) -> Facts:
+    return {"batches": [batch.id for batch in batches]}
 
 
 def _batch_asked(batch_id: str, *_: Any, **__: Any) -> Facts:

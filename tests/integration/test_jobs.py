@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rq import Callback, Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from microbatch.scheduler.queue import JobQueue
 from tests.fleet import ECHO, Fleet
 from tests.servers import RealServer
 from tests.waiting import wait_until
@@ -54,6 +56,52 @@ def test_lost_jobs_are_made_up_for(
         fleet.worker()
         fleet.finish(mb)
     assert sorted(results) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_job_that_moves_on_is_seen_all_the_time(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path) as fleet:
+        rq, looked = rq_queue(server), threading.Event()
+        rq.push_job_id("0" * 32)
+
+        def move_to_and_fro() -> None:
+            while not looked.is_set():
+                assert server.admin.lmove(rq.key, rq.intermediate_queue_key)
+                assert server.admin.lmove(rq.intermediate_queue_key, rq.key)
+
+        moving = threading.Thread(target=move_to_and_fro)
+        moving.start()
+        try:
+            queue = JobQueue(fleet.config(), fleet.broker.server)
+            looks = [queue.jobs() for _ in range(500)]
+        finally:
+            looked.set()
+            moving.join()
+        assert {len(jobs.queued) + len(jobs.on_the_way) for jobs in looks} == {1}
+        assert any(jobs.queued for jobs in looks)
+        assert any(jobs.on_the_way for jobs in looks)
+        rq.empty()  # type: ignore[no-untyped-call]
+
+
+def test_a_thousand_lost_jobs_cost_few_transactions(
+    server: RealServer, tmp_path: Path, hasty_reconciler: None
+) -> None:
+    with Fleet(server, tmp_path, ECHO, max_size=1) as fleet:
+        with fleet.scheduling():
+            fleet.batcher().record_events(range(1_000))
+            fleet.wait_for_cut(1_000)
+        rq_queue(server).empty()  # type: ignore[no-untyped-call]
+        ledger, clock = fleet.broker.ledger, fleet.broker.clock
+        wait_until(lambda: len(ledger.due(clock.now_ms(), 1_000).batches) == 1_000)
+        server.admin.config_resetstat()
+        with fleet.scheduling():
+            wait_until(lambda: rq_queue(server).count == 1_000)
+        stats: Any = server.admin.info("commandstats")
+        assert stats["cmdstat_watch"]["calls"] == 10
+        ids = ledger.in_flight()
+        assert sorted(rq_queue(server).job_ids) == sorted(ids)
+        for batch_id in ids:
+            assert ledger.commit(batch_id, ())
+        rq_queue(server).empty()  # type: ignore[no-untyped-call]
 
 
 def test_a_job_that_comes_twice_has_one_result(server: RealServer, tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ def run_record(broker: Broker, batch_id: str) -> RunRecord:
 def enqueue_again(broker: Broker, due_ms: int) -> DueBatch:
     """The one batch that is due is enqueued again."""
     (batch,) = broker.ledger.due(broker.clock.now_ms(), 10).batches
-    broker.ledger.enqueue_again(batch, due_ms=due_ms, token=TOKEN, enqueue=enqueue_nothing)
+    assert broker.ledger.enqueue_again(
+        [batch], due_ms=due_ms, token=TOKEN, lease_ttl_ms=600_000, enqueue=enqueue_nothing
+    ) == [batch]
     return batch
 
 
@@ -173,7 +175,9 @@ def test_a_batch_taken_meanwhile_keeps_its_owner(broker: Broker, clock: ManualCl
     batch_id = record_and_cut(broker, 1)
     (seen,) = broker.ledger.due(clock.ms, 10).batches
     taken = take(broker, batch_id, owner="quick", ttl_ms=500)
-    broker.ledger.enqueue_again(seen, due_ms=clock.ms + 5_000, token=TOKEN, enqueue=enqueue_nothing)
+    assert not broker.ledger.enqueue_again(
+        [seen], due_ms=clock.ms + 5_000, token=TOKEN, lease_ttl_ms=600_000, enqueue=enqueue_nothing
+    )
     assert run_record(broker, batch_id) == taken.run
     assert due_at(broker, batch_id) == clock.ms + 500
 
@@ -250,9 +254,9 @@ def test_postpone_never_brings_a_batch_forward_or_back(broker: Broker) -> None:
     batch_id = record_and_cut(broker, 1)
     done = record_and_cut(broker, 2)
     broker.ledger.commit(done, ())
-    broker.ledger.postpone([batch_id, done], 2_000_000)
+    broker.ledger.postpone({batch_id: 2_000_000, done: 2_000_000})
     assert due_at(broker, batch_id) == 2_000_000
-    broker.ledger.postpone([batch_id], 1_500_000)  # its worker has renewed meanwhile
+    broker.ledger.postpone({batch_id: 1_500_000})  # its worker has renewed meanwhile
     assert due_at(broker, batch_id) == 2_000_000
     assert broker.ledger.in_flight() == [batch_id]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -31,7 +33,9 @@ class Stand:
         self.client.set(broker.keys.lease, TOKEN)
         queue = JobQueue(broker.config, broker.server)
         queue.prepare()
-        self.reconciler = Reconciler(broker, queue, TOKEN)
+        self.lease = broker.lease()
+        self.lease.token = TOKEN
+        self.reconciler = Reconciler(broker, queue, self.lease)
         record(broker, "a", "b")
         batch = new_batch(Header(Trigger.TICK, 2, clock.ms))
         broker.ledger.cut(
@@ -199,6 +203,104 @@ def test_a_former_leader_enqueues_nothing(stand: Stand) -> None:
     with pytest.raises(LeaseLost):
         stand.after(LOOK_AGAIN_MS)
     assert stand.queued() == []
+
+
+def test_a_former_leader_gives_nothing_up(stand: Stand) -> None:
+    stand.broker.ledger.commit(stand.id, ())
+    record(stand.broker, "c")
+    (batch,) = cut(stand.broker, 1)
+    for attempt in (1, 2):
+        assert take(stand.broker, batch.id).run.attempt == attempt
+        stand.clock.advance(8_000)
+    stand.client.set(stand.broker.keys.lease, "host:2:other")
+    with pytest.raises(LeaseLost):
+        stand.after(0)
+    assert stand.broker.ledger.in_flight() == [batch.id]
+
+
+def transactions(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How long each transaction that enqueues leaves the lease to last, in ms; as they are done."""
+    left: list[int] = []
+    enqueue_again = stand.broker.ledger.enqueue_again
+
+    def enqueue_and_note(*args: Any, **options: Any) -> Any:
+        stand.client.pexpire(stand.broker.keys.lease, 1_000)
+        enqueued = enqueue_again(*args, **options)
+        left.append(stand.client.pttl(stand.broker.keys.lease))
+        return enqueued
+
+    monkeypatch.setattr(stand.broker.ledger, "enqueue_again", enqueue_and_note)
+    return left
+
+
+def test_many_are_enqueued_again_in_few_transactions_that_keep_the_lease(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(stand.broker, *range(249))
+    ids = {stand.id} | {batch.id for batch in cut(stand.broker, *[1] * 249)}
+    stand.client.delete(QUEUE)
+    left = transactions(stand, monkeypatch)
+    assert stand.after(LOOK_AGAIN_MS) == 250
+    assert sorted(stand.queued()) == sorted(ids)
+    assert len(left) == 3
+    assert min(left) > 500_000
+    assert stand.after(LOOK_AGAIN_MS - 1) == 0
+
+
+def test_many_that_are_given_up_keep_the_lease_and_leave_some_for_later(
+    make_broker: MakeBroker, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand = Stand(make_broker(max_retries=0), clock)
+    record(stand.broker, *range(150))
+    poison = {batch.id for batch in cut(stand.broker, *[1] * 150)}
+    for batch_id in poison:
+        take(stand.broker, batch_id)
+    stand.client.delete(QUEUE)
+    bury, left = stand.broker.ledger.bury, []
+
+    def take_long(*args: Any, **options: Any) -> bool:
+        left.append(stand.client.pttl(stand.broker.keys.lease))
+        stand.client.pexpire(stand.broker.keys.lease, 1_000)
+        return bury(*args, **options)
+
+    monkeypatch.setattr(stand.broker.ledger, "bury", take_long)
+    assert stand.after(8_000) == 101  # and the one that has lost its job does not wait for them
+    assert stand.queued() == [stand.id]
+    assert stand.after(500) == 50
+    assert len(left) == 150
+    assert min(left) > 500_000
+    assert set(stand.broker.ledger.in_flight()) == {stand.id}
+
+
+def test_a_job_that_a_batch_has_no_need_of_any_more_finds_nothing(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    record(stand.broker, "c")
+    (other,) = cut(stand.broker, 1)
+    stand.client.delete(QUEUE)
+    look = stand.broker.ledger.due
+
+    def look_and_be_late(*args: Any) -> Any:
+        found = look(*args)
+        assert stand.broker.ledger.commit(stand.id, ())
+        return found
+
+    monkeypatch.setattr(stand.broker.ledger, "due", look_and_be_late)
+    stand.after(LOOK_AGAIN_MS)
+    assert sorted(stand.queued()) == sorted([stand.id, other.id])
+    assert stand.broker.ledger.in_flight() == [other.id]
+    assert f"batch {other.id}: enqueued again" in caplog.text
+    assert f"batch {stand.id}: enqueued again" not in caplog.text
+
+
+def test_the_wait_for_a_job_on_the_way_ends_though_the_clock_is_set_back(stand: Stand) -> None:
+    stand.clock.advance(LOOK_AGAIN_MS)
+    stand.dequeue()
+    assert stand.after(0) == 0
+    stand.client.zadd(stand.broker.keys.inflight, {stand.id: 0})
+    assert stand.after(-5_000) == 0
+    assert stand.after(ON_THE_WAY_MS) == 1
 
 
 def test_a_batch_of_what_is_no_event_is_looked_after_as_well(

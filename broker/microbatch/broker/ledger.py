@@ -10,7 +10,7 @@ so whoever comes second changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from redis.client import Pipeline
@@ -132,21 +132,29 @@ class Ledger:
 
     def enqueue_again(
         self,
-        batch: DueBatch,
+        batches: Sequence[DueBatch],
         *,
         due_ms: int,
         token: str,
+        lease_ttl_ms: int,
         enqueue: Callable[[Transaction, Sequence[DueBatch]], None],
-    ) -> None:
-        """Enqueue a new job for a batch that has none alive; its owner loses it. Raises as `cut` does."""
+    ) -> list[DueBatch]:
+        """Enqueue new jobs for batches that have none alive; their owners lose them.
+
+        All in one transaction, fenced by the lease and prolonging it. A batch that has changed hands or is
+        done meanwhile stays as it is: its job finds nothing to do. Returns the others. Raises as `cut` does.
+        """
         keys = self._keys
-        free = RunRecord(batch.run.attempt)
         with self._server.translated(), self._server.client.pipeline(transaction=True) as pipe:
             self._fence(pipe, token)
-            names = (keys.batch(batch.id), keys.inflight)
-            pipe.eval(scripts.HOLD.text, 2, *names, batch.id, batch.run.encode(), free.encode(), due_ms)
-            enqueue(pipe, [batch])
-            pipe.execute()
+            for batch in batches:
+                names = (keys.batch(batch.id), keys.inflight)
+                free = RunRecord(batch.run.attempt)
+                pipe.eval(scripts.HOLD.text, 2, *names, batch.id, batch.run.encode(), free.encode(), due_ms)
+            pipe.pexpire(keys.lease, lease_ttl_ms)
+            enqueue(pipe, batches)
+            held = pipe.execute()[: len(batches)]
+        return [batch for batch, done in zip(batches, held, strict=True) if done]
 
     def _fence(self, pipe: Transaction, token: str) -> None:
         """Have the transaction fail if the lease changes hands. Raises LeaseLost if it already has."""
@@ -249,9 +257,9 @@ class Ledger:
         where = self._server.run(scripts.PUT_ASIDE, names, (raw, record))
         return asides[where - 1] if where else ""
 
-    def postpone(self, batch_ids: Sequence[str], due_ms: int) -> None:
-        """Look at these batches no sooner than ``due_ms``; those no longer in flight stay out."""
-        pairs = [item for batch_id in batch_ids for item in (due_ms, batch_id)]
+    def postpone(self, due_ms: Mapping[str, int]) -> None:
+        """Look at each of these batches no sooner than that; those no longer in flight stay out."""
+        pairs = [item for batch_id, due in due_ms.items() for item in (due, batch_id)]
         self._server.do("ZADD", self._keys.inflight, "XX", "GT", *pairs)
 
     def in_flight(self) -> list[str]:

@@ -7,6 +7,7 @@ done stands in the ledger, so a job that is lost is enqueued again and one that 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rq import Queue
 from rq.job import Job, JobStatus
@@ -20,6 +21,16 @@ from microbatch.broker.server import Server
 JOB_FUNCTION = "microbatch.worker.job.run_batch"
 FINISHED_SECONDS = 10  # how long a finished job can be looked at
 _FAILURE_SECONDS = 7 * 24 * 3600  # how long a dead batch's job can
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """The ids of the batches that have a job, by where it is."""
+
+    queued: frozenset[str]
+    """It waits for a worker."""
+    on_the_way: frozenset[str]
+    """A worker has taken it from the queue and not started it yet."""
 
 
 class JobQueue:
@@ -84,17 +95,13 @@ class JobQueue:
         with self._server.translated():
             self._queue.finished_job_registry.cleanup()
 
-    def queued(self) -> frozenset[str]:
-        """The ids of all batches whose job waits for a worker."""
-        return self._ids_in(self._queue.key)
-
-    def on_the_way(self) -> frozenset[str]:
-        """The ids of batches whose job a worker has taken from the queue and not started yet."""
-        return self._ids_in(self._queue.intermediate_queue_key)
-
-    def _ids_in(self, key: str) -> frozenset[str]:
+    def jobs(self) -> Jobs:
+        """The batches that have a job which is not done, all at one moment: a job that moves on is seen."""
         # Not by RQ, which fails at an id that is no text.
-        return frozenset(raw.decode("latin-1") for raw in self._server.do("LRANGE", key, 0, -1))
+        keys = (self._queue.key, self._queue.intermediate_queue_key)
+        replies = self._server.many(*(("LRANGE", key, 0, -1) for key in keys), transaction=True)
+        queued, on_the_way = (frozenset(raw.decode("latin-1") for raw in reply) for reply in replies)
+        return Jobs(queued, on_the_way)
 
     def _describe(self, batch: NewBatch | DueBatch) -> str:
         events = "1 event" if batch.header.size == 1 else f"{batch.header.size:,} events"

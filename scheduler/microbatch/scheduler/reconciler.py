@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.ledger import DueBatch, halves_of
+from microbatch.broker.errors import LeaseLost
+from microbatch.broker.lease import Lease
+from microbatch.broker.ledger import DueBatch, Unreadable, halves_of
 from microbatch.broker.policy import Verdict, judge
 from microbatch.broker.results import Outcome
 from microbatch.broker.wire import Failure, printable
@@ -21,83 +23,99 @@ LOOK_AGAIN_MS = 8_000
 """How long a batch that waits in RQ's queue is left alone."""
 ON_THE_WAY_MS = 3_000
 """How long a worker may take from the queue to the batch."""
-_AT_ONCE = 1_000
+_AT_ONCE = 1_000  # batches looked at in one pass; the others are still due at the next
+_PER_TRANSACTION = 100  # batches enqueued again in one; the lease is prolonged by each
+_ONE_BY_ONE = 100  # batches in one pass that each take round trips of their own
 
 
 class Reconciler:
-    """Looks after the batches in flight of one batcher."""
+    """Looks after the batches in flight of one batcher, for the scheduler that holds its lease."""
 
-    def __init__(self, broker: Broker, queue: JobQueue, token: str) -> None:
+    def __init__(self, broker: Broker, queue: JobQueue, lease: Lease) -> None:
         self._broker = broker
         self._queue = queue
-        self._token = token
+        self._lease = lease
         self._on_the_way: dict[str, int] = {}
 
     def run_once(self) -> int:
         """Look at what is due. Returns the number of batches that were enqueued again or given up.
 
-        Raises LeaseLost and ServerError; what was not done is found again.
+        However many there are, the lease is kept meanwhile. Raises LeaseLost and ServerError; what was not
+        done is found again.
         """
         now_ms = self._broker.clock.now_ms()
         found = self._broker.ledger.due(now_ms, _AT_ONCE)
-        for unreadable in found.unreadable:
-            if aside := self._broker.ledger.put_aside(unreadable.id, unreadable.record):  # else it has gone
-                log.error(
-                    "%s: batch %s: it can't be read, and is put aside as %s",
-                    self._broker.config.name, printable(unreadable.id), aside,
-                )  # fmt: skip
-        due = found.batches
-        queued: frozenset[str] = frozenset()
-        on_the_way: frozenset[str] = frozenset()
-        if any(not batch.run.owner for batch in due):
-            queued, on_the_way = self._queue.queued(), self._queue.on_the_way()
-            self._on_the_way = {
-                batch_id: since for batch_id, since in self._on_the_way.items() if batch_id in on_the_way
-            }
-        waits = [batch.id for batch in due if not batch.run.owner and batch.id in queued]
-        if waits:
-            self._broker.ledger.postpone(waits, now_ms + LOOK_AGAIN_MS)
-        acted = 0
-        for batch in due:
-            if not batch.run.owner and batch.id in queued:
-                continue
-            if not batch.run.owner and batch.id in on_the_way and self._may_arrive(batch, now_ms):
-                continue
-            self._resume(batch, now_ms)
-            acted += 1
-        return acted
+        for unreadable in found.unreadable[:_ONE_BY_ONE]:
+            self._put_aside(unreadable)
+        again = self._without_a_job([batch for batch in found.batches if not batch.run.owner], now_ms)
+        given_up = []
+        for batch in found.batches:
+            if batch.run.owner:
+                verdict = judge(batch.run.attempt, batch.header.size, self._broker.config)
+                if verdict is Verdict.RETRY:
+                    self._tell_silence(batch)
+                    again.append(batch)
+                else:
+                    given_up.append((batch, verdict))
+        for start in range(0, len(again), _PER_TRANSACTION):
+            self._enqueue_again(again[start : start + _PER_TRANSACTION], now_ms)
+        for batch, verdict in given_up[:_ONE_BY_ONE]:
+            self._give_up(batch, verdict, now_ms)
+        return len(again) + len(given_up[:_ONE_BY_ONE])
+
+    def _without_a_job(self, batches: list[DueBatch], now_ms: int) -> list[DueBatch]:
+        """Those of these batches, which nobody runs, that have no job in RQ. The others are put off."""
+        if not batches:
+            return []
+        jobs = self._queue.jobs()
+        self._on_the_way = {
+            batch_id: min(since, now_ms)  # which is later only if the server's clock was set back
+            for batch_id, since in self._on_the_way.items()
+            if batch_id in jobs.on_the_way
+        }
+        put_off, without = {}, []
+        for batch in batches:
+            if batch.id in jobs.queued:
+                put_off[batch.id] = now_ms + LOOK_AGAIN_MS
+            elif batch.id in jobs.on_the_way and self._may_arrive(batch, now_ms):
+                put_off[batch.id] = self._on_the_way[batch.id] + ON_THE_WAY_MS
+            else:
+                without.append(batch)
+        if put_off:
+            self._broker.ledger.postpone(put_off)
+        return without
 
     def _may_arrive(self, batch: DueBatch, now_ms: int) -> bool:
-        since = self._on_the_way.setdefault(batch.id, now_ms)
-        if now_ms - since >= ON_THE_WAY_MS:
-            return False
-        self._broker.ledger.postpone([batch.id], since + ON_THE_WAY_MS)
-        return True
+        return now_ms - self._on_the_way.setdefault(batch.id, now_ms) < ON_THE_WAY_MS
 
-    def _resume(self, batch: DueBatch, now_ms: int) -> None:
-        """Have a batch run that nobody is at; if its workers died of it too often, find what is to blame."""
-        config, verdict = self._broker.config, Verdict.RETRY
-        if batch.run.owner:
-            log.warning("%s: batch %s: its worker %s has gone silent", config.name, batch.id, batch.run.owner)
-            verdict = judge(batch.run.attempt, batch.header.size, config)
-        match verdict:
-            case Verdict.RETRY:
-                self._enqueue_again(batch, now_ms)
-            case Verdict.DIVIDE:
-                self._broker.ledger.divide(batch.id, batch.run, halves_of(batch, due_ms=now_ms))
-            case Verdict.BURY:
-                self._bury(batch, now_ms)
+    def _tell_silence(self, batch: DueBatch) -> None:
+        log.warning(
+            "%s: batch %s: its worker %s has gone silent",
+            self._broker.config.name, batch.id, printable(batch.run.owner),
+        )  # fmt: skip
 
-    def _enqueue_again(self, batch: DueBatch, now_ms: int) -> None:
-        self._broker.ledger.enqueue_again(
-            batch, due_ms=now_ms + LOOK_AGAIN_MS, token=self._token, enqueue=self._queue.enqueue_again
+    def _enqueue_again(self, batches: list[DueBatch], now_ms: int) -> None:
+        enqueued = self._broker.ledger.enqueue_again(
+            batches,
+            due_ms=now_ms + LOOK_AGAIN_MS,
+            token=self._lease.token,
+            lease_ttl_ms=self._lease.ttl_ms,
+            enqueue=self._queue.enqueue_again,
         )
-        log.info(
-            "%s: batch %s: enqueued again, attempts so far: %d",
-            self._broker.config.name,
-            batch.id,
-            batch.run.attempt,
-        )
+        for batch in enqueued:
+            log.info(
+                "%s: batch %s: enqueued again, attempts so far: %d",
+                self._broker.config.name, batch.id, batch.run.attempt,
+            )  # fmt: skip
+
+    def _give_up(self, batch: DueBatch, verdict: Verdict, now_ms: int) -> None:
+        """Divide or bury a batch whose workers died of it too often."""
+        self._stay_active()
+        self._tell_silence(batch)
+        if verdict is Verdict.DIVIDE:
+            self._broker.ledger.divide(batch.id, batch.run, halves_of(batch, due_ms=now_ms))
+        else:
+            self._bury(batch, now_ms)
 
     def _bury(self, batch: DueBatch, now_ms: int) -> None:
         failure = Failure(
@@ -111,3 +129,16 @@ class Reconciler:
                 "%s: batch %s: dead at attempt %d: %s",
                 self._broker.config.name, batch.id, batch.run.attempt, failure.error,
             )  # fmt: skip
+
+    def _put_aside(self, unreadable: Unreadable) -> None:
+        self._stay_active()
+        if aside := self._broker.ledger.put_aside(unreadable.id, unreadable.record):  # else it has gone
+            log.error(
+                "%s: batch %s: it can't be read, and is put aside as %s",
+                self._broker.config.name, printable(unreadable.id), aside,
+            )  # fmt: skip
+
+    def _stay_active(self) -> None:
+        """Keep the lease through what may take long."""
+        if not self._lease.renew():
+            raise LeaseLost("the lease ran out")

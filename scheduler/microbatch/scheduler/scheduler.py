@@ -64,7 +64,7 @@ class Scheduler:
         )
         self._lease = self.broker.lease()
         self._queue = JobQueue(config, self.broker.server)
-        self._reconciler = Reconciler(self.broker, self._queue, self._lease.token)
+        self._reconciler = Reconciler(self.broker, self._queue, self._lease)
         self._results = self.broker.results()
         self._paused = False
         self._stopping = threading.Event()
