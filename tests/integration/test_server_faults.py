@@ -315,6 +315,28 @@ def test_a_live_scheduler_keeps_its_lease_when_the_clock_is_set_back(
         assert standby.running
 
 
+def test_the_clock_is_set_back_and_workers_die(valkey_server: RealServer, tmp_path: Path) -> None:
+    handled = Handled()
+    with Fleet(valkey_server, tmp_path, SLOW.removeprefix(HASTY), max_size=2) as fleet:
+        fleet.scheduler()
+        doomed, steady = fleet.worker(), fleet.worker()
+        mb = fleet.batcher(result_handler=handled)
+        mb.record_events([1, 2, 3, 4])
+        fleet.wait_for_note("runs", 2)
+        doomed.send(signal.SIGSTOP)  # so that it shows itself no more
+        jump(fleet, valkey_server, -HOUR_MS)
+        doomed.send(signal.SIGKILL)
+        fleet.worker()
+        lines = fleet.wait_for_note("runs", 3, timeout=15)
+        assert [line.split()[1] for line in lines] == ["1", "1", "2"]
+        fleet.let("go")
+        fleet.finish(mb)
+        assert steady.running
+        assert len(fleet.noted("runs")) == 3  # the batch of the worker that lives was left to it
+        check_account(fleet.broker)
+    assert handled.events == [1, 2, 3, 4]
+
+
 def test_a_batch_of_20_000_events(server: RealServer, tmp_path: Path) -> None:
     handled = Handled()
     with Fleet(server, tmp_path, ECHO, max_size=20_000, frequency=60_000) as fleet:

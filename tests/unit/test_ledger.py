@@ -200,6 +200,81 @@ def test_due_reads_no_event(broker: Broker, client: FakeClient) -> None:
     assert sum(len(value) for value in reply[0][:3]) < 200
 
 
+# what is due too late: the server's clock was set back
+
+
+def clamp(broker: Broker, below: str = "+inf", limit: int = 100) -> tuple[list[str], str]:
+    """What is due soon is due in 8 s; a first retry waits for 100 s at most, the others for 200 s."""
+    return broker.ledger.clamp(
+        broker.clock.now_ms(), soon_ms=8_000, delays_ms=[100_000, 200_000], limit=limit, below=below
+    )
+
+
+def test_what_is_due_as_it_may_be_is_left_alone(
+    broker: Broker, client: FakeClient, clock: ManualClock
+) -> None:
+    record(broker, 1)
+    cut(broker, 1, due_ms=clock.ms + 16_000)
+    owned = take(broker, record_and_cut(broker, 2))
+    assert broker.ledger.renew(owned, due_ms=clock.ms + 16_000)
+    first = take(broker, record_and_cut(broker, 3))
+    assert broker.ledger.retry(first, due_ms=clock.ms + 108_000)
+    fourth = take(broker, record_and_cut(broker, 4), ttl_ms=0)
+    for _ in range(3):
+        fourth = take(broker, fourth.id, ttl_ms=0)
+    assert broker.ledger.retry(fourth, due_ms=clock.ms + 208_000)
+    before = snapshot(client)
+    assert clamp(broker) == ([], "+inf")
+    assert snapshot(client) == before
+
+
+@pytest.mark.parametrize("ahead_ms", [1, 3_600_000, float("inf")])
+def test_what_is_due_too_late_is_due_as_late_as_it_may_be(
+    broker: Broker, client: FakeClient, clock: ManualClock, ahead_ms: float
+) -> None:
+    queued, owned, first, later = (take(broker, record_and_cut(broker, i), ttl_ms=0) for i in range(4))
+    assert broker.ledger.retry(first, due_ms=clock.ms)
+    later = take(broker, later.id, ttl_ms=0)
+    later = take(broker, later.id, ttl_ms=0)
+    assert broker.ledger.retry(later, due_ms=clock.ms)
+    client.lset(broker.keys.batch(queued.id), 1, RunRecord().encode())
+    longest = {queued.id: 8_000, owned.id: 8_000, first.id: 100_000, later.id: 200_000}
+    records = {batch_id: run_record(broker, batch_id) for batch_id in longest}
+    for batch_id, most in longest.items():
+        client.zadd(broker.keys.inflight, {batch_id: clock.ms + most + 8_000 + ahead_ms})
+    assert sorted(clamp(broker)[0]) == sorted(longest)
+    for batch_id, most in longest.items():
+        assert due_at(broker, batch_id) == clock.ms + most
+    assert {batch_id: run_record(broker, batch_id) for batch_id in longest} == records
+    assert broker.ledger.renew(owned, due_ms=clock.ms + 9_000)  # its owner, if alive, goes on
+    assert clamp(broker) == ([], "+inf")
+
+
+def test_one_that_is_due_too_late_is_found_among_many_long_retries(
+    broker: Broker, client: FakeClient, clock: ManualClock
+) -> None:
+    retries = [take(broker, record_and_cut(broker, i)) for i in range(10)]
+    for i, run in enumerate(retries):
+        assert broker.ledger.retry(run, due_ms=clock.ms + 50_000 + i)
+    owned = take(broker, record_and_cut(broker, "owned"))
+    client.zadd(broker.keys.inflight, {owned.id: clock.ms + 50_005})
+    below, brought = "+inf", []
+    for _ in range(4):
+        ids, below = clamp(broker, below, limit=3)
+        brought += ids
+    assert brought == [owned.id]
+    assert below == "+inf"  # all were looked at
+
+
+def test_what_is_no_batch_and_due_too_late_is_looked_at_soon(
+    broker: Broker, client: FakeClient, clock: ManualClock
+) -> None:
+    client.zadd(broker.keys.inflight, {"0" * 32: clock.ms + 100_000, b"\xff": clock.ms + 100_000})
+    client.set(broker.keys.batch("0" * 32), "hostile")
+    assert len(clamp(broker)[0]) == 2
+    assert len(broker.ledger.due(clock.ms + 8_000, 10).unreadable) == 2
+
+
 # what is no batch
 
 

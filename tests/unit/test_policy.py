@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from microbatch.broker.policy import retry_delay
+from microbatch.broker.config import Config
+from microbatch.broker.policy import longest_retry_delays, retry_delay
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +37,17 @@ def test_it_is_spread_by_a_quarter_to_both_sides(monkeypatch: pytest.MonkeyPatch
     assert retry_delay(2, 10.0) == 25
     monkeypatch.undo()
     assert len({retry_delay(2, 10.0) for _ in range(20)}) > 10
+
+
+@pytest.mark.parametrize(
+    ("first_seconds", "max_retries"), [(1.0, 3), (0.0, 2), (10.0, 12), (1e-9, 5_000), (5.0, 0)]
+)
+def test_no_retry_waits_longer_than_the_longest_delay(
+    monkeypatch: pytest.MonkeyPatch, first_seconds: float, max_retries: int
+) -> None:
+    config = Config(name="letters", retry_delay=first_seconds, max_retries=max_retries)
+    longest = longest_retry_delays(config)
+    assert len(longest) == min(max_retries, 65)
+    monkeypatch.setattr(random, "uniform", max)
+    for attempt in range(1, max_retries + 1):
+        assert retry_delay(attempt, first_seconds) == longest[min(attempt, len(longest)) - 1]

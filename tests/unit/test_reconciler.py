@@ -294,6 +294,58 @@ def test_a_job_that_a_batch_has_no_need_of_any_more_finds_nothing(
     assert f"batch {stand.id}: enqueued again" not in caplog.text
 
 
+HOUR_MS = 3_600_000
+
+
+def test_a_worker_that_dies_when_the_clock_is_set_back_is_noticed_all_the_same(
+    stand: Stand, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand.dequeue()
+    dead = take(stand.broker, stand.id, owner="host:7:ab")
+    stand.begin()
+    assert stand.after(-HOUR_MS) == 0
+    assert f"due implausibly late, and looked at sooner now: 1 ({stand.id})" in caplog.text
+    assert stand.run_record() == dead.run
+    assert stand.after(7_999) == 0
+    assert stand.after(1) == 1
+    assert stand.queued() == [stand.id]
+    assert stand.run_record() == RunRecord(1)
+
+
+def test_a_worker_that_lives_on_when_the_clock_is_set_back_keeps_its_batch(stand: Stand) -> None:
+    stand.dequeue()
+    taken = take(stand.broker, stand.id)
+    stand.begin()
+    assert stand.after(-HOUR_MS) == 0
+    for _ in range(5):
+        assert stand.after(2_000) == 0
+        assert stand.broker.ledger.renew(taken, due_ms=stand.clock.ms + 8_000)
+    assert stand.queued() == []
+    assert stand.run_record() == taken.run
+
+
+def test_a_job_that_is_lost_when_the_clock_is_set_back_is_made_up_for(stand: Stand) -> None:
+    stand.client.delete(QUEUE)
+    assert stand.after(-HOUR_MS) == 0
+    assert stand.after(LOOK_AGAIN_MS) == 1
+    assert stand.queued() == [stand.id]
+
+
+def test_a_retry_is_late_by_its_longest_delay_at_most_when_the_clock_is_set_back(
+    make_broker: MakeBroker, clock: ManualClock
+) -> None:
+    stand = Stand(make_broker(retry_delay=100.0), clock)
+    stand.dequeue()
+    taken = take(stand.broker, stand.id)
+    stand.begin()
+    assert stand.broker.ledger.retry(taken, due_ms=stand.clock.ms + 110_000)
+    assert stand.after(0) == 0  # nobody has touched the clock: it waits for as long as it was told to
+    assert stand.after(-HOUR_MS) == 0
+    assert stand.after(124_999) == 0
+    assert stand.after(1) == 1
+    assert stand.queued() == [stand.id]
+
+
 def test_the_wait_for_a_job_on_the_way_ends_though_the_clock_is_set_back(stand: Stand) -> None:
     stand.clock.advance(LOOK_AGAIN_MS)
     stand.dequeue()

@@ -239,6 +239,23 @@ class Ledger:
                 unreadable.append(Unreadable(raw_id, record))
         return Due(found, unreadable)
 
+    def clamp(
+        self, now_ms: int, *, soon_ms: int, delays_ms: Sequence[int], limit: int, below: str = "+inf"
+    ) -> tuple[list[str], str]:
+        """Bring nearer what is due implausibly far ahead: the server's clock was set back meanwhile.
+
+        A batch that waits for a job, or for a heartbeat, is due in ``soon_ms`` at most; one that waits for
+        its retry after attempt 1, 2, … in the delay given for that, or the last one. Whatever is due later
+        by more than ``soon_ms`` is made due then. Nothing else of it changes: who runs it goes on.
+
+        Looks at ``limit`` batches, those due last first. Returns the ids of those brought nearer, and where
+        the next look begins, for ``below``.
+        """
+        keys = self._keys
+        args: list[Value] = [now_ms, soon_ms, keys.batch(""), below, limit, *delays_ms]
+        then, ids = self._server.run(scripts.CLAMP, [keys.inflight], args)
+        return [wire.printable(raw) for raw in ids], then.decode()
+
     def recorded_at_ms(self, batch: DueBatch) -> int:
         """When the batch's oldest event was recorded."""
         return _recorded_at_ms(batch.header, self._server.do("LINDEX", self._keys.batch(batch.id), 2) or b"")

@@ -7,8 +7,11 @@ from enum import Enum
 
 from microbatch.broker.config import Config
 
+RUN_TTL_MS = 8_000
+"""How long a worker may be silent before its batch is run elsewhere."""
 _JITTER = 0.25
 _LONGEST_SECONDS = 3600.0
+_DOUBLINGS = 64  # more make no difference, and at last no number
 
 
 class Verdict(Enum):
@@ -35,5 +38,14 @@ def retry_delay(attempt: int, first_seconds: float) -> float:
     Doubles with each attempt, up to an hour, and is spread by ± 25 % so that batches that failed
     together do not come back together.
     """
-    seconds = min(first_seconds * 2.0 ** min(attempt - 1, 64), _LONGEST_SECONDS)
-    return seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+    return _delay(attempt, first_seconds) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+
+
+def longest_retry_delays(config: Config) -> list[float]:
+    """The most seconds that a retry waits after attempt 1, 2, …; after later ones as after the last."""
+    attempts = min(config.max_retries, _DOUBLINGS + 1)
+    return [_delay(attempt, config.retry_delay) * (1 + _JITTER) for attempt in range(1, attempts + 1)]
+
+
+def _delay(attempt: int, first_seconds: float) -> float:
+    return min(first_seconds * 2.0 ** min(attempt - 1, _DOUBLINGS), _LONGEST_SECONDS)

@@ -28,6 +28,7 @@ def _load(name: str) -> Script:
 
 AUDIT = _load("audit")
 BURY = _load("bury")
+CLAMP = _load("clamp")
 COMMIT = _load("commit")
 CUT = _load("cut")
 DIVIDE = _load("divide")

@@ -12,7 +12,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost
 from microbatch.broker.lease import Lease
 from microbatch.broker.ledger import DueBatch, Unreadable, halves_of
-from microbatch.broker.policy import Verdict, judge
+from microbatch.broker.policy import RUN_TTL_MS, Verdict, judge, longest_retry_delays
 from microbatch.broker.results import Outcome
 from microbatch.broker.wire import Failure, printable
 from microbatch.scheduler.queue import JobQueue
@@ -36,6 +36,8 @@ class Reconciler:
         self._queue = queue
         self._lease = lease
         self._on_the_way: dict[str, int] = {}
+        self._delays_ms = [int(seconds * 1000) for seconds in longest_retry_delays(broker.config)]
+        self._far_below = "+inf"
 
     def run_once(self) -> int:
         """Look at what is due. Returns the number of batches that were enqueued again or given up.
@@ -44,6 +46,7 @@ class Reconciler:
         done is found again.
         """
         now_ms = self._broker.clock.now_ms()
+        self._bring_nearer(now_ms)
         found = self._broker.ledger.due(now_ms, _AT_ONCE)
         for unreadable in found.unreadable[:_ONE_BY_ONE]:
             self._put_aside(unreadable)
@@ -62,6 +65,22 @@ class Reconciler:
         for batch, verdict in given_up[:_ONE_BY_ONE]:
             self._give_up(batch, verdict, now_ms)
         return len(again) + len(given_up[:_ONE_BY_ONE])
+
+    def _bring_nearer(self, now_ms: int) -> None:
+        """Have nobody wait for a due time of before the server's clock was set back."""
+        brought, self._far_below = self._broker.ledger.clamp(
+            now_ms,
+            soon_ms=max(RUN_TTL_MS, LOOK_AGAIN_MS),
+            delays_ms=self._delays_ms,
+            limit=_AT_ONCE,
+            below=self._far_below,
+        )
+        if brought:
+            log.warning(
+                "%s: batches due implausibly late, and looked at sooner now: %d (%s%s); "
+                "was the server's clock set back?",
+                self._broker.config.name, len(brought), brought[0], ", …" if brought[1:] else "",
+            )  # fmt: skip
 
     def _without_a_job(self, batches: list[DueBatch], now_ms: int) -> list[DueBatch]:
         """Those of these batches, which nobody runs, that have no job in RQ. The others are put off."""

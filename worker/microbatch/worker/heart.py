@@ -16,14 +16,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from microbatch.broker import policy
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ServerError
 from microbatch.broker.ledger import TakenBatch
 
 log = logging.getLogger(__name__)
 
-RUN_TTL_MS = 8_000
-"""How long a worker may be silent before its batch is run elsewhere."""
+RUN_TTL_MS = policy.RUN_TTL_MS
 BEAT_SECONDS = 2.0
 LONG_RUN_SECONDS = 0.5
 """How long a run may take before somebody is told of it."""
