@@ -3,27 +3,34 @@
 -- KEYS[1] a key, of any type
 -- KEYS[2] the key that it is kept under
 -- KEYS[3..] more such pairs; the last is the counters'
--- ARGV[1..] the type that each key should have
+-- ARGV[1] another   what is appended to a key under which something is kept already
+-- ARGV[2..] the type that each key should have
 --
--- Returns the numbers of the keys that were moved, from 1, and for the counters' fields that are no
--- numbers, which are moved alone, the field's name. O(counters).
+-- Returns {number, where it is kept} for each key that was moved, counted from 1, and for each of the
+-- counters' fields that are no numbers, which are moved alone, {field's name, where it is kept}. O(counters).
+local function free(aside, but)
+  local found = redis.call('TYPE', aside).ok
+  return (found == 'none' or found == but) and aside or aside .. ':' .. ARGV[1]
+end
+
 local moved = {}
-for k, wanted in ipairs(ARGV) do
-  local key, aside = KEYS[2 * k - 1], KEYS[2 * k]
+for k = 1, #ARGV - 1 do
+  local key, wanted = KEYS[2 * k - 1], ARGV[k + 1]
   local found = redis.call('TYPE', key).ok
   if found ~= wanted and found ~= 'none' then
+    local aside = free(KEYS[2 * k])
     redis.call('RENAME', key, aside)
-    moved[#moved + 1] = k
+    moved[#moved + 1] = {k, aside}
   end
 end
-local stats, aside = KEYS[#KEYS - 1], KEYS[#KEYS]
+local stats, aside = KEYS[#KEYS - 1], free(KEYS[#KEYS] .. ':fields', 'list')
 local fields = redis.call('HGETALL', stats)
 for i = 1, #fields, 2 do
   local count = fields[i + 1]
   if count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
-    redis.call('RPUSH', aside .. ':fields', fields[i] .. '=' .. count)
+    redis.call('RPUSH', aside, fields[i] .. '=' .. count)
     redis.call('HDEL', stats, fields[i])
-    moved[#moved + 1] = fields[i]
+    moved[#moved + 1] = {fields[i], aside}
   end
 end
 return moved
