@@ -324,6 +324,35 @@ def test_a_worker_that_lives_on_when_the_clock_is_set_back_keeps_its_batch(stand
     assert stand.run_record() == taken.run
 
 
+class CountingOn(ManualClock):
+    """Tells what it told before, until it is to look again."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock.ms)
+        self._seen = clock.ms
+
+    def now_ms(self) -> int:
+        return self._seen
+
+    def look_again(self) -> None:
+        self._seen = self.ms
+
+
+def test_a_worker_that_sees_first_that_the_clock_was_set_back_keeps_its_batch(
+    make_broker: MakeBroker, clock: ManualClock
+) -> None:
+    broker = make_broker()
+    broker.clock = clock = CountingOn(clock)
+    stand = Stand(broker, clock)
+    stand.dequeue()
+    taken = take(broker, stand.id)
+    stand.begin()
+    assert broker.ledger.renew(taken, due_ms=clock.ms - HOUR_MS + 8_000)
+    assert stand.after(-HOUR_MS) == 0
+    assert stand.run_record() == taken.run
+    assert stand.after(8_000) == 1
+
+
 def test_a_job_that_is_lost_when_the_clock_is_set_back_is_made_up_for(stand: Stand) -> None:
     stand.client.delete(QUEUE)
     assert stand.after(-HOUR_MS) == 0

@@ -67,5 +67,17 @@ def test_the_servers_time_is_asked_for_once_a_second(monkeypatch: pytest.MonkeyP
     assert there.asked == 2
 
 
+def test_the_servers_time_is_asked_for_anew_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 70.0))
+    there = TimeServer()
+    clock = ServerClock(Server(there))  # type: ignore[arg-type]
+    assert clock.now_ms() == 5_000_000
+    there.ms = 1_400_000.0  # it was set back by an hour
+    assert clock.now_ms() == 5_000_000
+    clock.look_again()
+    assert clock.now_ms() == clock.now_ms() == 1_400_000
+    assert there.asked == 2
+
+
 def test_a_fake_servers_time_is_the_time(client: FakeClient) -> None:
     assert ServerClock(Server(client)).now_ms() > 1_700_000_000_000

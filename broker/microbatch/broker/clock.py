@@ -21,6 +21,10 @@ class Clock(Protocol):
         """Unix time in milliseconds."""
         ...
 
+    def look_again(self) -> None:
+        """Have the next `now_ms` tell what the server says then, and not count on from before."""
+        ...
+
 
 class ServerClock:
     """The server's time, asked for at most once a second. Raises ServerError when it can't be asked."""
@@ -38,3 +42,6 @@ class ServerClock:
             self._offset_ms = int(seconds) * 1000 + int(micros) / 1000 - middle * 1000
             self._asked_at = now = time.monotonic()
         return int(now * 1000 + self._offset_ms)
+
+    def look_again(self) -> None:
+        self._asked_at = -_LOOK_AGAIN_SECONDS

@@ -45,6 +45,8 @@ class Reconciler:
         However many there are, the lease is kept meanwhile. Raises LeaseLost and ServerError; what was not
         done is found again.
         """
+        # When the server's clock has just been set back, what a worker renewed since then lies in our past.
+        self._broker.clock.look_again()
         now_ms = self._broker.clock.now_ms()
         self._bring_nearer(now_ms)
         found = self._broker.ledger.due(now_ms, _AT_ONCE)
