@@ -5,39 +5,51 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import hiredis
 import pytest
 
-from microbatch.broker import wire
 from microbatch.broker.errors import EncodeError, Refused, Stopped
+from microbatch.broker.wire import event_recorded_at_ms
 from microbatch.producer import MicroBatcher, start
 from microbatch.producer import batcher as module
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient, values_of
 
 EVENTS = "mb:{letters}:events"
+RECORD = [b"RPUSH", EVENTS.encode()]
 WAKE = "mb:{letters}:wake"
 
 
 class Wire:
-    """The commands that go over a client, one by one."""
+    """The commands that go over a client's connection, one by one, as the server reads them."""
 
     def __init__(self, client: FakeClient) -> None:
-        self.sent: list[tuple[Any, ...]] = []
-        self._send = client.execute_command
-        client.execute_command = self._note
+        self.sent: list[list[bytes]] = []
+        connection = client.connection_pool.get_connection()  # the one that all use in turn
+        self._send = connection.send_packed_command
+        connection.send_packed_command = self._note
+        client.connection_pool.release(connection)
 
-    def _note(self, *command: Any, **options: Any) -> Any:
-        self.sent.append(command)
-        return self._send(*command, **options)
+    def _note(self, packed: list[bytes], **options: Any) -> None:
+        reader = hiredis.Reader()
+        for piece in packed:
+            reader.feed(piece)
+        while command := reader.gets():
+            self.sent.append(command)
+        self._send(packed, **options)
+
+    def chunks(self) -> list[int]:
+        """How many events went in each command."""
+        return [len(command) - 2 for command in self.sent if command[:2] == RECORD]
 
 
 @pytest.fixture
-def sent(client: FakeClient) -> list[tuple[Any, ...]]:
-    return Wire(client).sent
+def wire(client: FakeClient) -> Wire:
+    return Wire(client)
 
 
 @pytest.fixture
-def batcher(sent: list[tuple[Any, ...]], make_broker: MakeBroker) -> MicroBatcher:
+def batcher(wire: Wire, make_broker: MakeBroker) -> MicroBatcher:
     broker = make_broker(max_size=10)
     return MicroBatcher(broker.config, broker=broker)
 
@@ -60,12 +72,12 @@ def test_an_event_is_on_the_server_when_it_is_recorded(
     for event in ("a", None, {"b": [1]}):
         batcher.record_event(event)
     assert waiting(client) == ["a", None, {"b": [1]}]
-    assert wire.event_recorded_at_ms(client.lindex(EVENTS, 0)) == 1_700_000_000_123
+    assert event_recorded_at_ms(client.lindex(EVENTS, 0)) == 1_700_000_000_123
 
 
-def test_recording_an_event_takes_one_command(batcher: MicroBatcher, sent: list[tuple[Any, ...]]) -> None:
+def test_recording_an_event_takes_one_command(batcher: MicroBatcher, wire: Wire) -> None:
     batcher.record_event("a")
-    assert [command[:2] for command in sent] == [("RPUSH", EVENTS)]
+    assert [command[:2] for command in wire.sent] == [RECORD]
 
 
 def test_each_multiple_of_max_size_wakes_the_scheduler(batcher: MicroBatcher, client: FakeClient) -> None:
@@ -95,26 +107,72 @@ def test_many_events_wake_it_when_they_cross_one(
     [(0, []), (1, [1]), (1_000, [1_000]), (1_001, [1_000, 1]), (2_500, [1_000, 1_000, 500])],
 )
 def test_many_events_take_a_command_per_chunk(
-    batcher: MicroBatcher, client: FakeClient, sent: list[tuple[Any, ...]], count: int, chunks: list[int]
+    batcher: MicroBatcher, client: FakeClient, wire: Wire, count: int, chunks: list[int]
 ) -> None:
     assert batcher.record_events(iter(range(count))) == count
-    assert [len(command) - 2 for command in sent] == chunks
+    assert wire.chunks() == chunks
     assert waiting(client) == list(range(count))
 
 
-def test_large_events_make_smaller_chunks(batcher: MicroBatcher, sent: list[tuple[Any, ...]]) -> None:
+def test_large_events_make_smaller_chunks(batcher: MicroBatcher, wire: Wire) -> None:
     batcher.record_events(["x" * 400_000] * 7)
-    assert [len(command) - 2 for command in sent] == [3, 3, 1]
+    assert wire.chunks() == [3, 3, 1]
+
+
+def test_no_more_is_taken_than_a_chunk_before_it_is_recorded(
+    batcher: MicroBatcher, client: FakeClient
+) -> None:
+    taken: list[int] = []
+
+    def events() -> Iterator[str]:
+        for number, size in enumerate([1] * 1_000 + [600_000] * 2 + [1]):
+            taken.append(len(waiting(client)))
+            yield str(number % 10) * size
+
+    batcher.record_events(events())
+    assert taken == [0] * 1_000 + [1_000] * 2 + [1_002]
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), RecursionError("mine"), KeyboardInterrupt()])
+def test_an_error_of_the_events_own_ends_it_as_it_is(
+    batcher: MicroBatcher, client: FakeClient, error: BaseException
+) -> None:
+    def events() -> Iterator[int]:
+        yield from range(1_500)
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        batcher.record_events(events())
+    assert caught.value is error
+    assert waiting(client) == list(range(1_000))
+
+
+def test_a_reply_that_was_not_read_is_not_taken_for_anothers(
+    batcher: MicroBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = client.connection_pool.get_connection()
+    client.connection_pool.release(connection)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "read_response", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            batcher.record_event("a")
+    assert not connection.is_connected
+    batcher.record_event("b")
+    assert waiting(client) == ["a", "b"]
 
 
 class Opaque:
     pass
 
 
-def test_an_event_without_json_is_not_sent(batcher: MicroBatcher, sent: list[tuple[Any, ...]]) -> None:
+def test_an_event_without_json_is_not_sent(batcher: MicroBatcher, wire: Wire) -> None:
     with pytest.raises(EncodeError, match=r"the event cannot be encoded as JSON: .*\.Opaque: "):
         batcher.record_event(Opaque())
-    assert sent == []
+    assert wire.sent == []
 
 
 def test_an_event_without_json_ends_the_recording_of_many(batcher: MicroBatcher, client: FakeClient) -> None:
@@ -154,7 +212,7 @@ def test_a_stop_in_the_midst_of_many_is_told(batcher: MicroBatcher, client: Fake
 
 
 def test_a_stop_has_all_that_waits_cut_and_a_second_does_nothing(
-    batcher: MicroBatcher, client: FakeClient, sent: list[tuple[Any, ...]]
+    batcher: MicroBatcher, client: FakeClient
 ) -> None:
     batcher.stop()
     assert words(client) == [b"flush"]

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
-
-import redis
 
 from microbatch.broker import scripts, wire
 from microbatch.broker.clock import Clock
 from microbatch.broker.config import Config
-from microbatch.broker.connection import translate
 from microbatch.broker.errors import BatcherFull, InDoubt
 from microbatch.broker.keys import Keys
+from microbatch.broker.push import Push
 from microbatch.broker.server import Server, Value
 
 _FULL = -1
@@ -51,11 +48,12 @@ class Events:
         self._window_ms = int(config.dedupe_window * 1000)
         self._replicated = config.durability == "replicated"
         self._plain = not (self._max_waiting or self._replicated)
-        self._send: Any = server.client.execute_command
+        self._push = Push(keys.events)
 
-    def record(self, raws: Sequence[bytes], event_id: str = "") -> int:
-        """Append events in one round trip, all or none; the server holds them when this returns.
+    def record(self, bodies: Sequence[bytes], recorded_at_ms: int, event_id: str = "") -> int:
+        """Append the events with these JSON texts in one round trip, all or none.
 
+        The server holds them when this returns.
         An ``event_id`` is that of the one event given; if it has been seen lately, nothing is appended.
         Returns how many wait now; 0 if the id had been seen.
 
@@ -63,10 +61,8 @@ class Events:
             BatcherFull: more than ``max_waiting`` would wait; nothing was recorded.
         """
         if self._plain and not event_id:
-            try:
-                return self._send("RPUSH", self._key, *raws)  # type: ignore[no-any-return]
-            except (redis.RedisError, OSError) as error:
-                raise translate(error, self._server.where) from error
+            return int(self._server.send(self._push.packed(bodies, recorded_at_ms)))
+        raws = [wire.encode_event(body, recorded_at_ms) for body in bodies]
         waiting = self._record_guarded(raws, event_id)
         if waiting == _FULL:
             raise BatcherFull(f"{self._max_waiting:,} events may wait (max_waiting); nothing was recorded")

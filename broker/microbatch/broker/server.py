@@ -55,6 +55,27 @@ class Server:
         except (redis.RedisError, OSError) as error:
             raise translate(error, self.where) from error
 
+    def send(self, packed: bytes) -> Any:
+        """Send one command that is packed already, and return its reply.
+
+        As `do`, without what a client does for commands of all kinds: for the one that is sent most often.
+        """
+        pool = self.client.connection_pool
+        try:
+            connection = pool.get_connection()
+            try:
+                connection.send_packed_command([packed])
+                return connection.read_response()
+            except redis.ResponseError:
+                raise
+            except BaseException:
+                connection.disconnect()  # a reply that was not read would be taken for another's
+                raise
+            finally:
+                pool.release(connection)
+        except (redis.RedisError, OSError) as error:
+            raise translate(error, self.where) from error
+
     def run(
         self, script: Script, keys: Sequence[str | bytes], args: Sequence[Value] = (), along: Along | None = None
     ) -> Any:

@@ -57,7 +57,12 @@ def root_of(batch_id: str) -> str:
 
 def encode_event(body: bytes, recorded_at_ms: int) -> bytes:
     """The event as it stands in the list. ``body`` is its JSON."""
-    return b"1%011x%b" % (recorded_at_ms, body)
+    return event_prefix(recorded_at_ms) + body
+
+
+def event_prefix(recorded_at_ms: int) -> bytes:
+    """What stands before the JSON of every event that was recorded at this moment (unix ms)."""
+    return b"1%011x" % recorded_at_ms
 
 
 def event_body(raw: bytes) -> bytes:

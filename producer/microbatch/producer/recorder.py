@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from microbatch.broker import wire
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import BatcherFull, ConfigError, EncodeError
 from microbatch.broker.events import Wake
@@ -51,23 +50,22 @@ class Recorder:
         """
         if event_id is not None:
             self._check_id(event_id)
-        now_ms = time.time_ns() // 1_000_000
-        for body in bodies:
-            if len(body) > self._max_event_bytes:
-                raise EncodeError(
-                    f"an event has {len(body):,} bytes; max_event_bytes allows {self._max_event_bytes:,}"
-                )
-        if not bodies:
+        count = len(bodies)
+        if not count:
             return
-        waiting = self._send([wire.encode_event(body, now_ms) for body in bodies], event_id or "")
-        self.recorded += len(bodies)
-        if waiting and waiting // self._max_size > (waiting - len(bodies)) // self._max_size:
+        if (largest := max(map(len, bodies))) > self._max_event_bytes:
+            raise EncodeError(
+                f"an event has {largest:,} bytes; max_event_bytes allows {self._max_event_bytes:,}"
+            )
+        waiting = self._send(bodies, time.time_ns() // 1_000_000, event_id or "")
+        self.recorded += count
+        if waiting and waiting // self._max_size > (waiting - count) // self._max_size:
             self._events.wake(Wake.SIZE)
 
-    def _send(self, raws: list[bytes], event_id: str) -> int:
+    def _send(self, bodies: Sequence[bytes], now_ms: int, event_id: str) -> int:
         """Record, and wait for room if there is none."""
         try:
-            return self._events.record(raws, event_id)
+            return self._events.record(bodies, now_ms, event_id)
         except BatcherFull:
             if not self._block_seconds:
                 raise
@@ -76,7 +74,7 @@ class Recorder:
         drain.open()
         while True:
             try:
-                return self._events.record(raws, event_id)
+                return self._events.record(bodies, now_ms, event_id)
             except BatcherFull:
                 left = deadline - time.monotonic()
                 if left <= 0:
