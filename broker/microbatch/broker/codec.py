@@ -7,7 +7,8 @@ rebuilds them; without one the reader gets plain JSON values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -16,6 +17,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from microbatch.broker.errors import DecodeError, EncodeError
 
 _CONFIG = ConfigDict(val_json_bytes="base64")
+_HAS_NO_JSON = (PydanticSerializationError, ValueError, RecursionError)
 _MESSAGE_LENGTH = 200
 
 
@@ -23,9 +25,31 @@ def encode(value: object, what: str = "event") -> bytes:
     """The value's JSON. Raises EncodeError, naming the value's type, if it has none."""
     try:
         return to_json(value, bytes_mode="base64")
-    except (PydanticSerializationError, ValueError, RecursionError) as error:
-        name = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-        raise EncodeError(f"the {what} cannot be encoded as JSON: {name}: {error}") from error
+    except _HAS_NO_JSON as error:
+        raise _encode_error(value, what, error) from error
+
+
+def encode_some(values: Iterator[object], most: int, enough_bytes: int) -> list[bytes]:
+    """The JSON of the next ``most`` values, or of fewer when it comes to ``enough_bytes``, or when they end.
+
+    Raises EncodeError, naming the value's type, if one has no JSON; and whatever ``values`` raises.
+    """
+    bodies: list[bytes] = []
+    size = 0
+    for value in islice(values, most):
+        try:
+            bodies.append(body := to_json(value, bytes_mode="base64"))
+        except _HAS_NO_JSON as error:
+            raise _encode_error(value, "event", error) from error
+        size += len(body)
+        if size >= enough_bytes:
+            break
+    return bodies
+
+
+def _encode_error(value: object, what: str, error: Exception) -> EncodeError:
+    name = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    return EncodeError(f"the {what} cannot be encoded as JSON: {name}: {error}")
 
 
 class Decoder:

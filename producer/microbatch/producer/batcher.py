@@ -80,21 +80,15 @@ class MicroBatcher:
 
         Raises as `record_event` does.
         """
-        count, chunk, size = 0, [], 0
-        for event in events:
-            body = codec.encode(event)
-            chunk.append(body)
-            size += len(body)
-            if len(chunk) >= self._recorder.chunk_events or size >= CHUNK_BYTES:
-                count += self._record_chunk(chunk)
-                chunk, size = [], 0
-        return count + (self._record_chunk(chunk) if chunk else 0)
-
-    def _record_chunk(self, chunk: list[bytes]) -> int:
-        if self._stopped:
-            raise Stopped(f"batcher {self.config.name!r} was stopped; {len(chunk)} events were not recorded")
-        self._recorder.record(chunk)
-        return len(chunk)
+        count, more = 0, iter(events)
+        while chunk := codec.encode_some(more, self._recorder.chunk_events, CHUNK_BYTES):
+            if self._stopped:
+                raise Stopped(
+                    f"batcher {self.config.name!r} was stopped; {len(chunk)} events were not recorded"
+                )
+            self._recorder.record(chunk)
+            count += len(chunk)
+        return count
 
     def wait_for_results(self, timeout: float | None = None) -> bool:
         """Hand results and failures to the handlers, in this thread, until stopped and all is handled.
