@@ -27,8 +27,9 @@ def client_of(broker: Broker) -> FakeClient:
 
 def record(broker: Broker, *values: object) -> None:
     """Record events, each a millisecond after the one before."""
-    for later_ms, value in enumerate(values):
-        broker.events.record([json.dumps(value).encode()], RECORDED_AT_MS + later_ms)
+    broker.events.record(
+        [wire.encode_event(json.dumps(value).encode(), RECORDED_AT_MS + i) for i, value in enumerate(values)]
+    )
 
 
 def enqueue_nothing(transaction: Transaction, batches: Sequence[object]) -> None:

@@ -12,19 +12,25 @@ from tests.unit.steps import RECORDED_AT_MS, FakeClient, client_of, cut, record
 
 
 def test_record_tells_how_many_wait(broker: Broker) -> None:
-    assert broker.events.record([b"1"], 5) == 1
-    assert broker.events.record([b"22", b"1"], 6) == 3
-    expected = [wire.encode_event(body, ms) for body, ms in ((b"1", 5), (b"22", 6), (b"1", 6))]
-    assert client_of(broker).lrange(broker.keys.events, 0, -1) == expected
+    first, second = (wire.encode_event(body, 5) for body in (b"1", b"2"))
+    assert broker.events.record([first]) == 1
+    assert broker.events.record([second, first]) == 3
+    assert client_of(broker).lrange(broker.keys.events, 0, -1) == [first, second, first]
     assert broker.events.waiting() == 3
+
+
+def test_what_stands_before_all_may_be_given_once(broker: Broker) -> None:
+    assert broker.events.record([b"1", b"22"], wire.event_prefix(5)) == 2
+    expected = [wire.encode_event(body, 5) for body in (b"1", b"22")]
+    assert client_of(broker).lrange(broker.keys.events, 0, -1) == expected
 
 
 def test_what_the_server_refuses_is_not_recorded(broker: Broker, client: FakeClient) -> None:
     client.set(broker.keys.events, "a string")
     with pytest.raises(Refused, match="WRONGTYPE"):
-        broker.events.record([b"x"], 1)
+        broker.events.record([b"x"])
     with pytest.raises(Refused, match="WRONGTYPE"):
-        broker.events.record([b"x"], 1)
+        broker.events.record([b"x"])
 
 
 def test_each_word_waits_once(broker: Broker, client: FakeClient) -> None:

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
+from microbatch.broker import wire
 from microbatch.broker.audit import Audit
 from microbatch.broker.batch import PartialFailure
 from microbatch.broker.errors import BatcherFull, LeaseLost
@@ -48,23 +49,23 @@ class Microbatch(Modelled):
         events, too_many = self.new_events(count), len(self.model.waiting) + count > MAX_WAITING
         if how == "if there is room" and too_many:
             with pytest.raises(BatcherFull):
-                self.bounded.events.record(events, self.clock.ms)
+                self.bounded.events.record(events)
             return
-        (self.broker if how == "plainly" else self.bounded).events.record(events, self.clock.ms)
+        (self.broker if how == "plainly" else self.bounded).events.record(events)
         self.keep_new(count)
 
     def record_once(self, count: int) -> None:
         event_id = f"id {count}"
         known = self.clock.ms - self.seen.get(event_id, -WINDOW_MS) < WINDOW_MS
         if known or len(self.model.waiting) < MAX_WAITING:
-            assert (self.bounded.events.record(self.new_events(1), self.clock.ms, event_id) == 0) == known
+            assert (self.bounded.events.record(self.new_events(1), event_id=event_id) == 0) == known
             if not known:
                 self.seen[event_id] = self.clock.ms
                 self.keep_new(1)
 
     def new_events(self, count: int) -> list[bytes]:
         numbers = range(self.recorded, self.recorded + count)
-        return [json.dumps(number).encode() for number in numbers]
+        return [wire.encode_event(json.dumps(number).encode(), self.clock.ms) for number in numbers]
 
     def keep_new(self, count: int) -> None:
         self.model.waiting += range(self.recorded, self.recorded + count)

@@ -25,4 +25,6 @@ KEY = "mb:{größe}:events"
 )
 def test_it_is_what_a_client_would_send(bodies: list[bytes]) -> None:
     raws: Any = [wire.encode_event(body, 1_700_000_000_123) for body in bodies]
-    assert Push(KEY).packed(bodies, 1_700_000_000_123) == hiredis.pack_command(("RPUSH", KEY, *raws))
+    expected = hiredis.pack_command(("RPUSH", KEY, *raws))
+    assert Push(KEY).packed(bodies, wire.event_prefix(1_700_000_000_123)) == expected
+    assert Push(KEY).packed(raws, b"") == expected

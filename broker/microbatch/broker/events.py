@@ -50,10 +50,10 @@ class Events:
         self._plain = not (self._max_waiting or self._replicated)
         self._push = Push(keys.events)
 
-    def record(self, bodies: Sequence[bytes], recorded_at_ms: int, event_id: str = "") -> int:
-        """Append the events with these JSON texts in one round trip, all or none.
+    def record(self, bodies: Sequence[bytes], prefix: bytes = b"", event_id: str = "") -> int:
+        """Append events in one round trip, all or none; the server holds them when this returns.
 
-        The server holds them when this returns.
+        ``prefix`` is what stands before each, as `wire.event_prefix` makes it; empty if it is there already.
         An ``event_id`` is that of the one event given; if it has been seen lately, nothing is appended.
         Returns how many wait now; 0 if the id had been seen.
 
@@ -61,8 +61,8 @@ class Events:
             BatcherFull: more than ``max_waiting`` would wait; nothing was recorded.
         """
         if self._plain and not event_id:
-            return int(self._server.send(self._push.packed(bodies, recorded_at_ms)))
-        raws = [wire.encode_event(body, recorded_at_ms) for body in bodies]
+            return int(self._server.send(self._push.packed(bodies, prefix)))
+        raws = [prefix + body for body in bodies]
         waiting = self._record_guarded(raws, event_id)
         if waiting == _FULL:
             raise BatcherFull(f"{self._max_waiting:,} events may wait (max_waiting); nothing was recorded")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from microbatch.broker import wire
-
 
 class Push:
     """The command that appends events to the list at one key."""
@@ -18,19 +16,20 @@ class Push:
         name = key.encode()
         self._words = b"$5\r\nRPUSH\r\n$%d\r\n%b" % (len(name), name)
 
-    def packed(self, bodies: Sequence[bytes], recorded_at_ms: int) -> bytes:
-        """The command for the events with these JSON texts."""
-        prefix = wire.event_prefix(recorded_at_ms)
+    def packed(self, bodies: Sequence[bytes], prefix: bytes) -> bytes:
+        """The command for events that all begin with ``prefix`` and go on with ``bodies``."""
         if len(bodies) == 1:
             (body,) = bodies
             return b"*3\r\n%b\r\n$%d\r\n%b%b\r\n" % (self._words, len(prefix) + len(body), prefix, body)
         heads = _Heads(prefix)
-        events = [heads[len(body)] + body for body in bodies]
-        return b"*%d\r\n%b%b\r\n" % (2 + len(bodies), self._words, b"".join(events))
+        parts = [b"*%d\r\n%b" % (2 + len(bodies), self._words)]
+        parts += [heads[len(body)] + body for body in bodies]
+        parts.append(b"\r\n")
+        return b"".join(parts)
 
 
 class _Heads(dict[int, bytes]):
-    """What stands before an event's JSON, by the JSON's length; each is made when it is first asked for."""
+    """What stands before a body, by the body's length; each is made when it is first asked for."""
 
     def __init__(self, prefix: bytes) -> None:
         self._prefix = prefix

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from microbatch.broker import wire
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import BatcherFull, ConfigError, EncodeError
 from microbatch.broker.events import Wake
@@ -50,22 +51,35 @@ class Recorder:
         """
         if event_id is not None:
             self._check_id(event_id)
-        count = len(bodies)
-        if not count:
-            return
+        if bodies:
+            self.check_sizes(bodies)
+            self._record(bodies, wire.event_prefix(time.time_ns() // 1_000_000), event_id or "")
+
+    def check_sizes(self, bodies: Sequence[bytes]) -> None:
+        """Raises EncodeError if one of these JSON texts, of which there is at least one, is too large."""
         if (largest := max(map(len, bodies))) > self._max_event_bytes:
             raise EncodeError(
                 f"an event has {largest:,} bytes; max_event_bytes allows {self._max_event_bytes:,}"
             )
-        waiting = self._send(bodies, time.time_ns() // 1_000_000, event_id or "")
+
+    def record_stamped(self, raws: Sequence[bytes]) -> None:
+        """Record events that say themselves when they were recorded, and are not too large.
+
+        Raises as `record` does.
+        """
+        self._record(raws, b"", "")
+
+    def _record(self, bodies: Sequence[bytes], prefix: bytes, event_id: str) -> None:
+        waiting = self._send(bodies, prefix, event_id)
+        count = len(bodies)
         self.recorded += count
         if waiting and waiting // self._max_size > (waiting - count) // self._max_size:
             self._events.wake(Wake.SIZE)
 
-    def _send(self, bodies: Sequence[bytes], now_ms: int, event_id: str) -> int:
+    def _send(self, bodies: Sequence[bytes], prefix: bytes, event_id: str) -> int:
         """Record, and wait for room if there is none."""
         try:
-            return self._events.record(bodies, now_ms, event_id)
+            return self._events.record(bodies, prefix, event_id)
         except BatcherFull:
             if not self._block_seconds:
                 raise
@@ -74,7 +88,7 @@ class Recorder:
         drain.open()
         while True:
             try:
-                return self._events.record(bodies, now_ms, event_id)
+                return self._events.record(bodies, prefix, event_id)
             except BatcherFull:
                 left = deadline - time.monotonic()
                 if left <= 0:
