@@ -12,7 +12,7 @@ from tests.conftest import MakeServer
 from tests.fleet import ECHO, Fleet
 from tests.proxy import Proxy
 from tests.sentinel import Sentinel
-from tests.servers import LOCALHOST, RealServer
+from tests.servers import LOCALHOST, Program, RealServer
 from tests.waiting import wait_until
 
 RECORD = """
@@ -111,6 +111,34 @@ def test_without_a_replica_a_replicated_event_is_in_doubt(server: RealServer, tm
         fleet.scheduler()
         fleet.finish(mb)
     assert events == [1]
+
+
+@pytest.mark.leaves("seen")
+@pytest.mark.parametrize("program", ["valkey", "redis"])
+def test_a_repeated_call_is_in_doubt_until_a_replica_has_the_event(
+    make_server: MakeServer, tmp_path: Path, program: Program
+) -> None:
+    server = make_server(program, tcp=True, arguments=["--repl-diskless-sync-delay", "0"])
+    replica = make_server(program, tcp=True, arguments=["--replicaof", LOCALHOST, str(server.port)])
+    wait_until(lambda: server.admin.wait(1, 100) == 1)
+    events: list[str] = []
+    settings = {"durability": "replicated", "dedupe_window": 60}
+    with Fleet(server, tmp_path, ECHO, **settings) as fleet:
+        mb = fleet.batcher(result_handler=events.extend)
+        mb.record_event("before", id="before")  # its connection has written something that the replica has
+        other = fleet.batcher()  # and this one's nothing at all
+        replica.pause()
+        for producer in (mb, mb, other):
+            with pytest.raises(InDoubt, match=r"no replica of .* confirmed"):
+                producer.record_event("meanwhile", id="meanwhile")
+        replica.resume()
+        for producer in (mb, other):
+            producer.record_event("meanwhile", id="meanwhile")
+        assert fleet.broker.events.waiting() == replica.admin.llen(fleet.broker.keys.events) == 2
+        fleet.worker()
+        fleet.scheduler()
+        fleet.finish(mb)
+    assert sorted(events) == ["before", "meanwhile"]
 
 
 def answers(fleet: Fleet) -> bool:

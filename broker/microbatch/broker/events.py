@@ -75,6 +75,7 @@ class Events:
             event_id,
             self._clock.now_ms() if event_id else 0,
             self._window_ms,
+            int(self._replicated),
             *raws,
         )
         if not self._replicated:
@@ -83,7 +84,7 @@ class Events:
         waiting, replicas = self._server.many(
             ("EVAL", scripts.RECORD.text, len(keys), *keys, *args), ("WAIT", 1, _REPLICA_MS)
         )
-        if waiting >= 0 and not replicas:
+        if waiting != _FULL and not replicas:
             raise InDoubt(
                 f"no replica of {self._server.where} confirmed within {_REPLICA_MS} ms: "
                 "the event is recorded, but whether a failover keeps it is in doubt"
