@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from microbatch.broker.codec import Decoder, encode
@@ -184,15 +187,40 @@ def test_the_value_that_does_not_fit_is_not_told() -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "forged", [b"1],[2", b"1,2", b"", b" ", b"]", b"1}", b"[1", b'"', b"nope", b"\xff", b'{"a":1,}']
-)
+FORGED = [
+    b"1],[2", b"1,2", b"2],3", b"", b" ", b"]", b"1}", b"[1", b'"', b'"a', b'{"a":1', b'"b":2},3',
+    b'{"a":1,}', b"nope", b"\xff",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("forged", FORGED)
 @pytest.mark.parametrize("annotation", [Any, int, list[int]])
 def test_an_event_that_is_not_one_value_does_not_move_the_others(annotation: Any, forged: bytes) -> None:
     good = b"[7]" if annotation == list[int] else b"7"
     for bodies in ([forged], [good, forged], [forged, good]):
         with pytest.raises(DecodeError, match=f"event at position {bodies.index(forged)} does not fit"):
             Decoder(annotation).many(bodies)
+
+
+@given(st.lists(st.sampled_from([*FORGED, b"1", b"[2]", b'"c"', b'{"a":1}', b" 5 "]) | st.binary(max_size=4)))
+@example([b"[1", b"2],3"])
+@example([b"1,2", b'"a', b'b"'])
+@example([b'{"a":1', b'"b":2},3'])
+def test_events_that_are_forged_together_are_no_values_either(bodies: list[bytes]) -> None:
+    """As two halves of one value would be, with a third that makes up for the one that is missing."""
+
+    def read_alone() -> list[Any] | None:
+        try:
+            return [json.loads(body.decode("utf-8")) for body in bodies]
+        except ValueError:
+            return None
+
+    try:
+        values = Decoder(Any).many(bodies)
+    except DecodeError:
+        assert read_alone() is None
+    else:
+        assert repr(values) == repr(read_alone())
 
 
 def test_one_names_what_it_reads() -> None:

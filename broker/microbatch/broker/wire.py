@@ -72,7 +72,7 @@ def event_body(raw: bytes) -> bytes:
         DecodeError: it was written by something else, or by a version that this one does not know.
     """
     if raw[:1] != _EVENT_VERSION or len(raw) <= _PREFIX_LENGTH:
-        raise DecodeError(f"not an event of version {VERSION}: it starts with {raw[:1]!r}")
+        raise DecodeError(f"not an event of version {VERSION}")
     return raw[_PREFIX_LENGTH:]
 
 
