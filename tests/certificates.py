@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from tests.programs import need
 
@@ -20,6 +21,11 @@ class Certificates:
     def authority(self) -> Path:
         """What a client has to trust."""
         return self.certificate
+
+    @property
+    def query(self) -> str:
+        """How a URL says so."""
+        return f"ssl_ca_certs={quote(str(self.authority))}"
 
 
 def make_certificates(folder: Path) -> Certificates:

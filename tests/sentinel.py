@@ -10,7 +10,7 @@ from urllib.parse import quote
 import redis
 
 from microbatch.worker.lifeline import lifeline
-from tests.servers import LOCALHOST, Program, RealServer, find_program, free_port
+from tests.servers import LOCALHOST, Program, RealServer, find_program, free_port, listening
 from tests.waiting import wait_until
 
 SERVICE = "letters-db"
@@ -24,23 +24,26 @@ class Sentinel:
         self._folder = folder
         config = folder / "sentinel.conf"
         config.write_text(
-            f"port {self.port}\n"
             f"bind {LOCALHOST}\n"
             f"dir {folder}\n"
             f"sentinel monitor {SERVICE} {LOCALHOST} {server.port} 1\n"
             f"sentinel down-after-milliseconds {SERVICE} 500\n"
             f"sentinel failover-timeout {SERVICE} 3000\n"
             + (f'sentinel auth-pass {SERVICE} "{server.password}"\n' if server.password else "")
+            + "".join(f"{name} {value}\n" for name, value in listening(self.port, server.tls).items())
         )
         self._user = f":{quote(server.password, safe='')}@" if server.password else ""
         self._command = [find_program(program), str(config), "--sentinel"]
         self._process: subprocess.Popen[bytes] | None = None
-        self.admin = redis.Redis(host=LOCALHOST, port=self.port, decode_responses=True)
+        self._scheme, self._query = ("rediss", f"?{server.tls.query}") if server.tls else ("redis", "")
+        own_url = f"{self._scheme}://{LOCALHOST}:{self.port}{self._query}"
+        self.admin = redis.Redis.from_url(own_url, decode_responses=True)
 
     @property
     def url(self) -> str:
         """What a user would set as ``redis_url``; the first address is of one that is down."""
-        return f"redis+sentinel://{self._user}{LOCALHOST}:1,{LOCALHOST}:{self.port}/{SERVICE}/0"
+        hosts = f"{LOCALHOST}:1,{LOCALHOST}:{self.port}"
+        return f"{self._scheme}+sentinel://{self._user}{hosts}/{SERVICE}/0{self._query}"
 
     def __enter__(self) -> Sentinel:
         with (self._folder / "sentinel.log").open("ab") as log:

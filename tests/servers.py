@@ -90,7 +90,7 @@ class RealServer:
     def url(self) -> str:
         """What a user would set as ``redis_url``."""
         if self.tls is not None:
-            return f"rediss://{self._user}{LOCALHOST}:{self.port}/0?ssl_ca_certs={quote(str(self.tls.authority))}"
+            return f"rediss://{self._user}{LOCALHOST}:{self.port}/0?{self.tls.query}"
         if self.port:
             return f"redis://{self._user}{LOCALHOST}:{self.port}/0"
         return self.socket_url
@@ -173,15 +173,26 @@ class RealServer:
 
     def _arguments(self) -> list[str]:
         words = ["--bind", LOCALHOST, "--unixsocketperm", "700", "--save", ""]
-        if self.tls is None:
-            words += ["--port", str(self.port)]
-        else:
-            words += ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
-            words += ["--tls-ca-cert-file", str(self.tls.authority)]
-            words += ["--tls-cert-file", str(self.tls.certificate), "--tls-key-file", str(self.tls.key)]
+        for name, value in listening(self.port, self.tls).items():
+            words += [f"--{name}", value]
         if self.password:
             words += ["--requirepass", self.password]
         return words
+
+
+def listening(port: int, tls: Certificates | None) -> dict[str, str]:
+    """The settings of a server or a Sentinel that listens on ``port``, and speaks to its like as well."""
+    if tls is None:
+        return {"port": str(port)}
+    return {
+        "port": "0",
+        "tls-port": str(port),
+        "tls-auth-clients": "no",
+        "tls-replication": "yes",
+        "tls-ca-cert-file": str(tls.authority),
+        "tls-cert-file": str(tls.certificate),
+        "tls-key-file": str(tls.key),
+    }
 
 
 def _persistence(*, appendonly: bool) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,18 +92,33 @@ def test_sentinel(make_server: MakeServer, tmp_path: Path, program: Program, pas
     with Sentinel(program, tmp_path, server) as sentinel:
         assert_path_works(server, tmp_path, redis_url=sentinel.url)
         unknown = sentinel.url.replace(SERVICE, "numbers-db")
-        with Fleet(server, tmp_path) as fleet, pytest.raises(Unavailable, match="numbers-db"):
+        with Fleet(server, tmp_path) as fleet, pytest.raises(Unavailable, match="numbers-db") as raised:
             start(fleet.config(redis_url=unknown))
+        assert str(raised.value).endswith(
+            f"no Sentinel names the master of 'numbers-db' ({LOCALHOST}:1: Error 111 connecting to "
+            f"{LOCALHOST}:1. Connection refused.; {LOCALHOST}:{sentinel.port}: never heard of it)"
+        )
 
 
+def test_sentinel_with_tls(make_server: MakeServer, certificates: Certificates, tmp_path: Path) -> None:
+    server = make_server("redis", tls=certificates, password="sesam")
+    with Sentinel("redis", tmp_path, server) as sentinel:
+        assert_path_works(server, tmp_path, redis_url=sentinel.url)
+        distrusted = sentinel.url.partition("?")[0]
+        with Fleet(server, tmp_path) as fleet, pytest.raises(Unavailable, match=r"(?i)certificate"):
+            start(fleet.config(redis_url=distrusted))
+
+
+@pytest.mark.parametrize(("program", "tls"), [("valkey", False), ("redis", True)], ids=["plain", "tls"])
 def test_all_go_on_at_the_server_that_sentinel_makes_the_next(
-    make_server: MakeServer, tmp_path: Path
+    make_server: MakeServer, certificates: Certificates, tmp_path: Path, program: Program, tls: bool
 ) -> None:
-    first = make_server(tcp=True)
-    second = make_server(tcp=True, arguments=["--replicaof", LOCALHOST, str(first.port)])
+    options: dict[str, Any] = {"tls": certificates} if tls else {"tcp": True}
+    first = make_server(program, **options)
+    second = make_server(program, **options, arguments=["--replicaof", LOCALHOST, str(first.port)])
     results: list[int] = []
     with (
-        Sentinel("valkey", tmp_path, first) as sentinel,
+        Sentinel(program, tmp_path, first) as sentinel,
         Fleet(second, tmp_path, redis_url=sentinel.url) as fleet,
     ):
         worker, scheduler = fleet.worker(), fleet.scheduler_process()

@@ -70,10 +70,17 @@ def test_sentinel_hosts_service_database_and_login() -> None:
     assert all(host["retry"].get_retries() == 0 for host in hosts)
 
 
-def test_sentinel_with_tls() -> None:
-    plain, tls = open_client("redis+sentinel://one:1/main"), open_client("rediss+sentinel://one:1/main")
-    assert not issubclass(plain.connection_pool.connection_class, redis.SSLConnection)
-    assert issubclass(tls.connection_pool.connection_class, redis.SSLConnection)
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_tls_is_for_the_master_and_its_sentinels_alike(scheme: str) -> None:
+    ca = {"ssl_ca_certs": "/ca.pem"} if scheme == "rediss" else {}
+    query = "&".join(f"{name}={value}" for name, value in ca.items())
+    master: Any = open_client(f"{scheme}+sentinel://one:1,two:2/main?db=4&{query}").connection_pool
+    sentinels = [one.connection_pool for one in master.sentinel_manager.sentinels]
+    assert len(sentinels) == 2
+    for pool in (master, *sentinels):
+        assert issubclass(pool.connection_class, redis.SSLConnection) == (scheme == "rediss")
+        assert ca.items() <= pool.connection_kwargs.items()
+    assert master.connection_kwargs["db"] == 4
 
 
 @pytest.mark.parametrize(
@@ -92,6 +99,8 @@ def test_sentinel_with_tls() -> None:
         ("redis+sentinel://one:26379", "a Sentinel URL names its service"),
         ("redis+sentinel://one:port/main", "not a port"),
         ("redis+sentinel://one:26379/main/zero", "'zero'"),
+        ("redis+sentinel://one:26379/main?colour=red", "'colour'"),
+        ("redis+sentinel://one:26379/main?ssl_ca_certs=/ca.pem", "'ssl_ca_certs'"),
     ],
 )
 def test_a_url_that_will_not_do_is_refused_in_one_line(url: str, message: str) -> None:

@@ -7,12 +7,12 @@ here repeats anything: whoever called decides, with the error that says whether 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from microbatch.broker.errors import ConfigError, InDoubt, Refused, ServerError, Unavailable
 
@@ -41,6 +41,30 @@ class _SentinelPool(SentinelConnectionPool):
         return _connected(super().get_connection)
 
 
+class _Sentinels(Sentinel):
+    """Sentinels whose error says in few words why each of them was of no help."""
+
+    def __init__(self, hosts: list[tuple[str | None, int]], options: dict[str, Any]) -> None:
+        super().__init__(hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        reasons, sentinels = [], self.sentinels
+        for sentinel in sentinels:
+            host = "{host}:{port}".format_map(sentinel.connection_pool.connection_kwargs)
+            try:
+                masters: Any = sentinel.sentinel_masters()
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                reasons.append(f"{host}: {error}")
+                continue
+            state = masters.get(service_name)
+            if state and self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
+                # The next connection asks this one first.
+                self.sentinels = [sentinel, *(other for other in sentinels if other is not sentinel)]
+                return state["ip"], state["port"]
+            reasons.append(f"{host}: it is down" if state else f"{host}: never heard of it")
+        raise MasterNotFoundError(f"no Sentinel names the master of {service_name!r} ({'; '.join(reasons)})")
+
+
 def _connected(connect: Any) -> Any:
     try:
         return connect()
@@ -66,17 +90,19 @@ def open_client(url: str, reply_seconds: float = REPLY_SECONDS) -> redis.Redis:
     parts = split_url(url)
     try:
         if parts.scheme.endswith("+sentinel"):
-            return _sentinel_client(parts, options)
-        pool_options = {**redis.connection.parse_url(url), **options}
-        if parts.scheme == "unix":
-            del pool_options["socket_connect_timeout"]
-        pool = _Pool(**pool_options)
+            client = _sentinel_client(parts, options)
+        else:
+            options = {**redis.connection.parse_url(url), **options}
+            if parts.scheme == "unix":
+                del options["socket_connect_timeout"]
+            client = redis.Redis(connection_pool=_Pool(**options))
+        pool: Any = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # refuses an unknown option; it does not connect
-        return redis.Redis(connection_pool=pool)
     except ConfigError:
         raise
     except (ValueError, TypeError, redis.RedisError) as error:
         raise ConfigError(f"redis_url: {error}; {URL_HELP}") from None
+    return client
 
 
 def split_url(url: str) -> SplitResult:
@@ -116,24 +142,23 @@ def safe_url(url: str) -> str:
 
 
 def _sentinel_client(parts: SplitResult, options: dict[str, Any]) -> redis.Redis:
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    user, _, password = credentials.partition(":")
+    """A client of the master. Its URL's options are the master's; those of TLS are the Sentinels' as well."""
+    login, _, hosts = parts.netloc.rpartition("@")
     service, _, db = parts.path.strip("/").partition("/")
     if not service:
         raise ConfigError(
             "redis_url: a Sentinel URL names its service, as redis+sentinel://host:26379/service/0 does; "
             f"{URL_HELP}"
         )
+    given = redis.connection.parse_url(f"redis://{login}@?{parts.query}")
+    if db:
+        given["db"] = int(db)
+    tls = {"ssl": parts.scheme == "rediss+sentinel"}
+    tls_options = {name: value for name, value in given.items() if name.startswith("ssl_")}
     sentinels = [(urlsplit(f"//{host}").hostname, _port(host) or 26379) for host in hosts.split(",")]
-    sentinel = Sentinel(sentinels, sentinel_kwargs={**options})
+    sentinel: Sentinel = _Sentinels(sentinels, {**tls, **tls_options, **options})
     client: redis.Redis = sentinel.master_for(
-        service,
-        connection_pool_class=_SentinelPool,
-        username=unquote(user) or None,
-        password=unquote(password) or None,
-        db=int(db or 0),
-        ssl=parts.scheme == "rediss+sentinel",
-        **options,
+        service, connection_pool_class=_SentinelPool, **{**given, **tls, **options}
     )
     return client
 
