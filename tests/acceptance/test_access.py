@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import redis
 
+from microbatch.broker.errors import BatcherFull
 from microbatch.broker.wire import Header, RunRecord, Trigger, encode_event, new_id
+from microbatch.producer import Config, start
 from tests.conftest import Command, MakeServer
 from tests.processes import Process
 from tests.servers import LOCALHOST, Program, RealServer
@@ -170,6 +172,29 @@ def test_each_role_works_with_its_own_rule(guarded: RealServer, command: Command
     for process in (*schedulers, worker):
         process.terminate()
         assert process.wait() == 0, process.output
+    assert refusals(guarded) == []
+
+
+def test_a_producer_may_record_what_a_replica_has_to_confirm(
+    guarded: RealServer, make_server: MakeServer
+) -> None:
+    make_server(guarded.program, tcp=True, arguments=["--replicaof", LOCALHOST, str(guarded.port)])
+    wait_until(lambda: guarded.admin.wait(1, 100) == 1)
+    config = Config(
+        name="letters",
+        redis_url=url_of(guarded, "producer"),
+        durability="replicated",
+        dedupe_window=60,
+        max_waiting=2,
+    )
+    with start(config) as mb:
+        for _ in range(2):
+            mb.record_event("a", id="one")
+        mb.record_event("b")
+        with pytest.raises(BatcherFull):
+            mb.record_event("c")
+        mb.stop()
+    assert guarded.admin.llen(KEY + "events") == 2
     assert refusals(guarded) == []
 
 
