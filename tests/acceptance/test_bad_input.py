@@ -25,6 +25,9 @@ ALL = {
     "status": ["status", "letters"],
     "status --watch": ["status", "letters", "--watch"],
     "flush": ["flush", "letters"],
+    "dead list": ["dead", "list", "letters"],
+    "dead replay": ["dead", "replay", "letters", "--all"],
+    "verify": ["verify", "letters"],
     "dashboard": ["dashboard", "letters", "--port", "0"],
 }
 WITHOUT_A_SERVER_OF_THEIR_OWN = [name for name in ALL if name not in ("run", "up")]

@@ -16,7 +16,7 @@ README = ROOT / "README.md"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_INDENTED = re.compile(r"^ {4}(.*)$", re.MULTILINE)
+_INDENTED = re.compile(r"^ {4,}(.*)$", re.MULTILINE)
 _INLINE = re.compile(r"`(microbatch [^`]+)`")
 _LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -178,6 +179,8 @@ def process(batch):
         wait_until(lambda: dead.id in FailedJobRegistry("letters", server.admin).get_job_ids())
         job = Job.fetch(dead.id, connection=server.admin, serializer=JSONSerializer)
         result = job.latest_result()
+        kept_until = FailedJobRegistry("letters", server.admin).get_expiration_time(job)
     assert job.description == "letters: a part of a batch, 2 of its events"
     assert result is not None
     assert "ValueError: odd" in str(result.exc_string)
+    assert timedelta(days=6, hours=23) < kept_until - datetime.now(UTC) <= timedelta(days=7)

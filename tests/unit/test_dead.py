@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 import pytest
 
 from microbatch.broker.broker import Broker
+from microbatch.broker.errors import BatcherFull
 from microbatch.broker.results import Outcome
 from microbatch.broker.wire import Failure
 from microbatch.worker.failing import BatchDead
 from tests.doubles import ManualClock
-from tests.unit.conftest import MakeRunner
+from tests.unit.conftest import MakeBroker, MakeRunner
 from tests.unit.steps import FakeClient, check_account, client_of, record, record_and_cut, take, values_of
 
 
@@ -45,6 +46,16 @@ def test_a_replayed_batch_waits_behind_the_others(broker: Broker, client: FakeCl
     assert broker.dead.replay(dead) == (0, 3)
     check_account(broker)
     assert broker.stats.counters().recorded(3) == 3
+
+
+def test_a_replay_asks_for_no_room(make_broker: MakeBroker) -> None:
+    broker = make_broker(max_waiting=2)
+    dead = bury(broker, 1, 2)
+    record(broker, 3, 4)
+    assert broker.dead.replay(dead) == (2, 4)
+    with pytest.raises(BatcherFull):
+        record(broker, 5)
+    check_account(broker)
 
 
 def test_a_purged_batch_is_gone(broker: Broker, client: FakeClient) -> None:

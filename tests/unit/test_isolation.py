@@ -61,6 +61,35 @@ def test_one_poison_event_among_a_thousand_dies_alone(make_runner: MakeRunner, c
     assert broker.stats.counters().done_events == 999
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 13])
+def test_where_all_events_fail_each_division_costs_two_runs(
+    make_runner: MakeRunner, clock: ManualClock, size: int
+) -> None:
+    runs: list[int] = []
+
+    def processor(batch: list[int]) -> None:
+        runs.append(len(batch))
+        raise ValueError("poison")
+
+    broker = run_all(make_runner, clock, processor, range(size), max_retries=2)
+    assert len(runs) == (1 + 2) + (2 * size - 2)
+    assert runs.count(size) == 3 or size == 1
+    assert dead_events(broker) == [("ValueError: poison", [event]) for event in range(size)]
+
+
+def test_every_attempt_has_the_same_id_and_the_same_events_in_order(
+    make_runner: MakeRunner, clock: ManualClock
+) -> None:
+    seen: list[tuple[str, list[int]]] = []
+
+    def processor(batch: list[int], info: BatchInfo) -> None:
+        seen.append((info.id, batch))
+        raise ValueError("no")
+
+    run_all(make_runner, clock, processor, range(9, 0, -1), max_retries=3, isolate_failures=False)
+    assert seen == [(seen[0][0], list(range(9, 0, -1)))] * 4
+
+
 def test_without_isolation_a_batch_dies_whole(make_runner: MakeRunner, clock: ManualClock) -> None:
     def processor(batch: list[int]) -> None:
         raise ValueError("poison")
