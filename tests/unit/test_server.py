@@ -52,13 +52,30 @@ def test_every_script_has_its_file_and_says_what_it_does() -> None:
 
 
 class Failing:
-    """A client whose commands fail."""
+    """A client whose commands fail, also as its own pool and connection."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
+        self.connection_pool = self
+        self.connected = True
 
     def execute_command(self, *command: object) -> None:
         raise self._error
+
+    def get_connection(self) -> Failing:
+        return self
+
+    def send_packed_command(self, packed: object) -> None:
+        """It is sent, and then something happens."""
+
+    def read_response(self) -> None:
+        raise self._error
+
+    def disconnect(self) -> None:
+        self.connected = False
+
+    def release(self, connection: Failing) -> None:
+        assert connection is self
 
 
 @pytest.mark.parametrize(
@@ -70,11 +87,13 @@ class Failing:
     ],
 )
 def test_errors_come_out_as_ours(error: Exception, translated: type[Exception]) -> None:
-    server = Server(Failing(error), "redis://cache")  # type: ignore[arg-type]
+    client = Failing(error)
+    server = Server(client, "redis://cache")  # type: ignore[arg-type]
     with pytest.raises(translated):
         server.do("PING")
     with pytest.raises(translated):
         server.run(scripts.TAKE, ["batch"])
+    assert client.connected is (translated is Refused), "a reply that comes late is another's"
     with pytest.raises(translated), server.translated():
         raise error
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
+from hiredis import pack_command
 
 from microbatch.broker.connection import CONNECT_SECONDS, open_client, safe_url, translate
 from microbatch.broker.errors import Unsupported
@@ -56,48 +57,45 @@ class Server:
             raise translate(error, self.where) from error
 
     def send(self, packed: bytes) -> Any:
-        """Send one command that is packed already, and return its reply.
-
-        As `do`, without what a client does for commands of all kinds: for the one that is sent most often.
-        """
-        pool = self.client.connection_pool
-        try:
-            connection = pool.get_connection()
-            try:
-                connection.send_packed_command([packed])
-                return connection.read_response()
-            except redis.ResponseError:
-                raise
-            except BaseException:
-                connection.disconnect()  # a reply that was not read would be taken for another's
-                raise
-            finally:
-                pool.release(connection)
-        except (redis.RedisError, OSError) as error:
-            raise translate(error, self.where) from error
+        """Send one command that is packed already, and return its reply as the server gives it."""
+        with self.translated():
+            return _good(*self._exchange(packed, 1))
 
     def run(
-        self, script: Script, keys: Sequence[str | bytes], args: Sequence[Value] = (), along: Along | None = None
+        self,
+        script: Script,
+        keys: Sequence[str | bytes],
+        args: Sequence[Value] = (),
+        along: Along | None = None,
     ) -> Any:
         """Run a script and return its reply; it is loaded if the server does not know it."""
-        command = ("EVALSHA", script.sha, len(keys), *keys, *args)
-        try:
-            try:
-                return self.client.execute_command(*command) if along is None else self._first(command, along)
-            except redis.exceptions.NoScriptError:
-                return self.client.execute_command("EVAL", script.text, len(keys), *keys, *args)
-        except (redis.RedisError, OSError) as error:
-            raise translate(error, self.where) from error
+        commands: list[Any] = [("EVALSHA", script.sha, len(keys), *keys, *args)]
+        if along is not None:
+            commands += along.commands
+        with self.translated():
+            reply, *replies = self._exchange(b"".join(map(pack_command, commands)), len(commands))
+            if along is not None:
+                along.replies = replies
+            if isinstance(reply, redis.exceptions.NoScriptError):
+                commands[0] = ("EVAL", script.text, len(keys), *keys, *args)
+                (reply,) = self._exchange(pack_command(commands[0]), 1)
+            return _good(reply)
 
-    def _first(self, command: Sequence[Value], along: Along) -> Any:
-        with self.client.pipeline(transaction=False) as pipe:
-            pipe.execute_command(*command)
-            for other in along.commands:
-                pipe.execute_command(*other)
-            reply, *along.replies = pipe.execute(raise_on_error=False)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+    def _exchange(self, packed: bytes, count: int) -> list[Any]:
+        """One round trip with so many commands. Where one was refused, the error stands in its reply's place.
+
+        Without what redis-py does for commands of all kinds: this is the path of every event and batch.
+        """
+        pool = self.client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_packed_command([packed])
+            return [_reply(connection) for _ in range(count)]
+        except BaseException:
+            connection.disconnect()  # a reply that was not read would be taken for another's
+            raise
+        finally:
+            pool.release(connection)
 
     def many(self, *commands: Sequence[Value], transaction: bool = False) -> list[Any]:
         """Send commands in one round trip, as one MULTI/EXEC if ``transaction``; return their replies."""
@@ -145,3 +143,16 @@ class Server:
     def close(self) -> None:
         """Close the connections. A later command opens new ones."""
         self.client.connection_pool.disconnect()
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
+
+
+def _good(reply: Any) -> Any:
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
