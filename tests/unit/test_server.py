@@ -27,8 +27,14 @@ def test_do_sends_a_command(server: Server) -> None:
 
 def test_many_sends_commands_together(server: Server, client: FakeClient) -> None:
     assert server.many(("SET", "a", 1), ("INCR", "a"), ("GET", "a"), transaction=True) == [True, 2, b"2"]
+    assert server.transact(("SET", "a", 1), ("INCR", "a"), ("GET", "a")) == [b"OK", 2, b"2"]
     with pytest.raises(Refused, match="WRONGTYPE"):
         server.many(("SET", "b", 1), ("LPUSH", "a", 1))
+    with pytest.raises(Refused, match="WRONGTYPE"):
+        server.transact(("SET", "b", 1), ("LPUSH", "a", 1))
+    with pytest.raises(Refused, match="wrong number of arguments"):
+        server.transact(("SET", "c", 1), ("LPUSH", "a"))
+    assert client.get("c") is None
 
 
 def test_a_script_is_loaded_when_it_is_not_known(server: Server, client: FakeClient) -> None:

@@ -93,9 +93,7 @@ class Events:
 
     def wake(self, word: Wake) -> None:
         """Tell the active scheduler. A hint: without it the next tick finds the same."""
-        self._server.many(
-            ("LREM", self._wake_key, 0, word), ("RPUSH", self._wake_key, word), transaction=True
-        )
+        self._server.transact(("LREM", self._wake_key, 0, word), ("RPUSH", self._wake_key, word))
 
     def take_back(self, word: Wake) -> None:
         """Take a word back that nobody has read."""

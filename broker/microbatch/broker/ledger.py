@@ -158,8 +158,8 @@ class Ledger:
 
     def _fence(self, pipe: Transaction, token: str) -> None:
         """Have the transaction fail if the lease changes hands. Raises LeaseLost if it already has."""
-        pipe.watch(self._keys.lease)
-        if pipe.get(self._keys.lease) != token.encode():
+        (holder,) = self._server.watch(pipe, self._keys.lease, ("GET", self._keys.lease))
+        if holder != token.encode():
             raise LeaseLost("another scheduler is the active one")
         pipe.multi()
 

@@ -69,17 +69,27 @@ class Server:
         along: Along | None = None,
     ) -> Any:
         """Run a script and return its reply; it is loaded if the server does not know it."""
-        commands: list[Any] = [("EVALSHA", script.sha, len(keys), *keys, *args)]
+        commands: list[Sequence[Value]] = [("EVALSHA", script.sha, len(keys), *keys, *args)]
         if along is not None:
             commands += along.commands
         with self.translated():
-            reply, *replies = self._exchange(b"".join(map(pack_command, commands)), len(commands))
+            reply, *replies = self._exchange(b"".join(map(_pack, commands)), len(commands))
             if along is not None:
                 along.replies = replies
             if isinstance(reply, redis.exceptions.NoScriptError):
                 commands[0] = ("EVAL", script.text, len(keys), *keys, *args)
-                (reply,) = self._exchange(pack_command(commands[0]), 1)
+                (reply,) = self._exchange(_pack(commands[0]), 1)
             return _good(reply)
+
+    def watch(self, pipe: Any, key: str, *commands: Sequence[Value]) -> list[Any]:
+        """Have a transaction fail if ``key`` changes from now on, and ask something meanwhile, in one round trip.
+
+        As ``pipe.watch()`` and then the commands, which would be a round trip each. ``pipe`` is a new one; it
+        gives the connection back that it gets here.
+        """
+        pipe.connection, pipe.watching = self.client.connection_pool.get_connection(), True
+        packed = b"".join(map(_pack, [("WATCH", key), *commands]))
+        return [_good(reply) for reply in _replies(pipe.connection, packed, 1 + len(commands))][1:]
 
     def _exchange(self, packed: bytes, count: int) -> list[Any]:
         """One round trip with so many commands. Where one was refused, the error stands in its reply's place.
@@ -89,13 +99,19 @@ class Server:
         pool = self.client.connection_pool
         connection = pool.get_connection()
         try:
-            connection.send_packed_command([packed])
-            return [_reply(connection) for _ in range(count)]
-        except BaseException:
-            connection.disconnect()  # a reply that was not read would be taken for another's
-            raise
+            return _replies(connection, packed, count)
         finally:
             pool.release(connection)
+
+    def transact(self, *commands: Sequence[Value]) -> list[Any]:
+        """As `many` in a transaction, with the replies as the server gives them: for what is done often."""
+        packed = b"".join(map(_pack, [("MULTI",), *commands, ("EXEC",)]))
+        with self.translated():
+            replies = self._exchange(packed, len(commands) + 2)
+            queued = [
+                _good(reply) for reply in replies
+            ]  # the first error says why, EXEC's only that there was one
+            return [_good(reply) for reply in queued[-1]]
 
     def many(self, *commands: Sequence[Value], transaction: bool = False) -> list[Any]:
         """Send commands in one round trip, as one MULTI/EXEC if ``transaction``; return their replies."""
@@ -143,6 +159,20 @@ class Server:
     def close(self) -> None:
         """Close the connections. A later command opens new ones."""
         self.client.connection_pool.disconnect()
+
+
+def _pack(command: Sequence[Value]) -> bytes:
+    packed: bytes = pack_command(tuple(command))  # type: ignore[arg-type]
+    return packed
+
+
+def _replies(connection: Any, packed: bytes, count: int) -> list[Any]:
+    try:
+        connection.send_packed_command([packed])
+        return [_reply(connection) for _ in range(count)]
+    except BaseException:
+        connection.disconnect()  # a reply that was not read would be taken for another's
+        raise
 
 
 def _reply(connection: Any) -> Any:
