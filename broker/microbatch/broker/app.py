@@ -17,6 +17,7 @@ from microbatch.broker.config import Config
 from microbatch.broker.errors import AppError, MicrobatchError
 
 ENVIRONMENT_VARIABLE = "MICROBATCH_APP"
+_HOW = "name a module or a file, as letters:config or letters.py"
 
 
 def load_config(app: str) -> Config:
@@ -26,6 +27,8 @@ def load_config(app: str) -> Config:
         AppError: the module can't be imported, has no Config or several, or the attribute is none.
     """
     target, attribute = _split(app)
+    if not _is_file(target) and "" in target.split("."):
+        raise AppError(f"{app!r} names no app; {_HOW}")
     module = _import_file(Path(target)) if _is_file(target) else _import_module(target)
     if attribute:
         value = getattr(module, attribute, None)
@@ -77,9 +80,7 @@ def _import_module(name: str) -> ModuleType:
         raise AppError(f"{name}: {error}") from error
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise AppError(
-                f"there is no module {name!r} here; name a module or a file, as letters:config or letters.py"
-            ) from error
+            raise AppError(f"there is no module {name!r} here; {_HOW}") from error
         raise AppError(f"{name} can't be imported: {error}") from error
     except Exception as error:
         raise AppError(f"{name} can't be imported: {type(error).__name__}: {error}") from error
