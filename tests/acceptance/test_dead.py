@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.wire import Header, RunRecord, Trigger, encode_event, new_id
-from microbatch.producer import Config
+from microbatch.producer import Config, start
 from tests.conftest import Command
 from tests.servers import RealServer
 from tests.waiting import wait_until
@@ -36,12 +37,25 @@ def total(batch: list[str]) -> int:
 config = Config(name="letters", batch_processor=total, frequency=100, max_size=2, max_retries=0)
 """
 
+# Fails for NaN, which it knows when it sees it.
+NOT_NUMBERS = """\
+import math
+from microbatch.producer import Config
+
+def total(batch: list[float]) -> list[float]:
+    if any(map(math.isnan, batch)):
+        raise ValueError("not a number")
+    return [*batch, math.inf, math.nan]
+
+config = Config(name="letters", batch_processor=total, frequency=100, max_size=2, max_retries=0)
+"""
+
 
 class Operator:
     """A running system, and who looks after it."""
 
-    def __init__(self, command: Command, server: RealServer, folder: Path) -> None:
-        (folder / "app.py").write_text(APP)
+    def __init__(self, command: Command, server: RealServer, folder: Path, app: str = APP) -> None:
+        (folder / "app.py").write_text(app)
         self.command = command
         self.server = server
         self.broker = Broker(Config(name="letters", redis_url=server.url))
@@ -99,6 +113,41 @@ def test_listed_and_shown(operator: Operator) -> None:
     (whole,) = map(json.loads, operator.run("dead", "show", "letters", "--error", "refused", "--json"))
     assert whole["events"] == ["worse"]
     assert "OSError: connection refused" in whole["traceback"]
+
+
+def test_a_terminal_that_lacks_a_character_gets_its_code(
+    command: Command, valkey_server: RealServer, tmp_path: Path
+) -> None:
+    operator = Operator(command, valkey_server, tmp_path, APP.replace("bad luck", "mala suerte, niño"))
+    operator.record("bad")
+    operator.wait_for_dead(1)
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    process = command("microbatch", "dead", "list", "letters", url=valkey_server.url, env=ascii_only)
+    assert process.wait() == 0, process.output
+    assert process.stdout[1].endswith("ValueError: mala suerte, ni\\xf1o")
+
+
+def test_json_has_no_words_for_what_is_no_number(
+    command: Command, valkey_server: RealServer, tmp_path: Path
+) -> None:
+    operator = Operator(command, valkey_server, tmp_path, NOT_NUMBERS)
+    with start(Config(name="letters", redis_url=valkey_server.url)) as mb:
+        mb.record_events([math.nan, 1.0])
+    operator.wait_for_dead(1)
+    operator.wait_until_done(1)
+    dead, done = (
+        operator.run("dead", "show", "letters", "--all", "--json"),
+        operator.run("results", "letters"),
+    )
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    (shown,) = (json.loads(line, parse_constant=refuse) for line in dead)
+    assert shown["events"] == [None]
+    lines = [json.loads(line, parse_constant=refuse) for line in done]
+    assert [line["result"] for line in lines if "result" in line] == [[1, None, None]]
+    assert [line["failure"]["events"] for line in lines if "failure" in line] == [[None]]
 
 
 def test_a_dry_run_changes_nothing(operator: Operator) -> None:

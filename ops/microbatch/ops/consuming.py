@@ -8,11 +8,10 @@ import sys
 from types import FrameType
 from typing import Any
 
-from pydantic_core import to_json
-
 from microbatch.broker.batch import BatchFailure, BatchInfo
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
+from microbatch.ops.json_lines import json_line
 from microbatch.ops.stack import census
 from microbatch.producer.consumer import Consumer
 
@@ -89,5 +88,5 @@ def _about(batch: BatchInfo) -> dict[str, Any]:
 
 def _print(line: dict[str, Any]) -> None:
     """Written out when this returns: only then the result counts as handled."""
-    sys.stdout.buffer.write(to_json(line) + b"\n")
+    sys.stdout.buffer.write(json_line(line) + b"\n")
     sys.stdout.buffer.flush()

@@ -18,6 +18,7 @@ from microbatch.broker.dead import DeadBatch
 from microbatch.broker.events import Wake
 from microbatch.ops import options, rq_facts
 from microbatch.ops.dead import as_json, choose, whole_as_json
+from microbatch.ops.json_lines import json_line
 from microbatch.ops.target import load_target
 
 _ids = click.argument("ids", nargs=-1, metavar="[BATCH]...")
@@ -59,7 +60,7 @@ def list_(target: str, *, error: str | None, in_json: bool) -> None:
     dead = choose(broker, (), error=error, everything=error is None)
     if in_json:
         for batch in dead:
-            click.echo(to_json(as_json(batch)))
+            click.echo(json_line(as_json(batch)))
         return
     table = Table(box=None, pad_edge=False)
     for column in ("batch", "died", "events", "attempts", "error"):
@@ -83,7 +84,7 @@ def show(target: str, ids: Sequence[str], *, error: str | None, everything: bool
     for batch in choose(broker, ids, error=error, everything=everything):
         whole = whole_as_json(broker, batch)
         if in_json:
-            click.echo(to_json(whole))
+            click.echo(json_line(whole))
             continue
         for name in ("batch", "died_at", "size", "trigger", "cut_at", "parent", "attempts", "error"):
             click.echo(f"{name:<9} {whole[name]}")

@@ -24,7 +24,8 @@ def command(target: str, *, follow: bool, handle: bool) -> int:
     goes to it or to another. SIGTERM and Ctrl-C let it finish the results in hand.
 
     A line has "batch", "trigger", "size", "attempt", "cut_at", "recorded_at", and either "result" or, of a
-    dead batch, "failure" with "error", "traceback" and "events".
+    dead batch, "failure" with "error", "traceback" and "events". NaN and the infinities, which JSON lacks,
+    are null.
 
     \b
     Examples:

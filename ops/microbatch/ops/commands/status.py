@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 
 import click
-from pydantic_core import to_json
 from rich.console import Console
 from rich.live import Live
 
 from microbatch.broker.broker import Broker
 from microbatch.ops import options
+from microbatch.ops.json_lines import json_line
 from microbatch.ops.status import Status, read_status
 from microbatch.ops.status_view import render
 from microbatch.ops.target import load_target
@@ -60,7 +60,7 @@ def command(target: str, *, as_json: bool, watch: bool) -> None:
 
 def _show(status: Status, *, as_json: bool) -> None:
     if as_json:
-        click.echo(to_json(status.as_json()))
+        click.echo(json_line(status.as_json()))
     else:
         Console(soft_wrap=True).print(render(status))
 
