@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import io
+from datetime import UTC, datetime
 
+import pytest
+from rich.console import Console
+
+from microbatch.broker.batch import BatchInfo
 from microbatch.broker.census import Count
 from microbatch.broker.stats import Counters
+from microbatch.broker.wire import Trigger
 from microbatch.ops.demo import EXPECTED, differences
+from microbatch.ops.demo_view import DemoView
 from microbatch.ops.letters import Total, total
 
 
@@ -27,6 +34,16 @@ def count(*, done: int = 8, dead: int = 0, in_flight: int = 0, waiting: int = 0)
 def test_the_processor_carries_its_error_in_the_result() -> None:
     assert total(["a", "b"]) == Total(3)
     assert total(["c", "d"]) == Total(error="could not map letter 'c'")
+
+
+@pytest.mark.parametrize(("encoding", "arrow"), [("utf-8", "└─▶"), ("ascii", "`->"), ("iso-8859-1", "`->")])
+def test_what_is_drawn_can_be_shown(encoding: str, arrow: str) -> None:
+    screen = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    now = datetime.now(UTC)
+    batch = BatchInfo("1", "letters", Trigger.SIZE, 2, 1, cut_at=now, recorded_at=now)
+    DemoView(Console(file=screen, color_system=None)).handled(1215, Total(3), batch, latency_ms=115)
+    screen.seek(0)
+    assert screen.read() == f"  1.215 s  {'':12}{arrow} batch of 2  trigger size   latency  115 ms  total 3\n"
 
 
 def test_what_should_come_out() -> None:

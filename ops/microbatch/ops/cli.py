@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -79,6 +80,9 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The command itself."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the locale's encoding lacks is shown by its code, as on standard error, and ends nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -17,10 +17,14 @@ _INDENT = 12  # what comes of events stands to their right
 
 
 class DemoView:
-    """Writes the demo to a console: in colour on a terminal, plain elsewhere. From any thread."""
+    """Writes the demo to a console: in colour on a terminal, plain elsewhere. From any thread.
+
+    Where the console's encoding is not Unicode, in ASCII.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._leads_to = "`->" if console.options.ascii_only else "└─▶"
 
     def starting(self) -> None:
         self._print(
@@ -49,7 +53,7 @@ class DemoView:
 
     def handled(self, at_ms: int, total: Total, batch: BatchInfo, *, latency_ms: int) -> None:
         trigger = str(batch.trigger)
-        line = _time(at_ms).append(f"{'':{_INDENT}}└─▶ batch of {batch.size}  ")
+        line = _time(at_ms).append(f"{'':{_INDENT}}{self._leads_to} batch of {batch.size}  ")
         line.append("trigger ", style="dim").append(f"{trigger:<5}", style=_TRIGGER_STYLES[trigger])
         line.append("  latency ", style="dim").append(f"{latency_ms:4d} ms  ")
         self._print(line.append_text(_outcome(total, "total ")))
