@@ -113,6 +113,22 @@ def test_without_a_replica_a_replicated_event_is_in_doubt(server: RealServer, tm
     assert events == [1]
 
 
+def test_results_of_what_is_in_flight_come_although_cutting_pauses(
+    server: RealServer, tmp_path: Path
+) -> None:
+    events: list[int] = []
+    with Fleet(server, tmp_path, ECHO, results_max=1, max_size=1) as fleet:
+        mb = fleet.batcher(result_handler=events.extend)
+        mb.record_events(range(5))
+        fleet.scheduler()
+        fleet.wait_for_cut(5)  # in one go, as nothing was unread
+        fleet.worker()
+        wait_until(lambda: fleet.broker.server.do("XLEN", fleet.broker.keys.results) == 5)
+        wait_until(fleet.broker.pause)
+        fleet.finish(mb)
+    assert sorted(events) == list(range(5))
+
+
 @pytest.mark.leaves("seen")
 @pytest.mark.parametrize("program", ["valkey", "redis"])
 def test_a_repeated_call_is_in_doubt_until_a_replica_has_the_event(

@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from microbatch.broker.codec import Decoder, encode
 from microbatch.broker.errors import DecodeError, EncodeError
@@ -128,9 +128,18 @@ def test_one_dataclass_is_rebuilt_as_many_are(value: object) -> None:
     assert Decoder(type(value)).one(encode(value)) == value
 
 
+class Measured(BaseModel):
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+    value: float
+
+
 def test_what_is_not_a_number_stays_that() -> None:
-    assert math.isnan(Decoder(float).many([encode(math.nan)])[0])
-    assert math.isnan(Decoder(Any).many([encode(math.nan)])[0])
+    for annotation in (float, Any):
+        found = Decoder(annotation).many([encode(math.nan), encode(-math.inf)])
+        assert math.isnan(found[0])
+        assert found[1] == -math.inf
+    assert math.isnan(Decoder(Measured).one(encode(Measured(value=math.nan))).value)
+    assert encode(Letter(text="a").model_copy(update={"size": math.nan})) == b'{"text":"a","size":null}'
 
 
 def test_without_an_annotation_values_are_plain() -> None:

@@ -1,8 +1,9 @@
 """Values to JSON and back: events on their way to the processor, results on theirs to the handler.
 
 Anything that pydantic can put into JSON travels: plain values, dataclasses, models, datetimes, UUIDs;
-bytes go as base64 (inside a pydantic model, as the model's own config says). The reader's annotation
-rebuilds them; without one the reader gets plain JSON values.
+bytes go as base64, NaN and the infinities by their names as Python's own json has them (inside a pydantic
+model, as the model's own config says). The reader's annotation rebuilds them; without one the reader gets
+plain JSON values.
 """
 
 from __future__ import annotations
