@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
 
+from microbatch.ops.commands import dashboard
+from microbatch.producer import Config
 from tests.conftest import Command, MakeServer
 from tests.servers import LOCALHOST, Program
 
@@ -78,3 +81,31 @@ def test_the_access_rule_is_enough_for_all_roles(
         process.terminate()
         assert process.wait() == 0, process.output
     assert server.admin.execute_command("ACL", "LOG") == []  # nobody was refused anything
+
+
+def units() -> dict[str, ConfigParser]:
+    """The systemd units of the document, by their names; that their commands parse is for test_readme.py."""
+    found = re.findall(
+        r"^```ini\n# /etc/systemd/system/(\S+)\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    parsed = {name: ConfigParser(interpolation=None) for name, _ in found}
+    for name, text in found:
+        parsed[name].read_string(text)
+    return parsed
+
+
+def test_the_units_start_by_themselves_and_let_a_batch_end() -> None:
+    found = units()
+    assert set(found) == {"letters-scheduler.service", "letters-worker.service"}
+    for unit in found.values():
+        assert unit["Service"]["Restart"] == "always"
+        assert unit["Install"]["WantedBy"] == "multi-user.target"
+    worker = found["letters-worker.service"]["Service"]
+    assert worker["KillMode"] == "mixed"
+    assert int(worker["TimeoutStopSec"]) > Config(name="letters").batch_timeout + 5
+
+
+def test_the_dashboard_is_for_this_machine_unless_told_otherwise() -> None:
+    params = dashboard.command.make_context("dashboard", ["letters"]).params
+    assert "on {host}:{port}".format_map(params) in " ".join(PAGE.read_text("utf-8").split())
+    assert params["host"] == "127.0.0.1"
