@@ -66,13 +66,14 @@ def pop_outside_script() -> None:
         for batch in batches:
             args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
         names = [keys.events, keys.inflight, keys.stats, keys.drain, *(keys.batch(b.id) for b in batches)]
-        with self._server.translated(), self._server.client.pipeline(transaction=True) as pipe:
-            self._fence(pipe, token)
+        with self._server.fenced() as transaction:
+            self._fence(transaction, token)
+            pipe = transaction.commands
             pipe.lpush(keys.events, *reversed(popped))
             pipe.eval(scripts.CUT.text, len(names), *names, *args)
             pipe.pexpire(keys.lease, lease_ttl_ms)
             enqueue(pipe, batches)
-            return [int(size) for size in pipe.execute()[1]]
+            return [int(size) for size in transaction.execute()[1]]
 
     Ledger.cut = cut  # type: ignore[method-assign]
 

@@ -14,9 +14,9 @@ from microbatch.broker.audit import Audit
 from microbatch.broker.batch import PartialFailure
 from microbatch.broker.errors import BatcherFull, LeaseLost
 from microbatch.broker.events import Wake
+from microbatch.broker.exchange import Value
 from microbatch.broker.ledger import TakenBatch
 from microbatch.broker.results import Outcome
-from microbatch.broker.server import Value
 from microbatch.worker.failing import BatchDead
 from tests.unit.model import MAX_SIZE, MAX_WAITING, RUN_MS, WINDOW_MS, InFlight, Modelled
 from tests.unit.steps import values_of

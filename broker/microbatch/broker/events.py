@@ -9,9 +9,10 @@ from microbatch.broker import scripts, wire
 from microbatch.broker.clock import Clock
 from microbatch.broker.config import Config
 from microbatch.broker.errors import BatcherFull, InDoubt
+from microbatch.broker.exchange import Value
 from microbatch.broker.keys import Keys
 from microbatch.broker.push import Push
-from microbatch.broker.server import Server, Value
+from microbatch.broker.server import Server
 
 _FULL = -1
 _REPLICA_MS = 1_000

@@ -17,8 +17,10 @@ from redis.client import Pipeline
 
 from microbatch.broker import scripts, wire
 from microbatch.broker.errors import DecodeError, LeaseLost
+from microbatch.broker.exchange import Value
+from microbatch.broker.fenced import Fenced
 from microbatch.broker.keys import Keys
-from microbatch.broker.server import Along, Server, Value
+from microbatch.broker.server import Along, Server
 from microbatch.broker.wire import Failure, Header, RunRecord
 
 Transaction = Pipeline
@@ -123,12 +125,13 @@ class Ledger:
             keys.drain,
             *(keys.batch(batch.id) for batch in batches),
         ]
-        with self._server.translated(), self._server.client.pipeline(transaction=True) as pipe:
-            self._fence(pipe, token)
+        with self._server.fenced() as transaction:
+            self._fence(transaction, token)
+            pipe = transaction.commands
             pipe.eval(scripts.CUT.text, len(names), *names, *args)
             pipe.pexpire(keys.lease, lease_ttl_ms)
             enqueue(pipe, batches)
-            return [int(size) for size in pipe.execute()[0]]
+            return [int(size) for size in transaction.execute()[0]]
 
     def enqueue_again(
         self,
@@ -145,23 +148,23 @@ class Ledger:
         done meanwhile stays as it is: its job finds nothing to do. Returns the others. Raises as `cut` does.
         """
         keys = self._keys
-        with self._server.translated(), self._server.client.pipeline(transaction=True) as pipe:
-            self._fence(pipe, token)
+        with self._server.fenced() as transaction:
+            self._fence(transaction, token)
+            pipe = transaction.commands
             for batch in batches:
                 names = (keys.batch(batch.id), keys.inflight)
                 free = RunRecord(batch.run.attempt)
                 pipe.eval(scripts.HOLD.text, 2, *names, batch.id, batch.run.encode(), free.encode(), due_ms)
             pipe.pexpire(keys.lease, lease_ttl_ms)
             enqueue(pipe, batches)
-            held = pipe.execute()[: len(batches)]
+            held = transaction.execute()[: len(batches)]
         return [batch for batch, done in zip(batches, held, strict=True) if done]
 
-    def _fence(self, pipe: Transaction, token: str) -> None:
+    def _fence(self, transaction: Fenced, token: str) -> None:
         """Have the transaction fail if the lease changes hands. Raises LeaseLost if it already has."""
-        (holder,) = self._server.watch(pipe, self._keys.lease, ("GET", self._keys.lease))
+        (holder,) = transaction.look(self._keys.lease, ("GET", self._keys.lease))
         if holder != token.encode():
             raise LeaseLost("another scheduler is the active one")
-        pipe.multi()
 
     def take(
         self, batch_id: str, *, owner: str, now_ms: int, due_ms: int, along: Along | None = None

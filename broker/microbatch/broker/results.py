@@ -17,8 +17,9 @@ from typing import Any
 from microbatch.broker import scripts
 from microbatch.broker.connection import BLOCK_SECONDS
 from microbatch.broker.errors import DecodeError, Refused, ServerError
+from microbatch.broker.exchange import Value
 from microbatch.broker.keys import Keys
-from microbatch.broker.server import Server, Value
+from microbatch.broker.server import Server
 from microbatch.broker.wire import VERSION, Failure, Header, known_moment
 
 GROUP = "handlers"

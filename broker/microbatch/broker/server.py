@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
-from hiredis import pack_command
 
 from microbatch.broker.connection import CONNECT_SECONDS, open_client, safe_url, translate
 from microbatch.broker.errors import Unsupported
+from microbatch.broker.exchange import Value, exchange, exchange_packed, good
+from microbatch.broker.fenced import Fenced
 from microbatch.broker.scripts import Script
 
-Value = str | bytes | int | float
 OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (7, 2)
 
@@ -58,8 +58,8 @@ class Server:
 
     def send(self, packed: bytes) -> Any:
         """Send one command that is packed already, and return its reply as the server gives it."""
-        with self.translated():
-            return _good(*self._exchange(packed, 1))
+        with self.translated(), self._connection() as connection:
+            return good(exchange_packed(connection, packed, 1))[0]
 
     def run(
         self,
@@ -69,49 +69,37 @@ class Server:
         along: Along | None = None,
     ) -> Any:
         """Run a script and return its reply; it is loaded if the server does not know it."""
-        commands: list[Sequence[Value]] = [("EVALSHA", script.sha, len(keys), *keys, *args)]
-        if along is not None:
-            commands += along.commands
-        with self.translated():
-            reply, *replies = self._exchange(b"".join(map(_pack, commands)), len(commands))
-            if along is not None:
-                along.replies = replies
-            if isinstance(reply, redis.exceptions.NoScriptError):
-                commands[0] = ("EVAL", script.text, len(keys), *keys, *args)
-                (reply,) = self._exchange(_pack(commands[0]), 1)
-            return _good(reply)
+        command = ("EVALSHA", script.sha, len(keys), *keys, *args)
+        with self.translated(), self._connection() as connection:
+            if along is None:
+                replies = exchange(connection, [command])
+            else:
+                replies = exchange(connection, [command, *along.commands])
+                along.replies = replies[1:]
+            if isinstance(replies[0], redis.exceptions.NoScriptError):
+                replies = exchange(connection, [("EVAL", script.text, *command[2:])])
+            return good(replies[:1])[0]
 
-    def watch(self, pipe: Any, key: str, *commands: Sequence[Value]) -> list[Any]:
-        """Have a transaction fail if ``key`` changes from now on, and ask something meanwhile, in one round trip.
-
-        As ``pipe.watch()`` and then the commands, which would be a round trip each. ``pipe`` is a new one; it
-        gives the connection back that it gets here.
-        """
-        pipe.connection, pipe.watching = self.client.connection_pool.get_connection(), True
-        packed = b"".join(map(_pack, [("WATCH", key), *commands]))
-        return [_good(reply) for reply in _replies(pipe.connection, packed, 1 + len(commands))][1:]
-
-    def _exchange(self, packed: bytes, count: int) -> list[Any]:
-        """One round trip with so many commands. Where one was refused, the error stands in its reply's place.
-
-        Without what redis-py does for commands of all kinds: this is the path of every event and batch.
-        """
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
         pool = self.client.connection_pool
         connection = pool.get_connection()
         try:
-            return _replies(connection, packed, count)
+            yield connection
         finally:
             pool.release(connection)
 
-    def transact(self, *commands: Sequence[Value]) -> list[Any]:
+    def transact(self, *commands: Sequence[Value]) -> Sequence[Any]:
         """As `many` in a transaction, with the replies as the server gives them: for what is done often."""
-        packed = b"".join(map(_pack, [("MULTI",), *commands, ("EXEC",)]))
-        with self.translated():
-            replies = self._exchange(packed, len(commands) + 2)
-            queued = [
-                _good(reply) for reply in replies
-            ]  # the first error says why, EXEC's only that there was one
-            return [_good(reply) for reply in queued[-1]]
+        with self.translated(), self._connection() as connection:
+            replies = good(exchange(connection, [("MULTI",), *commands, ("EXEC",)]))
+            return good(replies[-1])
+
+    @contextmanager
+    def fenced(self) -> Iterator[Fenced]:
+        """A transaction that is done only while a key stays as it was, for the block of a ``with``."""
+        with self.translated(), Fenced(self.client) as transaction:
+            yield transaction
 
     def many(self, *commands: Sequence[Value], transaction: bool = False) -> list[Any]:
         """Send commands in one round trip, as one MULTI/EXEC if ``transaction``; return their replies."""
@@ -159,30 +147,3 @@ class Server:
     def close(self) -> None:
         """Close the connections. A later command opens new ones."""
         self.client.connection_pool.disconnect()
-
-
-def _pack(command: Sequence[Value]) -> bytes:
-    packed: bytes = pack_command(tuple(command))  # type: ignore[arg-type]
-    return packed
-
-
-def _replies(connection: Any, packed: bytes, count: int) -> list[Any]:
-    try:
-        connection.send_packed_command([packed])
-        return [_reply(connection) for _ in range(count)]
-    except BaseException:
-        connection.disconnect()  # a reply that was not read would be taken for another's
-        raise
-
-
-def _reply(connection: Any) -> Any:
-    try:
-        return connection.read_response()
-    except redis.ResponseError as error:
-        return error
-
-
-def _good(reply: Any) -> Any:
-    if isinstance(reply, Exception):
-        raise reply
-    return reply

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 
 from microbatch.broker.errors import DecodeError
+from microbatch.broker.exchange import Value
 from microbatch.broker.keys import Keys
-from microbatch.broker.server import Server, Value
+from microbatch.broker.server import Server
 from microbatch.broker.wire import printable
 
 

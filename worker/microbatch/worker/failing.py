@@ -16,11 +16,11 @@ from microbatch.broker.batch import PartialFailure
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import MicrobatchError
 from microbatch.broker.events import Wake
+from microbatch.broker.exchange import Value
 from microbatch.broker.ledger import Part, TakenBatch, halves_of, part_of
 from microbatch.broker.patience import insist
 from microbatch.broker.policy import Verdict, judge, retry_delay
 from microbatch.broker.results import Outcome
-from microbatch.broker.server import Value
 from microbatch.broker.wire import Failure, RunRecord
 from microbatch.worker.heart import RUN_TTL_MS
 

@@ -14,11 +14,12 @@ from microbatch.broker.batch import BatchInfo, PartialFailure
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
 from microbatch.broker.errors import ConfigError, DecodeError
+from microbatch.broker.exchange import Value
 from microbatch.broker.functions import UserFunction
 from microbatch.broker.ledger import TakenBatch
 from microbatch.broker.patience import insist
 from microbatch.broker.results import Outcome
-from microbatch.broker.server import Along, Value
+from microbatch.broker.server import Along
 from microbatch.worker.failing import Failing
 from microbatch.worker.forks import forks_end_here
 from microbatch.worker.heart import RUN_TTL_MS, Heart
