@@ -52,7 +52,7 @@ def pop_outside_script() -> None:
 
     def cut(
         self: Ledger,
-        batches: Sequence[NewBatch],
+        choose: Callable[[int], Sequence[NewBatch]],
         *,
         due_ms: int,
         token: str,
@@ -60,6 +60,9 @@ def pop_outside_script() -> None:
         enqueue: Callable[[Any, Sequence[NewBatch]], None],
     ) -> list[int]:
         keys = self._keys
+        batches = choose(self._server.do("LLEN", keys.events))
+        if not batches:
+            return []
         count = sum(batch.header.size for batch in batches)
         popped = self._server.do("LPOP", keys.events, count) or []
         args: list[Any] = [due_ms]

@@ -119,7 +119,7 @@ def _witness_cuts() -> None:
     wrapped = Ledger.cut
 
     @functools.wraps(wrapped)
-    def witnessed(self: Ledger, batches: Any, *, token: str, enqueue: Any, **others: Any) -> list[int]:
+    def witnessed(self: Ledger, choose: Any, *, token: str, enqueue: Any, **others: Any) -> list[int]:
         lease = self._keys.lease
 
         def enqueue_and_note(pipe: Any, batches: Any) -> None:
@@ -127,6 +127,6 @@ def _witness_cuts() -> None:
             note = json.dumps({"token": token, "batches": [batch.id for batch in batches]})
             pipe.eval(_NOTE_CUT, 2, lease, CUTS, note)
 
-        return wrapped(self, batches, token=token, enqueue=enqueue_and_note, **others)
+        return wrapped(self, choose, token=token, enqueue=enqueue_and_note, **others)
 
     Ledger.cut = witnessed  # type: ignore[method-assign]

@@ -25,7 +25,7 @@ def cut(fleet: Fleet, lease: Lease, meanwhile: Callable[[], object]) -> list[int
 
     batch = new_batch(Header(Trigger.TICK, 3, 1))
     return fleet.broker.ledger.cut(
-        [batch], due_ms=1, token=lease.token, lease_ttl_ms=lease.ttl_ms, enqueue=enqueue
+        lambda _waiting: [batch], due_ms=1, token=lease.token, lease_ttl_ms=lease.ttl_ms, enqueue=enqueue
     )
 
 

@@ -60,7 +60,7 @@ def try_to_cut(fleet: Fleet, size: int) -> NewBatch:
     batch = new_batch(Header(Trigger.TICK, size, fleet.broker.clock.now_ms()))
     try:
         fleet.broker.ledger.cut(
-            [batch],
+            lambda _waiting: [batch],
             due_ms=fleet.broker.clock.now_ms(),
             token=lease.token,
             lease_ttl_ms=lease.ttl_ms,
@@ -121,7 +121,7 @@ def test_the_memory_is_full_when_a_batch_is_cut(server: RealServer, tmp_path: Pa
 
         with pytest.raises(Refused):
             fleet.broker.ledger.cut(
-                [batch],
+                lambda _waiting: [batch],
                 due_ms=1,
                 token=lease.token,
                 lease_ttl_ms=900,

@@ -41,7 +41,7 @@ def cut(broker: Broker, *sizes: int, trigger: Trigger = Trigger.SIZE, due_ms: in
     client_of(broker).set(broker.keys.lease, TOKEN)
     batches = [new_batch(Header(trigger, size, CUT_AT_MS)) for size in sizes]
     broker.ledger.cut(
-        batches,
+        lambda _waiting: batches,
         due_ms=due_ms or broker.clock.now_ms(),
         token=TOKEN,
         lease_ttl_ms=600_000,

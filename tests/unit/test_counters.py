@@ -30,7 +30,7 @@ def cutting(broker: Broker) -> Callable[[], object]:
     broker.server.do("SET", broker.keys.lease, TOKEN)
     batch = new_batch(Header(Trigger.SIZE, 2, CUT_AT_MS))
     return lambda: broker.ledger.cut(
-        [batch], due_ms=1, token=TOKEN, lease_ttl_ms=600_000, enqueue=enqueue_nothing
+        lambda _waiting: [batch], due_ms=1, token=TOKEN, lease_ttl_ms=600_000, enqueue=enqueue_nothing
     )
 
 

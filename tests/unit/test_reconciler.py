@@ -39,7 +39,7 @@ class Stand:
         record(broker, "a", "b")
         batch = new_batch(Header(Trigger.TICK, 2, clock.ms))
         broker.ledger.cut(
-            [batch],
+            lambda _waiting: [batch],
             due_ms=clock.ms + LOOK_AGAIN_MS,
             token=TOKEN,
             lease_ttl_ms=600_000,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from redis.client import Pipeline
 
@@ -98,7 +99,7 @@ class Ledger:
 
     def cut(
         self,
-        batches: Sequence[NewBatch],
+        choose: Callable[[int], Sequence[NewBatch]],
         *,
         due_ms: int,
         token: str,
@@ -107,7 +108,8 @@ class Ledger:
     ) -> list[int]:
         """Cut batches and enqueue their jobs in one transaction, fenced by the lease and prolonging it.
 
-        Returns the number of events that each batch got.
+        ``choose`` is given how many events wait, and says which batches are to be made of them; if none,
+        nothing is done. Returns the number of events that each batch got.
 
         Raises:
             LeaseLost: ``token`` is not the active scheduler's; nothing was done.
@@ -115,18 +117,16 @@ class Ledger:
             Unavailable, Refused: nothing was cut.
         """
         keys = self._keys
-        args: list[Value] = [due_ms]
-        for batch in batches:
-            args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
-        names = [
-            keys.events,
-            keys.inflight,
-            keys.stats,
-            keys.drain,
-            *(keys.batch(batch.id) for batch in batches),
-        ]
         with self._server.fenced() as transaction:
-            self._fence(transaction, token)
+            (waiting,) = self._fence(transaction, token, ("LLEN", keys.events))
+            batches = choose(int(waiting))
+            if not batches:
+                return []
+            args: list[Value] = [due_ms]
+            for batch in batches:
+                args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
+            names = [keys.events, keys.inflight, keys.stats, keys.drain]
+            names += [keys.batch(batch.id) for batch in batches]
             pipe = transaction.commands
             pipe.eval(scripts.CUT.text, len(names), *names, *args)
             pipe.pexpire(keys.lease, lease_ttl_ms)
@@ -160,11 +160,15 @@ class Ledger:
             held = transaction.execute()[: len(batches)]
         return [batch for batch, done in zip(batches, held, strict=True) if done]
 
-    def _fence(self, transaction: Fenced, token: str) -> None:
-        """Have the transaction fail if the lease changes hands. Raises LeaseLost if it already has."""
-        (holder,) = transaction.look(self._keys.lease, ("GET", self._keys.lease))
+    def _fence(self, transaction: Fenced, token: str, *commands: Sequence[Value]) -> Sequence[Any]:
+        """Have the transaction fail if the lease changes hands. Returns the replies to these commands.
+
+        Raises LeaseLost if it already has.
+        """
+        holder, *replies = transaction.look(self._keys.lease, ("GET", self._keys.lease), *commands)
         if holder != token.encode():
             raise LeaseLost("another scheduler is the active one")
+        return replies
 
     def take(
         self, batch_id: str, *, owner: str, now_ms: int, due_ms: int, along: Along | None = None

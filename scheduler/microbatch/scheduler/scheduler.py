@@ -22,11 +22,12 @@ from microbatch.broker.errors import (
     Unavailable,
 )
 from microbatch.broker.events import Wake
-from microbatch.broker.ledger import new_batch
+from microbatch.broker.ledger import NewBatch, new_batch
 from microbatch.broker.misfits import set_aside
 from microbatch.broker.patience import Patience
 from microbatch.broker.wire import Header, Trigger
 from microbatch.scheduler import cutting
+from microbatch.scheduler.cutting import Cut
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.reconciler import LOOK_AGAIN_MS, Reconciler
 from microbatch.scheduler.ticker import GridTicker, Ticker
@@ -185,24 +186,32 @@ class Scheduler:
     def _cut(self, rest: Trigger | None) -> int:
         made, bound = 0, cutting.bound(self.config.max_size)
         while not self._stopping.is_set() and not self._held_back():
-            cuts = cutting.plan(self.broker.events.waiting(), self.config.max_size, rest)
-            if not cuts:
-                break
-            now_ms = self._clock.now_ms()
-            batches = [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
-            sizes = self.broker.ledger.cut(
-                batches,
-                due_ms=now_ms + LOOK_AGAIN_MS,
-                token=self._lease.token,
-                lease_ttl_ms=self._lease.ttl_ms,
-                enqueue=self._queue.enqueue,
-            )
-            self._log_cut(sizes, cuts)
-            made += len(batches)
-            self._look_after()  # a backlog that never ends must not keep us from it
+            cuts = self._cut_once(rest)
+            made += len(cuts)
+            if cuts:
+                self._look_after()  # a backlog that never ends must not keep us from it
             if len(cuts) < bound or cuts[-1].trigger is rest:
                 break
         return made
+
+    def _cut_once(self, rest: Trigger | None) -> list[Cut]:
+        cuts: list[Cut] = []
+        now_ms = self._clock.now_ms()
+
+        def choose(waiting: int) -> list[NewBatch]:
+            cuts.extend(cutting.plan(waiting, self.config.max_size, rest))
+            return [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
+
+        sizes = self.broker.ledger.cut(
+            choose,
+            due_ms=now_ms + LOOK_AGAIN_MS,
+            token=self._lease.token,
+            lease_ttl_ms=self._lease.ttl_ms,
+            enqueue=self._queue.enqueue,
+        )
+        if cuts:
+            self._log_cut(sizes, cuts)
+        return cuts
 
     def _held_back(self) -> bool:
         """Whether cutting pauses, because too many results wait for a handler."""
