@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit chaos soak lock clean
+.PHONY: help demo test lint unit chaos soak bench lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target what; do \
@@ -34,6 +34,9 @@ chaos: .venv/.dev ## Try the guarantees under faults (SECONDS=300, SEED= of an e
 soak: .venv/.runtime ## Run at a steady rate for ten minutes (SECONDS=600), after which nothing may have grown
 	$(BIN)/python benchmarks/soak.py $(or $(SECONDS),600)
 
+bench: .venv/.dev .venv-bench/.made ## Measure it beside its peers, five minutes (ONLY=run for one row, ROUNDS=5, SECONDS=1.5)
+	@$(BIN)/python -m benchmarks $(ONLY:%=--only %) $(ROUNDS:%=--rounds %) $(SECONDS:%=--seconds %)
+
 # The lock files name no index, no path and no machine, and the hashes of every platform's files: any pip with any
 # index that has those files can install from them.
 lock: .venv-lock/.made ## Pin the newest versions of all dependencies in the lock files
@@ -41,12 +44,14 @@ lock: .venv-lock/.made ## Pin the newest versions of all dependencies in the loc
 	    --output-file requirements.lock pyproject.toml requirements.in
 	CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/pip-compile $(COMPILE) \
 	    --output-file requirements-dev.lock requirements-dev.in
+	CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/pip-compile $(COMPILE) \
+	    --output-file benchmarks/requirements.lock benchmarks/requirements.in
 
 COMPILE := --quiet --upgrade --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
     --no-emit-trusted-host --no-emit-options
 
 clean: ## Remove what these commands made
-	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venv-bench .venv-lock .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -62,6 +67,13 @@ clean: ## Remove what these commands made
 .venv/.dev: .venv/.runtime requirements-dev.lock
 	@echo 'Installing what requirements-dev.lock pins into .venv ...'
 	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv-bench/.made: .venv/.made benchmarks/requirements.lock
+	@echo 'Installing what benchmarks/requirements.lock pins into .venv-bench ...'
+	@$(BIN)/python -m venv --clear .venv-bench
+	@.venv-bench/bin/python -m pip --disable-pip-version-check --no-input --quiet install --require-hashes \
+	    -r benchmarks/requirements.lock
 	@touch $@
 
 .venv-lock/.made: .venv/.made

@@ -1,0 +1,38 @@
+"""The events of all benchmarks: 150 bytes of JSON each. The same for every system."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+EVENT_BYTES = 150
+_FIRST = 100_000
+_KINDS = 1_000
+
+
+def _event(number: int) -> dict[str, Any]:
+    event = {"number": number, "user": f"user-{number % 97:02}", "action": "view", "ok": True, "path": ""}
+    event["path"] = "/".ljust(EVENT_BYTES - len(encode(event)), "x")
+    return event
+
+
+def encode(event: object) -> bytes:
+    """Its JSON, as our own encoder writes it."""
+    return json.dumps(event, separators=(",", ":")).encode()
+
+
+KINDS = [_event(number) for number in range(_FIRST, _FIRST + _KINDS)]
+"""The different events. A benchmark records them over and over, so that making them costs it nothing."""
+
+
+def some(count: int) -> Iterator[dict[str, Any]]:
+    """The first ``count`` events."""
+    return itertools.islice(itertools.cycle(KINDS), count)
+
+
+def total(count: int) -> int:
+    """What the numbers of the first ``count`` events add up to."""
+    rounds, over = divmod(count, _KINDS)
+    return rounds * sum(range(_FIRST, _FIRST + _KINDS)) + sum(range(_FIRST, _FIRST + over))

@@ -1,0 +1,127 @@
+"""Measuring: systems take turns for some rounds, and are held against each other round by round.
+
+A machine is faster in one minute than in the next. So each round has all systems, in an order that
+changes, and a ratio is the median of the rounds' own ratios: it compares what was measured seconds apart.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from statistics import median
+from typing import Protocol
+
+Figures = Mapping[str, float]
+"""What one round of one system came to: the figure by its name, which tells the unit."""
+
+Rounds = dict[tuple[str, str], list[float]]
+"""A figure of a system, by both their names, in each round."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is done."""
+
+    rounds: int = 5
+    seconds: float = 1.5
+    """What a round of one system should take, where it is for us to choose."""
+    backlog: int = 5_000_000
+    """How many events wait in the largest backlog."""
+
+
+@dataclass(frozen=True)
+class System:
+    """Something that is measured.
+
+    Args:
+        run: does one round of so many events, batches, calls, and returns its figures.
+        first: how many in the round that warms it up, and tells how many a second it does.
+        step: all other rounds are of a multiple of this.
+        rate: the figure that tells how many to do in a second; without one, all rounds are of ``first``.
+        most: no round is of more.
+    """
+
+    name: str
+    run: Callable[[int], Figures]
+    first: int
+    step: int = 1
+    rate: str = ""
+    most: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one figure of ours is to be, as a multiple of a peer's; without a peer, in the figure's unit."""
+
+    figure: str
+    of: str
+    target: float
+    against: str = ""
+    against_figure: str = ""
+    """The peer's figure, where it has another name."""
+    at_most: bool = False
+    what: str = ""
+    """What it is about, where the row has several."""
+
+    def ratios(self, rounds: Rounds) -> list[float]:
+        """What it came to in each round."""
+        ours = rounds[self.of, self.figure]
+        if not self.against:
+            return ours
+        theirs = rounds[self.against, self.against_figure or self.figure]
+        return [mine / other for mine, other in zip(ours, theirs, strict=True)]
+
+    def met(self, ratio: float) -> bool:
+        return ratio <= self.target if self.at_most else ratio >= self.target
+
+
+class Row(Protocol):
+    """One line of the table: what it is about, and how it is measured."""
+
+    NAME: str
+    TITLE: str
+    CLAIMS: Sequence[Claim]
+
+    def systems(self, scale: Scale, stack: ExitStack) -> Iterable[System]:
+        """The systems, started; what is to be ended after the last round is put on the stack."""
+        ...
+
+
+def measure(row: Row, scale: Scale) -> Rounds:
+    """Measure a row. Raises WrongError if any system lost, changed or doubled an event."""
+    found: Rounds = {}
+    with ExitStack() as stack:
+        systems = list(row.systems(scale, stack))
+        counts = [_warm_up(row, system, scale) for system in systems]
+        turns = list(zip(systems, counts, strict=True))
+        for number in range(scale.rounds):
+            for system, count in turns:
+                _tell(f"{row.NAME}: round {number + 1} of {scale.rounds}, {system.name}")
+                for figure, value in system.run(count).items():
+                    found.setdefault((system.name, figure), []).append(value)
+            turns = turns[1:] + turns[:1]
+    _tell("")
+    return found
+
+
+def _warm_up(row: Row, system: System, scale: Scale) -> int:
+    """How many a round is to do."""
+    _tell(f"{row.NAME}: warming up {system.name}")
+    figures = system.run(system.first)
+    if not system.rate:
+        return system.first
+    count = min(figures[system.rate] * scale.seconds, system.most)
+    return max(1, round(count / system.step)) * system.step
+
+
+def _tell(what: str) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{what}")
+        sys.stderr.flush()
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Median, least and most."""
+    return median(values), min(values), max(values)

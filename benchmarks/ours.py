@@ -1,0 +1,101 @@
+"""Microbatch as it is measured: the app ``sums`` at a server of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from benchmarks import events, sums
+from benchmarks.measure import Figures
+from benchmarks.processes import PYTHON, Producer, environment, running, server
+from benchmarks.tally import Tally, check
+from microbatch.broker import wire
+from microbatch.broker.broker import Broker
+from microbatch.ops.stack import Stack
+from microbatch.producer import Config, start
+from microbatch.scheduler.scheduler import Scheduler
+from tests.servers import RealServer
+
+WORKERS = 2
+
+
+class Ours:
+    """One batcher and its server, without any process at first.
+
+    ``settings`` are the batcher's, and go to all its processes.
+    """
+
+    def __init__(self, stack: ExitStack, **settings: int) -> None:
+        self.server: RealServer = stack.enter_context(server())
+        self.config: Config = sums.config.model_copy(update={"redis_url": self.server.url, **settings})
+        self.broker = Broker(self.config)
+        self.variables: dict[str, str | int] = {
+            "MICROBATCH_REDIS_URL": self.server.url,
+            "MICROBATCH_LOG_LEVEL": "WARNING",
+            **{f"MICROBATCH_{name.upper()}": value for name, value in settings.items()},
+        }
+
+    @contextmanager
+    def everything(self, workers: int = WORKERS) -> Iterator[None]:
+        """A scheduler and workers, as `microbatch up` starts them."""
+        with environment(**self.variables), Stack(sums.APP, self.config, workers=workers):
+            yield
+
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        """One worker process, alone."""
+        with running(PYTHON, "-m", "microbatch.worker", sums.APP, **self.variables):
+            yield
+
+    def scheduler(self) -> Scheduler:
+        """An active scheduler in this process, to be called step by step."""
+        found = Scheduler(self.config)
+        while not found.active:
+            found.run_once()
+        return found
+
+    def fill(self, count: int) -> None:
+        """Have so many events wait."""
+        batcher = start(self.config)
+        batcher.record_events(events.some(count))
+        batcher.close()
+
+    def end_to_end(self, count: int) -> Figures:
+        """Record so many events in a process of its own, and handle what comes of them in this one."""
+        producer = Producer(PYTHON, "-m", "benchmarks.sums", str(count), **self.variables)
+        producer.go()
+        tally, _ = self.handle(count)
+        begun, ended = producer.moments()
+        return {"processed/s": tally.rate_since(begun), "recorded/s": count / (ended - begun)}
+
+    def handle(self, count: int) -> tuple[Tally, list[float]]:
+        """Handle the results of so many events. Returns the tally, and when each batch was run."""
+        tally, moments = Tally(count), list[float]()
+
+        def handle(result: list[Any]) -> None:
+            tally.add(result[0], result[1])
+            moments.append(result[2])
+            if tally.full:
+                batcher.stop()
+
+        batcher = start(self.config.model_copy(update={"result_handler": handle}))
+        all_handled = batcher.wait_for_results(timeout=120)
+        batcher.close()
+        assert all_handled, "not all was handled within two minutes"
+        return tally, sorted(moments)
+
+    def check_cut(self, count: int) -> None:
+        """Raises WrongError unless these events are in flight, in full batches, each with a job."""
+        client: Any = self.server.admin
+        keys, size = self.broker.keys, self.config.max_size
+        ids = client.zrange(keys.inflight, 0, -1)
+        check("batches in flight", len(ids), count // size)
+        check("jobs", client.llen(f"rq:queue:{self.config.name}"), len(ids))
+        numbers = 0
+        for batch_id in ids:
+            _, _, *raws = client.lrange(keys.batch(batch_id.decode()), 0, -1)
+            check("events of a batch", len(raws), size)
+            numbers += sum(json.loads(wire.event_body(raw))["number"] for raw in raws)
+        check("the sum of their numbers", numbers, events.total(count))

@@ -1,0 +1,114 @@
+"""Processes of a benchmark: they end with it, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from microbatch.worker.lifeline import lifeline
+from tests.servers import RealServer
+
+ROOT = Path(__file__).parent.parent
+PYTHON = sys.executable
+PEERS_PYTHON = str(ROOT / ".venv-bench" / "bin" / "python")
+_PATIENCE_SECONDS = 120.0
+
+
+@contextmanager
+def server() -> Iterator[RealServer]:
+    """A Valkey of its own for each system, in memory only, reached over TCP on the loopback interface."""
+    with tempfile.TemporaryDirectory(prefix="mb-bench-") as folder:
+        found = RealServer("valkey", Path(folder), tcp=True)
+        with found:
+            yield found
+
+
+@contextmanager
+def environment(**changes: str | int) -> Iterator[None]:
+    """What is started in the block sees these variables."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update({name: str(value) for name, value in changes.items()})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _start(
+    command: Sequence[str], variables: Mapping[str, str | int], **options: Any
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **{name: str(value) for name, value in variables.items()}},
+        text=True,
+        process_group=0,
+        preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+        **options,
+    )
+
+
+@contextmanager
+def running(*command: str, **variables: str | int) -> Iterator[subprocess.Popen[str]]:
+    """A process, for as long as the block lasts; its errors are for whoever runs the benchmark."""
+    process = _start(command, variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Producer:
+    """A program that gets ready, records when it is told to, and then says when it began and ended.
+
+    It writes a line when it is ready, reads one, and writes its two moments of the monotonic clock, which
+    is the same for all processes.
+    """
+
+    def __init__(self, *command: str, **variables: str | int) -> None:
+        self._process = _start(command, variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._read()
+
+    def go(self) -> None:
+        """Have it record."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+
+    def moments(self) -> tuple[float, float]:
+        """When it began and ended recording."""
+        begun, ended = json.loads(self._read())
+        self._process.communicate()
+        return begun, ended
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"{self._process.args!r} has ended"
+        return line
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Look every few milliseconds. Raises TimeoutError."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {_PATIENCE_SECONDS:g} s in vain for {what}")
+        time.sleep(0.005)

@@ -1,0 +1,35 @@
+"""The app that is measured: adds up the numbers of a batch. As a program, it records so many events.
+
+All other settings come from the environment.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from benchmarks import events
+from benchmarks.producing import produce
+from microbatch.producer import Config, start
+
+APP = "benchmarks.sums:config"
+
+
+def add_up(batch: list[Any]) -> list[float]:
+    """How many, their sum, and when this was."""
+    return [len(batch), sum(event["number"] for event in batch), time.monotonic()]
+
+
+config = Config(name="sums", batch_processor=add_up)
+
+
+def main(count: int) -> None:
+    """Record so many events."""
+    some = list(events.some(count))
+    with start(config) as batcher:
+        produce(lambda: batcher.record_events(some))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,56 @@
+"""The tally: counts what arrives, adds it up, and says how fast it came."""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks import events
+
+_MEASURED = 0.95
+
+
+class WrongError(Exception):
+    """What came out is not what went in. However fast it was, the benchmark has failed."""
+
+
+def check(what: str, found: float, expected: float) -> None:
+    """Raises WrongError unless they are equal."""
+    if found != expected:
+        raise WrongError(f"{what}: {found:,} and not {expected:,}")
+
+
+class Tally:
+    """What a handler has been given of so many events.
+
+    The rate is that of the first 95 %: the last events may wait for a tick, or for what another system has
+    instead of one, which says nothing about how many a second it carries.
+    """
+
+    def __init__(self, expected: int) -> None:
+        self._expected = expected
+        self._count = 0
+        self._sum = 0
+        self._mark: tuple[int, float] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether all has come."""
+        return self._count >= self._expected
+
+    def add(self, count: int, total: int) -> None:
+        """Count a batch."""
+        self._count += count
+        self._sum += total
+        if self._mark is None and self._count >= self._expected * _MEASURED:
+            self._mark = self._count, time.monotonic()
+
+    def rate_since(self, begun: float) -> float:
+        """Events a second since this moment of the monotonic clock, once all is there.
+
+        Raises WrongError if more or less came, or other events.
+        """
+        check("events handled", self._count, self._expected)
+        check("the sum of their numbers", self._sum, events.total(self._expected))
+        assert self._mark is not None
+        count, at = self._mark
+        return count / (at - begun)
