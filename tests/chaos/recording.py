@@ -33,7 +33,6 @@ Facts = dict[str, Any]
 
 def record_verbs() -> None:
     """Wrap every verb that the checker wants to know of."""
-    _record(Ledger, "cut", _cut_asked, lambda sizes: {"sizes": sizes})
     _record(Ledger, "commit", _batch_asked, _truth)
     _record(Ledger, "bury", _batch_asked, _truth)
     _record(Ledger, "divide", _divide_asked, _truth)
@@ -42,7 +41,7 @@ def record_verbs() -> None:
     _record(Lease, "acquire", dict, _truth, quiet=True)
     for verb in ("read", "read_own", "wait", "take_over"):
         _record(Results, verb, lambda **_: {}, _delivered, quiet=True, what="deliver")
-    _witness_cuts()
+    _record_cuts()
 
 
 def _record(
@@ -82,10 +81,6 @@ def _record(
     setattr(owner, verb, recorded)
 
 
-def _cut_asked(batches: Sequence[Any], *, token: str, **_: Any) -> Facts:
-    return {"token": token, "batches": [batch.id for batch in batches]}
-
-
 def _enqueue_asked(batches: Sequence[Any], **_: Any) -> Facts:
     return {"batches": [batch.id for batch in batches]}
 
@@ -115,18 +110,34 @@ def _delivered(entries: Sequence[Entry]) -> Facts | None:
     return {"entries": [[entry.id, entry.fields.get(b"batch", b"").decode()] for entry in entries]}
 
 
-def _witness_cuts() -> None:
+def _record_cuts() -> None:
+    """Note the cuts that are tried, and in their transactions that they are done, and under whose lease."""
     wrapped = Ledger.cut
 
     @functools.wraps(wrapped)
-    def witnessed(self: Ledger, choose: Any, *, token: str, enqueue: Any, **others: Any) -> list[int]:
-        lease = self._keys.lease
+    def recorded(self: Ledger, choose: Any, *, token: str, enqueue: Any, **others: Any) -> list[int]:
+        call, since, facts = history.new_call(), time.monotonic(), dict[str, Any]()
+
+        def choose_and_note(waiting: int) -> Any:
+            batches = choose(waiting)
+            if batches:
+                facts.update(token=token, batches=[batch.id for batch in batches])
+                history.note("cut", INVOKE, call=call, **facts)
+            return batches
 
         def enqueue_and_note(pipe: Any, batches: Any) -> None:
             enqueue(pipe, batches)
-            note = json.dumps({"token": token, "batches": [batch.id for batch in batches]})
-            pipe.eval(_NOTE_CUT, 2, lease, CUTS, note)
+            pipe.eval(_NOTE_CUT, 2, self._keys.lease, CUTS, json.dumps(facts))
 
-        return wrapped(self, choose, token=token, enqueue=enqueue_and_note, **others)
+        try:
+            sizes = wrapped(self, choose_and_note, token=token, enqueue=enqueue_and_note, **others)
+        except MicrobatchError as error:
+            if facts:
+                state = DOUBT if isinstance(error, InDoubt) else FAIL
+                history.note("cut", state, call=call, since=since, error=type(error).__name__, **facts)
+            raise
+        if facts:
+            history.note("cut", OK, call=call, since=since, sizes=sizes, **facts)
+        return sizes
 
-    Ledger.cut = witnessed  # type: ignore[method-assign]
+    Ledger.cut = recorded  # type: ignore[method-assign]
