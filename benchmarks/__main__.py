@@ -14,9 +14,19 @@ from rich.console import Console
 from benchmarks import machine, report
 from benchmarks.measure import Row, Scale, measure
 from benchmarks.processes import ROOT
-from benchmarks.rows import cut, end_to_end, end_to_end_large, record, record_many, run
+from benchmarks.rows import cut, end_to_end, end_to_end_large, latency, memory, record, record_many, run, tick
 
-_ALL: tuple[Row, ...] = (record, record_many, cut, run, end_to_end, end_to_end_large)
+_ALL: tuple[Row, ...] = (
+    record,
+    record_many,
+    cut,
+    run,
+    end_to_end,
+    end_to_end_large,
+    latency,
+    tick,
+    memory,
+)
 ROWS = {row.NAME: row for row in _ALL}
 
 

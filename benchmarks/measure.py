@@ -6,6 +6,7 @@ changes, and a ratio is the median of the rounds' own ratios: it compares what w
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -40,7 +41,7 @@ class System:
         first: how many in the round that warms it up, and tells how many a second it does.
         step: all other rounds are of a multiple of this.
         rate: the figure that tells how many to do in a second; without one, all rounds are of ``first``.
-        most: no round is of more.
+        share: how much of a round's usual time it takes.
     """
 
     name: str
@@ -48,7 +49,7 @@ class System:
     first: int
     step: int = 1
     rate: str = ""
-    most: int = 1_000_000
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,14 @@ class Claim:
 class Row(Protocol):
     """One line of the table: what it is about, and how it is measured."""
 
-    NAME: str
-    TITLE: str
-    CLAIMS: Sequence[Claim]
+    @property
+    def NAME(self) -> str: ...  # noqa: N802 - a module's constants
+
+    @property
+    def TITLE(self) -> str: ...  # noqa: N802
+
+    @property
+    def CLAIMS(self) -> Sequence[Claim]: ...  # noqa: N802
 
     def systems(self, scale: Scale, stack: ExitStack) -> Iterable[System]:
         """The systems, started; what is to be ended after the last round is put on the stack."""
@@ -112,7 +118,7 @@ def _warm_up(row: Row, system: System, scale: Scale) -> int:
     figures = system.run(system.first)
     if not system.rate:
         return system.first
-    count = min(figures[system.rate] * scale.seconds, system.most)
+    count = figures[system.rate] * scale.seconds * system.share
     return max(1, round(count / system.step)) * system.step
 
 
@@ -120,6 +126,12 @@ def _tell(what: str) -> None:
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{what}")
         sys.stderr.flush()
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that this share of them does not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from benchmarks.tally import Tally, check
 from microbatch.broker import wire
 from microbatch.broker.broker import Broker
 from microbatch.ops.stack import Stack
-from microbatch.producer import Config, start
+from microbatch.producer import BatchInfo, Config, start
 from microbatch.scheduler.scheduler import Scheduler
 from tests.servers import RealServer
 
@@ -33,7 +33,7 @@ class Ours:
         self.broker = Broker(self.config)
         self.variables: dict[str, str | int] = {
             "MICROBATCH_REDIS_URL": self.server.url,
-            "MICROBATCH_LOG_LEVEL": "WARNING",
+            "MICROBATCH_LOG_LEVEL": "ERROR",
             **{f"MICROBATCH_{name.upper()}": value for name, value in settings.items()},
         }
 
@@ -64,19 +64,24 @@ class Ours:
 
     def end_to_end(self, count: int) -> Figures:
         """Record so many events in a process of its own, and handle what comes of them in this one."""
-        producer = Producer(PYTHON, "-m", "benchmarks.sums", str(count), **self.variables)
+        producer = self.producer(count)
         producer.go()
-        tally, _ = self.handle(count)
+        tally = self.handle(count)
         begun, ended = producer.moments()
         return {"processed/s": tally.rate_since(begun), "recorded/s": count / (ended - begun)}
 
-    def handle(self, count: int) -> tuple[Tally, list[float]]:
-        """Handle the results of so many events. Returns the tally, and when each batch was run."""
-        tally, moments = Tally(count), list[float]()
+    def producer(self, count: int, *how: str) -> Producer:
+        """A process that is to record so many events; see ``sums``."""
+        return Producer(PYTHON, "-m", "benchmarks.sums", str(count), *how, **self.variables)
 
-        def handle(result: list[Any]) -> None:
+    def handle(self, count: int, look: Callable[[float, BatchInfo], None] | None = None) -> Tally:
+        """Handle the results of so many events; ``look`` is given when each batch was run, and the batch."""
+        tally = Tally(count)
+
+        def handle(result: list[Any], info: BatchInfo) -> None:
             tally.add(result[0], result[1])
-            moments.append(result[2])
+            if look is not None:
+                look(result[2], info)
             if tally.full:
                 batcher.stop()
 
@@ -84,7 +89,7 @@ class Ours:
         all_handled = batcher.wait_for_results(timeout=120)
         batcher.close()
         assert all_handled, "not all was handled within two minutes"
-        return tally, sorted(moments)
+        return tally
 
     def check_cut(self, count: int) -> None:
         """Raises WrongError unless these events are in flight, in full batches, each with a job."""

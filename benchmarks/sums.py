@@ -24,12 +24,17 @@ def add_up(batch: list[Any]) -> list[float]:
 config = Config(name="sums", batch_processor=add_up)
 
 
-def main(count: int) -> None:
-    """Record so many events."""
+def main(count: int, *how: str) -> None:
+    """Record so many events, in chunks or ``singly``."""
     some = list(events.some(count))
     with start(config) as batcher:
-        produce(lambda: batcher.record_events(some))
+
+        def singly() -> None:
+            for event in some:
+                batcher.record_event(event)
+
+        produce(singly if how else lambda: batcher.record_events(some))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), *sys.argv[2:])

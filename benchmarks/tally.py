@@ -44,13 +44,14 @@ class Tally:
         if self._mark is None and self._count >= self._expected * _MEASURED:
             self._mark = self._count, time.monotonic()
 
-    def rate_since(self, begun: float) -> float:
-        """Events a second since this moment of the monotonic clock, once all is there.
-
-        Raises WrongError if more or less came, or other events.
-        """
+    def check(self) -> None:
+        """Raises WrongError if more or less came, or other events."""
         check("events handled", self._count, self._expected)
         check("the sum of their numbers", self._sum, events.total(self._expected))
+
+    def rate_since(self, begun: float) -> float:
+        """Events a second since this moment of the monotonic clock. Raises WrongError as `check` does."""
+        self.check()
         assert self._mark is not None
         count, at = self._mark
         return count / (at - begun)

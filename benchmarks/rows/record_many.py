@@ -45,5 +45,5 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
         check_recorded(ours, count)
         return {"events/s": count / (ended - begun)}
 
-    yield System("Microbatch", microbatch, first=10_000, step=_CALL, most=500_000, rate="events/s")
-    yield System("bare RPUSH", bare, first=10_000, step=_CALL, most=500_000, rate="events/s")
+    yield System("Microbatch", microbatch, first=10_000, step=_CALL, share=0.25, rate="events/s")
+    yield System("bare RPUSH", bare, first=10_000, step=_CALL, share=0.25, rate="events/s")

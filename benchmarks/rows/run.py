@@ -39,7 +39,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
             results = ours.broker.keys.results
             wait_until(lambda: ours.server.admin.xlen(results) == count, "all results")
         entries: Any = ours.server.admin.xrange(results)
-        ours.handle(count * SIZE)
+        ours.handle(count * SIZE).check()
         scheduler.broker.close()
         ours.server.admin.flushall()
         return {"batches/s": rate([int(entry.partition(b"-")[0]) / 1000 for entry, _ in entries])}

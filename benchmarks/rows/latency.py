@@ -1,0 +1,72 @@
+"""Latency: from ``record_event`` to the handler, for a batch of one, while nothing else is to do."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import redis
+
+from benchmarks import events
+from benchmarks.measure import Claim, Figures, Scale, System, quantile
+from benchmarks.ours import Ours
+from benchmarks.tally import check
+from microbatch.producer import start
+
+NAME = "latency"
+TITLE = "an event from `record_event` to the handler, idle, a batch of one, against six bare round trips"
+# The median of the round trips for both: their own p99 would be easier to keep to.
+CLAIMS = (
+    Claim("median ms", "Microbatch", 4.0, "six round trips", at_most=True),
+    Claim("p99 ms", "Microbatch", 20.0, "six round trips", "median ms", at_most=True),
+)
+_EVENTS = 200
+_PAUSE_SECONDS = 0.005
+
+
+def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
+    ours = Ours(stack, max_size=1)
+    stack.enter_context(ours.everything())
+    client = stack.enter_context(redis.Redis.from_url(ours.server.url))
+    handled: queue.SimpleQueue[tuple[float, int]] = queue.SimpleQueue()
+
+    def handle(result: list[float]) -> None:
+        handled.put((time.perf_counter(), int(result[1])))
+
+    batcher = start(ours.config.model_copy(update={"result_handler": handle}))
+    consumer = threading.Thread(target=batcher.wait_for_results)
+    consumer.start()
+    stack.callback(batcher.close)
+    stack.callback(consumer.join)
+    stack.callback(batcher.stop)
+
+    def microbatch(count: int) -> Figures:
+        took = []
+        for event in events.some(count):
+            time.sleep(_PAUSE_SECONDS)
+            begun = time.perf_counter()
+            batcher.record_event(event)
+            ended, number = handled.get(timeout=60)
+            check("the event handled", number, event["number"])
+            took.append((ended - begun) * 1000)
+        return _figures(took)
+
+    def round_trips(count: int) -> Figures:
+        took = []
+        for _ in range(count):
+            time.sleep(_PAUSE_SECONDS)
+            begun = time.perf_counter()
+            for _ in range(6):
+                client.ping()
+            took.append((time.perf_counter() - begun) * 1000)
+        return _figures(took)
+
+    yield System("Microbatch", microbatch, first=_EVENTS)
+    yield System("six round trips", round_trips, first=_EVENTS)
+
+
+def _figures(took: list[float]) -> Figures:
+    return {"median ms": quantile(took, 0.5), "p99 ms": quantile(took, 0.99)}
