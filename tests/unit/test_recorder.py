@@ -69,6 +69,18 @@ def test_no_more_wait_than_may(make_broker: MakeBroker) -> None:
     assert waiting(batcher) == [3, 4]
 
 
+def test_an_event_is_recorded_though_the_scheduler_can_not_be_told(
+    make_broker: MakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = make_broker(max_size=1)
+    client_of(broker).set(broker.keys.wake, "a string")
+    batcher = MicroBatcher(broker.config, broker=broker)
+    batcher.record_event("a")
+    batcher.record_events(["b", "c"])
+    assert waiting(batcher) == ["a", "b", "c"]
+    assert "letters: a full batch waits for the next tick: the server at" in caplog.text
+
+
 def test_a_large_event_is_refused_before_it_is_sent(make_broker: MakeBroker) -> None:
     broker = make_broker(max_event_bytes=10)
     batcher = MicroBatcher(broker.config, broker=broker)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 
 from microbatch.broker import wire
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import BatcherFull, ConfigError, EncodeError
+from microbatch.broker.errors import BatcherFull, ConfigError, EncodeError, ServerError
 from microbatch.broker.events import Wake
+
+log = logging.getLogger(__name__)
 
 CHUNK_EVENTS = 1_000
 CHUNK_BYTES = 1_000_000
@@ -26,6 +29,7 @@ class Recorder:
 
     def __init__(self, broker: Broker, max_size: int | None = None) -> None:
         config = broker.config
+        self._name = config.name
         self._broker = broker
         self._events = broker.events
         self._max_size = max_size or config.max_size
@@ -74,7 +78,13 @@ class Recorder:
         count = len(bodies)
         self.recorded += count
         if waiting and waiting // self._max_size > (waiting - count) // self._max_size:
+            self._wake()
+
+    def _wake(self) -> None:
+        try:
             self._events.wake(Wake.SIZE)
+        except ServerError as error:  # the events are recorded, and must not seem to be in doubt
+            log.warning("%s: a full batch waits for the next tick: %s", self._name, error)
 
     def _send(self, bodies: Sequence[bytes], prefix: bytes, event_id: str) -> int:
         """Record, and wait for room if there is none."""
