@@ -11,24 +11,29 @@ from typing import Self
 from microbatch.broker import codec
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
-from microbatch.broker.errors import Stopped
+from microbatch.broker.errors import InDoubt, Stopped
 from microbatch.broker.events import Wake
 from microbatch.producer.consumer import Consumer
+from microbatch.producer.linger import Buffer
 from microbatch.producer.recorder import CHUNK_BYTES, Recorder
 
 log = logging.getLogger(__name__)
 
 
-def start(config: Config) -> MicroBatcher:
+def start(config: Config, *, linger: int | None = None) -> MicroBatcher:
     """A batcher to record events with, its server reached and found fit.
 
+    Args:
+        config: its settings.
+        linger: how long single events may wait in this process, in ms: see `MicroBatcher`.
+
     Raises:
-        ConfigError: no server is set, or a handler can't be used.
+        ConfigError: no server is set, a handler can't be used, or ``linger`` is no number of milliseconds.
         Unavailable: the server can't be reached.
         Refused: it does not let us in.
         Unsupported: it is too old.
     """
-    batcher = MicroBatcher(config)
+    batcher = MicroBatcher(config, linger=linger)
     batcher.check()
     return batcher
 
@@ -38,14 +43,30 @@ class MicroBatcher:
 
     Safe to use from several threads, and in a process forked from the one that made it. As a context
     manager it stops, then closes.
+
+    With ``linger``, `record_event` returns before the server holds the event. Events wait in this process for
+    up to so many milliseconds, and a thread sends them together. **If the process is killed or crashes, those
+    that it has not sent yet are lost**: as many as came within ``linger`` and one round trip, or, while the
+    server is away or slow, about 11,000 events or 11 MB. `flush`, `stop`, `close` and the end of the program
+    send them.
+
+    Args:
+        config: the batcher's settings.
+        linger: how long single events may wait in this process, in ms, up to 60,000; 0 or None for not at
+            all.
+        broker: the batcher's verbs, where they are not to be made from its settings.
+
+    Raises:
+        ConfigError: no server is set, a handler can't be used, or ``linger`` is no number of milliseconds.
     """
 
-    def __init__(self, config: Config, *, broker: Broker | None = None) -> None:
+    def __init__(self, config: Config, *, linger: int | None = None, broker: Broker | None = None) -> None:
         self.config = config
         self._broker = broker if broker is not None else Broker(config)
         self._events = self._broker.events
         self._consumer = Consumer(self._broker)
         self._recorder = Recorder(self._broker)
+        self._buffer = Buffer(config.name, self._recorder, linger) if linger not in (None, 0) else None
         self._stopping = threading.RLock()  # a signal handler may stop in the midst of a stop
         self._stopped = False
 
@@ -54,7 +75,9 @@ class MicroBatcher:
         self._broker.server.check_version()
 
     def record_event(self, event: object, id: str | None = None) -> None:  # noqa: A002 - what it is
-        """Record one event. When this returns, the server holds it.
+        """Record one event. When this returns, the server holds it; with ``linger``, this process does.
+
+        With ``linger`` and an ``id`` it is sent at once, after what lingers.
 
         Args:
             event: anything that pydantic can put into JSON.
@@ -67,10 +90,23 @@ class MicroBatcher:
             BatcherFull: ``max_waiting`` events wait, and went on to for ``block_when_full`` seconds.
             Unavailable, Refused: nothing was recorded.
             InDoubt: the connection broke after sending, or no replica confirmed: it may have been recorded.
+
+        With ``linger`` and no ``id``, Unavailable, Refused and BatcherFull come when the buffer is full and
+        the server takes nothing: this event is not recorded, those in the buffer are tried again. InDoubt
+        comes from `flush`.
         """
         if self._stopped:
-            raise Stopped(f"batcher {self.config.name!r} was stopped; the event was not recorded")
-        self._recorder.record([codec.encode(event)], id)
+            raise self._is_stopped("the event was")
+        body = codec.encode(event)
+        if self._buffer is None:
+            self._recorder.record([body], id)
+        elif id is None:
+            self._recorder.check_sizes([body])
+            if not self._buffer.add(body):
+                raise self._is_stopped("the event was")
+        else:
+            self._buffer.settle()
+            self._recorder.record([body], id)
 
     def record_events(self, events: Iterable[object]) -> int:
         """Record many events, in one round trip per chunk. Returns how many.
@@ -78,17 +114,36 @@ class MicroBatcher:
         A chunk (1,000 events or 1 MB of them) is recorded whole or not at all. An event that can't be
         encoded ends it: the chunks before that were recorded, the one that it is in was not.
 
-        Raises as `record_event` does.
+        With ``linger`` they are sent at once as well, after what lingers.
+
+        Raises as `record_event` does without ``linger``.
         """
         count, more = 0, iter(events)
         while chunk := codec.encode_some(more, self._recorder.chunk_events, CHUNK_BYTES):
             if self._stopped:
-                raise Stopped(
-                    f"batcher {self.config.name!r} was stopped; {len(chunk)} events were not recorded"
-                )
+                raise self._is_stopped(f"{len(chunk)} events were")
+            if self._buffer is not None:
+                self._buffer.settle()
             self._recorder.record(chunk)
             count += len(chunk)
         return count
+
+    def _is_stopped(self, what: str) -> Stopped:
+        return Stopped(f"batcher {self.config.name!r} was stopped; {what} not recorded")
+
+    def flush(self) -> None:
+        """Return when the server holds all that this process, on any thread, recorded before the call.
+
+        Of use with ``linger`` alone. It does not have anything cut, as the command ``microbatch flush`` does.
+
+        Raises:
+            InDoubt: events may or may not have been recorded; it says how many. They are not sent again, and
+                whoever flushes next is not told of them. All others are held.
+            Unavailable, Refused, BatcherFull: the server did not take what was sent. It stays in the buffer,
+                and is sent when the server takes it; call this again to be sure.
+        """
+        if self._buffer is not None:
+            self._buffer.flush()
 
     def wait_for_results(self, timeout: float | None = None) -> bool:
         """Hand results and failures to the handlers, in this thread, until stopped and all is handled.
@@ -110,17 +165,37 @@ class MicroBatcher:
     def stop(self) -> None:
         """Record no more here, and have all that waits cut now. May be called again, and from any thread.
 
-        Raises ServerError if the server could not be told; the next tick cuts what waits all the same.
+        What lingers is sent before.
+
+        Raises:
+            ServerError: the server could not be told; the next tick cuts what waits all the same. With
+                ``linger`` also what `flush` raises: after InDoubt it is stopped, else call this again.
         """
         with self._stopping:
             self._stopped = True
+            doubt = self._flushed()
             if not self._consumer.stopping:
                 self._consumer.stop_at(self._events.position())
                 self._events.wake(Wake.FLUSH)
+            if doubt is not None:
+                raise doubt
+
+    def _flushed(self) -> InDoubt | None:
+        try:
+            self.flush()
+        except InDoubt as doubt:
+            return doubt
+        return None
 
     def close(self) -> None:
-        """Close the connections. Results that are not handled yet stay for other consumers."""
+        """Close the connections. Results that are not handled yet stay for other consumers.
+
+        What lingers is sent before. If that can't be done within 5 seconds, it is lost, and an error is
+        logged that says how many events that are.
+        """
         self._stopped = True
+        if self._buffer is not None:
+            self._buffer.close()
         self._consumer.leave()
         self._broker.close()
 

@@ -1,0 +1,152 @@
+"""Lingering events on a real server, when a process ends, forks or is killed, or the server goes away."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from microbatch.broker.errors import InDoubt, ServerError
+from microbatch.producer import MicroBatcher, start
+from tests.conftest import MakeServer
+from tests.fleet import ECHO, Fleet
+from tests.proxy import Proxy
+from tests.servers import RealServer
+from tests.unit.steps import values_of
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.leaves("events", "wake")  # nothing is cut in most of them
+
+LONG = 60_000
+
+RECORD = """
+import multiprocessing, os, signal, sys
+from microbatch.producer import Config, start
+
+mb = start(Config(), linger=60_000)
+
+def record(first, count):
+    for event in range(first, first + count):
+        mb.record_event(event)
+
+record(0, 10)
+"""
+ENDS = {
+    "returns": "",
+    "exits": "sys.exit(0)",
+    "raises": "raise SystemExit(0) from ValueError()",
+    "forks": "if not os.fork(): record(10, 5); sys.exit(0)\nos.wait()\nrecord(15, 5)",
+    "starts a process": """
+record(10, 5)
+child = multiprocessing.get_context("fork").Process(target=record, args=(15, 5))
+child.start()
+child.join()
+assert child.exitcode == 0
+""",
+}
+IS_KILLED = """
+mb.flush()
+record(10, 5)
+print("recorded", flush=True)
+signal.pause()
+"""
+
+
+def waiting(fleet: Fleet) -> list[object]:
+    return values_of(fleet.broker.server.do("LRANGE", fleet.broker.keys.events, 0, -1))
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_program_that_ends_has_sent_everything(server: RealServer, tmp_path: Path, end: str) -> None:
+    with Fleet(server, tmp_path) as fleet:
+        program = fleet.run(RECORD + ENDS[end])
+        assert program.wait() == 0, program.output
+        assert sorted(map(str, waiting(fleet))) == sorted(map(str, range(20 if "5" in ENDS[end] else 10)))
+
+
+def test_a_kill_loses_what_was_not_flushed_and_no_more(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path) as fleet:
+        program = fleet.run(RECORD + IS_KILLED)
+        program.wait_for_line("recorded")
+        program.kill()
+        assert waiting(fleet) == list(range(10))
+
+
+def test_a_kill_loses_no_more_than_came_in_the_time(valkey_server: RealServer, tmp_path: Path) -> None:
+    with Fleet(valkey_server, tmp_path) as fleet:
+        program = fleet.run((RECORD + IS_KILLED).replace("mb.flush()", "").replace("60_000", "5"))
+        program.wait_for_line("recorded")
+        wait_until(lambda: waiting(fleet) == list(range(15)))
+        program.kill()
+
+
+def test_many_threads_that_linger_lose_and_double_nothing(server: RealServer, tmp_path: Path) -> None:
+    events: list[int] = []
+    with Fleet(server, tmp_path, ECHO, max_size=70) as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        mb = start(fleet.config(result_handler=events.extend), linger=5)
+
+        def record(first: int) -> None:
+            for event in range(first, first + 3_000):
+                mb.record_event(event)
+            mb.record_events(range(first + 3_000, first + 4_000))
+
+        with mb:
+            threads = [threading.Thread(target=record, args=(first,)) for first in range(0, 16_000, 4_000)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            mb.stop()
+            assert mb.wait_for_results(30), fleet.state()
+    assert sorted(events) == list(range(16_000))
+
+
+def test_a_server_that_is_away_for_a_while_gets_everything(make_server: MakeServer, tmp_path: Path) -> None:
+    server = make_server(appendonly=True)
+    with Fleet(server, tmp_path) as fleet, start(fleet.config(), linger=1) as mb:
+        mb.record_event(0)
+        mb.flush()
+        server.kill()
+        for event in range(1, 100):
+            mb.record_event(event)
+        with pytest.raises(ServerError, match="events that linger here: 99"):
+            mb.flush()
+        server.start()
+        wait_until(lambda: len(waiting(fleet)) == 100)
+        mb.flush()
+        assert waiting(fleet) == list(range(100))
+
+
+def recorded_in_doubt(mb: MicroBatcher, proxy: Proxy) -> None:
+    for event in range(3):
+        mb.record_event(event)
+    proxy.eat_reply_to("RPUSH")
+    with pytest.raises(InDoubt, match=r"^3 events may or may not have been recorded: "):
+        mb.flush()
+
+
+def test_events_whose_reply_was_lost_are_told_and_recorded_once(
+    valkey_server: RealServer, tmp_path: Path
+) -> None:
+    proxy = Proxy(valkey_server)
+    with proxy, Fleet(valkey_server, tmp_path) as fleet:
+        mb = start(fleet.config(redis_url=proxy.url), linger=LONG)
+        recorded_in_doubt(mb, proxy)
+        mb.record_event(3)
+        mb.stop()
+        assert waiting(fleet) == [0, 1, 2, 3]
+        mb.close()
+
+
+def test_without_a_replica_replicated_events_are_in_doubt(valkey_server: RealServer, tmp_path: Path) -> None:
+    with Fleet(valkey_server, tmp_path, durability="replicated") as fleet:
+        mb = start(fleet.config(), linger=LONG)
+        mb.record_event(0)
+        mb.record_event(1)
+        with pytest.raises(InDoubt, match=r"^2 events .*no replica of .* confirmed"):
+            mb.flush()
+        assert waiting(fleet) == [0, 1]
+        mb.close()
