@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import hiredis
@@ -145,6 +145,32 @@ def test_an_error_of_the_events_own_ends_it_as_it_is(
         batcher.record_events(events())
     assert caught.value is error
     assert waiting(client) == list(range(1_000))
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+def test_a_chunk_that_is_refused_is_the_last(
+    batcher: MicroBatcher, client: FakeClient, wire: Wire, kind: Callable[[list[object]], Iterable[object]]
+) -> None:
+    client.set(EVENTS, "a string")
+    for events in (range(3_000), [*range(1_500), Opaque()]):
+        with pytest.raises(Refused, match="WRONGTYPE"):
+            batcher.record_events(kind(list(events)))
+    assert wire.chunks() == [1_000, 1_000]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+@pytest.mark.parametrize("settings", [{}, {"max_waiting": 10_000}], ids=["plain", "guarded"])
+def test_many_events_keep_their_order(
+    make_broker: MakeBroker,
+    client: FakeClient,
+    settings: dict[str, Any],
+    kind: Callable[[list[int]], Iterable[int]],
+) -> None:
+    broker = make_broker(max_size=1_500, **settings)
+    batcher = MicroBatcher(broker.config, broker=broker)
+    assert batcher.record_events(kind(list(range(2_400)))) == 2_400
+    assert waiting(client) == list(range(2_400))
+    assert words(client) == [b"size"]
 
 
 def test_a_reply_that_was_not_read_is_not_taken_for_anothers(

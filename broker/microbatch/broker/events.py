@@ -12,6 +12,7 @@ from microbatch.broker.errors import BatcherFull, InDoubt
 from microbatch.broker.exchange import Value
 from microbatch.broker.keys import Keys
 from microbatch.broker.push import Push
+from microbatch.broker.sent import Sent
 from microbatch.broker.server import Server
 
 _FULL = -1
@@ -48,7 +49,8 @@ class Events:
         self._max_waiting = config.max_waiting or 0
         self._window_ms = int(config.dedupe_window * 1000)
         self._replicated = config.durability == "replicated"
-        self._plain = not (self._max_waiting or self._replicated)
+        self.is_plain = not (self._max_waiting or self._replicated)
+        """Whether recording without an id asks nothing of the server: neither room nor a replica."""
         self._push = Push(keys.events)
 
     def record(self, bodies: Sequence[bytes], prefix: bytes = b"", event_id: str = "") -> int:
@@ -61,13 +63,20 @@ class Events:
         Raises:
             BatcherFull: more than ``max_waiting`` would wait; nothing was recorded.
         """
-        if self._plain and not event_id:
-            return int(self._server.send(self._push.packed(bodies, prefix)))
+        if self.is_plain and not event_id:
+            return int(self.send(bodies, prefix).reply())
         raws = [prefix + body for body in bodies]
         waiting = self._record_guarded(raws, event_id)
         if waiting == _FULL:
             raise BatcherFull(f"{self._max_waiting:,} events may wait (max_waiting); nothing was recorded")
         return max(waiting, 0)
+
+    def send(self, bodies: Sequence[bytes], prefix: bytes) -> Sent:
+        """Send events on their way, all or none: the server holds them when it has replied how many wait.
+
+        Only where nothing is asked before (`is_plain`).
+        """
+        return self._server.send(self._push.packed(bodies, prefix))
 
     def _record_guarded(self, raws: Sequence[bytes], event_id: str) -> int:
         keys = (self._key, self._seen_key)

@@ -16,20 +16,15 @@ Value = str | bytes | int | float
 
 
 def exchange(connection: Any, commands: Sequence[Sequence[Value]]) -> list[Any]:
-    """Send commands, and return their replies as the server gives them, as `exchange_packed` does."""
-    packed = [pack_command(tuple(command)) for command in commands]  # type: ignore[arg-type]
-    return exchange_packed(connection, b"".join(packed), len(packed))
+    """Send commands, and return their replies as the server gives them.
 
-
-def exchange_packed(connection: Any, packed: bytes, count: int) -> list[Any]:
-    """Send so many commands, and return their replies. A refused one has its error in its reply's place.
-
-    Raises redis-py's errors if the connection breaks; then it is closed, so that a reply which comes late
-    is not taken for another's.
+    A refused one has its error in its reply's place. Raises redis-py's errors if the connection breaks; then
+    it is closed, so that a reply which comes late is not taken for another's.
     """
+    packed = [pack_command(tuple(command)) for command in commands]  # type: ignore[arg-type]
     try:
-        connection.send_packed_command([packed])
-        return [_reply(connection) for _ in range(count)]
+        connection.send_packed_command([b"".join(packed)])
+        return [_reply(connection) for _ in packed]
     except BaseException:
         connection.disconnect()
         raise

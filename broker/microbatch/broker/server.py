@@ -10,9 +10,10 @@ import redis
 
 from microbatch.broker.connection import CONNECT_SECONDS, open_client, safe_url, translate
 from microbatch.broker.errors import Unsupported
-from microbatch.broker.exchange import Value, exchange, exchange_packed, good
+from microbatch.broker.exchange import Value, exchange, good
 from microbatch.broker.fenced import Fenced
 from microbatch.broker.scripts import Script
+from microbatch.broker.sent import Sent
 
 OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (7, 2)
@@ -56,10 +57,9 @@ class Server:
         except (redis.RedisError, OSError) as error:
             raise translate(error, self.where) from error
 
-    def send(self, packed: bytes) -> Any:
-        """Send one command that is packed already, and return its reply as the server gives it."""
-        with self.translated(), self._connection() as connection:
-            return good(exchange_packed(connection, packed, 1))[0]
+    def send(self, packed: bytes) -> Sent:
+        """Send one command that is packed already. Its reply has to be asked for."""
+        return Sent(self.client.connection_pool, self.where, packed)
 
     def run(
         self,

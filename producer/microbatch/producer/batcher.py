@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -118,15 +118,17 @@ class MicroBatcher:
 
         Raises as `record_event` does without ``linger``.
         """
-        count, more = 0, iter(events)
+        # What is in memory is encoded while the chunk before is on its way. Anything else may take its time.
+        return self._recorder.record_chunks(self._chunks(events), ahead=isinstance(events, (list, tuple)))
+
+    def _chunks(self, events: Iterable[object]) -> Iterator[list[bytes]]:
+        more = iter(events)
         while chunk := codec.encode_some(more, self._recorder.chunk_events, CHUNK_BYTES):
             if self._stopped:
                 raise self._is_stopped(f"{len(chunk)} events were")
             if self._buffer is not None:
                 self._buffer.settle()
-            self._recorder.record(chunk)
-            count += len(chunk)
-        return count
+            yield chunk
 
     def _is_stopped(self, what: str) -> Stopped:
         return Stopped(f"batcher {self.config.name!r} was stopped; {what} not recorded")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from microbatch.broker import wire
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import BatcherFull, ConfigError, EncodeError, ServerError
 from microbatch.broker.events import Wake
+from microbatch.broker.sent import Sent
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Recorder:
             self._check_id(event_id)
         if bodies:
             self.check_sizes(bodies)
-            self._record(bodies, wire.event_prefix(time.time_ns() // 1_000_000), event_id or "")
+            self._record(bodies, _prefix_now(), event_id or "")
 
     def check_sizes(self, bodies: Sequence[bytes]) -> None:
         """Raises EncodeError if one of these JSON texts, of which there is at least one, is too large."""
@@ -73,9 +74,40 @@ class Recorder:
         """
         self._record(raws, b"", "")
 
+    def record_chunks(self, chunks: Iterable[Sequence[bytes]], *, ahead: bool) -> int:
+        """Record chunks of at least one event in turn, as `record` does. Returns how many events.
+
+        What ``chunks`` raises comes out when all before it are recorded.
+
+        ``ahead``: let each chunk be made while the one before is on its way, if the batcher's settings allow
+        it. Only for chunks that are made quickly: the server's answer is read when the next is there.
+        """
+        count = 0
+        sent: list[tuple[Sent, int]] = []  # one at most
+        try:
+            for bodies in chunks:
+                if ahead and self._events.is_plain:
+                    self.check_sizes(bodies)
+                    if sent:
+                        self._finish(*sent.pop())
+                    sent.append((self._events.send(bodies, _prefix_now()), len(bodies)))
+                else:
+                    self.record(bodies)
+                count += len(bodies)
+        finally:
+            if sent:
+                self._finish(*sent.pop())
+        return count
+
+    def _finish(self, sent: Sent, count: int) -> None:
+        self._recorded(count, int(sent.reply()))
+
     def _record(self, bodies: Sequence[bytes], prefix: bytes, event_id: str) -> None:
         waiting = self._send(bodies, prefix, event_id)
-        count = len(bodies)
+        self._recorded(len(bodies), waiting)
+
+    def _recorded(self, count: int, waiting: int) -> None:
+        """So many were recorded, after which so many wait."""
         self.recorded += count
         if waiting and waiting // self._max_size > (waiting - count) // self._max_size:
             self._wake()
@@ -110,3 +142,7 @@ class Recorder:
             raise ConfigError("an event's id is of use only with a dedupe_window: set it, in seconds")
         if not 0 < len(event_id) <= _MAX_ID_LENGTH:
             raise EncodeError(f"an event's id has 1 to {_MAX_ID_LENGTH} characters, not {len(event_id)}")
+
+
+def _prefix_now() -> bytes:
+    return wire.event_prefix(time.time_ns() // 1_000_000)
