@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,22 @@ def test_an_event_whose_reply_was_lost_is_recorded_once(
         fleet.scheduler()
         fleet.finish(mb)
     assert handled.events == [1, 2, 3, 4]
+
+
+@pytest.mark.leaves("events", "wake")
+@pytest.mark.parametrize("kind", [list, iter])
+def test_after_a_chunk_in_doubt_no_other_is_sent(
+    valkey_server: RealServer,
+    tmp_path: Path,
+    proxy: Proxy,
+    kind: Callable[[Iterable[int]], Iterable[int]],
+) -> None:
+    with proxy, Fleet(valkey_server, tmp_path, redis_url=proxy.url) as fleet:
+        mb = fleet.batcher()
+        proxy.eat_reply_to("RPUSH")
+        with pytest.raises(InDoubt):
+            mb.record_events(kind(range(2_500)))
+        assert fleet.broker.events.waiting() == 1_000
 
 
 @pytest.mark.parametrize(
