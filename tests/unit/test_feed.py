@@ -106,11 +106,11 @@ class Breaking:
         self._left = chunks
         self._error = error
 
-    def __call__(self, bodies: Any, prefix: bytes, event_id: str = "") -> int:
+    def __call__(self, *arguments: Any, **options: Any) -> int:
         if not self._left:
             raise self._error
         self._left -= 1
-        return self._record(bodies, prefix, event_id)
+        return self._record(*arguments, **options)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,9 @@ def on_record(batcher: MicroBatcher, monkeypatch: pytest.MonkeyPatch, do: Callab
     events = batcher._broker.events
     record = events.record
     monkeypatch.setattr(
-        events, "record", lambda bodies, *more: do(lambda bodies: record(bodies, *more), bodies)
+        events,
+        "record",
+        lambda bodies, *more, **options: do(lambda bodies: record(bodies, *more, **options), bodies),
     )
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from enum import StrEnum
 
 from microbatch.broker import scripts, wire
 from microbatch.broker.clock import Clock
 from microbatch.broker.config import Config
-from microbatch.broker.errors import BatcherFull, InDoubt
-from microbatch.broker.exchange import Value
+from microbatch.broker.errors import BatcherFull, InDoubt, ServerError
+from microbatch.broker.exchange import Value, pack
 from microbatch.broker.keys import Keys
 from microbatch.broker.push import Push
 from microbatch.broker.sent import Sent
 from microbatch.broker.server import Server
+
+log = logging.getLogger(__name__)
 
 _FULL = -1
 _REPLICA_MS = 1_000
@@ -41,6 +44,7 @@ class Events:
 
     def __init__(self, server: Server, keys: Keys, config: Config, clock: Clock) -> None:
         self._server = server
+        self._name = config.name
         self._clock = clock
         self._key = keys.events
         self._seen_key = keys.seen
@@ -52,31 +56,59 @@ class Events:
         self.is_plain = not (self._max_waiting or self._replicated)
         """Whether recording without an id asks nothing of the server: neither room nor a replica."""
         self._push = Push(keys.events)
+        size = self._words(Wake.SIZE)
+        self._tell_size, self._hints = pack(("MULTI",), *size, ("EXEC",)), len(size) + 2
 
-    def record(self, bodies: Sequence[bytes], prefix: bytes = b"", event_id: str = "") -> int:
+    def record(
+        self, bodies: Sequence[bytes], prefix: bytes = b"", event_id: str = "", *, full_at: int = 0
+    ) -> int:
         """Append events in one round trip, all or none; the server holds them when this returns.
 
         ``prefix`` is what stands before each, as `wire.event_prefix` makes it; empty if it is there already.
         An ``event_id`` is that of the one event given; if it has been seen lately, nothing is appended.
+        When a batch of ``full_at`` events has come to wait, the active scheduler is told, if it can be.
         Returns how many wait now; 0 if the id had been seen.
 
         Raises:
             BatcherFull: more than ``max_waiting`` would wait; nothing was recorded.
         """
         if self.is_plain and not event_id:
-            return int(self.send(bodies, prefix).reply())
-        raws = [prefix + body for body in bodies]
-        waiting = self._record_guarded(raws, event_id)
+            return self.recorded(self.send(bodies, prefix, full_at=full_at), len(bodies), full_at=full_at)
+        waiting = self._record_guarded([prefix + body for body in bodies], event_id)
         if waiting == _FULL:
             raise BatcherFull(f"{self._max_waiting:,} events may wait (max_waiting); nothing was recorded")
+        if full_at:
+            self._tell_if_full(waiting, len(bodies), full_at)
         return max(waiting, 0)
 
-    def send(self, bodies: Sequence[bytes], prefix: bytes) -> Sent:
-        """Send events on their way, all or none: the server holds them when it has replied how many wait.
+    def send(self, bodies: Sequence[bytes], prefix: bytes, *, full_at: int) -> Sent:
+        """Send events on their way, as `record` does; the server holds them when `recorded` has returned.
 
         Only where nothing is asked before (`is_plain`).
         """
-        return self._server.send(self._push.packed(bodies, prefix))
+        packed = self._push.packed(bodies, prefix)
+        if 0 < full_at <= len(bodies):  # so many make a batch full, whatever waits
+            return self._server.send(packed + self._tell_size, self._hints)
+        return self._server.send(packed)
+
+    def recorded(self, sent: Sent, count: int, *, full_at: int) -> int:
+        """Wait until the server holds the ``count`` events that were sent. Returns how many wait now."""
+        waiting = int(sent.reply())
+        if sent.hint_lost is not None:
+            self._not_told(sent.hint_lost)
+        elif count < full_at:
+            self._tell_if_full(waiting, count, full_at)
+        return waiting
+
+    def _tell_if_full(self, waiting: int, count: int, full_at: int) -> None:
+        if waiting > 0 and waiting // full_at > (waiting - count) // full_at:
+            try:
+                self.wake(Wake.SIZE)
+            except ServerError as error:  # the events are recorded, and must not seem to be in doubt
+                self._not_told(error)
+
+    def _not_told(self, error: Exception) -> None:
+        log.warning("%s: a full batch waits for the next tick: %s", self._name, error)
 
     def _record_guarded(self, raws: Sequence[bytes], event_id: str) -> int:
         keys = (self._key, self._seen_key)
@@ -103,7 +135,10 @@ class Events:
 
     def wake(self, word: Wake) -> None:
         """Tell the active scheduler. A hint: without it the next tick finds the same."""
-        self._server.transact(("LREM", self._wake_key, 0, word), ("RPUSH", self._wake_key, word))
+        self._server.transact(*self._words(word))
+
+    def _words(self, word: Wake) -> tuple[Sequence[Value], ...]:
+        return ("LREM", self._wake_key, 0, word), ("RPUSH", self._wake_key, word)
 
     def take_back(self, word: Wake) -> None:
         """Take a word back that nobody has read."""

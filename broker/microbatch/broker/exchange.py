@@ -15,22 +15,28 @@ from hiredis import pack_command
 Value = str | bytes | int | float
 
 
+def pack(*commands: Sequence[Value]) -> bytes:
+    """Commands as they are sent."""
+    return b"".join([pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
+
+
 def exchange(connection: Any, commands: Sequence[Sequence[Value]]) -> list[Any]:
     """Send commands, and return their replies as the server gives them.
 
     A refused one has its error in its reply's place. Raises redis-py's errors if the connection breaks; then
     it is closed, so that a reply which comes late is not taken for another's.
     """
-    packed = [pack_command(tuple(command)) for command in commands]  # type: ignore[arg-type]
+    packed = pack(*commands)
     try:
-        connection.send_packed_command([b"".join(packed)])
-        return [_reply(connection) for _ in packed]
+        connection.send_packed_command([packed])
+        return [read(connection) for _ in commands]
     except BaseException:
         connection.disconnect()
         raise
 
 
-def _reply(connection: Any) -> Any:
+def read(connection: Any) -> Any:
+    """The next reply; an error, if it is one. Raises redis-py's errors if the connection breaks."""
     try:
         return connection.read_response()
     except redis.ResponseError as error:

@@ -1,4 +1,4 @@
-"""Sent: one command between its sending and its reply, so that something else can be done meanwhile."""
+"""Sent: a command between its sending and its reply, so that something else can be done meanwhile."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from typing import Any
 import redis
 
 from microbatch.broker.connection import translate
+from microbatch.broker.exchange import read
 
 
 class Sent:
     """A command on its way to the server, and the connection that its reply comes over.
 
+    Commands may go with it that are only hints: ``hints`` is how many, packed behind it.
+
     Raises:
         Unavailable: there is no connection; nothing was sent.
-        InDoubt: it broke, while the command was sent or before the reply.
+        InDoubt: it broke, while the command was sent or before its reply.
         Refused: the server answered with an error.
     """
 
-    def __init__(self, pool: redis.ConnectionPool, where: str, packed: bytes) -> None:
+    def __init__(self, pool: redis.ConnectionPool, where: str, packed: bytes, hints: int = 0) -> None:
         self._pool = pool
         self._where = where
+        self._hints = hints
+        self.hint_lost: Exception | None = None
+        """After the reply: why a hint has not come through, if so."""
         try:
             self._connection = pool.get_connection()
             try:
@@ -32,12 +38,11 @@ class Sent:
             raise translate(error, where) from error
 
     def reply(self) -> Any:
-        """Wait for the reply, and return it. To be called once."""
+        """Wait for the command's reply, and return it. To be called once."""
         connection = self._connection
         try:
-            return connection.read_response()
-        except redis.ResponseError as error:
-            raise translate(error, self._where) from error
+            reply = read(connection)
+            self._read_hints()
         except BaseException as error:
             connection.disconnect()  # a reply that was not read would be taken for another's
             if isinstance(error, (redis.RedisError, OSError)):
@@ -45,3 +50,18 @@ class Sent:
             raise
         finally:
             self._pool.release(connection)
+        if isinstance(reply, Exception):
+            raise translate(reply, self._where) from reply
+        return reply
+
+    def _read_hints(self) -> None:
+        """A hint may be a transaction, whose errors are in the reply of its end."""
+        try:
+            for _ in range(self._hints):
+                reply = read(self._connection)
+                for error in reply if isinstance(reply, list) else [reply]:
+                    if isinstance(error, Exception):
+                        self.hint_lost = self.hint_lost or translate(error, self._where)
+        except (redis.RedisError, OSError) as error:
+            self._connection.disconnect()
+            self.hint_lost = translate(error, self._where)

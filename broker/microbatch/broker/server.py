@@ -57,9 +57,9 @@ class Server:
         except (redis.RedisError, OSError) as error:
             raise translate(error, self.where) from error
 
-    def send(self, packed: bytes) -> Sent:
-        """Send one command that is packed already. Its reply has to be asked for."""
-        return Sent(self.client.connection_pool, self.where, packed)
+    def send(self, packed: bytes, hints: int = 0) -> Sent:
+        """Send a command that is packed already, and so many hints. Its reply has to be asked for."""
+        return Sent(self.client.connection_pool, self.where, packed, hints)
 
     def run(
         self,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from microbatch.broker import wire
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import BatcherFull, ConfigError, EncodeError, ServerError
-from microbatch.broker.events import Wake
+from microbatch.broker.errors import BatcherFull, ConfigError, EncodeError
 from microbatch.broker.sent import Sent
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,9 @@ class Recorder:
                     self.check_sizes(bodies)
                     if sent:
                         self._finish(*sent.pop())
-                    sent.append((self._events.send(bodies, _prefix_now()), len(bodies)))
+                    sent.append(
+                        (self._events.send(bodies, _prefix_now(), full_at=self._max_size), len(bodies))
+                    )
                 else:
                     self.record(bodies)
                 count += len(bodies)
@@ -100,42 +102,34 @@ class Recorder:
         return count
 
     def _finish(self, sent: Sent, count: int) -> None:
-        self._recorded(count, int(sent.reply()))
+        self._events.recorded(sent, count, full_at=self._max_size)
+        self.recorded += count
 
     def _record(self, bodies: Sequence[bytes], prefix: bytes, event_id: str) -> None:
-        waiting = self._send(bodies, prefix, event_id)
-        self._recorded(len(bodies), waiting)
-
-    def _recorded(self, count: int, waiting: int) -> None:
-        """So many were recorded, after which so many wait."""
-        self.recorded += count
-        if waiting and waiting // self._max_size > (waiting - count) // self._max_size:
-            self._wake()
-
-    def _wake(self) -> None:
-        try:
-            self._events.wake(Wake.SIZE)
-        except ServerError as error:  # the events are recorded, and must not seem to be in doubt
-            log.warning("%s: a full batch waits for the next tick: %s", self._name, error)
-
-    def _send(self, bodies: Sequence[bytes], prefix: bytes, event_id: str) -> int:
         """Record, and wait for room if there is none."""
+        record = functools.partial(self._events.record, bodies, prefix, event_id, full_at=self._max_size)
         try:
-            return self._events.record(bodies, prefix, event_id)
+            record()
         except BatcherFull:
             if not self._block_seconds:
                 raise
+            self._record_when_there_is_room(record)
+        self.recorded += len(bodies)
+
+    def _record_when_there_is_room(self, record: Callable[[], int]) -> None:
         deadline = time.monotonic() + self._block_seconds
         drain = self._broker.drain()
         drain.open()
         while True:
             try:
-                return self._events.record(bodies, prefix, event_id)
+                record()
             except BatcherFull:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise
                 drain.wait(int(left * 1000))
+            else:
+                return
 
     def _check_id(self, event_id: str) -> None:
         if not self._keeps_ids:
