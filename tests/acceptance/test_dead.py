@@ -247,12 +247,12 @@ def test_status_shows_a_pause_and_the_risks(
     wait_until(lambda: valkey_server.admin.hexists(KEY + "config", "paused"))
     table = command("microbatch", "status", "letters", url=url)
     assert table.wait() == 0
-    assert "paused     1 results wait for a handler; results_max is 1" in table.stdout
+    assert "paused     1 result waits for a handler; results_max is 1" in table.stdout
     assert any(line.startswith("risk       there is no append-only file") for line in table.stdout)
     status = command("microbatch", "status", "letters", "--json", url=url)
     assert status.wait() == 0
     (found,) = map(json.loads, status.stdout)
-    assert found["paused"] == "1 results wait for a handler; results_max is 1"
+    assert found["paused"] == "1 result waits for a handler; results_max is 1"
     results = command("microbatch", "results", "letters", url=url)
     assert results.wait() == 0, results.output
     assert len(results.stdout) == 2

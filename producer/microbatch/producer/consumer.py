@@ -196,7 +196,7 @@ class Consumer:
         return outcome
 
     def _result(self, outcome: Outcome) -> object:
-        """The result as its handler takes it. One that does not fit XX."""
+        """The result as its handler takes it. Raises DecodeError if it does not fit, _NotOursError if it is none."""
         body = outcome.result or b"null"
         try:
             return None if outcome.failure is not None else self._result_decoder.one(body)

@@ -221,7 +221,8 @@ class Scheduler:
         unhandled = self._results.unhandled()
         paused = unhandled >= most
         if paused != self._paused:
-            reason = f"{unhandled} results wait for a handler; results_max is {most}" if paused else ""
+            wait = "1 result waits" if unhandled == 1 else f"{unhandled:,} results wait"
+            reason = f"{wait} for a handler; results_max is {most:,}" if paused else ""
             self.broker.publish_pause(reason)
             log.warning(
                 "%s: %s", self.config.name, f"cutting pauses: {reason}" if paused else "cutting goes on"
