@@ -196,7 +196,10 @@ class Consumer:
         return outcome
 
     def _result(self, outcome: Outcome) -> object:
-        """The result as its handler takes it. Raises DecodeError if it does not fit, _NotOursError if it is none."""
+        """The result as its handler takes it.
+
+        Raises DecodeError if it does not fit its handler, and _NotOursError if it is no result at all.
+        """
         body = outcome.result or b"null"
         try:
             return None if outcome.failure is not None else self._result_decoder.one(body)
