@@ -14,7 +14,20 @@ from rich.console import Console
 from benchmarks import machine, report
 from benchmarks.measure import Row, Scale, measure
 from benchmarks.processes import ROOT
-from benchmarks.rows import cut, end_to_end, end_to_end_large, latency, memory, record, record_many, run, tick
+from benchmarks.rows import (
+    backlog,
+    cut,
+    end_to_end,
+    end_to_end_large,
+    in_flight,
+    latency,
+    memory,
+    record,
+    record_many,
+    run,
+    sizes,
+    tick,
+)
 
 _ALL: tuple[Row, ...] = (
     record,
@@ -26,6 +39,9 @@ _ALL: tuple[Row, ...] = (
     latency,
     tick,
     memory,
+    backlog,
+    in_flight,
+    sizes,
 )
 ROWS = {row.NAME: row for row in _ALL}
 
@@ -34,13 +50,14 @@ ROWS = {row.NAME: row for row in _ALL}
 @click.option("--only", multiple=True, type=click.Choice(list(ROWS)), help="Measure this row.")
 @click.option("--rounds", default=Scale.rounds, show_default=True, type=click.IntRange(min=1))
 @click.option("--seconds", default=Scale.seconds, show_default=True, help="About how long a round takes.")
+@click.option("--backlog", "waiting", default=Scale.backlog, show_default=True, help="The most that waits.")
 @click.option("--output", type=click.Path(resolve_path=True, path_type=Path), help="The JSON file to write.")
-def main(only: tuple[str, ...], rounds: int, seconds: float, output: Path | None) -> None:
+def main(only: tuple[str, ...], rounds: int, seconds: float, waiting: int, output: Path | None) -> None:
     """Measure, print the table, and write it; without --output a complete one only."""
     os.chdir(ROOT)
     for name in [name for name in os.environ if name.startswith("MICROBATCH_")]:
         del os.environ[name]
-    scale = Scale(rounds=rounds, seconds=seconds)
+    scale = Scale(rounds=rounds, seconds=seconds, backlog=waiting)
     rows = []
     for row in (ROWS[name] for name in only or ROWS):
         rows.append(report.found(row, measure(row, scale)))
@@ -54,6 +71,7 @@ def main(only: tuple[str, ...], rounds: int, seconds: float, output: Path | None
             "machine": machine.describe(),
             "rounds": rounds,
             "seconds": seconds,
+            "backlog": waiting,
             "rows": rows,
         }
         output.parent.mkdir(exist_ok=True)

@@ -27,12 +27,17 @@ KINDS = [_event(number) for number in range(_FIRST, _FIRST + _KINDS)]
 """The different events. A benchmark records them over and over, so that making them costs it nothing."""
 
 
-def some(count: int) -> Iterator[dict[str, Any]]:
-    """The first ``count`` events."""
-    return itertools.islice(itertools.cycle(KINDS), count)
+def some(count: int, after: int = 0) -> Iterator[dict[str, Any]]:
+    """The first ``count`` events, or as many ``after`` so many others."""
+    first = after % _KINDS
+    return itertools.islice(itertools.cycle(KINDS), first, first + count)
 
 
-def total(count: int) -> int:
-    """What the numbers of the first ``count`` events add up to."""
+def total(count: int, after: int = 0) -> int:
+    """What the numbers of these events add up to."""
+    return _total(after + count) - _total(after)
+
+
+def _total(count: int) -> int:
     rounds, over = divmod(count, _KINDS)
     return rounds * sum(range(_FIRST, _FIRST + _KINDS)) + sum(range(_FIRST, _FIRST + over))

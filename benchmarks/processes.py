@@ -19,7 +19,7 @@ from tests.servers import RealServer
 ROOT = Path(__file__).parent.parent
 PYTHON = sys.executable
 PEERS_PYTHON = str(ROOT / ".venv-bench" / "bin" / "python")
-_PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 120.0
 
 
 @contextmanager
@@ -107,8 +107,8 @@ class Producer:
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
     """Look every few milliseconds. Raises TimeoutError."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {_PATIENCE_SECONDS:g} s in vain for {what}")
+            raise TimeoutError(f"waited {PATIENCE_SECONDS:g} s in vain for {what}")
         time.sleep(0.005)

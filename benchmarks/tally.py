@@ -20,14 +20,15 @@ def check(what: str, found: float, expected: float) -> None:
 
 
 class Tally:
-    """What a handler has been given of so many events.
+    """What a handler has been given of so many events, ``after`` so many that others have had.
 
     The rate is that of the first 95 %: the last events may wait for a tick, or for what another system has
     instead of one, which says nothing about how many a second it carries.
     """
 
-    def __init__(self, expected: int) -> None:
+    def __init__(self, expected: int, after: int = 0) -> None:
         self._expected = expected
+        self._after = after
         self._count = 0
         self._sum = 0
         self._mark: tuple[int, float] | None = None
@@ -47,7 +48,7 @@ class Tally:
     def check(self) -> None:
         """Raises WrongError if more or less came, or other events."""
         check("events handled", self._count, self._expected)
-        check("the sum of their numbers", self._sum, events.total(self._expected))
+        check("the sum of their numbers", self._sum, events.total(self._expected, self._after))
 
     def rate_since(self, begun: float) -> float:
         """Events a second since this moment of the monotonic clock. Raises WrongError as `check` does."""

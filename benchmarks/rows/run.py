@@ -13,6 +13,7 @@ from rq.serializers import JSONSerializer
 
 from benchmarks.measure import Claim, Figures, Scale, System
 from benchmarks.ours import Ours
+from benchmarks.plain_rq import WORKER
 from benchmarks.processes import PYTHON, running, server, wait_until
 from benchmarks.rows.cut import SIZE, enqueue_many
 from benchmarks.tally import check
@@ -49,9 +50,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
         for _ in range(count // _STEP):
             enqueue_many(queue, _STEP, "benchmarks.peers.rq_jobs.nothing")
         ids = queue.job_ids
-        command = ["-m", "rq.cli", "worker", "--url", theirs.url, "--burst", "--quiet"]
-        command += ["--worker-class", "rq.SimpleWorker", "--serializer", "rq.serializers.JSONSerializer"]
-        with running(PYTHON, *command, "sums") as worker:
+        with running(PYTHON, *WORKER, "--burst", "--url", theirs.url, "sums") as worker:
             assert worker.wait() == 0
         jobs = Job.fetch_many(ids, client, JSONSerializer)
         ends = [job.ended_at.timestamp() for job in jobs if job is not None and job.ended_at is not None]

@@ -1,0 +1,62 @@
+"""The curve: throughput against the size of a batch, for all systems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+from benchmarks.bare import Bare
+from benchmarks.celery_batches import CeleryBatches
+from benchmarks.measure import Claim, Figures, Scale, System
+from benchmarks.ours import Ours
+from benchmarks.plain_rq import PlainRQ
+
+NAME = "sizes"
+TITLE = "events a second from record to handler, by the size of a batch"
+CLAIMS: tuple[Claim, ...] = ()
+SIZES = (1, 10, 30, 100, 1_000, 10_000)
+_MOST_FIRST = 30_000
+_EndToEnd = Callable[[int], Figures]
+
+
+def systems(scale: Scale, _stack: ExitStack) -> Iterator[System]:
+    def curve(system: Callable[[ExitStack, int], _EndToEnd], most_first: int) -> Callable[[int], Figures]:
+        def measure(_count: int) -> Figures:
+            return {
+                f"{size}": _rate(system, size, min(100 * size + 300, most_first), scale) for size in SIZES
+            }
+
+        return measure
+
+    def plain_rq(_count: int) -> Figures:
+        rate = _rate(lambda stack, _size: PlainRQ(stack).end_to_end, 1, 300, scale)
+        return {f"{size}": rate for size in SIZES}  # it knows no batches
+
+    yield System("bare redis-py, one process", curve(_bare, _MOST_FIRST), first=1)
+    yield System("Microbatch", curve(_microbatch, _MOST_FIRST), first=1)
+    yield System("celery-batches", curve(_celery_batches, 1_000), first=1)
+    yield System("RQ, a job per event", plain_rq, first=1)
+
+
+def _rate(system: Callable[[ExitStack, int], _EndToEnd], size: int, first: int, scale: Scale) -> float:
+    """Events a second in batches of so many, after a first run that tells how many to take."""
+    with ExitStack() as stack:
+        run = system(stack, size)
+        rate = run(max(first, 3 * size) // size * size)["processed/s"]
+        return run(max(1, round(rate * scale.seconds / size)) * size)["processed/s"]
+
+
+def _bare(stack: ExitStack, size: int) -> _EndToEnd:
+    return Bare(stack, size).end_to_end
+
+
+def _microbatch(stack: ExitStack, size: int) -> _EndToEnd:
+    ours = Ours(stack, max_size=size)
+    stack.enter_context(ours.everything())
+    return ours.end_to_end
+
+
+def _celery_batches(stack: ExitStack, size: int) -> _EndToEnd:
+    # It flushes once a second at the latest: its batches of 10,000 are as large as they become in that time.
+    prefetch = max(4 * size, 120)
+    return CeleryBatches(stack, flush_every=size, workers=2, concurrency=1, prefetch=prefetch).end_to_end
