@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from microbatch.broker.batch import moment
-from microbatch.broker.errors import ConfigError, DecodeError
+from microbatch.broker.errors import ConfigError, DecodeError, InDoubt
 from microbatch.broker.events import Wake
+from microbatch.broker.results import Entry, Results
 from microbatch.broker.wire import Trigger
 from microbatch.producer import BatchFailure, BatchInfo, MicroBatcher
 from microbatch.scheduler.scheduler import Scheduler
@@ -258,6 +259,29 @@ def test_an_entry_that_is_no_result_is_put_aside_and_told(
     )
     (kept,) = client.lrange(path.broker.keys.aside("results"), 0, -1)
     assert b"{b'by': b'hand'}" in kept
+
+
+def test_an_entry_is_put_aside_when_the_server_answers_again(
+    make_path: MakePath, client: FakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first reply is lost; so the second says that the entry has gone."""
+    put_aside = Results.put_aside
+    lost: list[str] = []
+
+    def lose_a_reply(results: Results, entry: Entry) -> str:
+        aside = put_aside(results, entry)
+        if not lost:
+            lost.append(aside)
+            raise InDoubt("no reply")
+        return aside
+
+    monkeypatch.setattr(Results, "put_aside", lose_a_reply)
+    path = make_path()
+    client.xadd(path.broker.keys.results, {"by": "hand"})
+    path.record_and_stop(5)
+    assert path.batcher.wait_for_results()
+    assert client.llen(lost[0]) == 1
+    assert "has gone from the stream: an entry on the results stream is not of" in caplog.text
 
 
 def test_a_result_that_does_not_fit_its_handler_is_told_and_kept(

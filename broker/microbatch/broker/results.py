@@ -20,7 +20,7 @@ from microbatch.broker.errors import DecodeError, Refused, ServerError
 from microbatch.broker.exchange import Value
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server
-from microbatch.broker.wire import VERSION, Failure, Header, known_moment
+from microbatch.broker.wire import VERSION, Failure, Header, known_moment, new_id
 
 GROUP = "handlers"
 
@@ -162,15 +162,18 @@ class Results:
         self._server.run(scripts.HANDLED, [self._keys.results, self._keys.drain], (GROUP, *entry_ids))
 
     def put_aside(self, entry: Entry) -> str:
-        """Take an entry that is no outcome from the stream; it is kept under the key returned."""
+        """Take an entry that is no outcome from the stream; it is kept in the list returned.
+
+        Empty if it has gone from the stream: somebody else has put it aside, or deleted it.
+        """
         aside = self._keys.aside("results")
-        self._server.many(
-            ("RPUSH", aside, repr((entry.id, entry.fields))),
-            ("XACK", self._keys.results, GROUP, entry.id),
-            ("XDEL", self._keys.results, entry.id),
-            transaction=True,
+        lists = aside, f"{aside}:{new_id()}"
+        where = self._server.run(
+            scripts.SHELVE,
+            [self._keys.results, *lists],
+            (GROUP, entry.id, repr((entry.id, entry.fields))),
         )
-        return aside
+        return lists[where - 1] if where else ""
 
     def last_id(self) -> str:
         """The id of the newest entry ever added."""

@@ -175,8 +175,10 @@ class Consumer:
             outcome = self._outcome(entry)
             result = self._result(outcome)
         except _NotOursError as error:
-            aside = results.put_aside(entry)
-            log.error("%s: entry %s is put aside as %s: %s", self._name, entry.id, aside, error)  # noqa: TRY400
+            if aside := insist(self._name, functools.partial(results.put_aside, entry)):
+                log.error("%s: entry %s is put aside as %s: %s", self._name, entry.id, aside, error)  # noqa: TRY400
+            else:
+                log.warning("%s: entry %s has gone from the stream: %s", self._name, entry.id, error)
             return
         info = BatchInfo.of(
             self._name, outcome.batch_id, outcome.header, outcome.attempt, outcome.recorded_at_ms
