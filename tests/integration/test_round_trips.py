@@ -1,0 +1,362 @@
+"""What each step of an event's path costs: round trips, commands, and what scripts call at the server.
+
+The numbers are exact, so that whatever adds to them shows here. Where one should change on purpose, change
+it in the table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+
+from microbatch.broker import clock, doorbell, events
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import InDoubt
+from microbatch.broker.events import Wake
+from microbatch.producer import Config, MicroBatcher, consumer
+from microbatch.producer.consumer import Consumer
+from microbatch.scheduler import reconciler, scheduler
+from microbatch.scheduler.scheduler import Scheduler
+from microbatch.worker import heart
+from microbatch.worker.rq_worker import BatchWorker
+from microbatch.worker.runner import BatchRunner
+from tests.doubles import ManualTicker
+from tests.servers import RealServer
+from tests.wiretap import SCRIPTS, Said, wiretap
+
+pytestmark = pytest.mark.leaves("events", "wake", "seen", "inflight", "batch", "results")
+
+MAX_SIZE = 30
+
+
+def cost(*trips: str, calls: str = "") -> Said:
+    """Each round trip's commands, scripts in lower case; and what these call, as ``"TYPE*4 LLEN"``."""
+    called = Counter[str]()
+    for word in calls.split():
+        name, _, times = word.partition("*")
+        called[name] += int(times or 1)
+    return Said(list(trips), called)
+
+
+LOOK = "WATCH GET LLEN"  # the fence, and how many events wait
+JOB = "HSET HSET RPUSH"  # RQ's own, for each batch
+
+COSTS = {
+    # A producer.
+    "an_event": cost("RPUSH"),
+    "an_event_that_fills_a_batch": cost("RPUSH", "MULTI LREM RPUSH EXEC"),
+    "an_event_with_an_id": cost("record", calls="ZSCORE RPUSH ZADD ZREMRANGEBYSCORE PEXPIRE"),
+    "an_event_whose_id_was_seen": cost("record", calls="ZSCORE"),
+    "an_event_within_a_bound": cost("record", calls="LLEN RPUSH"),
+    "an_event_that_a_replica_is_to_have": cost("record WAIT", calls="RPUSH"),
+    "a_thousand_events": cost("RPUSH MULTI LREM RPUSH EXEC"),
+    "events_too_few_for_a_batch": cost("RPUSH"),
+    "events_that_linger": cost("RPUSH"),
+    "a_stop": cost("MULTI LLEN HGET EXEC", "MULTI LREM RPUSH EXEC"),
+    # The active scheduler.
+    "a_tick_with_nothing_waiting": cost(LOOK, "UNWATCH"),
+    "a_tick_that_cuts_all_that_waits": cost(
+        LOOK,
+        f"MULTI cut PEXPIRE SADD {JOB} EXEC",
+        calls="TYPE*4 EXISTS*2 LLEN HMGET HINCRBY*2 ZADD RENAME LPUSH",
+    ),
+    "a_look_at_what_is_due": cost("BLPOP", LOOK, "UNWATCH", "TIME", "clamp", "due", calls="ZRANGE*2"),
+    "a_look_at_ten_batches_that_wait_for_a_worker": cost(
+        "BLPOP", LOOK, "UNWATCH", "TIME", "clamp", "due", "MULTI LRANGE LRANGE EXEC", "ZADD",
+        calls="ZRANGE*2 TYPE*10 LINDEX*20 LLEN*10",
+    ),
+    "a_pause_for_too_many_results": cost("XLEN"),
+    # A worker, for one batch after another.
+    "three_batches_in_a_queue": cost(
+        "BLMOVE",
+        *3 * ["take LREM", "commit HSET EXPIRE ZADD LMOVE"],
+        calls="TYPE*3 ZSCORE*3 LINDEX*3 ZADD*3 LSET*3 LRANGE*3 "  # take
+        "EXISTS*6 TYPE*15 ZSCORE*3 HMGET*3 LLEN*3 HINCRBY*6 XADD*3 ZREM*3 UNLINK*3",  # commit
+    ),
+    "an_idle_workers_chores": cost("MULTI HSET EXPIRE EXPIRE EXISTS EXEC"),  # RQ's own, once a second
+    # A consumer.
+    "twenty_results": cost(
+        "XGROUP|CREATE", "XREADGROUP", "XAUTOCLAIM", "XINFO|CONSUMERS", "CLIENT|ID",  # joining
+        *2 * ["XREADGROUP", "handled"],  # for ten results each
+        calls="XACK*2 XDEL*2 EXISTS*2",
+    ),
+    "a_leave": cost("leave", calls="EXISTS XPENDING XGROUP|DELCONSUMER"),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def nothing_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done every so often, whatever the work, is done once here and then never again."""
+    for module, name in [
+        (clock, "_LOOK_AGAIN_SECONDS"),  # the server's time
+        (scheduler, "_RECONCILE_SECONDS"),
+        (scheduler, "_MARK_SECONDS"),  # the marks that rates are told by, RQ's registries
+        (heart, "LONG_RUN_SECONDS"),  # what shows a run in RQ
+        (heart, "BEAT_SECONDS"),
+        (consumer, "_ACKNOWLEDGE_SECONDS"),  # so that a slow machine acknowledges no more often
+    ]:
+        monkeypatch.setattr(module, name, 1e6)
+    monkeypatch.setattr(doorbell, "BLOCK_SECONDS", 0)  # for ever
+
+
+class House:
+    """All that works on one batcher, in this process and step by step, on connections that are there."""
+
+    def __init__(self, server: RealServer) -> None:
+        self._server = server
+        self._brokers: list[Broker] = []
+        self.ticker = ManualTicker()
+        for script in SCRIPTS:
+            server.admin.script_load(script.text)
+
+    def broker(self, **settings: Any) -> Broker:
+        """A broker with two open connections, and what the time is."""
+        # Leases, renewals and claims so long that none comes due.
+        always = {"name": "letters", "lease_ttl": 600, "claim_after": 600, "max_size": MAX_SIZE}
+        broker = Broker(Config(**{**always, "redis_url": self._server.url, **settings}))
+        self._brokers.append(broker)
+        pool = broker.server.client.connection_pool
+        for connection in [pool.get_connection(), pool.get_connection()]:
+            pool.release(connection)
+        broker.clock.now_ms()
+        return broker
+
+    def batcher(self, linger: int | None = None, **settings: Any) -> MicroBatcher:
+        broker = self.broker(**settings)
+        return MicroBatcher(broker.config, broker=broker, linger=linger)
+
+    def record(self, count: int) -> None:
+        self.batcher().record_events(range(count))
+
+    def scheduler(self, **settings: Any) -> Scheduler:
+        """The active scheduler, which has done its first step and listens."""
+        broker = self.broker(**settings)
+        active = Scheduler(broker.config, broker=broker, ticker=self.ticker)
+        self.ticker.tick()
+        active.run_once()
+        return active
+
+    def worker(self) -> BatchWorker:
+        """A worker with no chores."""
+        broker = self.broker(batch_processor=sum)
+        worker = BatchWorker(BatchRunner(broker.config, broker=broker), broker.server)
+        worker._chores_at = float("inf")
+        return worker
+
+    def close(self) -> None:
+        for broker in self._brokers:
+            broker.close()
+
+
+@pytest.fixture
+def house(server: RealServer) -> Iterator[House]:
+    house = House(server)
+    yield house
+    house.close()
+
+
+Counted = Callable[[], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def counted(request: pytest.FixtureRequest, server: RealServer) -> Counted:
+    """What is said in the block is what the table has for this test."""
+    wanted = COSTS[request.node.originalname.removeprefix("test_")]
+
+    @contextmanager
+    def count() -> Iterator[None]:
+        with wiretap(server) as said:
+            yield
+        assert said == wanted, f"it costs\n{said}\n\nand should cost\n{wanted}"
+
+    return count
+
+
+def test_an_event(house: House, counted: Counted) -> None:
+    mb = house.batcher()
+    with counted():
+        mb.record_event("a")
+
+
+def test_an_event_that_fills_a_batch(house: House, counted: Counted) -> None:
+    mb = house.batcher()
+    mb.record_events(range(MAX_SIZE - 1))
+    with counted():
+        mb.record_event("a")
+
+
+def test_an_event_with_an_id(house: House, counted: Counted) -> None:
+    mb = house.batcher(dedupe_window=60)
+    with counted():
+        mb.record_event("a", id="a")
+
+
+def test_an_event_whose_id_was_seen(house: House, counted: Counted) -> None:
+    mb = house.batcher(dedupe_window=60)
+    mb.record_event("a", id="a")
+    with counted():
+        mb.record_event("a", id="a")
+
+
+def test_an_event_within_a_bound(house: House, counted: Counted) -> None:
+    mb = house.batcher(max_waiting=100)
+    with counted():
+        mb.record_event("a")
+
+
+def test_an_event_that_a_replica_is_to_have(
+    house: House, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_REPLICA_MS", 1)
+    mb = house.batcher(durability="replicated")
+    with counted(), pytest.raises(InDoubt, match="no replica"):
+        mb.record_event("a")
+
+
+def test_a_thousand_events(house: House, counted: Counted) -> None:
+    mb = house.batcher()
+    with counted():
+        mb.record_events(range(1_000))
+
+
+def test_events_too_few_for_a_batch(house: House, counted: Counted) -> None:
+    mb = house.batcher()
+    with counted():
+        mb.record_events(range(MAX_SIZE - 1))
+
+
+def test_events_that_linger(house: House, counted: Counted) -> None:
+    mb = house.batcher(linger=60_000)
+    with counted():
+        for number in range(MAX_SIZE - 1):
+            mb.record_event(number)
+        mb.flush()
+    mb.close()
+
+
+def test_a_stop(house: House, counted: Counted) -> None:
+    mb = house.batcher()
+    with counted():
+        mb.stop()
+
+
+def test_a_tick_with_nothing_waiting(house: House, counted: Counted) -> None:
+    active = house.scheduler()
+    house.ticker.tick()
+    with counted():
+        assert active.run_once() == 0
+
+
+def test_a_tick_that_cuts_all_that_waits(house: House, counted: Counted) -> None:
+    active = house.scheduler()
+    house.record(MAX_SIZE - 1)
+    house.ticker.tick()
+    with counted():
+        assert active.run_once() == 1
+
+
+def woken(house: House, word: Wake) -> Scheduler:
+    """The active scheduler, which has been woken before and does not listen yet, and is woken again."""
+    active = house.scheduler()
+    events = house.broker().events
+    events.wake(word)
+    active.run_once()
+    events.wake(word)
+    return active
+
+
+@pytest.mark.parametrize("batches", [2, 10, 250])
+def test_full_batches(server: RealServer, house: House, batches: int) -> None:
+    """One round trip to listen, and two for every hundred batches that are cut."""
+    active = woken(house, Wake.SIZE)
+    house.record(batches * MAX_SIZE)
+    wanted = cost("BLPOP")
+    for first in range(0, batches, 100):
+        count = min(100, batches - first)
+        wanted += cost(
+            LOOK,
+            " ".join(["MULTI cut PEXPIRE SADD", *count * [JOB], "EXEC"]),
+            calls=f"TYPE*4 EXISTS LLEN HMGET HINCRBY*2 LTRIM EXISTS*{count} ZADD*{count} RPUSH*{2 * count} "
+            f"LRANGE*{count}",
+        )
+    with wiretap(server) as said:
+        assert active.run_once() == batches
+    assert said == wanted, f"it costs\n{said}\n\nand should cost\n{wanted}"
+
+
+def test_a_look_at_what_is_due(house: House, counted: Counted) -> None:
+    active = woken(house, Wake.LOOK)
+    with counted():
+        active.run_once()
+
+
+def test_a_look_at_ten_batches_that_wait_for_a_worker(
+    house: House, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (scheduler, reconciler):
+        monkeypatch.setattr(module, "LOOK_AGAIN_MS", -1_000)  # so that they are due at once, and go on to be
+    house.record(10 * MAX_SIZE)
+    active = woken(house, Wake.LOOK)
+    with counted():
+        active.run_once()
+
+
+def test_a_pause_for_too_many_results(house: House, counted: Counted) -> None:
+    active = house.scheduler(results_max=1)
+    house.record(2 * MAX_SIZE)
+    house.ticker.tick()
+    active.run_once()
+    house.worker()._take_turns()
+    house.ticker.tick()
+    active.run_once()
+    house.ticker.tick()
+    with counted():
+        active.run_once()
+
+
+def test_three_batches_in_a_queue(house: House, counted: Counted) -> None:
+    worker = house.worker()
+    house.record(3 * MAX_SIZE)
+    house.scheduler()
+    with counted():
+        assert worker._take_turns() is None
+
+
+def test_an_idle_workers_chores(house: House, counted: Counted) -> None:
+    worker = house.worker()
+    worker._chores_at = 0
+    worker._do_chores()  # the first time with what comes less often: RQ's maintenance, a heartbeat
+    worker._chores_at, worker._heartbeat_at = 0, float("inf")
+    with counted():
+        worker._do_chores()
+
+
+def test_twenty_results(house: House, counted: Counted) -> None:
+    house.record(20 * MAX_SIZE)
+    house.scheduler()
+    house.worker()._take_turns()
+    results: list[int] = []
+
+    def handle(result: int) -> None:
+        results.append(result)
+        if len(results) == 20:
+            member.quit()
+
+    member = Consumer(house.broker(result_handler=handle))
+    with counted():
+        member.run(None)
+
+
+def test_a_leave(house: House, counted: Counted) -> None:
+    member = Consumer(house.broker())
+    member.run(0)
+    with counted():
+        member.leave()
+
+
+def test_each_row_of_the_table_has_its_test() -> None:
+    assert {f"test_{row}" for row in COSTS} <= globals().keys()

@@ -1,0 +1,111 @@
+"""A wiretap: what this process says to a server, round trip by round trip, and what its scripts do there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import hiredis
+import pytest
+from redis.connection import AbstractConnection
+
+from microbatch.broker import scripts
+from microbatch.broker.scripts import Script
+from tests.servers import RealServer
+
+SCRIPTS = [script for script in vars(scripts).values() if isinstance(script, Script)]
+
+_NAMES = {script.sha: script.name for script in SCRIPTS}
+_CONTAINERS = {"CLIENT", "XGROUP", "XINFO"}  # of commands; the server counts each of them apart
+
+
+@dataclass
+class Said:
+    """What was said while the tap was on."""
+
+    trips: list[str] = field(default_factory=list)
+    """The commands of each round trip, in order. A script stands there by its name, in lower case."""
+    calls: Counter[str] = field(default_factory=Counter)
+    """How often scripts called each command at the server."""
+
+    def __add__(self, then: Said) -> Said:
+        return Said(self.trips + then.trips, self.calls + then.calls)
+
+    def __str__(self) -> str:
+        calls = (f"{name}*{count}" if count > 1 else name for name, count in sorted(self.calls.items()))
+        return "\n".join([*self.trips, f"scripts call: {' '.join(calls) or 'nothing'}"])
+
+
+@contextmanager
+def wiretap(server: RealServer) -> Iterator[Said]:
+    """Listen for the block of a ``with``. Nobody but this process may use the server meanwhile.
+
+    A round trip begins with what is sent on a connection after a reply was read there. The server keeps its
+    own count of the commands that it has done, however they came: those that were not sent, scripts have
+    called.
+    """
+    said, sent, unanswered = Said(), Counter[str](), dict[int, int]()
+    tapped: Any = AbstractConnection
+    send, read = tapped.send_packed_command, tapped.read_response
+
+    def note_sent(connection: AbstractConnection, packed: Any, *args: Any, **options: Any) -> Any:
+        commands = _parse(packed)
+        sent.update(map(_counted_as, commands))
+        words = " ".join(map(_shown_as, commands))
+        trip = unanswered.get(id(connection))
+        if trip is None:
+            unanswered[id(connection)] = len(said.trips)
+            said.trips.append(words)
+        else:
+            said.trips[trip] += f" {words}"
+        return send(connection, packed, *args, **options)
+
+    def note_read(connection: AbstractConnection, *args: Any, **options: Any) -> Any:
+        unanswered.pop(id(connection), None)
+        return read(connection, *args, **options)
+
+    server.admin.config_resetstat()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tapped, "send_packed_command", note_sent)
+        patched.setattr(tapped, "read_response", note_read)
+        yield said
+    done = _done(server)
+    assert sent <= done, f"sent, and not done at the server: {sent - done}"
+    said.calls.update(done - sent)
+
+
+def _parse(packed: Any) -> list[list[str]]:
+    reader = hiredis.Reader(encoding="latin-1")
+    for piece in [packed] if isinstance(packed, str | bytes) else packed:
+        reader.feed(piece)
+    commands: list[list[str]] = []
+    while command := reader.gets():
+        commands.append(command)
+    return commands
+
+
+def _counted_as(command: list[str]) -> str:
+    name = command[0].upper()
+    return f"{name}|{command[1].upper()}" if name in _CONTAINERS else name
+
+
+def _shown_as(command: list[str]) -> str:
+    match command[0]:
+        case "EVALSHA":
+            return _NAMES[command[1]]
+        case "EVAL":
+            return _NAMES[hashlib.sha1(command[1].encode("latin-1")).hexdigest()]  # noqa: S324 - as the server
+        case _:
+            return _counted_as(command)
+
+
+def _done(server: RealServer) -> Counter[str]:
+    """How often the server has done each command for others than us, who have had it count from nothing."""
+    stats: Any = server.admin.info("commandstats")
+    done = {name.removeprefix("cmdstat_").upper(): command["calls"] for name, command in stats.items()}
+    del done["CONFIG|RESETSTAT"]
+    return Counter(done)
