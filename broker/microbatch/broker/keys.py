@@ -26,7 +26,7 @@ class Keys:
 
     @property
     def wake(self) -> str:
-        """list: at most one word for the active scheduler, which blocks on it."""
+        """list: words for the active scheduler, which blocks on it; each once at most."""
         return self._key("wake")
 
     def batch(self, batch_id: str) -> str:

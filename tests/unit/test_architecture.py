@@ -1,0 +1,51 @@
+"""The document's lists of keys and of scripts are those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from microbatch.broker import scripts
+from microbatch.broker.keys import Keys
+from microbatch.broker.scripts import Script
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = [script for script in vars(scripts).values() if isinstance(script, Script)]
+KEYS = Keys("mb", "letters")
+
+
+def table(heading: str) -> list[list[str]]:
+    """The rows of the first table under a heading, without its own first two."""
+    text = (ROOT / "docs" / "architecture.md").read_text().partition(f"\n## {heading}\n")[2]
+    lines = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert lines is not None, heading
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[0].splitlines()[2:]]
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_the_keys() -> None:
+    kinds = {"zset": "sorted set"}
+    types = {key.removeprefix("mb:{letters}:"): kinds.get(kind, kind) for key, kind in KEYS.types().items()}
+    told = {name: row[1] for row in table("Keys") for name in names(row[0])}
+    assert told == {**types, "batch:<id>": "list", "aside:<what>": "any"}
+
+
+def test_the_scripts() -> None:
+    told = [name for row in table("The scripts") for name in names(row[0])]
+    files = [path.stem for path in (ROOT / "broker/microbatch/broker/scripts").glob("*.lua")]
+    assert sorted(told) == sorted(files) == sorted(script.name for script in SCRIPTS)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_a_script_opens_with_its_keys_arguments_result_and_cost(script: Script) -> None:
+    head = re.split(r"^(?!--)", script.text, maxsplit=1, flags=re.MULTILINE)[0]
+    assert head.startswith(f"-- {script.name}: ")
+    used = re.findall(r"(?:KEYS|ARGV)\[\d+\]", script.text.removeprefix(head))
+    assert [name for name in used if not re.search(rf"{re.escape(name[:-1])}(?:\]|\.\.)", head)] == []
+    assert re.search(r"\bReturns\b", head)
+    assert re.search(r"\bO\(", head)
