@@ -7,13 +7,22 @@ from datetime import UTC, datetime
 import pytest
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import BatcherFull
+from microbatch.broker.errors import BatcherFull, Refused
 from microbatch.broker.results import Outcome
 from microbatch.broker.wire import Failure
 from microbatch.worker.failing import BatchDead
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeBroker, MakeRunner
-from tests.unit.steps import FakeClient, check_account, client_of, record, record_and_cut, take, values_of
+from tests.unit.steps import (
+    FakeClient,
+    check_account,
+    client_of,
+    record,
+    record_and_cut,
+    snapshot,
+    take,
+    values_of,
+)
 
 
 def bury(broker: Broker, *events: object, error: str = "ValueError: no") -> str:
@@ -99,3 +108,12 @@ def test_a_dead_batch_that_is_requeued_runs_again(make_runner: MakeRunner, clock
         None,
         b"9",
     ]
+
+
+def test_nothing_is_revived_into_what_is_no_ledger(broker: Broker, client: FakeClient) -> None:
+    dead = bury(broker, 1, 2)
+    client.set(broker.keys.inflight, "hostile")
+    before = snapshot(client)
+    with pytest.raises(Refused, match="WRONGTYPE"):
+        broker.dead.revive(dead, due_ms=1, died_before_ms=broker.clock.now_ms() + 1)
+    assert snapshot(client) == before

@@ -296,6 +296,19 @@ def test_what_is_put_aside_twice_is_kept_twice(broker: Broker, client: FakeClien
     assert broker.ledger.put_aside(batch_id, b"") == ""
 
 
+@pytest.mark.parametrize("part", ["inflight", "dead"])
+def test_nothing_is_put_aside_where_a_ledger_is_none(broker: Broker, client: FakeClient, part: str) -> None:
+    batch_id = "0" * 32
+    client.set(broker.keys.batch(batch_id), "hostile")
+    client.zadd(broker.keys.inflight, {batch_id: 0})
+    client.zadd(broker.keys.dead, {batch_id: 0})
+    client.set(getattr(broker.keys, part), "hostile")
+    before = snapshot(client)
+    with pytest.raises(Refused, match="WRONGTYPE"):
+        broker.ledger.put_aside(batch_id, b"")
+    assert snapshot(client) == before
+
+
 @pytest.mark.parametrize("meanwhile", ["restored", "there again", "dead", "committed"])
 def test_what_has_changed_since_it_was_seen_is_left_where_it_is(
     broker: Broker, client: FakeClient, meanwhile: str

@@ -10,6 +10,12 @@
 --
 -- Returns 1 or 2, for where it is kept; 0 if there is nothing any more, or it has changed since it was
 -- seen and so may be a batch. O(log batches).
+for k = 2, 3 do
+  local found = redis.call('TYPE', KEYS[k]).ok
+  if found ~= 'zset' and found ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[k] .. ' is a ' .. found .. ', not a zset')
+  end
+end
 local record = redis.call('TYPE', KEYS[1]).ok == 'list' and redis.call('LINDEX', KEYS[1], 1) or ''
 if record ~= ARGV[2] then return 0 end
 local where = redis.call('EXISTS', KEYS[4]) == 1 and 2 or 1

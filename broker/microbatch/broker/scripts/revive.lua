@@ -11,6 +11,10 @@
 --
 -- Returns 1, or 0 if the batch is not dead, or died later. O(log batches).
 if redis.call('TYPE', KEYS[1]).ok ~= 'list' then return 0 end
+local found = redis.call('TYPE', KEYS[2]).ok
+if found ~= 'zset' and found ~= 'none' then
+  return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is a ' .. found .. ', not a zset')
+end
 local died = redis.call('ZSCORE', KEYS[3], ARGV[1])
 if not died or tonumber(died) >= tonumber(ARGV[4]) then return 0 end
 for _, count in ipairs(redis.call('HMGET', KEYS[4], 'revived_batches', 'revived_events')) do
