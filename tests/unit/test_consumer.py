@@ -245,6 +245,24 @@ def test_a_dead_batch_that_was_purged_is_told_without_its_events(
     assert failures[0].events == []
 
 
+def test_a_dead_batchs_events_are_asked_for_until_the_server_answers(
+    make_path: MakePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[BatchFailure] = []
+    path = make_path(failure_handler=seen.append)
+    path.record_and_stop(1, 13)
+    read, errors = path.broker.dead.events, [InDoubt("lost")]
+
+    def lose_a_reply(batch_id: str) -> list[bytes]:
+        if errors:
+            raise errors.pop()
+        return read(batch_id)
+
+    monkeypatch.setattr(path.broker.dead, "events", lose_a_reply)
+    assert path.batcher.wait_for_results(5)
+    assert [failure.events for failure in seen] == [[1, 13]]
+
+
 def test_an_entry_that_is_no_result_is_put_aside_and_told(
     make_path: MakePath, client: FakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:

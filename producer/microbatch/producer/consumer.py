@@ -213,7 +213,7 @@ class Consumer:
             raise
 
     def _failure(self, info: BatchInfo, failure: Failure) -> BatchFailure:
-        raws = self._broker.dead.events(info.id)
+        raws = insist(self._name, functools.partial(self._broker.dead.events, info.id))
         if not raws:
             log.warning("%s: batch %s: its events are no longer kept as dead", self._name, info.id)
         return BatchFailure(info, failure.error, failure.traceback, [self._plain_event(raw) for raw in raws])

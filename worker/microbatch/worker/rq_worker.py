@@ -52,7 +52,6 @@ log = logging.getLogger(__name__)
 _LISTEN_AGAIN_SECONDS = 2.0  # between tries of the thread that listens for RQ's commands
 _BLOCK_SECONDS = 1  # how soon an idle worker sees that it is to stop
 _CHORES_SECONDS = 1.0
-_HEARTBEAT_SECONDS = 5.0
 _WORKER_TTL_SECONDS = 30  # how long a killed worker is still shown
 
 
@@ -67,7 +66,7 @@ class BatchWorker(SimpleWorker):
         self._config = runner.config
         self._server = server
         self._patience = Patience(self._config.name)
-        self._heartbeat_at = self._chores_at = 0.0
+        self._chores_at = 0.0
         self._counts = Counts(server)
         self._started = StartedRun(self._show_as_started)
         runner.heart.on_long_run = self._started.show
@@ -190,12 +189,9 @@ class BatchWorker(SimpleWorker):
         if now < self._chores_at:
             return
         self._chores_at = now + _CHORES_SECONDS
-        self.check_for_suspension(burst=False)
+        self.check_for_suspension(burst=False)  # which is RQ's heartbeat as well
         if self.should_run_maintenance_tasks:
             self.run_maintenance_tasks()
-        if now >= self._heartbeat_at:
-            self.heartbeat()
-            self._heartbeat_at = now + _HEARTBEAT_SECONDS
         with self._outliving_the_server():
             state = WorkerStatus.BUSY if self._counts.note(self.key) else WorkerStatus.IDLE
             if self.get_state() != state:
