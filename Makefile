@@ -7,11 +7,11 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit chaos soak bench lock clean
+.PHONY: help demo test lint unit chaos soak bench figures lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target what; do \
-	    printf '  make %-6s %s\n' "$$target" "$$what"; done
+	    printf '  make %-7s %s\n' "$$target" "$$what"; done
 
 demo: .venv/.runtime ## See batches being made: eight letters, five seconds, one embedded server
 	@$(BIN)/microbatch demo
@@ -36,6 +36,9 @@ soak: .venv/.runtime ## Run at a steady rate for ten minutes (SECONDS=600), afte
 
 bench: .venv/.dev .venv-bench/.made ## Measure it beside its peers, five minutes (ONLY=run for one row, ROUNDS=5, SECONDS=1.5)
 	@$(BIN)/python -m benchmarks $(ONLY:%=--only %) $(ROUNDS:%=--rounds %) $(SECONDS:%=--seconds %)
+
+figures: .venv/.dev ## Show the newest results of `make bench` in the README
+	@$(BIN)/python -m benchmarks.readme
 
 # The lock files name no index, no path and no machine, and the hashes of every platform's files: any pip with any
 # index that has those files can install from them.

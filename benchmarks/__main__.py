@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks import machine, report
 from benchmarks.measure import Row, Scale, measure
-from benchmarks.processes import ROOT
+from benchmarks.processes import PEERS_PYTHON, ROOT
 from benchmarks.rows import (
     backlog,
     cut,
@@ -76,7 +76,8 @@ def main(only: tuple[str, ...], rounds: int, seconds: float, waiting: int, outpu
         }
         output.parent.mkdir(exist_ok=True)
         output.write_text(json.dumps(found, indent=1) + "\n")
-    sys.exit(0)
+        if not only:
+            subprocess.run([PEERS_PYTHON, "-m", "benchmarks.plot", output], check=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""The report: what was measured as JSON, as a table for the terminal, and as one for the README."""
+"""The report: what was measured, as JSON and as a table for the terminal."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -55,21 +57,34 @@ def number(value: float) -> str:
 
 
 def show(rows: Sequence[Found], console: Console) -> None:
-    """The table for the terminal: each claim with the figures that it is made of."""
+    """The table for the terminal: each claim with the figures that it is made of; a curve's figures."""
+    if not any(row["claims"] for row in rows):
+        for row in rows:
+            _show_curves(row, console)
+        return
     table = Table("row", "Microbatch", "against", "theirs", "ratio", "min to max", "target", "")
     for row in rows:
         for claim in row["claims"]:
             ours, theirs = sides(row, claim)
             table.add_row(
                 row["row"],
-                _figure(ours),
+                figure_of(ours),
                 claim["against"] or "a fixed figure",
-                _figure(theirs) if theirs is not None else "",
+                figure_of(theirs) if theirs is not None else "",
                 number(claim["median"]),
                 f"{number(claim['min'])} to {number(claim['max'])}",
                 target(claim),
                 "[green]met[/]" if claim["met"] else "[red]missed[/]",
             )
+    console.print(table)
+
+
+def _show_curves(row: Found, console: Console) -> None:
+    names = list(dict.fromkeys(figure["figure"] for figure in row["figures"]))
+    table = Table(row["row"], *names)
+    for system in dict.fromkeys(figure["system"] for figure in row["figures"]):
+        found = [number(figure["median"]) for figure in row["figures"] if figure["system"] == system]
+        table.add_row(system, *found)
     console.print(table)
 
 
@@ -85,5 +100,12 @@ def target(claim: Found) -> str:
     return f"{'≤' if claim['at_most'] else '≥'} {claim['target']:g}{' times' if claim['against'] else ''}"
 
 
-def _figure(figure: Found) -> str:
+def figure_of(figure: Found) -> str:
+    """A figure with its unit."""
     return f"{number(figure['median'])} {figure['figure']}"
+
+
+def load(path: Path) -> Found:
+    """A file of results."""
+    found: Found = json.loads(path.read_text())
+    return found

@@ -70,7 +70,11 @@ class _Backlog:
                 made * SIZE, lambda at, _info: moments.append(at), after=before, stop=False
             ).check()
         run_seconds = 1 / rate(moments)
-        return {FIGURE: (cut_seconds + run_seconds) * 1000, "of it cut": cut_seconds * 1000}
+        return {
+            FIGURE: (cut_seconds + run_seconds) * 1000,
+            "of it cut": cut_seconds * 1000,
+            "there": self._waiting,
+        }
 
     def _fill_up(self) -> None:
         missing = self._waiting - (self._recorded - self._cut)

@@ -15,35 +15,34 @@ NAME = "sizes"
 TITLE = "events a second from record to handler, by the size of a batch"
 CLAIMS: tuple[Claim, ...] = ()
 SIZES = (1, 10, 30, 100, 1_000, 10_000)
-_MOST_FIRST = 30_000
 _EndToEnd = Callable[[int], Figures]
 
 
 def systems(scale: Scale, _stack: ExitStack) -> Iterator[System]:
-    def curve(system: Callable[[ExitStack, int], _EndToEnd], most_first: int) -> Callable[[int], Figures]:
-        def measure(_count: int) -> Figures:
-            return {
-                f"{size}": _rate(system, size, min(100 * size + 300, most_first), scale) for size in SIZES
-            }
-
-        return measure
+    def curve(system: Callable[[ExitStack, int], _EndToEnd]) -> Callable[[int], Figures]:
+        return lambda _count: {f"{size}": _rate(system, size, scale) for size in SIZES}
 
     def plain_rq(_count: int) -> Figures:
-        rate = _rate(lambda stack, _size: PlainRQ(stack).end_to_end, 1, 300, scale)
+        rate = _rate(lambda stack, _size: PlainRQ(stack).end_to_end, 1, scale)
         return {f"{size}": rate for size in SIZES}  # it knows no batches
 
-    yield System("bare redis-py, one process", curve(_bare, _MOST_FIRST), first=1)
-    yield System("Microbatch", curve(_microbatch, _MOST_FIRST), first=1)
-    yield System("celery-batches", curve(_celery_batches, 1_000), first=1)
+    yield System("bare redis-py, one process", curve(_bare), first=1)
+    yield System("Microbatch", curve(_microbatch), first=1)
+    yield System("celery-batches", curve(_celery_batches), first=1)
     yield System("RQ, a job per event", plain_rq, first=1)
 
 
-def _rate(system: Callable[[ExitStack, int], _EndToEnd], size: int, first: int, scale: Scale) -> float:
-    """Events a second in batches of so many, after a first run that tells how many to take."""
+def _rate(system: Callable[[ExitStack, int], _EndToEnd], size: int, scale: Scale) -> float:
+    """Events a second in batches of so many, after two shorter runs that tell how many to take.
+
+    They make some batches at least, so that the wait of the last one, which is not full, weighs little.
+    """
+    least = min(max(size * 6, 300), 6_000)
     with ExitStack() as stack:
         run = system(stack, size)
-        rate = run(max(first, 3 * size) // size * size)["processed/s"]
-        return run(max(1, round(rate * scale.seconds / size)) * size)["processed/s"]
+        rate = run(least)["processed/s"]
+        rate = run(max(least, round(rate * scale.seconds / 4)))["processed/s"]
+        return run(max(least, round(rate * scale.seconds)))["processed/s"]
 
 
 def _bare(stack: ExitStack, size: int) -> _EndToEnd:

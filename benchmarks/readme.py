@@ -1,0 +1,76 @@
+"""The README's table: written by ``make figures`` from the newest file of results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmarks.processes import ROOT
+from benchmarks.report import Found, figure_of, load, number, sides, target
+
+BEGIN, END = "<!-- figures: made by `make figures` -->", "<!-- /figures -->"
+RESULTS = ROOT / "benchmarks" / "results"
+_HEAD = "| what | Microbatch | the other | ratio | least to most | wanted |\n|---|---|---|---|---|---|\n"
+
+
+def markdown(found: Found, pictures: str) -> str:
+    """The table, the pictures, and the machine. ``pictures``: what the names of their files begin with."""
+    return f"{_HEAD}{_lines(found)}\n{_machine(found)}\n\n" + "\n".join(
+        f"![{text}]({pictures}-{name}.svg)"
+        for name, text in (
+            ("sizes", "Events a second by the size of a batch"),
+            ("growth", "Milliseconds for a batch by how much is there"),
+        )
+    )
+
+
+def _lines(found: Found) -> str:
+    lines = ""
+    for row in found["rows"]:
+        for place, claim in enumerate(row["claims"]):
+            ours, theirs = sides(row, claim)
+            other = f"{figure_of(theirs)}, {claim['against']}" if theirs is not None else ""
+            lines += (
+                f"| {row['title'] if place == 0 else ''} | {figure_of(ours)} | {other} "
+                f"| **{number(claim['median'])}** | {number(claim['min'])} to {number(claim['max'])} "
+                f"| {target(claim)}{'' if claim['met'] else ', missed'} |\n"
+            )
+    return lines
+
+
+def _machine(found: Found) -> str:
+    machine = found["machine"]
+    ours = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    peers = ", ".join(f"{name} {version}" for name, version in machine["peers_packages"].items())
+    return (
+        f"{found['date']}, {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
+        f"{machine['system']}, Python {machine['python']}, {machine['server']}; {ours}; peers: {peers}. "
+        f"Medians of {found['rounds']} rounds; a ratio is the median of the rounds' own."
+    )
+
+
+def put_between_marks(text: str, table: str) -> str:
+    """The text with the table in its place. Raises ValueError if it has none."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"there is no place for the figures: {BEGIN} … {END}")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+@click.command()
+@click.option(
+    "--readme", type=click.Path(exists=True, path_type=Path), default=ROOT / "README.md", show_default=True
+)
+@click.option("--results", type=click.Path(exists=True, path_type=Path), help="Else the newest.")
+def main(readme: Path, results: Path | None) -> None:
+    """Put the newest results into the README."""
+    path = results if results is not None else max(RESULTS.glob("*.json"))
+    table = markdown(load(path), f"benchmarks/results/{path.stem}")
+    readme.write_text(put_between_marks(readme.read_text("utf-8"), table), "utf-8")
+    click.echo(f"{readme.name} shows {path.name}")
+
+
+if __name__ == "__main__":
+    main()
