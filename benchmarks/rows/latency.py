@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import redis
 
@@ -18,7 +19,9 @@ from microbatch.producer import start
 
 NAME = "latency"
 TITLE = "an event from `record_event` to the handler, idle, a batch of one, against six bare round trips"
-# The median of the round trips for both: their own p99 would be easier to keep to.
+# In an idle system each step is a process's that has slept, and a round trip after a sleep takes several
+# times as long as one right after another. So there is a pause before each of the six. Six in a row are
+# measured as well. The median of the round trips for both claims: their own p99 would be easier to keep to.
 CLAIMS = (
     Claim("median ms", "Microbatch", 4.0, "six round trips", at_most=True),
     Claim("p99 ms", "Microbatch", 20.0, "six round trips", "median ms", at_most=True),
@@ -54,18 +57,24 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
             took.append((ended - begun) * 1000)
         return _figures(took)
 
-    def round_trips(count: int) -> Figures:
-        took = []
-        for _ in range(count):
-            time.sleep(_PAUSE_SECONDS)
-            begun = time.perf_counter()
-            for _ in range(6):
-                client.ping()
-            took.append((time.perf_counter() - begun) * 1000)
-        return _figures(took)
-
     yield System("Microbatch", microbatch, first=_EVENTS)
-    yield System("six round trips", round_trips, first=_EVENTS)
+    yield System("six round trips", partial(_round_trips, client, pauses=6), first=_EVENTS)
+    yield System("six in a row", partial(_round_trips, client, pauses=1), first=_EVENTS)
+
+
+def _round_trips(client: redis.Redis, count: int, pauses: int) -> Figures:
+    """Six bare round trips, so many times, with so many pauses among them."""
+    took = []
+    for _ in range(count):
+        six = 0.0
+        for number in range(6):
+            if number < pauses:
+                time.sleep(_PAUSE_SECONDS)
+            begun = time.perf_counter()
+            client.ping()
+            six += time.perf_counter() - begun
+        took.append(six * 1000)
+    return _figures(took)
 
 
 def _figures(took: list[float]) -> Figures:
