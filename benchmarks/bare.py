@@ -34,7 +34,7 @@ class Bare:
         raws = [events.encode(event) for event in events.some(count)]
         numbers: list[int] = []
         begun = time.monotonic()
-        for first in range(0, count + 1, size):
+        for first in range(0, count + size, size):
             with self._client.pipeline(transaction=False) as pipe:
                 if numbers:
                     pipe.xadd(_SUMS, {"count": len(numbers), "sum": sum(numbers)})
