@@ -9,21 +9,35 @@ from typing import Any
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from microbatch.broker import connection, scripts
+from microbatch.broker import connection, scripts, server
+from microbatch.broker.errors import InDoubt
 from microbatch.broker.ledger import Ledger, NewBatch
 from microbatch.broker.results import Entry, Results
 from microbatch.broker.scripts import Script
+from microbatch.broker.sent import Sent
 from microbatch.broker.wire import RunRecord
 from microbatch.producer.consumer import Consumer
 
 
 def retry_connections() -> None:
-    """Have redis-py send again what it got no reply to."""
+    """Have what got no reply sent again, by redis-py and by ourselves."""
 
     def retry(_backoff: Any, _retries: int) -> Retry:
         return Retry(ConstantBackoff(0.05), 3)
 
+    class SentAgain(Sent):
+        def __init__(self, *what: Any) -> None:
+            super().__init__(*what)
+            self._what = what
+
+        def reply(self) -> Any:
+            try:
+                return super().reply()
+            except InDoubt:
+                return SentAgain(*self._what).reply()
+
     vars(connection)["Retry"] = retry
+    vars(server)["Sent"] = SentAgain
 
 
 def commit_without_check() -> None:
