@@ -72,6 +72,19 @@ def test_a_beat_that_failed_does_not_end_the_heart(
     assert caplog.text.count(f"letters: batch {taken.id}: no heartbeat: no server answers") == 1
 
 
+def test_a_run_that_cannot_be_shown_does_not_end_the_heart(
+    heart: Heart, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = take(broker, record_and_cut(broker, 1))
+
+    def show(_batch: object) -> None:
+        raise TypeError("another release of RQ")
+
+    heart.on_long_run = show
+    heart._tell(taken)
+    assert f"letters: batch {taken.id}: its run can't be shown" in caplog.text
+
+
 def test_a_run_that_cannot_be_interrupted_ends_its_process(
     heart: Heart, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,12 +78,19 @@ class Heart:
             now = time.monotonic()
             if batch is not told and now - since >= LONG_RUN_SECONDS:
                 told = batch
-                self.on_long_run(batch)
+                self._tell(batch)
             if now >= max(since + BEAT_SECONDS, beat_at):
                 beat_at = now + BEAT_SECONDS / 2
                 self._renew(batch)
                 if time.monotonic() - since > self._limit_seconds:
                     self._end_process(batch)
+
+    def _tell(self, batch: TakenBatch) -> None:
+        try:
+            self.on_long_run(batch)
+        except Exception:
+            # Whatever it is, it must not end the heart: the batch would be taken for its worker's last.
+            log.exception("%s: batch %s: its run can't be shown", self._broker.config.name, batch.id)
 
     def _renew(self, batch: TakenBatch) -> None:
         try:

@@ -45,6 +45,12 @@ class StartedRun:
             if batch is self._batch:
                 self._execution = self._show(batch)
 
+    def stop(self, batch_id: str | None, stop: Callable[[], None]) -> None:
+        """Call ``stop``, unless the run at hand is another batch's. It is not over before that is done."""
+        with self._changing:
+            if self._batch is None or self._batch.id == batch_id:
+                stop()
+
     def over(self) -> Execution | None:
         """The run is over. Returns RQ's record of it, if it was shown; that is to be ended as well."""
         with self._changing:

@@ -7,7 +7,8 @@ What it changes, and the RQ internals (of 3.0) that this relies on:
   second: the worker's state, its counts (``successful_job_count``, ``total_working_time``), its heartbeat,
   suspension, maintenance.
 - A run is shown as a started job once it takes long (``prepare_execution``, ``prepare_job_execution``), and
-  is then one that RQ can be told to stop (``kill_horse``, which RQ calls on the thread that listens).
+  is then one that RQ can be told to stop (``kill_horse``, which RQ calls on the thread that listens, and
+  ``_stopped_job_id``).
 - It stops between jobs only. RQ's own worker may be interrupted after the server has handed out a job
   and before it is marked as started (``_shutdown``, ``_stop_requested``).
 """
@@ -180,8 +181,8 @@ class BatchWorker(SimpleWorker):
         return super().prepare_execution(job) if end is None or end.execution is None else end.execution
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:  # noqa: ARG002 - RQ's signature
-        """Stop the run that is going on: somebody has told RQ to stop its job."""
-        RunLimit.stop_current()
+        """Stop the run that is going on: somebody has told RQ to stop its job, which RQ has noted."""
+        self._started.stop(self._stopped_job_id, RunLimit.stop_current)
 
     def _do_chores(self) -> None:
         """What RQ does between jobs, once a second."""
