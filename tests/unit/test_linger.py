@@ -226,7 +226,7 @@ def test_it_is_tried_again_unasked(
 def test_a_full_buffer_is_told_when_the_server_takes_nothing(
     batcher: MicroBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linger, "MOST_EVENTS", 3)
+    monkeypatch.setattr(linger, "MOST_EVENTS", 4)
     client.set(EVENTS, "a string")
     batcher.record_event(0)
     with pytest.raises(Refused):
@@ -237,7 +237,7 @@ def test_a_full_buffer_is_told_when_the_server_takes_nothing(
         with pytest.raises(Refused, match=r"WRONGTYPE.*\(events that linger here: 4\)"):
             batcher.record_event(4)
     assert batcher._buffer is not None
-    assert len(batcher._buffer._waiting) == 3  # those who were told have left nothing behind
+    assert len(batcher._buffer._waiting) == 4  # those who were told have left nothing behind
     client.delete(EVENTS)
     batcher.flush()
     assert waiting(client) == [0, 1, 2, 3]
@@ -253,7 +253,7 @@ def test_a_full_buffer_waits_for_a_slow_server(
     def record(record: Call, raws: Any) -> int:
         assert go_on.wait(10)
         assert batcher._buffer is not None
-        most.append(len(batcher._buffer))
+        most.append(len(batcher._buffer._waiting))
         return record(raws)
 
     on_record(batcher, monkeypatch, record)
