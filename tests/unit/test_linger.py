@@ -336,6 +336,24 @@ def test_what_can_not_be_sent_before_the_end_is_told(
         batcher.flush()
 
 
+def test_while_it_closes_it_is_tried_again_and_again(
+    batcher: MicroBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linger, "CLOSE_SECONDS", 3)
+    errors: Iterator[Exception] = iter([Unavailable("gone")] * 10)  # which would else take half a minute
+
+    def record(record: Call, raws: Any) -> int:
+        if error := next(errors, None):
+            raise error
+        return record(raws)
+
+    on_record(batcher, monkeypatch, record)
+    for event in range(1_500):
+        batcher.record_event(event)
+    batcher.close()
+    assert waiting(client) == list(range(1_500))
+
+
 def test_a_signal_may_stop_it_at_any_moment(make_batcher: MakeBatcher, client: FakeClient) -> None:
     batcher = make_batcher(1)
     stopped = []
@@ -364,6 +382,53 @@ def test_a_signal_may_stop_it_at_any_moment(make_batcher: MakeBatcher, client: F
             assert taken - 1 <= stopped[-1] <= taken
             batcher.close()
             assert waiting(client) == list(range(taken))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def record_on(batcher: MicroBatcher, taken: list[int], seconds: float) -> None:
+    """Record 0, 1, 2 and so on until an error comes, with a signal after so many seconds."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    while True:
+        batcher.record_event(len(taken))
+        taken.append(len(taken))
+
+
+def test_a_signal_may_close_it_at_any_moment(make_batcher: MakeBatcher, client: FakeClient) -> None:
+    before = signal.signal(signal.SIGALRM, lambda *_: make_batcher.made[-1].close())
+    try:
+        for moment in range(30):
+            client.delete(EVENTS)
+            taken: list[int] = []
+            with pytest.raises(Stopped):
+                record_on(make_batcher(1), taken, 0.002 + moment / 20_000)
+            # If there was no thread yet, it sends the event that the call was about after the handler.
+            wait_until(lambda taken=taken: waiting(client) == taken)  # type: ignore[misc]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+class Interrupt(Exception):
+    """As Ctrl-C raises one."""
+
+
+def test_an_interrupt_at_any_moment_holds_up_nothing(make_batcher: MakeBatcher, client: FakeClient) -> None:
+    def interrupt(_number: int, _frame: object) -> None:
+        raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for moment in range(100):
+            client.delete(EVENTS)
+            batcher = make_batcher(1)
+            batcher.record_event(0)
+            taken = [0]
+            with pytest.raises(Interrupt):
+                record_on(batcher, taken, 0.002 + moment / 20_000)
+            # Nobody flushes: the thread has to get on by itself. The call may have taken its event.
+            wait_until(lambda taken=taken: client.llen(EVENTS) >= len(taken))  # type: ignore[misc]
+            batcher.close()
+            assert waiting(client) in (taken, [*taken, len(taken)])
     finally:
         signal.signal(signal.SIGALRM, before)
 
