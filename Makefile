@@ -34,7 +34,7 @@ chaos: .venv/.dev ## Try the guarantees under faults (SECONDS=300, SEED= of an e
 soak: .venv/.runtime ## Run at a steady rate for ten minutes (SECONDS=600), after which nothing may have grown
 	$(BIN)/python benchmarks/soak.py $(or $(SECONDS),600)
 
-bench: .venv/.dev .venv-bench/.made ## Measure it beside its peers, five minutes (ONLY=run for one row, ROUNDS=5, SECONDS=1.5)
+bench: .venv/.dev .venv-bench/.made ## Measure it beside its peers, five minutes (ONLY=run for one row, ROUNDS=5, SECONDS=1)
 	@$(BIN)/python -m benchmarks $(ONLY:%=--only %) $(ROUNDS:%=--rounds %) $(SECONDS:%=--seconds %)
 
 figures: .venv/.dev ## Show the newest results of `make bench` in the README

@@ -26,7 +26,7 @@ class Scale:
     """How much is done."""
 
     rounds: int = 5
-    seconds: float = 1.5
+    seconds: float = 1.0
     """What a round of one system should take, where it is for us to choose."""
     backlog: int = 5_000_000
     """How many events wait in the largest backlog."""

@@ -41,8 +41,9 @@ def _rate(system: Callable[[ExitStack, int], _EndToEnd], size: int, scale: Scale
     with ExitStack() as stack:
         run = system(stack, size)
         rate = run(least)["processed/s"]
-        rate = run(max(least, round(rate * scale.seconds / 4)))["processed/s"]
-        return run(max(least, round(rate * scale.seconds)))["processed/s"]
+        for seconds in (scale.seconds / 4, scale.seconds):
+            rate = run(max(least, round(rate * seconds / size) * size))["processed/s"]
+        return rate
 
 
 def _bare(stack: ExitStack, size: int) -> _EndToEnd:
