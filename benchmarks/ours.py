@@ -103,7 +103,7 @@ class Ours:
         else:
             deadline = time.monotonic() + PATIENCE_SECONDS
             while not tally.full and time.monotonic() < deadline:
-                batcher.wait_for_results(timeout=0.1)
+                batcher.wait_for_results(timeout=0.02)
         batcher.close()
         return tally
 

@@ -51,8 +51,8 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
         theirs.admin.flushall()
         return {"batches/s": count / (ended - begun)}
 
-    yield System("Microbatch", microbatch, first=500, step=_PIPELINE, rate="batches/s")
-    yield System("bare enqueue_many", bare, first=500, step=_PIPELINE, rate="batches/s")
+    yield System("Microbatch", microbatch, first=500, step=_PIPELINE, share=0.5, rate="batches/s")
+    yield System("bare enqueue_many", bare, first=500, step=_PIPELINE, share=0.5, rate="batches/s")
 
 
 def enqueue_many(queue: Queue, count: int, function: str = "microbatch.worker.job.run_batch") -> None:

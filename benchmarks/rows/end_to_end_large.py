@@ -19,5 +19,5 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
     ours = Ours(stack, max_size=_SIZE)
     stack.enter_context(ours.everything())
     bare = Bare(stack, _SIZE)
-    yield System("Microbatch", ours.end_to_end, first=50_000, step=_SIZE, rate="processed/s")
-    yield System("bare redis-py", bare.end_to_end, first=50_000, step=_SIZE, rate="processed/s")
+    yield System("Microbatch", ours.end_to_end, first=50_000, step=_SIZE, share=0.5, rate="processed/s")
+    yield System("bare redis-py", bare.end_to_end, first=50_000, step=_SIZE, share=0.5, rate="processed/s")

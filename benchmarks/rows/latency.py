@@ -26,7 +26,7 @@ CLAIMS = (
     Claim("median ms", "Microbatch", 4.0, "six round trips", at_most=True),
     Claim("p99 ms", "Microbatch", 20.0, "six round trips", "median ms", at_most=True),
 )
-_EVENTS = 200
+_EVENTS = 120
 _PAUSE_SECONDS = 0.005
 
 
