@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from benchmarks import events
 from benchmarks.measure import Figures
-from benchmarks.processes import server
+from benchmarks.processes import clear, server
 from benchmarks.tally import Tally
 
 _EVENTS, _SUMS = "events", "sums"
@@ -48,5 +48,5 @@ class Bare:
                 tally.add(int(fields[b"count"]), int(fields[b"sum"]))
             if some:
                 numbers = [event["number"] for event in from_json(b"[" + b",".join(replies[-1]) + b"]")]
-        self._client.flushall()
+        clear(self._client)
         return {"processed/s": tally.rate_since(begun)}

@@ -12,7 +12,7 @@ from rq.registry import FinishedJobRegistry
 from rq.serializers import JSONSerializer
 
 from benchmarks.measure import Figures
-from benchmarks.processes import PATIENCE_SECONDS, PYTHON, Producer, running, server
+from benchmarks.processes import PATIENCE_SECONDS, PYTHON, Producer, clear, running, server
 from benchmarks.tally import Tally
 
 WORKER = ["-m", "rq.cli", "worker", "--quiet", "--worker-class", "rq.SimpleWorker"]
@@ -46,5 +46,5 @@ class PlainRQ:
                 assert job is not None
                 tally.add(1, int(job.return_value() or 0))
         begun, ended = producer.moments()
-        self._client.flushall()
+        clear(self._client)
         return {"processed/s": tally.rate_since(begun), "recorded/s": count / (ended - begun)}

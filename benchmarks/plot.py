@@ -15,6 +15,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+from matplotlib.ticker import StrMethodFormatter
 
 _COLOURS = {
     "bare redis-py, one process": "#8c8c8c",
@@ -44,6 +45,8 @@ def _sizes(row: dict[str, Any], axes: Any) -> None:
         axes.plot(*zip(*points, strict=True), color=colour, marker="" if flat else "o", label=name)
         axes.annotate(f"{points[-1][1]:,.0f}/s", points[-1], (6, 0), textcoords="offset points", va="center")
     axes.set(xscale="log", yscale="log", xlabel="events in a batch", ylabel="events a second, to the handler")
+    _in_words(axes.xaxis)
+    _in_words(axes.yaxis)
     axes.legend(frameon=False)
 
 
@@ -61,6 +64,7 @@ def _growth(rows: dict[str, Any], axes: Any) -> None:
         axes.plot(xs, ys, color=colour, marker="o", label=label)
         axes.fill_between(xs, least, most, color=colour, alpha=0.15, linewidth=0)
     axes.set(xscale="log", xlabel="how many", ylabel="ms to cut, run and commit a batch of 30")
+    _in_words(axes.xaxis)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
 
@@ -72,6 +76,11 @@ def main(path: Path) -> None:
         _draw(path.with_name(f"{path.stem}-sizes.svg"), lambda axes: _sizes(rows["sizes"], axes))
     if "growth-waiting" in rows and "growth-in-flight" in rows:
         _draw(path.with_name(f"{path.stem}-growth.svg"), lambda axes: _growth(rows, axes))
+
+
+def _in_words(axis: Any) -> None:
+    """1,000 and not 10³."""
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _draw(path: Path, draw: Callable[[Any], None]) -> None:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from microbatch.worker.lifeline import lifeline
 from tests.servers import RealServer
 
@@ -29,6 +31,11 @@ def server() -> Iterator[RealServer]:
         found = RealServer("valkey", Path(folder), tcp=True)
         with found:
             yield found
+
+
+def clear(client: redis.Redis) -> None:
+    """Remove all that a server holds, and return when its memory is free, which else takes a while."""
+    client.execute_command("FLUSHALL", "SYNC")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from rq.serializers import JSONSerializer
 
 from benchmarks.measure import Claim, Figures, Scale, System
 from benchmarks.ours import Ours
-from benchmarks.processes import server
+from benchmarks.processes import clear, server
 from benchmarks.tally import check
 
 NAME = "cut"
@@ -39,7 +39,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
         ended = time.perf_counter()
         ours.check_cut(count * SIZE)
         scheduler.broker.close()
-        ours.server.admin.flushall()
+        clear(ours.server.admin)
         return {"batches/s": count / (ended - begun)}
 
     def bare(count: int) -> Figures:
@@ -48,7 +48,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
             enqueue_many(queue, _PIPELINE)
         ended = time.perf_counter()
         check("jobs", len(queue), count)
-        theirs.admin.flushall()
+        clear(theirs.admin)
         return {"batches/s": count / (ended - begun)}
 
     yield System("Microbatch", microbatch, first=500, step=_PIPELINE, share=0.5, rate="batches/s")

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.measure import Claim, Figures, Scale, System
 from benchmarks.ours import Ours
-from benchmarks.processes import wait_until
+from benchmarks.processes import clear, wait_until
 from benchmarks.rows.backlog import FIGURE, steps
 from benchmarks.rows.cut import SIZE
 from benchmarks.tally import check
@@ -95,7 +95,7 @@ class _InFlight:
 
     def _begin(self) -> Scheduler:
         """With nothing at the server, and an active scheduler."""
-        self._client.flushall()
+        clear(self._client)
         self._recorded = self._handled = 0
         return self._ours.scheduler()
 

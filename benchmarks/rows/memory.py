@@ -11,7 +11,7 @@ import redis
 from benchmarks import events
 from benchmarks.measure import Claim, Figures, Scale, System
 from benchmarks.ours import Ours
-from benchmarks.processes import server
+from benchmarks.processes import clear, server
 from benchmarks.tally import check
 
 NAME = "memory"
@@ -30,7 +30,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
         ours.fill(count)
         after = _used(ours.server.admin)
         check("events waiting", ours.broker.events.waiting(), count)
-        ours.server.admin.execute_command("FLUSHALL", "SYNC")  # else the next round begins before it is done
+        clear(ours.server.admin)
         return {"bytes/event": (after - before) / count}
 
     def bare(count: int) -> Figures:
@@ -41,7 +41,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
                 client.rpush("events", *raws)
         after = _used(theirs.admin)
         check("events waiting", int(theirs.admin.llen("events")), count)
-        theirs.admin.execute_command("FLUSHALL", "SYNC")
+        clear(theirs.admin)
         return {"bytes/event": (after - before) / count}
 
     yield System("Microbatch", microbatch, first=_EVENTS)

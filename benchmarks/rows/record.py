@@ -15,6 +15,7 @@ import redis
 from benchmarks import events
 from benchmarks.measure import Claim, Figures, Scale, System
 from benchmarks.ours import Ours
+from benchmarks.processes import clear
 from benchmarks.tally import check
 from microbatch.broker import wire
 from microbatch.producer import start
@@ -69,4 +70,4 @@ def check_recorded(ours: Ours, count: int) -> None:
     check("events recorded", found.total(), count)
     numbers = (json.loads(body)["number"] * times for body, times in found.items())
     check("the sum of their numbers", sum(numbers), events.total(count))
-    client.flushall()
+    clear(client)

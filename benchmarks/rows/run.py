@@ -14,7 +14,7 @@ from rq.serializers import JSONSerializer
 from benchmarks.measure import Claim, Figures, Scale, System
 from benchmarks.ours import Ours
 from benchmarks.plain_rq import WORKER
-from benchmarks.processes import PYTHON, running, server, wait_until
+from benchmarks.processes import PYTHON, clear, running, server, wait_until
 from benchmarks.rows.cut import SIZE, enqueue_many
 from benchmarks.tally import check
 
@@ -42,7 +42,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
         entries: Any = ours.server.admin.xrange(results)
         ours.handle(count * SIZE).check()
         scheduler.broker.close()
-        ours.server.admin.flushall()
+        clear(ours.server.admin)
         return {"batches/s": rate([int(entry.partition(b"-")[0]) / 1000 for entry, _ in entries])}
 
     def simple_worker(count: int) -> Figures:
@@ -55,7 +55,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
         jobs = Job.fetch_many(ids, client, JSONSerializer)
         ends = [job.ended_at.timestamp() for job in jobs if job is not None and job.ended_at is not None]
         check("jobs run", len(ends), count)
-        theirs.admin.flushall()
+        clear(theirs.admin)
         return {"batches/s": rate(ends)}
 
     yield System("Microbatch", microbatch, first=300, step=_STEP, rate="batches/s")
