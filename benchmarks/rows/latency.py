@@ -19,12 +19,13 @@ from microbatch.producer import start
 
 NAME = "latency"
 TITLE = "an event from `record_event` to the handler, idle, a batch of one, against six bare round trips"
-# In an idle system each step is a process's that has slept, and a round trip after a sleep takes several
-# times as long as one right after another. So there is a pause before each of the six. Six in a row are
-# measured as well. The median of the round trips for both claims: their own p99 would be easier to keep to.
+# In an idle system each step is a process's that has slept, and a round trip after a sleep takes longer than
+# one right after another. So six with a pause before each are measured beside six in a row. The median of the
+# round trips for all claims: their own p99 would be easier to keep to.
 CLAIMS = (
-    Claim("median ms", "Microbatch", 4.0, "six round trips", at_most=True),
-    Claim("p99 ms", "Microbatch", 20.0, "six round trips", "median ms", at_most=True),
+    Claim("median ms", "Microbatch", 4.0, "six in a row", at_most=True),
+    Claim("p99 ms", "Microbatch", 20.0, "six in a row", "median ms", at_most=True),
+    Claim("median ms", "Microbatch", 4.0, "six, each after a pause", at_most=True),
 )
 _EVENTS = 120
 _PAUSE_SECONDS = 0.005
@@ -58,7 +59,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
         return _figures(took)
 
     yield System("Microbatch", microbatch, first=_EVENTS)
-    yield System("six round trips", partial(_round_trips, client, pauses=6), first=_EVENTS)
+    yield System("six, each after a pause", partial(_round_trips, client, pauses=6), first=_EVENTS)
     yield System("six in a row", partial(_round_trips, client, pauses=1), first=_EVENTS)
 
 
