@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import fakeredis
@@ -13,6 +13,7 @@ from microbatch.broker.config import Config
 from microbatch.broker.server import Server
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock
+from tests.unit.lingering import MakeBatcher
 from tests.unit.steps import FakeClient
 
 
@@ -49,6 +50,15 @@ def make_broker(client: FakeClient, clock: ManualClock) -> MakeBroker:
 def broker(make_broker: MakeBroker) -> Broker:
     """The broker of the batcher "letters"."""
     return make_broker()
+
+
+@pytest.fixture
+def make_batcher(make_broker: MakeBroker) -> Iterator[MakeBatcher]:
+    """Batchers whose events linger, closed after the test."""
+    make = MakeBatcher(make_broker)
+    yield make
+    for batcher in make.made:
+        batcher.close()
 
 
 MakeRunner = Callable[..., BatchRunner]
