@@ -44,12 +44,16 @@ class PartialFailure(Exception):
     """Raised by a processor when some events of its batch failed, and the others are done.
 
     Args:
-        errors: what went wrong with each failed event, by its position in the batch, from 0.
+        errors: what went wrong with each failed event, by its position in the batch, from 0: an exception, or
+            a text. Anything else is told as its text.
         result: the result for the others, as the processor would have returned it.
     """
 
     def __init__(self, errors: Mapping[int, BaseException | str], result: Any = None) -> None:
-        self.errors = dict(errors)
+        self.errors = {
+            position: error if isinstance(error, BaseException) else str(error)
+            for position, error in errors.items()
+        }
         self.result = result
         super().__init__(f"{len(self.errors)} events failed")
 
