@@ -128,7 +128,7 @@ def summarize(error: BaseException | str) -> str:
     """An error on one line."""
     try:
         lines = str(error).strip().splitlines()
-    except Exception:  # noqa: BLE001 - an error's own __str__ is the user's code as well
+    except BaseException:  # noqa: BLE001 - an error's own __str__ is the user's code as well
         lines = []
     if isinstance(error, str):
         return lines[0] if lines else "failed"
