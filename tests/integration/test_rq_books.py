@@ -191,6 +191,32 @@ def test_a_job_that_is_stopped_from_rq_is_dead_at_once(server: RealServer, tmp_p
         assert worker.running, worker.output
 
 
+CATCHES_ALL = """
+def process(batch):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            time.sleep(0.01)
+        except Exception:
+            return batch
+"""
+
+
+@pytest.mark.leaves("dead", "batch")
+def test_a_processor_that_catches_everything_has_failed_past_its_time_limit(
+    valkey_server: RealServer, tmp_path: Path
+) -> None:
+    failures: list[Any] = []
+    with Fleet(valkey_server, tmp_path, CATCHES_ALL, max_retries=0, batch_timeout=1) as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(failure_handler=failures.append)
+        mb.record_event(1)
+        fleet.finish(mb)
+    (failure,) = failures
+    assert "JobTimeoutException" in failure.error
+
+
 def test_a_stop_for_another_job_stops_nothing(valkey_server: RealServer, tmp_path: Path) -> None:
     with Fleet(valkey_server, tmp_path, HELD, max_size=1) as fleet:
         books, results = Books(fleet), list[list[int]]()

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 from rq.timeouts import BaseTimeoutException, UnixSignalDeathPenalty
 
-from microbatch.worker.failing import RunStopped
+from microbatch.worker import failing
 
 
-class _Stopped(RunStopped, BaseTimeoutException):
+class RunStopped(failing.RunStopped, BaseTimeoutException):
     """The limit's own end looks out for RQ's exceptions, should one come at the last moment."""
 
 
@@ -28,12 +28,18 @@ class RunLimit(UnixSignalDeathPenalty):
 
     stopped = False
     """Whether the run was stopped by hand."""
+    raised: BaseException | None = None
+    """What was raised in the block, which may have caught it."""
 
     @classmethod
     def stop_current(cls) -> None:
         """Stop the run that is going on in this process, if there is one. For any thread but the main one."""
         with cls._lock:
-            if cls._current is not None:
+            # A processor may have taken the signal for itself: then it would end the process.
+            if (
+                cls._current is not None
+                and signal.getsignal(signal.SIGALRM) == cls._current.handle_death_penalty
+            ):
                 cls._current.stopped = True
                 os.kill(os.getpid(), signal.SIGALRM)
 
@@ -43,11 +49,18 @@ class RunLimit(UnixSignalDeathPenalty):
             RunLimit._current = self
 
     def cancel_death_penalty(self) -> None:
-        with self._lock:
+        try:
+            with self._lock:
+                RunLimit._current = None
+        finally:  # a stop may come in the midst of it
             RunLimit._current = None
-        super().cancel_death_penalty()  # type: ignore[no-untyped-call]
+            super().cancel_death_penalty()  # type: ignore[no-untyped-call]
 
     def handle_death_penalty(self, signum: int, frame: Any) -> None:
-        if self.stopped:
-            raise _Stopped("stopped by hand")
-        super().handle_death_penalty(signum, frame)  # type: ignore[no-untyped-call]
+        try:
+            if self.stopped:
+                raise RunStopped("stopped by hand")
+            super().handle_death_penalty(signum, frame)  # type: ignore[no-untyped-call]
+        except BaseTimeoutException as error:
+            self.raised = error
+            raise
