@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from microbatch.broker.wire import printable
 from microbatch.producer import BatchInfo
 from tests.fleet import HASTY, Fleet, Recorder
 from tests.processes import Process
@@ -64,9 +65,36 @@ def test_a_second_signal_stops_hard(valkey_server: RealServer, tmp_path: Path, f
         mb.record_event(1)
         fleet.wait_for_note("runs")
         wait_until(lambda: ended_by_another_signal(stopped))
+        assert "SystemExit" not in stopped.output
         fleet.worker()
         fleet.finish(mb)
     assert results == [[1]]
+
+
+def test_an_idle_worker_that_is_told_to_stop_takes_no_batch(
+    valkey_server: RealServer, tmp_path: Path
+) -> None:
+    results: list[list[int]] = []
+    with Fleet(valkey_server, tmp_path, NOTES_ITSELF) as fleet:
+        worker = fleet.worker()
+        wait_until(lambda: b"idle" in valkey_server.admin.hvals(worker_key(valkey_server)))
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(1)
+        worker.terminate()
+        fleet.scheduler()
+        assert worker.wait() == 0, worker.output
+        fleet.wait_for_cut(1)
+        assert fleet.noted("runs") == []
+        assert valkey_server.admin.llen("rq:queue:letters:intermediate") == 0
+        fleet.worker()
+        fleet.finish(mb)
+    assert results == [[1]]
+
+
+def worker_key(server: RealServer) -> str:
+    """RQ's key of the one worker, once there is one."""
+    (key,) = wait_until(lambda: server.admin.smembers("rq:workers"), message="a worker that RQ knows")
+    return printable(key)
 
 
 def test_stopping_workers_under_load_strands_nothing(

@@ -95,7 +95,7 @@ class BatchWorker(SimpleWorker):
 
         Returns the next job that goes RQ's own way.
         """
-        while not self._stop_requested:
+        while not self._is_to_stop():
             self._do_chores()
             try:
                 with self._server.translated():
@@ -112,6 +112,9 @@ class BatchWorker(SimpleWorker):
         """Run batch after batch, until none waits, there are chores to do, or a job goes RQ's own way."""
         job_id = self._turns.wait(_BLOCK_SECONDS)
         while job_id is not None:
+            if self._is_to_stop():
+                self._turns.give_back(job_id)
+                return None
             batch = self._turns.begin(job_id)
             if batch is None:
                 return self._fetch(job_id)
@@ -122,7 +125,7 @@ class BatchWorker(SimpleWorker):
                 if run.error is not None or execution is not None:
                     end = End(datetime.fromtimestamp(began, UTC), self._settle(run), execution)
                     return self._fetch(job_id, end)
-                go_on = not self._stop_requested and time.monotonic() < self._chores_at
+                go_on = not self._is_to_stop() and time.monotonic() < self._chores_at
                 job_id = self._turns.end(run, began, go_on=go_on)
             self._counts.add(time.time() - began)
         return None
@@ -131,8 +134,11 @@ class BatchWorker(SimpleWorker):
         """Run a batch under its time limit."""
         self._started.begin(batch)
         try:
-            with RunLimit(self._config.batch_timeout, JobTimeoutException):  # type: ignore[no-untyped-call]
-                return self._runner.process(batch)
+            limit = RunLimit(self._config.batch_timeout, JobTimeoutException)  # type: ignore[no-untyped-call]
+            with limit:
+                run = self._runner.process(batch)
+            # A processor that catches everything has not succeeded for that.
+            return run if limit.raised is None else Run(batch, error=limit.raised)
         except (JobTimeoutException, RunStopped) as error:  # it came when the processor had just returned
             return Run(batch, error=error)
 
@@ -140,6 +146,10 @@ class BatchWorker(SimpleWorker):
         try:
             return self._runner.settle(run)
         except MicrobatchError as error:
+            return error
+        except Exception as error:
+            # Of ours, and the batch is run again; the other batches are not to suffer for it.
+            log.exception("%s: batch %s: its end can't be recorded", self._config.name, run.batch.id)
             return error
 
     def _fetch(self, job_id: bytes, end: End | None = None) -> BatchJob | None:
@@ -268,9 +278,23 @@ class BatchWorker(SimpleWorker):
         """Note a failure in RQ, which can't store every string that an error may quote."""
         super().handle_job_failure(job, queue, started_job_registry, storable(exc_string), execution)
 
+    def request_force_stop(self, signum: int, frame: Any) -> None:
+        """End at once, when told to stop for the second time: the batch in hand is run again elsewhere.
+
+        RQ raises SystemExit, which the processor that is at it would be blamed for.
+        """
+        try:
+            super().request_force_stop(signum, frame)
+        except SystemExit:
+            log.warning("%s: stopping hard: the batch in hand is run again elsewhere", self._config.name)
+            os._exit(1)
+
     def _shutdown(self) -> None:
         """Called by RQ's signal handler: stop when the batch in hand, if any, is finished."""
         self._stop_requested = True
+
+    def _is_to_stop(self) -> bool:
+        return self._stop_requested
 
 
 def _keys(queue: Queue) -> RqKeys:

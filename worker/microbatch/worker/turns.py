@@ -62,6 +62,11 @@ class Turns:
         )
         return job_id
 
+    def give_back(self, job_id: bytes) -> None:
+        """Put a job's id that was on its way back to the head of the queue."""
+        keys = self._keys
+        self._server.transact(("LREM", keys.intermediate, 1, job_id), ("LPUSH", keys.queue, job_id))
+
     def begin(self, job_id: bytes) -> TakenBatch | None:
         """Take the batch whose job this is, for a run. None if it is none's, or there is nothing to run."""
         batch_id = job_id.decode("latin-1")
