@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from microbatch.broker.doorbell import Ring
 from microbatch.broker.events import Wake
 
 
@@ -50,9 +51,9 @@ class ManualDoorbell:
     def ring(self, word: Wake) -> None:
         self._words.append(word)
 
-    def wait(self, seconds: float) -> Wake | None:
+    def wait(self, seconds: float) -> Ring | None:
         self.waits.append(seconds)
-        return self._words.popleft() if self._words else None
+        return Ring(self._words.popleft()) if self._words else None
 
     def close(self) -> None:
         self._words.clear()

@@ -10,6 +10,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from microbatch.broker import connection, scripts, server
+from microbatch.broker.doorbell import Look
 from microbatch.broker.errors import InDoubt
 from microbatch.broker.ledger import Ledger, NewBatch
 from microbatch.broker.results import Entry, Results
@@ -72,6 +73,7 @@ def pop_outside_script() -> None:
         token: str,
         lease_ttl_ms: int,
         enqueue: Callable[[Any, Sequence[NewBatch]], None],
+        look: Look | None = None,
     ) -> list[int]:
         keys = self._keys
         batches = choose(self._server.do("LLEN", keys.events))

@@ -9,6 +9,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
+from microbatch.broker.doorbell import Ring
 from microbatch.broker.errors import LeaseLost
 from microbatch.broker.events import Wake
 from microbatch.broker.wire import Trigger
@@ -174,7 +175,7 @@ def test_a_tick_that_comes_during_the_wait_is_not_missed(make_broker: MakeBroker
     record(stand.broker, 1)
     wait = stand.doorbell.wait
 
-    def wait_long(seconds: float) -> Wake | None:
+    def wait_long(seconds: float) -> Ring | None:
         clock.advance(5_000)
         return wait(seconds)
 

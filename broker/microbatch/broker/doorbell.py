@@ -2,26 +2,50 @@
 
 A server ends a blocking read up to 100 ms late, when its own housekeeping comes round. So the
 read stays open at the server and the waiting is done here, on the socket, to the millisecond.
+
+A server does what was sent behind a blocking read as soon as the read is over. So whoever is woken has seen,
+in the same reply, what a cut has to look at first.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import redis
 
 from microbatch.broker.connection import BLOCK_SECONDS
 from microbatch.broker.events import Wake
+from microbatch.broker.exchange import good, pack, read
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server
 
 _WORDS = {word.value.encode(): word for word in Wake}
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen when the bell rang, on a connection that watches the lease since."""
+
+    holder: bytes | None
+    """The token of the active scheduler."""
+    waiting: int
+    """How many events waited."""
+    connection: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """A wake-up."""
+
+    word: Wake
+    look: Look | None = None
+
+
 class Doorbell(Protocol):
     """What a scheduler waits at. Tests pass one that they ring by hand."""
 
-    def wait(self, seconds: float) -> Wake | None:
+    def wait(self, seconds: float) -> Ring | None:
         """Wait for a wake-up, for so long at most."""
         ...
 
@@ -31,15 +55,20 @@ class Doorbell(Protocol):
 
 
 class ServerDoorbell:
-    """The wake list of one batcher, read on a connection of its own. For one thread."""
+    """The wake list of one batcher, read on a connection of its own. For one thread.
+
+    A ring's look is good for one transaction on its connection, before the next `wait`.
+    """
 
     def __init__(self, server: Server, keys: Keys) -> None:
         self._server = server
-        self._key = keys.wake
+        # The connection may still watch from the ring before, if nothing was done then.
+        look = ("UNWATCH",), ("WATCH", keys.lease), ("GET", keys.lease), ("LLEN", keys.events)
+        self._listen, self._replies = pack(("BLPOP", keys.wake, BLOCK_SECONDS), *look), 1 + len(look)
         self._connection: Any = None
         self._listening = False
 
-    def wait(self, seconds: float) -> Wake | None:
+    def wait(self, seconds: float) -> Ring | None:
         """Wait for a wake-up, for so long at most. Raises ServerError if the connection breaks."""
         with self._server.translated():
             try:
@@ -48,19 +77,20 @@ class ServerDoorbell:
                 self.close()
                 raise
 
-    def _wait(self, seconds: float) -> Wake | None:
+    def _wait(self, seconds: float) -> Ring | None:
         if self._connection is None:
             self._connection = self._server.client.connection_pool.get_connection()
+        connection = self._connection
         if not self._listening:
-            self._connection.send_command("BLPOP", self._key, BLOCK_SECONDS)
+            connection.send_packed_command([self._listen])
             self._listening = True
-        if not self._connection.can_read(timeout=max(seconds, 0.0)):
+        if not connection.can_read(timeout=max(seconds, 0.0)):
             return None
         self._listening = False
-        reply = self._connection.read_response()
-        if reply is None:
+        word, _, _, holder, waiting = good([read(connection) for _ in range(self._replies)])
+        if word is None:
             return None
-        return _WORDS.get(reply[1], Wake.LOOK)
+        return Ring(_WORDS.get(word[1], Wake.LOOK), Look(holder, waiting, connection))
 
     def close(self) -> None:
         """Stop listening: the server forgets the read with its connection."""

@@ -1,7 +1,7 @@
 """A fenced transaction: commands that are done together or not at all, and only while a key stays as it was.
 
 In two round trips: a look, which begins the watch, and the commands. redis-py's own transaction takes one
-for each thing that is asked for under a watch.
+for each thing that is asked for under a watch. It is one round trip where somebody has looked before.
 """
 
 from __future__ import annotations
@@ -16,17 +16,23 @@ from microbatch.broker.exchange import Value, exchange, good
 
 
 class Fenced:
-    """A transaction on one connection, for the block of a ``with``. It raises redis-py's errors."""
+    """A transaction on one connection, for the block of a ``with``. It raises redis-py's errors.
 
-    def __init__(self, client: redis.Redis) -> None:
+    On a ``watching`` connection there is no need to look; it stays with whoever began the watch, and so does
+    the watch where nothing is done.
+    """
+
+    def __init__(self, client: redis.Redis, watching: Any = None) -> None:
         self.commands: Pipeline = client.pipeline(transaction=True)
         """Collects what is to be done; others may add theirs to it. It sends nothing by itself."""
         self._pool = client.connection_pool
-        self._connection: Any = None
+        self._lent = watching is not None
+        self._connection: Any = watching
         self._watching = False
 
     def __enter__(self) -> Fenced:
-        self._connection = self._pool.get_connection()
+        if not self._lent:
+            self._connection = self._pool.get_connection()
         return self
 
     def look(self, key: str, *commands: Sequence[Value]) -> Sequence[Any]:
@@ -52,4 +58,5 @@ class Fenced:
             if self._watching and self._connection.is_connected:
                 exchange(self._connection, [("UNWATCH",)])
         finally:
-            self._pool.release(self._connection)
+            if not self._lent:
+                self._pool.release(self._connection)

@@ -14,9 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from redis import WatchError
 from redis.client import Pipeline
 
 from microbatch.broker import scripts, wire
+from microbatch.broker.doorbell import Look
 from microbatch.broker.errors import DecodeError, LeaseLost
 from microbatch.broker.exchange import Value
 from microbatch.broker.fenced import Fenced
@@ -105,33 +107,47 @@ class Ledger:
         token: str,
         lease_ttl_ms: int,
         enqueue: Callable[[Transaction, Sequence[NewBatch]], None],
+        look: Look | None = None,
     ) -> list[int]:
         """Cut batches and enqueue their jobs in one transaction, fenced by the lease and prolonging it.
 
         ``choose`` is given how many events wait, and says which batches are to be made of them; if none,
-        nothing is done. Returns the number of events that each batch got.
+        nothing is done. A ``look`` saves a round trip; if the lease was prolonged since, there is a new one,
+        and ``choose`` is asked again. Returns the number of events that each batch got.
 
         Raises:
             LeaseLost: ``token`` is not the active scheduler's; nothing was done.
             InDoubt: the reply was lost, or the lease changed hands meanwhile; read the state again.
             Unavailable, Refused: nothing was cut.
         """
-        keys = self._keys
-        with self._server.fenced() as transaction:
-            (waiting,) = self._fence(transaction, token, ("LLEN", keys.events))
-            batches = choose(int(waiting))
+
+        def cut(transaction: Fenced, waiting: int) -> list[int]:
+            batches = choose(waiting)
             if not batches:
                 return []
-            args: list[Value] = [due_ms]
-            for batch in batches:
-                args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
-            names = [keys.events, keys.inflight, keys.stats, keys.drain]
-            names += [keys.batch(batch.id) for batch in batches]
-            pipe = transaction.commands
-            pipe.eval(scripts.CUT.text, len(names), *names, *args)
-            pipe.pexpire(keys.lease, lease_ttl_ms)
-            enqueue(pipe, batches)
+            self._add_cut(transaction.commands, batches, due_ms)
+            transaction.commands.pexpire(self._keys.lease, lease_ttl_ms)
+            enqueue(transaction.commands, batches)
             return [int(size) for size in transaction.execute()[0]]
+
+        if look is not None and look.holder == token.encode():
+            with self._server.fenced(look.connection) as transaction:
+                try:
+                    return cut(transaction, look.waiting)
+                except WatchError:  # the server has said so: nothing was done
+                    pass
+        with self._server.fenced() as transaction:
+            (waiting,) = self._fence(transaction, token, ("LLEN", self._keys.events))
+            return cut(transaction, int(waiting))
+
+    def _add_cut(self, pipe: Transaction, batches: Sequence[NewBatch], due_ms: int) -> None:
+        keys = self._keys
+        args: list[Value] = [due_ms]
+        for batch in batches:
+            args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
+        names = [keys.events, keys.inflight, keys.stats, keys.drain]
+        names += [keys.batch(batch.id) for batch in batches]
+        pipe.eval(scripts.CUT.text, len(names), *names, *args)
 
     def enqueue_again(
         self,

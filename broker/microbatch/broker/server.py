@@ -96,9 +96,12 @@ class Server:
             return good(replies[-1])
 
     @contextmanager
-    def fenced(self) -> Iterator[Fenced]:
-        """A transaction that is done only while a key stays as it was, for the block of a ``with``."""
-        with self.translated(), Fenced(self.client) as transaction:
+    def fenced(self, watching: Any = None) -> Iterator[Fenced]:
+        """A transaction that is done only while a key stays as it was, for the block of a ``with``.
+
+        Whoever has looked at the key already lends the connection that is ``watching`` it since.
+        """
+        with self.translated(), Fenced(self.client, watching) as transaction:
             yield transaction
 
     def many(self, *commands: Sequence[Value], transaction: bool = False) -> list[Any]:

@@ -12,7 +12,7 @@ import time
 from microbatch.broker.broker import Broker
 from microbatch.broker.clock import Clock
 from microbatch.broker.config import Config
-from microbatch.broker.doorbell import Doorbell, ServerDoorbell
+from microbatch.broker.doorbell import Doorbell, Look, ServerDoorbell
 from microbatch.broker.errors import (
     DecodeError,
     InDoubt,
@@ -126,14 +126,17 @@ class Scheduler:
         if not self._stay_active():
             self._stopping.wait(self.config.lease_ttl / 20)
             return 0
-        word = self._doorbell.wait(self._seconds_to_wait())
+        ring = self._doorbell.wait(self._seconds_to_wait())
+        word = None if ring is None else ring.word
         if self._stopping.is_set():
             if word is Wake.FLUSH and self.broker.events.waiting():
                 self.broker.events.wake(word)  # for whoever is active next
             return 0
         if word is Wake.LOOK:
             self._reconcile_at = 0.0
-        made = self._cut(self._why_cut_the_rest(word))
+        rest = self._why_cut_the_rest(word)
+        # At a tick events may have come since the bell rang, and their cycle is over.
+        made = self._cut(rest, None if ring is None or rest is Trigger.TICK else ring.look)
         self._look_after()
         return made
 
@@ -183,10 +186,11 @@ class Scheduler:
             return Trigger.FLUSH
         return Trigger.TICK if ticked else None
 
-    def _cut(self, rest: Trigger | None) -> int:
+    def _cut(self, rest: Trigger | None, look: Look | None) -> int:
         made, bound = 0, cutting.bound(self.config.max_size)
         while not self._stopping.is_set() and not self._held_back():
-            cuts = self._cut_once(rest)
+            cuts = self._cut_once(rest, look)
+            look = None
             made += len(cuts)
             if cuts:
                 self._look_after()  # a backlog that never ends must not keep us from it
@@ -194,12 +198,12 @@ class Scheduler:
                 break
         return made
 
-    def _cut_once(self, rest: Trigger | None) -> list[Cut]:
+    def _cut_once(self, rest: Trigger | None, look: Look | None) -> list[Cut]:
         cuts: list[Cut] = []
         now_ms = self._clock.now_ms()
 
         def choose(waiting: int) -> list[NewBatch]:
-            cuts.extend(cutting.plan(waiting, self.config.max_size, rest))
+            cuts[:] = cutting.plan(waiting, self.config.max_size, rest)
             return [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
 
         sizes = self.broker.ledger.cut(
@@ -208,6 +212,7 @@ class Scheduler:
             token=self._lease.token,
             lease_ttl_ms=self._lease.ttl_ms,
             enqueue=self._queue.enqueue,
+            look=look,
         )
         if cuts:
             self._log_cut(sizes, cuts)
