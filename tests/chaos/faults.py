@@ -46,7 +46,7 @@ _RECORD = ("RPUSH", ":events")
 _CUT = ("MULTI", "-- cut:", "EXEC")
 _COMMIT = ("EVALSHA", ":inflight", ":results")  # or a division: by their keys, for a mutant has another hash
 _AFTER_LOOK = ("LLEN", ":events", ":events")  # what a scheduler asks for after it has seen what waits
-_TAKE = ("EVALSHA", scripts.TAKE.sha)
+_TAKE = ("EVALSHA", scripts.TAKE_NEXT.sha)
 _HANDLED = ("EVALSHA", scripts.HANDLED.sha)
 EATEN: dict[str, Sequence[tuple[str, ...]]] = {
     "producer": [_RECORD, _RECORD, ("EVALSHA", scripts.RECORD.sha)],
@@ -58,7 +58,7 @@ EATEN: dict[str, Sequence[tuple[str, ...]]] = {
         ("BLPOP", ":wake"),
         ("MULTI", "EXEC"),
     ],
-    "worker": [_COMMIT, _COMMIT, _COMMIT, _TAKE, ("MOVE", "rq:queue:"), ("EVALSHA", scripts.DIVIDE.sha)],
+    "worker": [_COMMIT, _COMMIT, _COMMIT, _TAKE, ("BLMOVE", "rq:queue:"), ("EVALSHA", scripts.DIVIDE.sha)],
     "consumer": [_HANDLED, ("XREADGROUP",), ("XAUTOCLAIM",)],
 }
 """By role: the commands whose reply may be eaten."""

@@ -17,7 +17,7 @@ from typing import Any
 from microbatch.broker import wire
 from microbatch.broker.errors import InDoubt, MicrobatchError
 from microbatch.broker.lease import Lease
-from microbatch.broker.ledger import Ledger
+from microbatch.broker.ledger import Ledger, Next, TakenBatch
 from microbatch.broker.results import Entry, Results
 from tests.chaos.app import history
 from tests.chaos.history import DOUBT, FAIL, INVOKE, OK
@@ -37,7 +37,8 @@ def record_verbs() -> None:
     _record(Ledger, "bury", _batch_asked, _truth)
     _record(Ledger, "divide", _divide_asked, _truth)
     _record(Ledger, "enqueue_again", _enqueue_asked, lambda _: {})
-    _record(Ledger, "take", lambda batch_id, **_: {"batch": batch_id}, _taken, quiet=True)
+    _record(Ledger, "take", lambda *_, **__: {}, _taken, quiet=True)
+    _record(Ledger, "read_next", lambda _: {}, _taken, quiet=True, what="take")
     _record(Lease, "acquire", dict, _truth, quiet=True)
     for verb in ("read", "read_own", "wait", "take_over"):
         _record(Results, verb, lambda **_: {}, _delivered, quiet=True, what="deliver")
@@ -97,11 +98,11 @@ def _truth(answer: object) -> Facts:
     return {"value": bool(answer)}
 
 
-def _taken(batch: Any) -> Facts | None:
-    if batch is None:
+def _taken(batch: Next) -> Facts | None:
+    if not isinstance(batch, TakenBatch):
         return None
     ids = [json.loads(wire.event_body(raw))["id"] for raw in batch.events]
-    return {"attempt": batch.run.attempt, "parent": batch.header.parent, "events": ids}
+    return {"batch": batch.id, "attempt": batch.run.attempt, "parent": batch.header.parent, "events": ids}
 
 
 def _delivered(entries: Sequence[Entry]) -> Facts | None:
@@ -116,28 +117,33 @@ def _record_cuts() -> None:
 
     @functools.wraps(wrapped)
     def recorded(self: Ledger, choose: Any, *, token: str, enqueue: Any, **others: Any) -> list[int]:
-        call, since, facts = history.new_call(), time.monotonic(), dict[str, Any]()
+        tries: list[tuple[str, Facts]] = []
+        since = time.monotonic()
+
+        def told(state: str, **more: Any) -> None:
+            """Note what became of the last try."""
+            if tries:
+                call, facts = tries.pop()
+                history.note("cut", state, call=call, since=since, **facts, **more)
 
         def choose_and_note(waiting: int) -> Any:
+            told(FAIL, error="WatchError")  # it was chosen by a look that was too old: nothing was done
             batches = choose(waiting)
             if batches:
-                facts.update(token=token, batches=[batch.id for batch in batches])
-                history.note("cut", INVOKE, call=call, **facts)
+                tries.append((history.new_call(), {"token": token, "batches": [b.id for b in batches]}))
+                history.note("cut", INVOKE, call=tries[-1][0], **tries[-1][1])
             return batches
 
         def enqueue_and_note(pipe: Any, batches: Any) -> None:
             enqueue(pipe, batches)
-            pipe.eval(_NOTE_CUT, 2, self._keys.lease, CUTS, json.dumps(facts))
+            pipe.eval(_NOTE_CUT, 2, self._keys.lease, CUTS, json.dumps(tries[-1][1]))
 
         try:
             sizes = wrapped(self, choose_and_note, token=token, enqueue=enqueue_and_note, **others)
         except MicrobatchError as error:
-            if facts:
-                state = DOUBT if isinstance(error, InDoubt) else FAIL
-                history.note("cut", state, call=call, since=since, error=type(error).__name__, **facts)
+            told(DOUBT if isinstance(error, InDoubt) else FAIL, error=type(error).__name__)
             raise
-        if facts:
-            history.note("cut", OK, call=call, since=since, sizes=sizes, **facts)
+        told(OK, sizes=sizes)
         return sizes
 
     Ledger.cut = recorded  # type: ignore[method-assign]

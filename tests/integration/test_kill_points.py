@@ -207,7 +207,7 @@ POINTS = {
     "renew": Point("lease.Lease.renew", "scheduler", (scripts.RENEW_LEASE.sha,), Scene.record),
     "release": Point("lease.Lease.release", "leaving scheduler", (scripts.RELEASE_LEASE.sha,), Scene.record),
     "seize": Point("lease.Lease.seize", "scheduler", (scripts.SEIZE_LEASE.sha,), Scene.outlive),
-    "take": Point("ledger.Ledger.take", "worker", (scripts.TAKE.sha,), Scene.cut),
+    "take": Point("ledger.Ledger.take_next", "worker", (scripts.TAKE_NEXT.sha,), Scene.cut),
     "heartbeat": Point("ledger.Ledger.renew", "worker", (scripts.HOLD.sha,), Scene.cut, file="slow"),
     "retry": Point("ledger.Ledger.retry", "worker", (scripts.HOLD.sha,), record_bad, recorded=BAD),
     "commit": Point("ledger.Ledger.commit", "worker", (scripts.COMMIT.sha,), Scene.cut),

@@ -153,7 +153,7 @@ def test_after_a_chunk_in_doubt_no_other_is_sent(
     [
         pytest.param(("cut: move", "EXEC"), id="cut"),
         pytest.param(("LMOVE",), id="dequeue"),
-        pytest.param((scripts.TAKE.sha,), id="take"),
+        pytest.param((scripts.COMMIT.sha, scripts.TAKE_NEXT.sha), id="take"),
         pytest.param((scripts.HOLD.sha,), id="hold"),
         pytest.param((scripts.COMMIT.sha,), id="commit"),
         pytest.param(("XREADGROUP", "BLOCK"), id="deliver"),

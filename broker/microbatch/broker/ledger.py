@@ -65,6 +65,21 @@ class TakenBatch:
         return _recorded_at_ms(self.header, self.events[0])
 
 
+Next = TakenBatch | bytes | None
+"""What a worker is to do next: run a batch, look after a job of this id, or wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim to one run of a batch."""
+
+    owner: str
+    """Who will run it; new for each run."""
+    now_ms: int
+    due_ms: int
+    """Until when, unless it is renewed."""
+
+
 @dataclass(frozen=True, slots=True)
 class DueBatch:
     """A batch in flight that the scheduler is to look at."""
@@ -186,9 +201,7 @@ class Ledger:
             raise LeaseLost("another scheduler is the active one")
         return replies
 
-    def take(
-        self, batch_id: str, *, owner: str, now_ms: int, due_ms: int, along: Along | None = None
-    ) -> TakenBatch | None:
+    def take(self, batch_id: str, *, owner: str, now_ms: int, due_ms: int) -> TakenBatch | None:
         """Claim a batch for one run until ``due_ms``, and read it.
 
         Returns None if there is nothing to run: it is committed or dead, or its owner is alive and at it.
@@ -196,11 +209,37 @@ class Ledger:
         """
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight)
-        reply = self._server.run(scripts.TAKE, names, (batch_id, owner, now_ms, due_ms), along)
-        if isinstance(reply, bytes):
-            return None
-        header = replace(Header.decode(reply[0]), size=len(reply) - 2)
-        return TakenBatch(batch_id, header, RunRecord.decode(reply[1]), reply[2:])
+        reply = self._server.run(scripts.TAKE, names, (batch_id, owner, now_ms, due_ms))
+        return None if isinstance(reply, bytes) else _taken(batch_id, reply)
+
+    def take_next(self, jobs: str, others: str, claim: Claim, first: Sequence[Value] = ()) -> Next:
+        """Claim the batch whose job is the first in the list ``jobs``, and read it.
+
+        ``others`` is where a job's id goes that there is no batch to run for. ``first`` is a command that is
+        done before, in the same round trip.
+        """
+        keys, args = self._next(jobs, others, claim)
+        return self.read_next(self._server.run(scripts.TAKE_NEXT, keys, args, first=first))
+
+    def next_command(self, jobs: str, others: str, claim: Claim) -> Sequence[Value]:
+        """What `take_next` sends, to go along with something else; `read_next` reads the reply."""
+        keys, args = self._next(jobs, others, claim)
+        return ("EVALSHA", scripts.TAKE_NEXT.sha, len(keys), *keys, *args)
+
+    def read_next(self, reply: Any) -> Next:
+        """The batch that was claimed; or a job's id that there is no batch to run for; or None: no job."""
+        if reply is None or len(reply) == 1:
+            return None if reply is None else bytes(reply[0])
+        raw_id, values = reply
+        batch_id = raw_id.decode("latin-1")
+        try:
+            return _taken(batch_id, values) if wire.is_batch_id(batch_id) else bytes(raw_id)
+        except DecodeError:
+            return bytes(raw_id)
+
+    def _next(self, jobs: str, others: str, claim: Claim) -> tuple[Sequence[str], Sequence[Value]]:
+        args = (self._keys.batch(""), claim.owner, claim.now_ms, claim.due_ms)
+        return (jobs, others, self._keys.inflight), args
 
     def renew(self, batch: TakenBatch, *, due_ms: int) -> bool:
         """Show that a batch's owner is alive. False if the batch is no longer the owner's."""
@@ -223,7 +262,7 @@ class Ledger:
         """
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain)
-        return bool(self._server.run(scripts.COMMIT, names, (batch_id, *entry), along))
+        return bool(self._server.run(scripts.COMMIT, names, (batch_id, *entry), along=along))
 
     def bury(
         self, batch_id: str, run: RunRecord, failure: Failure, entry: Sequence[Value], *, now_ms: int
@@ -311,6 +350,12 @@ class Ledger:
         """The first of these batches that is still in flight, or None."""
         scores = self._server.do("ZMSCORE", self._keys.inflight, *batch_ids)
         return next((i for i, score in zip(batch_ids, scores, strict=True) if score is not None), None)
+
+
+def _taken(batch_id: str, values: Sequence[bytes]) -> TakenBatch:
+    """Raises DecodeError if this is no batch of this version."""
+    header = replace(Header.decode(values[0]), size=len(values) - 2)
+    return TakenBatch(batch_id, header, RunRecord.decode(values[1]), list(values[2:]))
 
 
 def _due_batch(raw_id: bytes, header: bytes, record: bytes, length: int) -> DueBatch:

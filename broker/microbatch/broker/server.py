@@ -66,19 +66,26 @@ class Server:
         script: Script,
         keys: Sequence[str | bytes],
         args: Sequence[Value] = (),
+        *,
+        first: Sequence[Value] = (),
         along: Along | None = None,
     ) -> Any:
-        """Run a script and return its reply; it is loaded if the server does not know it."""
+        """Run a script and return its reply; it is loaded if the server does not know it.
+
+        In the same round trip ``first``, a command, is done before it, and what goes ``along`` after it.
+        """
         command = ("EVALSHA", script.sha, len(keys), *keys, *args)
         with self.translated(), self._connection() as connection:
-            if along is None:
-                replies = exchange(connection, [command])
+            if first:
+                done, reply = exchange(connection, [first, command])
+                good([done])
+            elif along is None:
+                (reply,) = exchange(connection, [command])
             else:
-                replies = exchange(connection, [command, *along.commands])
-                along.replies = replies[1:]
-            if isinstance(replies[0], redis.exceptions.NoScriptError):
-                replies = exchange(connection, [("EVAL", script.text, *command[2:])])
-            return good(replies[:1])[0]
+                reply, *along.replies = exchange(connection, [command, *along.commands])
+            if isinstance(reply, redis.exceptions.NoScriptError):
+                (reply,) = exchange(connection, [("EVAL", script.text, *command[2:])])
+            return good([reply])[0]
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:

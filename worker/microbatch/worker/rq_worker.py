@@ -75,7 +75,7 @@ class BatchWorker(SimpleWorker):
         queue = Queue(
             self._config.name, connection=server.client, serializer=JSONSerializer, job_class=BatchJob
         )
-        self._turns = Turns(runner, server, _keys(queue), name)
+        self._turns = Turns(runner, _keys(queue), name)
         with server.translated():
             super().__init__(
                 [queue],
@@ -110,23 +110,19 @@ class BatchWorker(SimpleWorker):
 
     def _take_turns(self) -> Job | None:
         """Run batch after batch, until none waits, there are chores to do, or a job goes RQ's own way."""
-        job_id = self._turns.wait(_BLOCK_SECONDS)
-        while job_id is not None:
-            if self._is_to_stop():
-                self._turns.give_back(job_id)
-                return None
-            batch = self._turns.begin(job_id)
-            if batch is None:
-                return self._fetch(job_id)
+        batch = self._turns.wait(_BLOCK_SECONDS)
+        while batch is not None:
+            if isinstance(batch, bytes):
+                return self._fetch(batch)
             began = time.time()
             with self._runner.heart.beating_for(batch):
                 run = self._run(batch)
                 execution = self._started.over()
                 if run.error is not None or execution is not None:
                     end = End(datetime.fromtimestamp(began, UTC), self._settle(run), execution)
-                    return self._fetch(job_id, end)
+                    return self._fetch(batch.id.encode(), end)
                 go_on = not self._is_to_stop() and time.monotonic() < self._chores_at
-                job_id = self._turns.end(run, began, go_on=go_on)
+                batch = self._turns.end(run, began, go_on=go_on)
             self._counts.add(time.time() - began)
         return None
 

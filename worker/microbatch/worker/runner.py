@@ -16,7 +16,7 @@ from microbatch.broker.config import Config
 from microbatch.broker.errors import ConfigError, DecodeError
 from microbatch.broker.exchange import Value
 from microbatch.broker.functions import UserFunction
-from microbatch.broker.ledger import TakenBatch
+from microbatch.broker.ledger import Claim, TakenBatch
 from microbatch.broker.patience import insist
 from microbatch.broker.results import Outcome
 from microbatch.broker.server import Along
@@ -75,13 +75,15 @@ class BatchRunner:
         with self.heart.beating_for(batch):
             return self.settle(self.process(batch))
 
-    def take(self, batch_id: str, along: Along | None = None) -> TakenBatch | None:
+    def take(self, batch_id: str) -> TakenBatch | None:
         """Take a batch for one run, or None if there is nothing to run. Raises as `run` does."""
+        claim = self.claim()
+        return self.broker.ledger.take(batch_id, owner=claim.owner, now_ms=claim.now_ms, due_ms=claim.due_ms)
+
+    def claim(self) -> Claim:
+        """A claim to the next run in this process. Raises ServerError."""
         now_ms = self.broker.clock.now_ms()
-        owner = f"{self._owner}{secrets.token_hex(4)}"
-        return self.broker.ledger.take(
-            batch_id, owner=owner, now_ms=now_ms, due_ms=now_ms + RUN_TTL_MS, along=along
-        )
+        return Claim(f"{self._owner}{secrets.token_hex(4)}", now_ms, now_ms + RUN_TTL_MS)
 
     def process(self, batch: TakenBatch) -> Run:
         """Call the processor. Whatever it raises is in the run that is returned."""
