@@ -117,7 +117,7 @@ def _record_cuts() -> None:
 
     @functools.wraps(wrapped)
     def recorded(self: Ledger, choose: Any, *, token: str, enqueue: Any, **others: Any) -> list[int]:
-        tries: list[tuple[str, Facts]] = []
+        tries: list[tuple[int, Facts]] = []
         since = time.monotonic()
 
         def told(state: str, **more: Any) -> None:
