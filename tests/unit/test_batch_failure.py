@@ -244,6 +244,22 @@ def test_an_outcome_is_not_insisted_on_for_ever_nor_against_a_refusal(
     assert pauses == []
 
 
+def test_a_run_has_no_time_limit_any_more_while_its_outcome_is_insisted_on(
+    make_runner: MakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overdue: list[bool] = []
+
+    def note_whether_overdue(*_arguments: Any, **_options: Any) -> bool:
+        overdue.append(runner.heart.is_overdue)
+        return True
+
+    runner = make_runner(note_whether_overdue)
+    runner.heart._limit_seconds = -1
+    monkeypatch.setattr(runner.broker.ledger, "commit", note_whether_overdue)
+    runner.run(record_and_cut(runner.broker, 1, 2))
+    assert overdue == [True, False]
+
+
 def test_a_commit_whose_reply_was_lost_is_done_once(
     make_runner: MakeRunner, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 
 from microbatch.broker import policy
 from microbatch.broker.broker import Broker
@@ -45,6 +46,7 @@ class Heart:
         self._changed = threading.Condition()
         self._batch: TakenBatch | None = None
         self._since = 0.0
+        self._limit_at = inf
         self._missed = False
         self._thread: threading.Thread | None = None
         self.on_long_run: Callable[[TakenBatch], None] = _nobody_asks
@@ -59,9 +61,19 @@ class Heart:
         finally:
             self._set(None)
 
+    def processed(self) -> None:
+        """The processor has returned: from now on there is no limit, a server that is away is waited for."""
+        self._limit_at = inf
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the processor has been at the batch for longer than its process may go on."""
+        return time.monotonic() > self._limit_at
+
     def _set(self, batch: TakenBatch | None) -> None:
         with self._changed:
             self._batch, self._since = batch, time.monotonic()
+            self._limit_at = inf if batch is None else self._since + self._limit_seconds
             if batch is not None and self._thread is None:
                 self._thread = threading.Thread(target=self._beat, name="heart", daemon=True)
                 self._thread.start()
@@ -82,7 +94,7 @@ class Heart:
             if now >= max(since + BEAT_SECONDS, beat_at):
                 beat_at = now + BEAT_SECONDS / 2
                 self._renew(batch)
-                if time.monotonic() - since > self._limit_seconds:
+                if self.is_overdue:
                     self._end_process(batch)
 
     def _tell(self, batch: TakenBatch) -> None:

@@ -91,6 +91,8 @@ class BatchRunner:
             return self._process_events(batch)
         except BaseException as error:  # noqa: BLE001 - sys.exit() too: it is the batch's failure, not ours
             return Run(batch, error=error)
+        finally:
+            self.heart.processed()
 
     def settle(self, run: Run) -> str:
         """Record what a run came to. Returns it in words; raises as `run` does."""
