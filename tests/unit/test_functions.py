@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -153,6 +154,36 @@ def test_async_calls_share_one_loop() -> None:
     function([], INFO)
     function([], INFO)
     assert loops[0] is loops[1]
+
+
+class Interrupt(Exception):
+    """As a time limit raises one in a signal handler, which comes out of the loop that waits."""
+
+
+def test_an_async_call_that_is_interrupted_does_not_go_on_in_the_next() -> None:
+    said: list[str] = []
+
+    async def wait(seconds: float) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            said.append("cancelled")
+            raise
+        said.append("returned")
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise Interrupt
+
+    function = UserFunction(SETTING, wait)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(Interrupt):
+            function(0.1, INFO)
+        function(0.2, INFO)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert said == ["cancelled", "returned"]
 
 
 def test_what_it_raises_comes_out() -> None:

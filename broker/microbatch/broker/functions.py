@@ -13,7 +13,7 @@ import importlib
 import inspect
 import typing
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +90,19 @@ class UserFunction:
         if self._runner is None:  # one loop for all calls, so that what it opens can be kept
             self._runner = asyncio.Runner()
             weakref.finalize(self, self._runner.close)
-        return self._runner.run(_to_its_end(returned))
+        coroutine = _to_its_end(returned)
+        try:
+            return self._runner.run(coroutine)
+        except BaseException:
+            self._cancel(self._runner, coroutine)
+            raise
+
+    def _cancel(self, runner: asyncio.Runner, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """End a call that was interrupted while it waited: it would else go on in the midst of the next."""
+        for task in asyncio.all_tasks(runner.get_loop()):
+            if task.get_coro() is coroutine:
+                task.cancel()
+                runner.run(_ended(task))
 
     def decoder(self) -> Decoder:
         """What rebuilds the value that it is given."""
@@ -118,6 +130,10 @@ class UserFunction:
 
 async def _to_its_end(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    await asyncio.wait([task])
 
 
 def _signature(setting: str, function: Function) -> _Signature:
