@@ -27,18 +27,22 @@ REPLY_SECONDS = BLOCK_SECONDS + 5.0
 """How long a reply is waited for, where nothing else is said."""
 
 
+_DEFAULTS = {"max_connections": 10_000}
+"""Where the URL says nothing else: each thread that waits for a reply has one, and redis-py stops at 100."""
+
+
 class _NotSent(redis.ConnectionError):
     """A connection could not be made, so no command was sent."""
 
 
 class _Pool(redis.ConnectionPool):
     def get_connection(self, *_args: Any, **_kwargs: Any) -> Any:
-        return _connected(super().get_connection)
+        return _connected(self, super().get_connection)
 
 
 class _SentinelPool(SentinelConnectionPool):
     def get_connection(self, *_args: Any, **_kwargs: Any) -> Any:
-        return _connected(super().get_connection)
+        return _connected(self, super().get_connection)
 
 
 class _Sentinels(Sentinel):
@@ -65,13 +69,17 @@ class _Sentinels(Sentinel):
         raise MasterNotFoundError(f"no Sentinel names the master of {service_name!r} ({'; '.join(reasons)})")
 
 
-def _connected(connect: Any) -> Any:
+def _connected(pool: redis.ConnectionPool, connect: Any) -> Any:
     try:
         return connect()
-    except redis.AuthenticationError:
-        raise
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        if isinstance(error, redis.AuthenticationError):
+            raise
         raise _NotSent(str(error)) from error
+    except BaseException:
+        # A signal's handler may have raised in the midst of it, and redis-py keeps what is half made.
+        pool.disconnect(inuse_connections=False)
+        raise
 
 
 def open_client(url: str, reply_seconds: float = REPLY_SECONDS) -> redis.Redis:
@@ -92,7 +100,7 @@ def open_client(url: str, reply_seconds: float = REPLY_SECONDS) -> redis.Redis:
         if parts.scheme.endswith("+sentinel"):
             client = _sentinel_client(parts, options)
         else:
-            options = {**redis.connection.parse_url(url), **options}
+            options = {**_DEFAULTS, **redis.connection.parse_url(url), **options}
             if parts.scheme == "unix":
                 del options["socket_connect_timeout"]
             client = redis.Redis(connection_pool=_Pool(**options))
@@ -158,7 +166,7 @@ def _sentinel_client(parts: SplitResult, options: dict[str, Any]) -> redis.Redis
     sentinels = [(urlsplit(f"//{host}").hostname, _port(host) or 26379) for host in hosts.split(",")]
     sentinel: Sentinel = _Sentinels(sentinels, {**tls, **tls_options, **options})
     client: redis.Redis = sentinel.master_for(
-        service, connection_pool_class=_SentinelPool, **{**given, **tls, **options}
+        service, connection_pool_class=_SentinelPool, **{**_DEFAULTS, **given, **tls, **options}
     )
     return client
 
