@@ -50,6 +50,14 @@ def process(batch):
     return batch
 """
 
+HAS_A_POOL = """
+import multiprocessing
+
+def process(batch):
+    with multiprocessing.get_context("fork").Pool(1) as pool:  # which ends its process by SIGTERM
+        return pool.map(abs, batch)
+"""
+
 
 def test_the_batch_of_a_killed_worker_runs_again(valkey_server: RealServer, tmp_path: Path) -> None:
     results: list[list[int]] = []
@@ -140,3 +148,14 @@ def test_a_batch_that_kills_its_workers_is_given_up(valkey_server: RealServer, t
     assert failure.events == ["poison"]
     assert failure.batch.attempt == 2
     assert "died or went silent" in failure.error
+
+
+def test_a_processor_may_end_its_own_processes(valkey_server: RealServer, tmp_path: Path) -> None:
+    results: list[list[int]] = []
+    with Fleet(valkey_server, tmp_path, HAS_A_POOL, batch_timeout=15) as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(-1)
+        fleet.finish(mb, timeout=10)
+    assert results == [[1]]

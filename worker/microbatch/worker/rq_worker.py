@@ -41,6 +41,7 @@ from microbatch.broker.patience import Patience
 from microbatch.broker.server import Server
 from microbatch.broker.wire import printable
 from microbatch.worker.failing import BatchDead, RunStopped
+from microbatch.worker.forks import signals_end_forks
 from microbatch.worker.job import runner_of_this_process
 from microbatch.worker.rq_books import Counts, StartedRun, show_as_failed, storable
 from microbatch.worker.rq_job import BatchJob, End, JobRefused
@@ -305,4 +306,6 @@ def work(config: Config) -> None:
         ServerError: the server can't be reached.
     """
     server = Server.at(config.required_url())
-    BatchWorker(runner_of_this_process(), server).work(logging_level="WARNING")
+    worker = BatchWorker(runner_of_this_process(), server)
+    signals_end_forks(worker)
+    worker.work(logging_level="WARNING")
