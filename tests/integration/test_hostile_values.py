@@ -292,6 +292,18 @@ def test_job_ids_that_are_none_harm_nobody(house: House) -> None:
     house.assert_all_well()
 
 
+def test_ids_that_are_none_in_rqs_registries_end_no_worker(house: House) -> None:
+    for registry in ("wip", "finished", "failed", "ready", "scheduled"):
+        house.admin.zadd(f"rq:{registry}:letters", {b"\xff": 1})
+    house.admin.rpush("rq:queue:letters:intermediate", b"\xff")
+    house.admin.sadd("rq:groups", b"\xff")
+    worker = house.fleet.worker()  # it tidies them up as it starts
+    worker.wait_for_line("letters: RQ's registries can't be tidied up: UnicodeDecodeError")
+    house.worker.end()
+    house.worker = worker
+    house.assert_all_well()
+
+
 def test_a_job_that_is_no_hash_harms_nobody(house: House) -> None:
     house.admin.set("rq:job:" + "0" * 32, "hostile")
     house.admin.rpush("rq:queue:letters", "0" * 32)

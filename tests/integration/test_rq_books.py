@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from microbatch.scheduler import queue
 from microbatch.worker import job as batch_job
 from microbatch.worker import turns
 from microbatch.worker.rq_job import JOB_FUNCTION
+from microbatch.worker.rq_worker import BatchWorker
+from microbatch.worker.runner import BatchRunner
+from tests.conftest import MakeServer
 from tests.fleet import ECHO, Fleet
 from tests.servers import RealServer
 from tests.unit.steps import FakeClient
@@ -178,6 +182,8 @@ def test_a_job_that_is_stopped_from_rq_is_dead_at_once(server: RealServer, tmp_p
         mb = fleet.batcher(result_handler=results.append, failure_handler=failures.append)
         mb.record_event(1)
         job = books.wait_for_started()
+        for nonsense in ("nonsense", b"\xff", "[1]", "{}", '{"command": "stop-job"}'):
+            books.connection.publish(f"rq:pubsub:{books.worker().name}", nonsense)
         send_stop_job_command(books.connection, job.id, serializer=JSONSerializer)
         wait_until(lambda: fleet.broker.dead.count() == 1, message=fleet.state)
         mb.record_event(2)
@@ -189,6 +195,71 @@ def test_a_job_that_is_stopped_from_rq_is_dead_at_once(server: RealServer, tmp_p
         wait_until(lambda: books.job(job.id).get_status() is JobStatus.STOPPED, message="a stopped job")
         assert books.queue.failed_job_registry.get_job_ids() == [job.id]
         assert worker.running, worker.output
+
+
+HELD_EACH = """
+def process(batch):
+    wait_for(batch[0])
+    return batch
+"""
+
+
+@pytest.mark.leaves("dead", "batch")
+def test_a_run_whose_job_was_deleted_is_shown_no_longer_and_the_next_can_be_stopped(
+    valkey_server: RealServer, tmp_path: Path
+) -> None:
+    with Fleet(valkey_server, tmp_path, HELD_EACH, max_size=1) as fleet:
+        books, results = Books(fleet), list[list[str]]()
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event("first")
+        first = books.wait_for_started()
+        books.connection.delete(first.key)
+        fleet.let("first")
+        wait_until(lambda: not books.queue.started_job_registry.get_job_ids(), message="no started job")
+        assert books.worker().get_current_job_id() is None
+        mb.record_event("second")
+        second = books.wait_for_started()
+        send_stop_job_command(books.connection, second.id, serializer=JSONSerializer)
+        wait_until(lambda: fleet.broker.dead.count() == 1, message=fleet.state)
+        fleet.finish(mb)
+        assert results == [["first"]]
+
+
+def test_a_state_that_could_not_be_shown_is_shown_when_the_server_is_back(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    server = make_server(appendonly=True)
+    with Fleet(server, tmp_path) as fleet:
+        worker = a_worker(fleet)
+        worker.show_state(WorkerStatus.BUSY)
+        server.kill()
+        worker.show_state(WorkerStatus.IDLE)
+        server.start()
+        worker.show_state(WorkerStatus.IDLE)
+        assert server.admin.hget(worker.key, "state") == b"idle"
+    server.admin.delete(worker.key)
+
+
+def test_an_idle_worker_waits_no_longer_than_until_its_chores(
+    valkey_server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    with Fleet(valkey_server, tmp_path) as fleet:
+        worker = a_worker(fleet)
+        monkeypatch.setattr(worker._turns, "wait", waits.append)
+        for seconds in (-1.0, 0.5, 10.0):
+            worker._chores_at = time.monotonic() + seconds
+            worker._take_turns()
+    too_late, soon, long = waits
+    assert 0 < too_late < soon <= 0.5 < long == 1
+
+
+def a_worker(fleet: Fleet) -> BatchWorker:
+    """A worker in this process, which does nothing by itself."""
+    config = fleet.config(batch_processor=sum)
+    return BatchWorker(BatchRunner(config, broker=fleet.broker), fleet.broker.server)
 
 
 CATCHES_ALL = """

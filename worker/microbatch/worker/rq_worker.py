@@ -21,12 +21,10 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from rq import Queue, SimpleWorker
+from rq import Queue
 from rq.exceptions import DeserializationError, NoSuchJobError, StopRequested
 from rq.executions import Execution
 from rq.job import Job
@@ -35,9 +33,8 @@ from rq.timeouts import JobTimeoutException
 from rq.worker import WorkerStatus
 
 from microbatch.broker.config import Config
-from microbatch.broker.errors import InDoubt, MicrobatchError, ServerError, Unavailable
+from microbatch.broker.errors import MicrobatchError, ServerError
 from microbatch.broker.ledger import TakenBatch
-from microbatch.broker.patience import Patience
 from microbatch.broker.server import Server
 from microbatch.broker.wire import printable
 from microbatch.worker.failing import BatchDead, RunStopped
@@ -46,18 +43,18 @@ from microbatch.worker.job import runner_of_this_process
 from microbatch.worker.rq_books import Counts, StartedRun, show_as_failed, storable
 from microbatch.worker.rq_job import BatchJob, End, JobRefused
 from microbatch.worker.rq_limit import RunLimit
+from microbatch.worker.rq_sturdy import SturdyWorker
 from microbatch.worker.runner import BatchRunner, Run
 from microbatch.worker.turns import RqKeys, Turns
 
 log = logging.getLogger(__name__)
 
-_LISTEN_AGAIN_SECONDS = 2.0  # between tries of the thread that listens for RQ's commands
-_BLOCK_SECONDS = 1  # how soon an idle worker sees that it is to stop
+_BLOCK_SECONDS = 1.0  # how soon an idle worker sees that it is to stop
+_SHORTEST_BLOCK_SECONDS = 0.01  # none would be for ever
 _CHORES_SECONDS = 1.0
-_WORKER_TTL_SECONDS = 30  # how long a killed worker is still shown
 
 
-class BatchWorker(SimpleWorker):
+class BatchWorker(SturdyWorker):
     """One worker process of a batcher."""
 
     job_class = BatchJob
@@ -66,8 +63,6 @@ class BatchWorker(SimpleWorker):
     def __init__(self, runner: BatchRunner, server: Server) -> None:
         self._runner = runner
         self._config = runner.config
-        self._server = server
-        self._patience = Patience(self._config.name)
         self._chores_at = 0.0
         self._counts = Counts(server)
         self._started = StartedRun(self._show_as_started)
@@ -77,15 +72,7 @@ class BatchWorker(SimpleWorker):
             self._config.name, connection=server.client, serializer=JSONSerializer, job_class=BatchJob
         )
         self._turns = Turns(runner, _keys(queue), name)
-        with server.translated():
-            super().__init__(
-                [queue],
-                name=name,
-                connection=server.client,
-                serializer=JSONSerializer,
-                worker_ttl=_WORKER_TTL_SECONDS,
-                log_job_description=False,
-            )
+        super().__init__(queue, server, name)
 
     def dequeue_job_and_maintain_ttl(
         self,
@@ -97,6 +84,7 @@ class BatchWorker(SimpleWorker):
         Returns the next job that goes RQ's own way.
         """
         while not self._is_to_stop():
+            self._end_what_is_shown()
             self._do_chores()
             try:
                 with self._server.translated():
@@ -111,7 +99,8 @@ class BatchWorker(SimpleWorker):
 
     def _take_turns(self) -> Job | None:
         """Run batch after batch, until none waits, there are chores to do, or a job goes RQ's own way."""
-        batch = self._turns.wait(_BLOCK_SECONDS)
+        seconds = min(_BLOCK_SECONDS, self._chores_at - time.monotonic())
+        batch = self._turns.wait(max(seconds, _SHORTEST_BLOCK_SECONDS))
         while batch is not None:
             if isinstance(batch, bytes):
                 return self._fetch(batch)
@@ -187,6 +176,17 @@ class BatchWorker(SimpleWorker):
         end = job.end if isinstance(job, BatchJob) else None
         return super().prepare_execution(job) if end is None or end.execution is None else end.execution
 
+    def _end_what_is_shown(self) -> None:
+        """End what is shown of a run which is over, where the server could not be told.
+
+        RQ would take that for the job at hand, and stop no other.
+        """
+        for execution in list(self.executions.values()):
+            with self._outliving_the_server(), self.connection.pipeline() as pipe:
+                execution.delete(execution.job, pipe)
+                pipe.execute(raise_on_error=False)
+                del self.executions[execution.id]
+
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:  # noqa: ARG002 - RQ's signature
         """Stop the run that is going on: somebody has told RQ to stop its job, which RQ has noted."""
         self._started.stop(self._stopped_job_id, RunLimit.stop_current)
@@ -201,56 +201,7 @@ class BatchWorker(SimpleWorker):
         if self.should_run_maintenance_tasks:
             self.run_maintenance_tasks()
         with self._outliving_the_server():
-            state = WorkerStatus.BUSY if self._counts.note(self.key) else WorkerStatus.IDLE
-            if self.get_state() != state:
-                self.set_state(state)
-
-    def set_state(self, state: str, pipeline: Any = None) -> None:
-        """Show what this worker is at."""
-        with self._outliving_the_server():
-            super().set_state(state, pipeline)
-
-    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        """Show that this worker is alive."""
-        with self._outliving_the_server():
-            super().heartbeat(timeout, pipeline)
-
-    def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
-        """Wait while somebody has suspended all workers."""
-        with self._outliving_the_server():
-            super().check_for_suspension(burst)
-
-    def run_maintenance_tasks(self) -> None:
-        """Tidy up RQ's registries."""
-        with self._outliving_the_server():
-            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
-
-    def register_death(self) -> None:
-        """Show no more of this worker."""
-        with self._outliving_the_server():
-            super().register_death()  # type: ignore[no-untyped-call]
-
-    def unsubscribe(self) -> None:
-        """Listen to RQ's commands no more."""
-        with self._outliving_the_server():
-            super().unsubscribe()  # type: ignore[no-untyped-call]
-
-    @contextmanager
-    def _outliving_the_server(self) -> Iterator[None]:
-        """Whatever RQ wants to note, it is not worth the worker's life: the truth is in the ledger."""
-        try:
-            with self._server.translated():
-                yield
-        except ServerError as error:
-            self._patience.lost(error)
-
-    def _pubsub_exception_handler(self, exc: Exception, _pubsub: Any, _pubsub_thread: Any) -> None:
-        """RQ's listener for commands has lost the server: the loop above says so, and waits for both."""
-        try:
-            with self._server.translated():
-                raise exc
-        except (Unavailable, InDoubt):
-            time.sleep(_LISTEN_AGAIN_SECONDS)
+            self.show_state(WorkerStatus.BUSY if self._counts.note(self.key) else WorkerStatus.IDLE)
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Report what went wrong with a job; a dead batch has been reported already."""
@@ -308,4 +259,5 @@ def work(config: Config) -> None:
     server = Server.at(config.required_url())
     worker = BatchWorker(runner_of_this_process(), server)
     signals_end_forks(worker)
-    worker.work(logging_level="WARNING")
+    with server.translated():
+        worker.work(logging_level="WARNING")

@@ -56,7 +56,7 @@ class Turns:
         self._worker = worker
         self._own = f"{keys.intermediate}:{worker}"  # holds an id only from one command to the next
 
-    def wait(self, seconds: int) -> Next:
+    def wait(self, seconds: float) -> Next:
         """What to do next; waits for a job. None if none came."""
         keys = self._keys
         move = ("BLMOVE", keys.queue, self._own, "LEFT", "RIGHT", seconds)
