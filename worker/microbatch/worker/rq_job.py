@@ -1,8 +1,8 @@
 """RQ's job, made fit for batches: it can be a batch's and nothing else.
 
 A job's hash may name any function, callback or webhook, so whoever can write to Redis could have anything
-run. `BatchJob` keeps none of them. It relies on ``Job.restore`` and ``Job.perform`` of RQ 3.0, and on the
-private attributes that ``restore`` fills.
+run. `BatchJob` keeps none of them. It relies on ``Job.restore`` and ``Job.perform`` of RQ 3.0, on the names
+of a job's fields, and on what says when it was begun and what it returned (``started_at``, ``_result``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """RQ's time limit on a run, made fit to be cut short from another thread.
 
 RQ's own cut a job short by killing the process that runs it, and can't where there is none. This uses what
-the limit has anyway: a signal whose handler raises in the main thread (``UnixSignalDeathPenalty`` of RQ 3.0).
+the limit has anyway: a signal, ``SIGALRM``, whose handler raises in the main thread. It relies on
+``UnixSignalDeathPenalty`` of RQ 3.0: on ``setup_death_penalty``, ``cancel_death_penalty``, in which a
+``BaseTimeoutException`` is caught, and ``handle_death_penalty``.
 """
 
 from __future__ import annotations

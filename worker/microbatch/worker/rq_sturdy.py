@@ -1,7 +1,9 @@
 """RQ's worker, made to outlive a server that goes away, and whatever stands in RQ's keys.
 
 What RQ notes, tidies up and is told is not worth a worker's life: the truth is in the ledger. This relies on
-the names of the methods of RQ 3.0 that do it, all of which are below, and on ``last_cleaned_at``.
+what RQ 3.0 calls for it: ``register_birth``, ``register_death``, ``set_state``, ``heartbeat``,
+``check_for_suspension``, ``run_maintenance_tasks`` with ``last_cleaned_at``, and, on the thread that listens
+for commands, ``handle_payload``, ``_pubsub_exception_handler`` and ``unsubscribe``.
 """
 
 from __future__ import annotations

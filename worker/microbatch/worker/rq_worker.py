@@ -3,14 +3,18 @@
 What it changes, and the RQ internals (of 3.0) that this relies on:
 
 - It takes turns at its queue by itself (`Turns`), and gives RQ's loop only what is not a batch that runs and
-  succeeds (``dequeue_job_and_maintain_ttl``, ``execute_job``). What RQ does between jobs it does once a
-  second: the worker's state, its counts (``successful_job_count``, ``total_working_time``), its heartbeat,
-  suspension, maintenance.
-- A run is shown as a started job once it takes long (``prepare_execution``, ``prepare_job_execution``), and
-  is then one that RQ can be told to stop (``kill_horse``, which RQ calls on the thread that listens, and
-  ``_stopped_job_id``).
+  succeeds (``dequeue_job_and_maintain_ttl``, ``execute_job``; ``job_class``, ``death_penalty_class``). What
+  RQ does between jobs it does once a second: the worker's state and counts, its heartbeat, suspension and
+  maintenance (``check_for_suspension``, ``should_run_maintenance_tasks``, ``run_maintenance_tasks``).
+- A run is shown as a started job once it takes long (``prepare_execution``, ``prepare_job_execution``,
+  ``executions``), and is then one that RQ can be told to stop (``kill_horse``, which RQ calls on the thread
+  that listens, if ``get_current_job_id`` is that job's; ``_stopped_job_id``).
 - It stops between jobs only. RQ's own worker may be interrupted after the server has handed out a job
-  and before it is marked as started (``_shutdown``, ``_stop_requested``).
+  and before it is marked as started (``_shutdown``, ``_stop_requested``). When told twice it ends at once
+  (``request_force_stop``).
+- It reports a failure by what has been recorded of it (``handle_exception``, ``handle_job_failure``).
+
+``tests/unit/test_rq_internals.py`` says who in RQ uses each of these, and fails when that changes.
 """
 
 from __future__ import annotations
