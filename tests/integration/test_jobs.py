@@ -58,6 +58,33 @@ def test_lost_jobs_are_made_up_for(
     assert sorted(results) == [[0, 1], [2, 3], [4, 5]]
 
 
+def test_a_batch_that_is_tried_again_has_a_job_for_as_long_as_it_waits(
+    server: RealServer, tmp_path: Path
+) -> None:
+    processor = """
+def process(batch, info: BatchInfo):
+    note("attempts", info.attempt)
+    return batch if info.attempt == 2 else 1 / 0
+"""
+    results: list[list[int]] = []
+    with Fleet(server, tmp_path, processor, retry_delay=0.5) as fleet:
+        worker = fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(1)
+        fleet.wait_for_note("attempts")
+        worker.terminate()
+        assert worker.wait() == 0, worker.output
+        wait_until(lambda: server.admin.llen("rq:queue:letters") == 1, message="a job in the queue")
+        (batch_id,) = fleet.broker.ledger.in_flight()
+        job = server.admin.hgetall(f"rq:job:{batch_id}")
+        assert (job[b"status"], job.get(b"worker_name", b"")) == (b"queued", b"")
+        assert server.admin.ttl(f"rq:job:{batch_id}") == -1
+        fleet.worker()
+        fleet.finish(mb)
+    assert results == [[1]]
+
+
 def test_a_job_that_moves_on_is_seen_all_the_time(server: RealServer, tmp_path: Path) -> None:
     with Fleet(server, tmp_path) as fleet:
         rq, looked = rq_queue(server), threading.Event()

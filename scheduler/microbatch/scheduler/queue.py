@@ -70,6 +70,9 @@ class JobQueue:
         for batch in batches:
             self._queue.failed_job_registry.remove(batch.id, pipeline=pipe)
             pipe.lrem(self._queue.intermediate_queue_key, 0, batch.id)
+            pipe.delete(
+                Job.key_for(batch.id)
+            )  # which may expire soon: a run that is tried again has finished it
         self.enqueue(pipe, batches)
 
     def show_as_failed(self, batch: DueBatch, error: str) -> None:
