@@ -196,6 +196,30 @@ def test_it_is_tried_again_unasked(
     wait_until(lambda: waiting(client) == ["a"])
 
 
+def test_a_log_that_raises_does_not_end_the_sending(
+    make_batcher: MakeBatcher,
+    client: FakeClient,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(_record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError("the program's own filter")
+
+    monkeypatch.setattr(linger, "_STUMBLE_SECONDS", 0.01)
+    logger = logging.getLogger("microbatch.broker.patience")
+    batcher = make_batcher(1)
+    logger.addFilter(fail)
+    try:
+        client.set(EVENTS, "a string")
+        batcher.record_event("a")
+        wait_until(lambda: "the program's own filter" in capsys.readouterr().err)
+    finally:
+        logger.removeFilter(fail)
+    client.delete(EVENTS)
+    batcher.flush()
+    assert waiting(client) == ["a"]
+
+
 def test_a_full_buffer_is_told_when_the_server_takes_nothing(
     batcher: MicroBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

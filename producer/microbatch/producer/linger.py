@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+import traceback
 import weakref
 from itertools import accumulate
 from math import inf
@@ -25,6 +26,7 @@ MOST_BYTES = 11 * CHUNK_BYTES
 CLOSE_SECONDS = 5.0
 """How long the end of a process is put off for what it has not sent yet."""
 _CLOSE_PAUSE_SECONDS = 0.05
+_STUMBLE_SECONDS = 0.5
 
 
 class Buffer:
@@ -148,8 +150,13 @@ class Buffer:
 
     def _run(self) -> None:
         patience = Patience(self._batcher)
-        while chunk := self._next_chunk():
-            self._send(chunk, patience)
+        while self._thread is not None:
+            try:
+                if chunk := self._next_chunk():
+                    self._send(chunk, patience)
+            except Exception:  # noqa: BLE001 - a handler of the program's log may raise anything
+                traceback.print_exc()
+                time.sleep(_STUMBLE_SECONDS)
 
     def _next_chunk(self) -> list[bytes]:
         """The oldest events, as soon as they are due. None at the end."""
