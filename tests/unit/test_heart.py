@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 
@@ -12,6 +13,7 @@ from microbatch.broker.errors import Unavailable
 from microbatch.worker.heart import BEAT_SECONDS, RUN_TTL_MS, Heart
 from tests.doubles import ManualClock
 from tests.unit.steps import record_and_cut, take
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -83,6 +85,30 @@ def test_a_run_that_cannot_be_shown_does_not_end_the_heart(
     heart.on_long_run = show
     heart._tell(taken)
     assert f"letters: batch {taken.id}: its run can't be shown" in caplog.text
+
+
+def test_a_log_that_raises_does_not_end_the_heart(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beats: list[int] = []
+
+    def away(*_arguments: object, **_options: object) -> bool:
+        beats.append(1)
+        raise Unavailable("no server answers")
+
+    def fail(_record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError("the app's own filter")
+
+    monkeypatch.setattr("microbatch.worker.heart.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(broker.ledger, "renew", away)
+    logger = logging.getLogger("microbatch.worker.heart")
+    logger.addFilter(fail)
+    try:
+        with Heart(broker, batch_timeout=300).beating_for(take(broker, record_and_cut(broker, 1))):
+            wait_until(lambda: len(beats) > 2)
+    finally:
+        logger.removeFilter(fail)
+    assert "the app's own filter" in capsys.readouterr().err
 
 
 def test_a_run_that_cannot_be_interrupted_ends_its_process(

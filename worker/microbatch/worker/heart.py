@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
@@ -47,6 +48,8 @@ class Heart:
         self._batch: TakenBatch | None = None
         self._since = 0.0
         self._limit_at = inf
+        self._told: TakenBatch | None = None
+        self._beat_at = 0.0
         self._missed = False
         self._thread: threading.Thread | None = None
         self.on_long_run: Callable[[TakenBatch], None] = _nobody_asks
@@ -79,23 +82,26 @@ class Heart:
                 self._thread.start()
 
     def _beat(self) -> None:
-        told: TakenBatch | None = None
-        beat_at = 0.0
         while True:
             time.sleep(min(BEAT_SECONDS, LONG_RUN_SECONDS) / 2)
             with self._changed:
                 batch, since = self._batch, self._since
-            if batch is None:
-                continue
-            now = time.monotonic()
-            if batch is not told and now - since >= LONG_RUN_SECONDS:
-                told = batch
-                self._tell(batch)
-            if now >= max(since + BEAT_SECONDS, beat_at):
-                beat_at = now + BEAT_SECONDS / 2
-                self._renew(batch)
-                if self.is_overdue:
-                    self._end_process(batch)
+            if batch is not None:
+                try:
+                    self._beat_for(batch, since)
+                except Exception:  # noqa: BLE001 - a handler of the app's log may raise anything
+                    traceback.print_exc()
+
+    def _beat_for(self, batch: TakenBatch, since: float) -> None:
+        now = time.monotonic()
+        if batch is not self._told and now - since >= LONG_RUN_SECONDS:
+            self._told = batch
+            self._tell(batch)
+        if now >= max(since + BEAT_SECONDS, self._beat_at):
+            self._beat_at = now + BEAT_SECONDS / 2
+            if self.is_overdue:
+                self._end_process(batch)
+            self._renew(batch)
 
     def _tell(self, batch: TakenBatch) -> None:
         try:
