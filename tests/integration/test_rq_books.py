@@ -14,16 +14,18 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, WorkerStatus
 
+from microbatch.broker.ledger import DueBatch, TakenBatch
 from microbatch.scheduler import queue
+from microbatch.scheduler.queue import JobQueue
 from microbatch.worker import job as batch_job
 from microbatch.worker import turns
 from microbatch.worker.rq_job import JOB_FUNCTION
 from microbatch.worker.rq_worker import BatchWorker
-from microbatch.worker.runner import BatchRunner
+from microbatch.worker.runner import BatchRunner, Run
 from tests.conftest import MakeServer
 from tests.fleet import ECHO, Fleet
 from tests.servers import RealServer
-from tests.unit.steps import FakeClient
+from tests.unit.steps import FakeClient, bury
 from tests.waiting import wait_until
 
 HELD = """
@@ -254,6 +256,24 @@ def test_an_idle_worker_waits_no_longer_than_until_its_chores(
             worker._take_turns()
     too_late, soon, long = waits
     assert 0 < too_late < soon <= 0.5 < long == 1
+
+
+@pytest.mark.leaves("dead", "batch", "results")
+def test_a_worker_that_comes_too_late_leaves_a_dead_batchs_job(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path) as fleet:
+        books, worker = Books(fleet), a_worker(fleet)
+        fleet.scheduler()
+        fleet.batcher().record_event(1)
+        fleet.wait_for_cut(1)
+        batch = worker._turns.wait(1)
+        assert isinstance(batch, TakenBatch)
+        assert bury(fleet.broker, batch.id, batch.run)  # as its worker seems dead
+        JobQueue(fleet.config(), fleet.broker.server).show_as_failed(
+            DueBatch(batch.id, batch.header, batch.run), "it went silent"
+        )
+        worker._turns.end(Run(batch, []), time.time(), go_on=False)
+        assert books.queue.failed_job_registry.get_job_ids() == [batch.id]
+        assert server.admin.ttl(books.job(batch.id).key) > 24 * 3600
 
 
 def a_worker(fleet: Fleet) -> BatchWorker:

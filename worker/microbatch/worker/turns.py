@@ -75,7 +75,7 @@ class Turns:
                 "HSET", job_key, "status", "finished", "worker_name", self._worker,
                 "started_at", _moment(began), "ended_at", ended, "last_heartbeat", ended,
             ),
-            ("EXPIRE", job_key, FINISHED_SECONDS),
+            ("EXPIRE", job_key, FINISHED_SECONDS, "NX"),  # not that of a batch which is dead meanwhile
             ("ZADD", keys.finished, int(now) + FINISHED_SECONDS, run.batch.id),
         ]  # fmt: skip
         along: list[Along] = []
