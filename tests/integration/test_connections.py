@@ -7,6 +7,7 @@ import threading
 import pytest
 from redis.connection import AbstractConnection
 
+from microbatch.broker.broker import Broker
 from microbatch.broker.server import Server
 from microbatch.producer import Config, start
 from tests.servers import RealServer
@@ -47,3 +48,54 @@ def test_a_connection_whose_making_was_interrupted_is_made_again(
     assert server.do("GET", "a") is None
     server.close()
     wait_until(lambda: len(valkey_server.admin.client_list(_type="normal")) == 1)
+
+
+def test_the_reply_to_a_command_that_was_interrupted_is_nobody_elses(
+    valkey_server: RealServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_connection: object, **_options: object) -> None:
+        raise Interrupt
+
+    server = Server.at(valkey_server.url)
+    server.do("SET", "a", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(AbstractConnection, "read_response", interrupt)
+        with pytest.raises(Interrupt):
+            server.do("BLPOP", "b", 0.2)
+    assert server.do("GET", "a") == b"1"
+    valkey_server.admin.delete("a")
+    server.close()
+
+
+def test_a_wait_for_results_can_be_ended_after_one_that_was_interrupted(
+    valkey_server: RealServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(connection: AbstractConnection, **_options: object) -> None:
+        connection.disconnect()  # as redis-py does in the midst of a read
+        raise Interrupt
+
+    broker = Broker(Config(name="letters", redis_url=valkey_server.url))
+    results = broker.results()
+    results.prepare()
+    assert results.wait(count=1, wait_ms=1, unless=bool) == []
+    with monkeypatch.context() as patched:
+        patched.setattr(AbstractConnection, "read_response", interrupt)
+        with pytest.raises(Interrupt):
+            results.wait(count=1, wait_ms=1, unless=bool)
+    waited = threading.Event()
+
+    def wait() -> bool:
+        waited.set()
+        return False
+
+    options = {"count": 1, "wait_ms": 5_000, "unless": wait}
+    thread = threading.Thread(target=results.wait, kwargs=options)
+    thread.start()
+    waited.wait()
+    interrupter = threading.Thread(target=results.interrupt)
+    interrupter.start()
+    interrupter.join(2.5)
+    assert not interrupter.is_alive()
+    thread.join()
+    results.leave()
+    broker.close()

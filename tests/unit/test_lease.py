@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import redis
 
 from microbatch.broker import lease as module
 from microbatch.broker.broker import Broker
@@ -58,14 +57,14 @@ def test_one_whose_reply_was_lost_is_known_for_ones_own(
     broker: Broker, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = broker.lease()
-    send = client.execute_command
+    do = broker.server.do
 
     def lose_the_reply(*command: Any) -> None:
-        send(*command)
-        raise redis.ConnectionError("reset")
+        do(*command)
+        raise InDoubt("reset")
 
     with monkeypatch.context() as patched:
-        patched.setattr(client, "execute_command", lose_the_reply)
+        patched.setattr(broker.server, "do", lose_the_reply)
         with pytest.raises(InDoubt):
             lease.acquire()
     assert client.get(broker.keys.lease) == lease.token.encode()

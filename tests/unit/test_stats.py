@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import fakeredis
 import pytest
 
 from microbatch.broker import clock as module
@@ -39,14 +40,15 @@ def test_a_clock_set_back_makes_no_negative_rates(broker: Broker) -> None:
     assert broker.stats.rates(9_000) == Rates()
 
 
-class TimeServer:
-    """A client whose server has its own time, and counts how often it is asked for that."""
+class TimeServer(Server):
+    """A server that has its own time, and counts how often it is asked for that."""
 
     def __init__(self) -> None:
+        super().__init__(fakeredis.FakeRedis())
         self.ms = 5_000_000.0
         self.asked = 0
 
-    def execute_command(self, *command: object) -> tuple[int, int]:
+    def do(self, *command: object) -> tuple[int, int]:
         assert command == ("TIME",)
         self.asked += 1
         return int(self.ms // 1000), int(self.ms % 1000) * 1000
@@ -56,7 +58,7 @@ def test_the_servers_time_is_asked_for_once_a_second(monkeypatch: pytest.MonkeyP
     here = SimpleNamespace(seconds=70.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: here.seconds))
     there = TimeServer()
-    clock = ServerClock(Server(there))  # type: ignore[arg-type]
+    clock = ServerClock(there)
     assert clock.now_ms() == 5_000_000
     here.seconds += 0.999
     assert clock.now_ms() == 5_000_999
@@ -70,7 +72,7 @@ def test_the_servers_time_is_asked_for_once_a_second(monkeypatch: pytest.MonkeyP
 def test_the_servers_time_is_asked_for_anew_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 70.0))
     there = TimeServer()
-    clock = ServerClock(Server(there))  # type: ignore[arg-type]
+    clock = ServerClock(there)
     assert clock.now_ms() == 5_000_000
     there.ms = 1_400_000.0  # it was set back by an hour
     assert clock.now_ms() == 5_000_000

@@ -16,8 +16,8 @@ from typing import Any
 
 from microbatch.broker import scripts
 from microbatch.broker.connection import BLOCK_SECONDS
-from microbatch.broker.errors import DecodeError, Refused, ServerError
-from microbatch.broker.exchange import Value
+from microbatch.broker.errors import DecodeError, Refused
+from microbatch.broker.exchange import Value, good
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server
 from microbatch.broker.wire import VERSION, Failure, Header, known_moment, new_id
@@ -96,11 +96,11 @@ class Results:
 
     def read(self, *, count: int) -> list[Entry]:
         """New entries, without waiting for any."""
-        return self._read_group(self._server.client, count, (), ">")
+        return self._read_group(self._server.do, count, (), ">")
 
     def read_own(self, *, count: int) -> list[Entry]:
         """Entries that were delivered to this consumer and not handled."""
-        return self._read_group(self._server.client, count, (), "0")
+        return self._read_group(self._server.do, count, (), "0")
 
     def wait(self, *, count: int, wait_ms: int, unless: Callable[[], bool]) -> list[Entry]:
         """New entries; waits for the first up to ``wait_ms`` (at most 5,000), or until `interrupt` is called.
@@ -113,12 +113,14 @@ class Results:
                 return []
             if self._reader is None:
                 with self._server.translated():
-                    reader = self._server.client.client()
-                    self._reader_id, self._reader = reader.client_id(), reader
+                    self._reader = self._server.client.connection_pool.get_connection()
+                self._reader_id = self._ask_reader("CLIENT", "ID")
             block = ("BLOCK", min(max(wait_ms, 1), int(BLOCK_SECONDS * 1000)))
-            return self._read_group(self._reader, count, block, ">")
-        except ServerError:
-            self._reader = None  # the next connection has another id
+            return self._read_group(self._ask_reader, count, block, ">")
+        except BaseException:  # an interrupt too: it closes the connection, and the next has another id
+            reader, self._reader = self._reader, None
+            if reader is not None:
+                self._server.client.connection_pool.release(reader)
             raise
         finally:
             self._idle.set()
@@ -128,11 +130,16 @@ class Results:
         while not self._idle.wait(0.01):
             self._server.do("CLIENT", "UNBLOCK", self._reader_id)
 
-    def _read_group(self, client: Any, count: int, block: Sequence[Value], start: str) -> list[Entry]:
+    def _ask_reader(self, *command: Value) -> Any:
+        with self._server.translated():
+            return good(self._server.each_on(self._reader, command))[0]
+
+    def _read_group(
+        self, ask: Callable[..., Any], count: int, block: Sequence[Value], start: str
+    ) -> list[Entry]:
         command = ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count, *block)
         try:
-            with self._server.translated():
-                reply = client.execute_command(*command, "STREAMS", self._keys.results, start)
+            reply = ask(*command, "STREAMS", self._keys.results, start)
         except Refused as error:
             if "NOGROUP" not in str(error):
                 raise

@@ -51,11 +51,8 @@ class Server:
         return cls(open_client(url), safe_url(url), url)
 
     def do(self, *command: Value) -> Any:
-        """Send one command and return its reply."""
-        try:
-            return self.client.execute_command(*command)
-        except (redis.RedisError, OSError) as error:
-            raise translate(error, self.where) from error
+        """Send one command and return its reply, as redis-py reads it."""
+        return self.many(command)[0]
 
     def send(self, packed: bytes, hints: int = 0) -> Sent:
         """Send a command that is packed already, and so many hints. Its reply has to be asked for."""
@@ -90,7 +87,8 @@ class Server:
     @contextmanager
     def _connection(self) -> Iterator[Any]:
         pool = self.client.connection_pool
-        connection = pool.get_connection()
+        with self.translated():
+            connection = pool.get_connection()
         try:
             yield connection
         finally:
@@ -113,17 +111,29 @@ class Server:
 
     def many(self, *commands: Sequence[Value], transaction: bool = False) -> list[Any]:
         """Send commands in one round trip, as one MULTI/EXEC if ``transaction``; return their replies."""
-        with self.translated(), self.client.pipeline(transaction=transaction) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)
-            return pipe.execute()
+        if transaction:
+            return self._as_read(commands, self.transact(*commands))
+        with self.translated():
+            return list(good(self.each(*commands)))
 
     def each(self, *commands: Sequence[Value]) -> list[Any]:
         """As `many`, but where a command was refused, the error stands in its reply's place."""
-        with self.translated(), self.client.pipeline(transaction=False) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)
-            return pipe.execute(raise_on_error=False)
+        with self._connection() as connection:
+            return self.each_on(connection, *commands)
+
+    def each_on(self, connection: Any, *commands: Sequence[Value]) -> list[Any]:
+        """As `each`, on a connection of one's own. It is closed if the reply is not read."""
+        # Not by redis-py's client: when a signal's handler raises between sending and reading, that gives the
+        # connection back, and the next who uses it gets this reply for its own.
+        with self.translated():
+            return self._as_read(commands, exchange(connection, commands))
+
+    def _as_read(self, commands: Sequence[Sequence[Value]], replies: Sequence[Any]) -> list[Any]:
+        readers = self.client.response_callbacks
+        return [
+            reply if isinstance(reply, Exception) else readers.get(str(command[0]), _as_it_is)(reply)
+            for command, reply in zip(commands, replies, strict=True)
+        ]
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -157,3 +167,7 @@ class Server:
     def close(self) -> None:
         """Close the connections. A later command opens new ones."""
         self.client.connection_pool.disconnect()
+
+
+def _as_it_is(reply: Any) -> Any:
+    return reply
