@@ -41,6 +41,23 @@ def test_counters_that_are_off(busy: Broker, client: FakeClient) -> None:
     assert found(busy) == {}
 
 
+@pytest.mark.parametrize("value", ["many", "1e3", "", "01", "9" * 18, "9" * 5000, b"\xff"])
+def test_counters_that_are_no_numbers(busy: Broker, client: FakeClient, value: str | bytes) -> None:
+    client.hset(busy.keys.stats, "done_events", value)
+    client.hset(busy.keys.stats, "mark_at", value)
+    assert found(busy) == {busy.keys.stats: "no numbers: done_events, mark_at"}
+    assert repair(busy) == []  # the active scheduler puts them aside
+
+
+@pytest.mark.parametrize("ledger", ["inflight", "dead"])
+def test_a_batch_with_an_event_that_cannot_be_read_is_as_it_should_be(
+    busy: Broker, client: FakeClient, ledger: str
+) -> None:
+    (batch_id,) = client.zrange(getattr(busy.keys, ledger), 0, -1)
+    client.lset(busy.keys.batch(batch_id.decode()), 2, "of another version")  # which will die of it, or has
+    assert found(busy) == {}
+
+
 def test_a_batch_whose_events_are_gone(busy: Broker, client: FakeClient) -> None:
     (batch_id,) = busy.ledger.in_flight()
     client.delete(busy.keys.batch(batch_id))

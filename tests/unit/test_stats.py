@@ -10,6 +10,7 @@ import pytest
 from microbatch.broker import clock as module
 from microbatch.broker.broker import Broker
 from microbatch.broker.clock import ServerClock
+from microbatch.broker.errors import DecodeError
 from microbatch.broker.server import Server
 from microbatch.broker.stats import Counters, Rates
 from tests.unit.steps import FakeClient, record, record_and_cut
@@ -32,6 +33,16 @@ def test_rates_are_told_since_the_mark_before_the_last(broker: Broker) -> None:
     broker.stats.mark(20_000)
     assert broker.stats.rates(25_000) == Rates(recorded=0.4, done=0.4)
     assert broker.stats.counters().cut_events == 4
+
+
+@pytest.mark.parametrize("field", ["cut_events", "mark_at", "mark_done", "past_recorded"])
+def test_a_counter_that_is_no_number_is_named(broker: Broker, client: FakeClient, field: str) -> None:
+    broker.stats.mark(10_000)
+    if field.startswith("past"):
+        broker.stats.mark(11_000)
+    client.hset(broker.keys.stats, field, "many")
+    with pytest.raises(DecodeError, match=f"the counter {field} is no number"):
+        broker.stats.rates(12_000)
 
 
 def test_a_clock_set_back_makes_no_negative_rates(broker: Broker) -> None:

@@ -9,8 +9,8 @@ from microbatch.broker import scripts
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.events import Wake
-from microbatch.broker.stats import Counters
-from microbatch.broker.wire import Failure, Header, RunRecord, event_body, is_batch_id, printable
+from microbatch.broker.stats import Counters, is_number
+from microbatch.broker.wire import Failure, Header, RunRecord, is_batch_id, printable
 
 OVERDUE_MS = 5_000
 """How late the scheduler may look at a batch before that is a finding."""
@@ -49,7 +49,7 @@ class Audit:
         yield from self._strays()
         yield from self._counters()
 
-    def holds(self, batch_id: str) -> bool:
+    def holds(self, batch_id: bytes) -> bool:
         """Whether a batch is in flight or dead."""
         scores = self._server.many(
             ("ZSCORE", self._keys.inflight, batch_id), ("ZSCORE", self._keys.dead, batch_id), transaction=True
@@ -76,7 +76,11 @@ class Audit:
         reply = self._server.run(scripts.AUDIT, names, (keys.batch(""),))
         _, inflight, inflight_events, dead, dead_events = (int(number) for number in reply[:5])
         pairs = iter(reply[5])
-        counters = Counters.of(dict(zip(pairs, pairs, strict=True)))
+        fields = dict(zip(pairs, pairs, strict=True))
+        if bad := [printable(name) for name, value in fields.items() if not is_number(value)]:
+            yield Finding(keys.stats, f"no numbers: {', '.join(bad)}")  # the active scheduler puts them aside
+            return
+        counters = Counters.of(fields)
         for unit, cut, accounted in (
             ("events", counters.cut_events, inflight_events + dead_events + counters.events_gone),
             ("batches", counters.cut_batches, inflight + dead + counters.batches_gone),
@@ -172,13 +176,12 @@ class Audit:
 
 
 def _what_is_wrong(head: list[bytes], second: type[RunRecord | Failure]) -> str:
-    if not head:
+    if len(head) < 3:
         return "its events are gone"
     try:
         Header.decode(head[0])
-        second.decode(head[1])
-        event_body(head[2])
-    except (DecodeError, IndexError) as error:
+        second.decode(head[1])  # an event that can't be read is no reason: it dies alone
+    except DecodeError as error:
         return f"it can't be read: {error}"
     return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
@@ -11,6 +12,8 @@ from microbatch.broker.exchange import Value
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server
 from microbatch.broker.wire import printable
+
+_NUMBER = re.compile(rb"0|[1-9][0-9]{0,16}|-[1-9][0-9]{0,15}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,7 @@ class Counters:
     @classmethod
     def of(cls, fields: Mapping[bytes, bytes]) -> Counters:
         """The counters in a stats hash. Raises DecodeError if one is no number."""
-        try:
-            return cls(
-                **{field.name: int(fields.get(field.name.encode(), 0)) for field in dataclass_fields(cls)}
-            )
-        except ValueError as error:
-            raise DecodeError(f"a counter is no number: {error}") from None
+        return cls(**{field.name: _number(fields, field.name) for field in dataclass_fields(cls)})
 
     @property
     def events_gone(self) -> int:
@@ -105,15 +103,29 @@ class Stats:
     def rates(self, now_ms: int) -> Rates:
         """Events a second since the mark before the last."""
         fields, waiting = self._server.many(("HGETALL", self._keys.stats), ("LLEN", self._keys.events))
-        counters, marks = Counters.of(fields), _text(fields)
-        since = int(marks.get("past_at", marks.get("mark_at", now_ms)))
-        seconds = (now_ms - since) / 1000
+        counters = Counters.of(fields)
+        which = "past" if b"past_at" in fields else "mark"
+        seconds = (now_ms - _number(fields, f"{which}_at", now_ms)) / 1000
         if seconds <= 0:
             return Rates()
-        which = "past" if "past_at" in marks else "mark"
-        recorded = counters.recorded(int(waiting)) - int(marks.get(f"{which}_recorded", 0))
-        done = counters.done_events - int(marks.get(f"{which}_done", 0))
+        recorded = counters.recorded(int(waiting)) - _number(fields, f"{which}_recorded")
+        done = counters.done_events - _number(fields, f"{which}_done")
         return Rates(recorded / seconds, done / seconds)
+
+
+def is_number(value: bytes) -> bool:
+    """Whether a counter is one, to the scripts as well."""
+    return _NUMBER.fullmatch(value) is not None
+
+
+def _number(fields: Mapping[bytes, bytes], name: str, otherwise: int = 0) -> int:
+    """Raises DecodeError if it is there and is no number."""
+    value = fields.get(name.encode())
+    if value is None:
+        return otherwise
+    if not is_number(value):
+        raise DecodeError(f"the counter {name} is no number; the active scheduler puts it aside")
+    return int(value)
 
 
 def _text(fields: Mapping[bytes, bytes]) -> dict[str, str]:
