@@ -60,7 +60,8 @@ def _roles(status: Status) -> list[RenderableType]:
     for worker in status.workers[:_WORKERS_SHOWN]:
         style = "yellow" if worker.state == "busy" else ""
         seen = _age(status.heartbeat_age_ms(worker))
-        table.add_row(worker.name, Text(worker.state, style), worker.batch or "", seen and f"{seen} ago")
+        cells = Text(worker.name), Text(worker.state, style), Text(worker.batch or "")  # not markup
+        table.add_row(*cells, seen and f"{seen} ago")
     lines.append(table)
     if len(status.workers) > _WORKERS_SHOWN:
         lines.append(Text(f"and {len(status.workers) - _WORKERS_SHOWN} more workers", style="dim"))

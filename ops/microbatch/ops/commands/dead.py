@@ -11,13 +11,14 @@ from pydantic_core import to_json
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from microbatch.broker.batch import moment
 from microbatch.broker.broker import Broker
 from microbatch.broker.dead import DeadBatch
 from microbatch.broker.events import Wake
 from microbatch.ops import options, rq_facts
-from microbatch.ops.dead import as_json, choose, whole_as_json
+from microbatch.ops.dead import as_json, choose, plain, whole_as_json
 from microbatch.ops.json_lines import json_line
 from microbatch.ops.target import load_target
 
@@ -67,9 +68,8 @@ def list_(target: str, *, error: str | None, in_json: bool) -> None:
         table.add_column(column, no_wrap=column != "error")
     for batch in dead:
         died = moment(batch.died_at_ms).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(
-            batch.id, died, str(batch.header.size), str(batch.failure.attempts), batch.failure.error
-        )
+        error_text = Text(plain(batch.failure.error))  # not markup, whatever brackets it has
+        table.add_row(batch.id, died, str(batch.header.size), str(batch.failure.attempts), error_text)
     console = Console()
     console.print(table, width=None if console.is_terminal else _WIDE)
 
@@ -87,8 +87,8 @@ def show(target: str, ids: Sequence[str], *, error: str | None, everything: bool
             click.echo(json_line(whole))
             continue
         for name in ("batch", "died_at", "size", "trigger", "cut_at", "parent", "attempts", "error"):
-            click.echo(f"{name:<9} {whole[name]}")
-        click.echo(whole["traceback"] or "no traceback\n", nl=False)
+            click.echo(f"{name:<9} {plain(str(whole[name]))}")
+        click.echo(plain(whole["traceback"]) or "no traceback\n", nl=False)
         for event in whole["events"]:
             click.echo(to_json(event))
         click.echo()
@@ -133,7 +133,7 @@ def _each(
         for batch in batches:
             count = batch.header.size if dry_run else act(batch)
             if count and not dry_run:
-                rq_facts.forget_job(broker, batch.id)
+                rq_facts.forget_job(broker, batch.id.encode())
             events += count
             done += count > 0
             advance()
