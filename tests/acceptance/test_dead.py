@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import pty
+import re
+import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from rq.job import Job
@@ -16,6 +20,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.wire import Header, RunRecord, Trigger, encode_event, new_id
 from microbatch.producer import Config, start
 from tests.conftest import Command
+from tests.processes import clean_environment, script
 from tests.servers import RealServer
 from tests.waiting import wait_until
 
@@ -127,6 +132,40 @@ def test_a_terminal_that_lacks_a_character_gets_its_code(
     assert process.stdout[1].endswith("ValueError: mala suerte, ni\\xf1o")
 
 
+def test_an_error_is_shown_as_it_is_and_moves_no_cursor(
+    command: Command, valkey_server: RealServer, tmp_path: Path
+) -> None:
+    operator = Operator(command, valkey_server, tmp_path, APP.replace("bad luck", "no [/bold] \\x1b[2J"))
+    operator.record("bad")
+    operator.wait_for_dead(1)
+    (row,) = operator.run("dead", "list", "letters")[1:]
+    assert row.endswith("ValueError: no [/bold] \\x1b[2J")
+    shown = operator.run("dead", "show", "letters", "--all")
+    assert "error     ValueError: no [/bold] \\x1b[2J" in shown
+    assert "\x1b" not in "".join(shown)
+
+
+def test_a_terminal_shows_a_progress_bar(operator: Operator) -> None:
+    words = [script("microbatch"), "dead", "purge", "letters", "--all"]
+    settings = {"MICROBATCH_REDIS_URL": operator.server.url, "TERM": "xterm"}
+    ours, terminal = pty.openpty()
+    with os.fdopen(ours, "rb", 0) as screen:
+        with subprocess.Popen(words, stderr=terminal, env=clean_environment(settings)) as process:
+            os.close(terminal)
+            shown = b"".join(iter(lambda: read_terminal(screen), b"")).decode()
+        assert process.returncode == 0, shown
+    assert re.search(r"purge .*━.*100%", shown), shown
+    assert "purge: 2 batches, 2 events" in shown
+
+
+def read_terminal(screen: BinaryIO) -> bytes:
+    """What comes next; nothing when the last program on it has ended."""
+    try:
+        return screen.read(1000)
+    except OSError:
+        return b""
+
+
 def test_json_has_no_words_for_what_is_no_number(
     command: Command, valkey_server: RealServer, tmp_path: Path
 ) -> None:
@@ -217,6 +256,21 @@ def test_verify_names_what_disagrees_and_mends_it(operator: Operator) -> None:
     assert "(put in flight)" in mended[1]
     operator.wait_until_done(3)
     assert operator.run("verify", "letters") == ["letters: all is accounted for"]
+
+
+def test_verify_names_forged_jobs_and_deletes_them(command: Command, valkey_server: RealServer) -> None:
+    admin, jobs = valkey_server.admin, [b"forged", b"\xff\n", b"1" * 32]
+    admin.rpush("rq:queue:letters", *jobs)
+    admin.hset("rq:job:forged", mapping={"created_at": "yesterday", "data": "x"})
+    admin.set("rq:job:" + "1" * 32, "hostile")
+    for repair, done in (([], ""), (["--repair"], " (the job was deleted)")):
+        verify = command("microbatch", "verify", "letters", *repair, url=valkey_server.url)
+        assert verify.wait() == 1, verify.output
+        assert verify.lines == [
+            f"rq:job:{job}: it is queued for a batch that is not there{done}"
+            for job in ("forged", "\\xff\\n", "1" * 32)
+        ]
+    assert not admin.keys("rq:*")
 
 
 def test_verify_finds_nothing_wrong_in_a_busy_system(operator: Operator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from rq import Queue, Worker
 from rq.exceptions import NoSuchJobError
@@ -10,6 +11,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
+from microbatch.broker.errors import DecodeError, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,37 +27,53 @@ class WorkerFact:
 
 
 def workers_of(broker: Broker) -> list[WorkerFact]:
-    """The workers of a batcher, by name. Raises ServerError if the server can't be asked."""
-    with broker.server.translated():
-        workers = Worker.all(queue=_queue(broker), serializer=JSONSerializer)
-        facts = [
-            WorkerFact(
-                name=worker.name,
-                state=str(worker.get_state()),
-                batch=worker.get_current_job_id(),
-                heartbeat_ms=int(worker.last_heartbeat.timestamp() * 1000) if worker.last_heartbeat else None,
-            )
-            for worker in workers
-        ]
+    """The workers of a batcher, by name.
+
+    Raises ServerError if the server can't be asked, and DecodeError if RQ can't read what it holds of them.
+    """
+    try:
+        with broker.server.translated():
+            facts = [
+                WorkerFact(
+                    name=worker.name,
+                    state=str(worker.get_state()),
+                    batch=worker.get_current_job_id(),
+                    heartbeat_ms=_unix_ms(worker.last_heartbeat),
+                )
+                for worker in Worker.all(queue=_queue(broker), serializer=JSONSerializer)
+            ]
+    except ValueError as error:
+        raise DecodeError(f"RQ can't read the workers in rq:workers:{broker.config.name}: {error}") from error
     return sorted(facts, key=lambda fact: fact.name)
 
 
-def queued_jobs(broker: Broker) -> list[str]:
-    """The ids of the jobs that wait for a worker. Raises ServerError if the server can't be asked."""
-    with broker.server.translated():
-        return _queue(broker).get_job_ids()
+def _unix_ms(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp() * 1000)
 
 
-def forget_job(broker: Broker, job_id: str) -> None:
-    """Delete what RQ holds of a job, if anything. Raises ServerError if the server can't be asked."""
-    queue = _queue(broker)
-    with broker.server.translated():
-        queue.remove(job_id)
-        queue.failed_job_registry.remove(job_id)
-        try:
-            Job.fetch(job_id, connection=broker.server.client, serializer=JSONSerializer).delete()
-        except NoSuchJobError:
-            return
+def queued_jobs(broker: Broker) -> list[bytes]:
+    """The ids of the jobs that wait for a worker, which may be no text.
+
+    Raises ServerError if the server can't be asked.
+    """
+    ids: list[bytes] = broker.server.do("LRANGE", _queue(broker).key, 0, -1)
+    return ids
+
+
+def forget_job(broker: Broker, job_id: bytes) -> None:
+    """Delete what RQ holds of a job, if anything, whatever its id is.
+
+    Raises ServerError if the server can't be asked.
+    """
+    server, queue = broker.server, _queue(broker)
+    server.many(("LREM", queue.key, 0, job_id), ("ZREM", queue.failed_job_registry.key, job_id))
+    try:
+        with server.translated():
+            Job.fetch(job_id.decode(), connection=server.client, serializer=JSONSerializer).delete()
+    except NoSuchJobError:
+        return
+    except (ValueError, TypeError, KeyError, Refused):  # none that RQ can read
+        server.do("UNLINK", Job.key_for(job_id.decode("utf-8", "replace")))
 
 
 def _queue(broker: Broker) -> Queue:

@@ -9,6 +9,7 @@ import click
 
 from microbatch.broker.audit import Audit, Finding
 from microbatch.broker.broker import Broker
+from microbatch.broker.wire import printable
 from microbatch.ops import options, rq_facts
 from microbatch.ops.target import load_target
 
@@ -50,8 +51,8 @@ def _jobs_without_batches(broker: Broker, audit: Audit) -> Iterator[Finding]:
         # Looked at twice: the batch may have been committed by another job since the queue was read.
         if not audit.holds(job_id) and job_id in rq_facts.queued_jobs(broker):
 
-            def repair(job_id: str = job_id) -> str:
+            def repair(job_id: bytes = job_id) -> str:
                 rq_facts.forget_job(broker, job_id)
                 return "the job was deleted"
 
-            yield Finding(f"rq:job:{job_id}", "it is queued for a batch that is not there", repair)
+            yield Finding(f"rq:job:{printable(job_id)}", "it is queued for a batch that is not there", repair)
