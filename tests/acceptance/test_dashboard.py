@@ -55,6 +55,12 @@ class Dashboard:
             found: dict[str, Any] = json.load(answer)
             return found
 
+    def press(self, path: str) -> None:
+        """What a page's button does."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{self.url}{path}", data=b"", timeout=10) as answer:
+            assert json.load(answer)["status"] == "OK"
+
     def page(self, path: str) -> str:
         """The text of a page once its scripts have run in a real browser."""
         with _folder() as profile:
@@ -129,6 +135,56 @@ def test_it_shows_no_password_and_ends_quietly(dashboard: Dashboard) -> None:
     assert process.wait() == 130
     (line,) = process.stderr
     assert "hunter2" not in line
+
+
+# A batch that dies whole and one of which a part does, until the file "mended" is there.
+IN_PART = """\
+from pathlib import Path
+from microbatch.producer import Config, PartialFailure
+
+def total(batch: list[str]) -> int:
+    if not Path("mended").exists():
+        if "whole" in batch:
+            raise ValueError("all of it")
+        if "part" in batch:
+            raise PartialFailure({batch.index("part"): "this one"}, result=1)
+    return len(batch)
+
+config = Config(name="letters", batch_processor=total, frequency=100, max_size=3, max_retries=0,
+                isolate_failures=False)
+"""
+
+
+def test_what_is_requeued_there_is_run_again(
+    command: Command, valkey_server: RealServer, tmp_path: Path
+) -> None:
+    server, url = valkey_server, valkey_server.url
+    (tmp_path / "app.py").write_text(IN_PART)
+    command("microbatch", "scheduler", "app.py", url=url)
+    command("microbatch", "worker", "app.py", url=url)
+    for events in (["a", "b", "whole"], ["c", "d", "part"]):
+        lines = "".join(f'"{event}"\n' for event in events)
+        assert command("microbatch", "record", "letters", stdin=lines, url=url).wait() == 0
+    dashboard = Dashboard(command("microbatch", "dashboard", "letters", "--port", "0", url=url))
+
+    def counted(name: str) -> int:
+        return int(server.admin.hget("mb:{letters}:stats", name) or 0)
+
+    def failed() -> list[str]:
+        return [job["id"] for job in dashboard.data("jobs/letters/failed/8/asc/1")["jobs"]]
+
+    wait_until(lambda: len(failed()) == 3)  # with the batch of which a part died: nothing is done for that
+    for job in failed():
+        dashboard.press(f"job/{job}/requeue")
+    wait_until(lambda: counted("dead_batches") == 4)  # not mended: they die again
+    wait_until(lambda: len(failed()) == 3)
+    (tmp_path / "mended").touch()
+    dashboard.press("requeue/letters")  # all that failed
+    wait_until(lambda: counted("done_events") == 6)
+    assert counted("revived_events") == 2 * (3 + 1)
+    verify = command("microbatch", "verify", "letters", url=url)
+    assert verify.wait() == 0, verify.output
+    wait_until(lambda: not failed())
 
 
 def test_a_unix_socket_will_do(command: Command, valkey_server: RealServer) -> None:
