@@ -241,9 +241,12 @@ def _ignore(result: object) -> None:
 
 
 def _log_failure(failure: BatchFailure) -> None:
-    """The failure handler of those who gave none. An error may quote events: only its kind is logged."""
-    batch, kind = failure.batch, failure.error.partition(":")[0]
+    """The failure handler of those who gave none. An error may quote events: only its kind is logged.
+
+    One without a traceback has none: it is a text of the processor's own.
+    """
+    batch, kind = failure.batch, f": {failure.error.partition(':')[0]}" if failure.traceback else ""
     log.error(
-        "%s: batch %s is dead at attempt %d: %s; `microbatch dead show %s %s` has the rest",
+        "%s: batch %s is dead at attempt %d%s; `microbatch dead show %s %s` has the rest",
         batch.batcher, batch.id, batch.attempt, kind, batch.batcher, batch.id,
     )  # fmt: skip
