@@ -19,6 +19,7 @@ REQUIRE = "MICROBATCH_REQUIRE"
 COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "redis-server": (("redis-server",),),
     "openssl": (("openssl",),),
+    "faketime": (("faketime",),),
     "chromium": (("chromium",), ("chromium-browser",), ("google-chrome",)),
     "docker-compose": (("docker", "compose"), ("docker-compose",)),
 }
