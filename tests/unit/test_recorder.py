@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from microbatch.broker.errors import BatcherFull, ConfigError, EncodeError
@@ -45,6 +47,15 @@ def test_an_id_without_a_window_is_refused(make_broker: MakeBroker) -> None:
     broker = make_broker()
     with pytest.raises(ConfigError, match="dedupe_window"):
         MicroBatcher(broker.config, broker=broker).record_event(1, id="a")
+
+
+@pytest.mark.parametrize("event_id", ["half a pair: \ud800", 17, b"bytes"])
+def test_an_id_is_text(event_id: Any, make_broker: MakeBroker) -> None:
+    broker = make_broker(dedupe_window=60)
+    batcher = MicroBatcher(broker.config, broker=broker)
+    with pytest.raises(EncodeError, match="an event's id is text"):
+        batcher.record_event(1, id=event_id)
+    assert waiting(batcher) == []
 
 
 @pytest.mark.parametrize("event_id", ["", "x" * 201])

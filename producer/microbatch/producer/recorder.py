@@ -134,6 +134,10 @@ class Recorder:
     def _check_id(self, event_id: str) -> None:
         if not self._keeps_ids:
             raise ConfigError("an event's id is of use only with a dedupe_window: set it, in seconds")
+        try:
+            event_id.encode()
+        except (AttributeError, UnicodeEncodeError):
+            raise EncodeError(f"an event's id is text that has UTF-8, not {event_id!r}") from None
         if not 0 < len(event_id) <= _MAX_ID_LENGTH:
             raise EncodeError(f"an event's id has 1 to {_MAX_ID_LENGTH} characters, not {len(event_id)}")
 
