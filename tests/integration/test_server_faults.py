@@ -13,7 +13,8 @@ from microbatch.broker import scripts
 from microbatch.broker.audit import Audit
 from microbatch.broker.errors import Refused, ServerError
 from microbatch.broker.ledger import NewBatch, new_batch
-from microbatch.broker.wire import Header, Trigger
+from microbatch.broker.results import Outcome
+from microbatch.broker.wire import Failure, Header, Trigger
 from microbatch.producer import BatchInfo
 from microbatch.scheduler.queue import JobQueue
 from tests.conftest import MakeServer
@@ -155,6 +156,27 @@ def test_the_memory_is_full_for_a_while(server: RealServer, tmp_path: Path) -> N
         assert list(Audit(fleet.broker).findings()) == []
         check_account(fleet.broker)
     assert handled.events == list(range(6))
+
+
+def test_what_frees_memory_is_done_while_it_is_full(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path, ECHO) as fleet:
+        broker = fleet.broker
+        fleet.batcher().record_events([1, 2, 3])
+        done, dead = try_to_cut(fleet, 2), try_to_cut(fleet, 1)
+        taken = broker.ledger.take(dead.id, owner="me", now_ms=1, due_ms=2)
+        assert taken is not None
+        failure = Failure("no", "", 1)
+        entry = Outcome(dead.id, dead.header, 1, 1, failure=failure).encode()
+        assert broker.ledger.bury(dead.id, taken.run, failure, entry, now_ms=1)
+        fill(server)
+        with pytest.raises(Refused):
+            broker.dead.replay(dead.id)  # which frees nothing
+        assert broker.ledger.commit(done.id, Outcome(done.id, done.header, 1, 1, result=b"[1, 2]").encode())
+        assert broker.dead.purge(dead.id) == 1
+        make_room(server)
+        server.admin.delete("rq:queue:letters")
+        check_account(broker)
+        assert_drains(fleet, [1, 2])
 
 
 @pytest.mark.parametrize("part", ["inflight", "stats", "drain"])

@@ -10,6 +10,7 @@
 --
 -- Returns 1, or 0 if the batch is no longer in flight: somebody else was first, and nothing changes.
 -- All is checked before anything is written, and the batch goes last: an error leaves it in flight, uncounted.
+-- Done by a server out of memory as well: it frees more than it needs, but for the result.
 -- O(events), in the freeing of the list.
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 for k, wanted in ipairs({'list', 'zset', 'stream', 'hash', 'stream'}) do
@@ -24,6 +25,8 @@ for _, count in ipairs(redis.call('HMGET', KEYS[4], 'done_batches', 'done_events
     return redis.error_reply('BADCOUNT ' .. KEYS[4] .. ' holds a counter that is no number')
   end
 end
+-- A server out of memory refuses what may need some, but in a script that is writing already: this writes nothing.
+redis.call('ZREM', KEYS[2], '')
 local size = redis.call('LLEN', KEYS[1]) - 2
 redis.call('HINCRBY', KEYS[4], 'done_batches', 1)
 redis.call('HINCRBY', KEYS[4], 'done_events', size)
