@@ -1,17 +1,15 @@
-"""A server that forgets, is full, holds what does not belong there, or whose clock jumps."""
+"""A server that forgets, is full, or holds what does not belong there."""
 
 from __future__ import annotations
 
 import resource
-import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from microbatch.broker import scripts
 from microbatch.broker.audit import Audit
-from microbatch.broker.errors import Refused, ServerError
+from microbatch.broker.errors import Refused, ServerError, Unavailable
 from microbatch.broker.ledger import NewBatch, new_batch
 from microbatch.broker.results import Outcome
 from microbatch.broker.wire import Failure, Header, Trigger
@@ -26,7 +24,6 @@ from tests.waiting import wait_until
 # A word to the scheduler is a hint, and may come after its end.
 pytestmark = pytest.mark.leaves("wake")
 
-HOUR_MS = 3_600_000
 SLOW = (
     HASTY
     + """
@@ -222,10 +219,9 @@ def test_a_key_of_the_commit_is_of_a_wrong_type(server: RealServer, tmp_path: Pa
         assert_drains(fleet, [1, 2, 3])
 
 
-@pytest.fixture
-def server_on_a_disk(make_server: MakeServer) -> RealServer:
+def server_on_a_disk(make_server: MakeServer, fsync: str) -> RealServer:
     """Its disk can be made to be full: a file that may not grow stands for it."""
-    server = make_server("valkey", appendonly=True, arguments=["--appendfsync", "everysec"])
+    server = make_server("valkey", appendonly=True, arguments=["--appendfsync", fsync])
     server._command[:0] = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"]
     server.restart()
     return server
@@ -235,8 +231,8 @@ def limit_disk(server: RealServer, size: int) -> None:
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-def test_the_disk_is_full_for_a_while(server_on_a_disk: RealServer, tmp_path: Path) -> None:
-    server, handled = server_on_a_disk, Handled()
+def test_the_disk_is_full_for_a_while(make_server: MakeServer, tmp_path: Path) -> None:
+    server, handled = server_on_a_disk(make_server, "everysec"), Handled()
     with Fleet(server, tmp_path, HASTY + ECHO, lease_ttl=0.5, max_size=2) as fleet:
         fleet.worker()
         scheduler = fleet.scheduler_process()
@@ -249,6 +245,27 @@ def test_the_disk_is_full_for_a_while(server_on_a_disk: RealServer, tmp_path: Pa
             mb.record_event(6)
         limit_disk(server, resource.RLIM_INFINITY)
         wait_until(lambda: server.admin.info("persistence")["aof_last_write_status"] == "ok")
+        fleet.finish(mb)
+        assert list(Audit(fleet.broker).findings()) == []
+        check_account(fleet.broker)
+    assert handled.events == list(range(6))
+
+
+def test_a_server_that_ends_for_its_disk_is_full_loses_nothing(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    server, handled = server_on_a_disk(make_server, "always"), Handled()
+    with Fleet(server, tmp_path, HASTY + ECHO, lease_ttl=0.5, max_size=2) as fleet:
+        fleet.worker()
+        fleet.scheduler_process()
+        wait_until(fleet.active_pid)
+        mb = fleet.batcher(result_handler=handled)
+        mb.record_events(range(6))
+        limit_disk(server, 1024)
+        wait_until(lambda: not server.running)  # at the next write, whosever it is
+        with pytest.raises(Unavailable):
+            mb.record_event(6)
+        server.start()
         fleet.finish(mb)
         assert list(Audit(fleet.broker).findings()) == []
         check_account(fleet.broker)
@@ -276,87 +293,6 @@ def test_the_tail_of_the_append_only_file_is_cut_off(
         check_account(fleet.broker)
         assert fleet.broker.stats.counters().done_events == 0
         assert_drains(fleet, [1, 2, 3])
-
-
-def jump(fleet: Fleet, server: RealServer, by_ms: int) -> None:
-    """What a jump of the server's clock does to what is kept in its time."""
-    keys = fleet.broker.keys
-    for batch_id in fleet.broker.ledger.in_flight():
-        server.admin.zincrby(keys.inflight, -by_ms, batch_id)
-    left = server.admin.pttl(keys.lease) - by_ms
-    if left > 0:
-        server.admin.pexpire(keys.lease, left)
-    else:
-        server.admin.delete(keys.lease)
-
-
-@pytest.mark.parametrize("by_ms", [HOUR_MS, -HOUR_MS], ids=["ahead", "back"])
-def test_the_clock_jumps_and_the_active_scheduler_dies(
-    server: RealServer, tmp_path: Path, by_ms: int
-) -> None:
-    handled = Handled()
-    with Fleet(server, tmp_path, SLOW, lease_ttl=0.8, max_size=2) as fleet:
-        fleet.worker()
-        fleet.worker()
-        active = fleet.scheduler_process()
-        wait_until(fleet.active_pid)
-        standby = fleet.scheduler_process()
-        mb = fleet.batcher(result_handler=handled)
-        mb.record_events([1, 2])
-        fleet.wait_for_note("runs")
-        active.send(signal.SIGSTOP)
-        jump(fleet, server, by_ms)
-        mb.record_events([3, 4])
-        jumped = time.monotonic()
-        wait_until(lambda: fleet.active_pid() == standby.pid)
-        assert time.monotonic() - jumped < 4 * 0.8 + 1
-        fleet.wait_for_cut(4)
-        active.send(signal.SIGCONT)
-        active.wait_for_line("no longer active, standing by")
-        fleet.let("go")
-        fleet.finish(mb)
-        counters = fleet.broker.stats.counters()
-        assert (counters.cut_batches, counters.done_batches) == (2, 2)
-        assert server.admin.xinfo_stream(fleet.broker.keys.results)["entries-added"] == 2
-        assert list(Audit(fleet.broker).findings()) == []
-    assert handled.events == [1, 2, 3, 4]
-
-
-def test_a_live_scheduler_keeps_its_lease_when_the_clock_is_set_back(
-    valkey_server: RealServer, tmp_path: Path
-) -> None:
-    with Fleet(valkey_server, tmp_path, lease_ttl=0.5) as fleet:
-        active = fleet.scheduler_process()
-        wait_until(fleet.active_pid)
-        standby = fleet.scheduler_process()
-        jump(fleet, valkey_server, -HOUR_MS)
-        wait_until(lambda: valkey_server.admin.pttl(fleet.broker.keys.lease) <= 500)
-        watched = time.monotonic()
-        wait_until(lambda: fleet.active_pid() != active.pid or time.monotonic() - watched > 2.5)
-        assert fleet.active_pid() == active.pid
-        assert standby.running
-
-
-def test_the_clock_is_set_back_and_workers_die(valkey_server: RealServer, tmp_path: Path) -> None:
-    handled = Handled()
-    with Fleet(valkey_server, tmp_path, SLOW.removeprefix(HASTY), max_size=2) as fleet:
-        fleet.scheduler()
-        doomed, steady = fleet.worker(), fleet.worker()
-        mb = fleet.batcher(result_handler=handled)
-        mb.record_events([1, 2, 3, 4])
-        fleet.wait_for_note("runs", 2)
-        doomed.send(signal.SIGSTOP)  # so that it shows itself no more
-        jump(fleet, valkey_server, -HOUR_MS)
-        doomed.send(signal.SIGKILL)
-        fleet.worker()
-        lines = fleet.wait_for_note("runs", 3, timeout=15)
-        assert [line.split()[1] for line in lines] == ["1", "1", "2"]
-        fleet.let("go")
-        fleet.finish(mb)
-        assert steady.running
-        assert len(fleet.noted("runs")) == 3  # the batch of the worker that lives was left to it
-        check_account(fleet.broker)
-    assert handled.events == [1, 2, 3, 4]
 
 
 def test_a_batch_of_20_000_events(server: RealServer, tmp_path: Path) -> None:
