@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 import redis
+from rq import Queue
+from rq.serializers import JSONSerializer
 
 from microbatch.broker.errors import ConfigError, Refused
 from microbatch.broker.wire import Failure, Header, RunRecord, Trigger, encode_event, new_id
 from microbatch.producer import BatchFailure, Config
+from microbatch.worker.rq_job import JOB_FUNCTION
 from tests.fleet import ECHO, HASTY, Fleet
 from tests.processes import Process
 from tests.servers import RealServer
@@ -152,6 +155,17 @@ def test_batches_that_cannot_be_read_are_put_aside(house: House) -> None:
         house.told_once(house.scheduler, f"batch {batch_id}: it can't be read, and is put aside as")
     wait_until(lambda: house.admin.zcard(KEY + "inflight") == 0)
     assert house.asides() == sorted(f"aside:{ids[what]}" for what in ids if what != "missing")
+    house.assert_all_well()
+
+
+def test_a_job_of_a_batch_that_cannot_be_read_is_told_in_a_line(house: House) -> None:
+    batch_id, in_two_seconds = new_id(), house.fleet.broker.clock.now_ms() + 2_000
+    house.admin.rpush(KEY + f"batch:{batch_id}", HEADER, "often", EVENT)
+    house.admin.zadd(KEY + "inflight", {batch_id: in_two_seconds})
+    queue = Queue("letters", connection=house.admin, serializer=JSONSerializer)
+    queue.enqueue_call(JOB_FUNCTION, args=("letters", batch_id), job_id=batch_id)
+    house.told_once(house.worker, f"batch {batch_id}: .* has no run record")
+    house.told_once(house.scheduler, f"batch {batch_id}: it can't be read, and is put aside as")
     house.assert_all_well()
 
 

@@ -209,15 +209,16 @@ class BatchWorker(SturdyWorker):
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Report what went wrong with a job; a dead batch has been reported already."""
-        error = exc_info[1]
-        if isinstance(error, JobRefused | DeserializationError):
-            self._refuse(job.id, error.__cause__ or error)
-            return
-        if not isinstance(error, BatchDead):
-            super().handle_exception(job, *exc_info)
-            return
-        for part, failure in error.parts:
-            show_as_failed(self._config, job, part, failure)
+        match exc_info[1]:
+            case JobRefused() | DeserializationError() as error:
+                self._refuse(job.id, error.__cause__ or error)
+            case BatchDead(parts=parts):
+                for part, failure in parts:
+                    show_as_failed(self._config, job, part, failure)
+            case MicrobatchError() as error:  # a batch that can't be read, or a server that refuses
+                log.error("%s: batch %s: %s", self._config.name, job.id, error)
+            case _:
+                super().handle_exception(job, *exc_info)
 
     def handle_job_failure(
         self,
