@@ -6,6 +6,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from rq.job import Job
+from rq.registry import FailedJobRegistry
+from rq.serializers import JSONSerializer
 
 from microbatch.producer import BatchFailure, BatchInfo
 from tests.fleet import HASTY, Fleet
@@ -143,6 +146,10 @@ def test_a_batch_that_kills_its_workers_is_given_up(valkey_server: RealServer, t
         fleet.finish(mb)
         assert pool.running
         assert len(fleet.noted("runs")) == 3
+        (dead,) = fleet.broker.dead
+        wait_until(lambda: FailedJobRegistry("letters", valkey_server.admin).get_job_ids() == [dead.id])
+        job = Job.fetch(dead.id, connection=valkey_server.admin, serializer=JSONSerializer)
+        assert job.description == "letters: a batch of 1 event, cut by size, attempt 2"
     assert results == [["harmless"]]
     (failure,) = failures
     assert failure.events == ["poison"]

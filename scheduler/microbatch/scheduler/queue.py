@@ -58,7 +58,9 @@ class JobQueue:
                     timeout=self._timeout,
                     result_ttl=FINISHED_SECONDS,
                     failure_ttl=_FAILURE_SECONDS,
-                    description=self._describe(batch),
+                    description=self._describe(
+                        batch, batch.run.attempt + 1 if isinstance(batch, DueBatch) else 1
+                    ),
                 )
                 for batch in batches
             ],
@@ -84,7 +86,7 @@ class JobQueue:
             origin=self._name,
             timeout=self._timeout,
             failure_ttl=_FAILURE_SECONDS,
-            description=self._describe(batch),
+            description=self._describe(batch, batch.run.attempt),
             status=JobStatus.FAILED,
             connection=self._server.client,
             serializer=JSONSerializer,
@@ -106,9 +108,7 @@ class JobQueue:
         queued, on_the_way = (frozenset(raw.decode("latin-1") for raw in reply) for reply in replies)
         return Jobs(queued, on_the_way)
 
-    def _describe(self, batch: NewBatch | DueBatch) -> str:
+    def _describe(self, batch: NewBatch | DueBatch, attempt: int) -> str:
         events = "1 event" if batch.header.size == 1 else f"{batch.header.size:,} events"
         text = f"{self._name}: a batch of {events}, cut by {batch.header.trigger}"
-        if isinstance(batch, DueBatch) and batch.run.attempt:
-            text += f", attempt {batch.run.attempt + 1}"
-        return text
+        return f"{text}, attempt {attempt}" if attempt > 1 else text
