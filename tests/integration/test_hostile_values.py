@@ -16,6 +16,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from microbatch.broker.errors import ConfigError, Refused
+from microbatch.broker.results import Results
 from microbatch.broker.wire import Failure, Header, RunRecord, Trigger, encode_event, new_id
 from microbatch.producer import BatchFailure, Config
 from microbatch.worker.rq_job import JOB_FUNCTION
@@ -270,6 +271,38 @@ def test_a_stream_that_has_gone_is_made_anew(house: House) -> None:
     wait_until(lambda: results == [["good"]])
     mb.stop()
     handling.join()
+
+
+ASKS: dict[str, Callable[[Results], object]] = {
+    "read": lambda results: results.read(count=1),
+    "read_own": lambda results: results.read_own(count=1),
+    "take_over": lambda results: results.take_over(idle_ms=0, count=1),
+    "forget_silent": lambda results: results.forget_silent(idle_ms=0),
+    "last_id": lambda results: results.last_id(),
+    "leave": lambda results: results.leave(),
+}
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=list(ASKS))
+@pytest.mark.parametrize("added_to", [False, True], ids=["gone", "anew without its group"])
+def test_whatever_a_consumer_asks_of_a_stream_that_has_gone(
+    server: RealServer, tmp_path: Path, added_to: bool, ask: Callable[[Results], object]
+) -> None:
+    with Fleet(server, tmp_path) as fleet:
+        results = fleet.broker.results()
+        results.prepare()
+        server.admin.delete(KEY + "results")
+        added = 0
+        if added_to:
+            added += bool(
+                server.admin.xadd(KEY + "results", {"a": "b"})
+            )  # as a worker does: it knows of no group
+        ask(results)
+        found = results.read(count=10)  # which makes the stream and its group, if that has not
+        added += bool(server.admin.xadd(KEY + "results", {"c": "d"}))
+        found += results.read(count=10)
+        assert len(found) == added
+        results.handled([entry.id for entry in found])
 
 
 JOBS: dict[str, dict[str, str | bytes]] = {

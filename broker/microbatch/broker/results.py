@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from microbatch.broker import scripts
@@ -138,23 +139,36 @@ class Results:
         self, ask: Callable[..., Any], count: int, block: Sequence[Value], start: str
     ) -> list[Entry]:
         command = ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count, *block)
-        try:
-            reply = ask(*command, "STREAMS", self._keys.results, start)
-        except Refused as error:
-            if "NOGROUP" not in str(error):
-                raise
-            self.prepare()  # the stream has gone since, with its group
-            return []
+        reply = self._of_the_group(lambda: ask(*command, "STREAMS", self._keys.results, start), ())
         return _entries(reply[0][1]) if reply else []
+
+    def _of_the_group(self, ask: Callable[[], Any], otherwise: Any) -> Any:
+        """What ``ask`` returns; or, where the stream has gone with its group, the other, having made both."""
+        try:
+            with self._server.translated():
+                return ask()
+        except Refused as error:
+            if "NOGROUP" not in str(error) and "no such key" not in str(error):
+                raise
+            self.prepare()
+            return otherwise
 
     def take_over(self, *, idle_ms: int, count: int) -> list[Entry]:
         """Entries that any consumer, this one included, has not shown itself at work on for ``idle_ms``."""
         found: list[Entry] = []
         cursor: Any = "0-0"
         while len(found) < count:
-            cursor, claimed, *_ = self._server.do(
-                "XAUTOCLAIM", self._keys.results, GROUP, self.consumer, idle_ms, cursor, "COUNT", count
+            command = (
+                "XAUTOCLAIM",
+                self._keys.results,
+                GROUP,
+                self.consumer,
+                idle_ms,
+                cursor,
+                "COUNT",
+                count,
             )
+            cursor, claimed, *_ = self._of_the_group(partial(self._server.do, *command), ("0-0", ()))
             found += _entries(claimed)
             if cursor in (b"0-0", "0-0"):
                 break
@@ -184,9 +198,8 @@ class Results:
 
     def last_id(self) -> str:
         """The id of the newest entry ever added."""
-        with self._server.translated():
-            info: Any = self._server.client.xinfo_stream(self._keys.results)
-        return _text(info["last-generated-id"])
+        info = self._of_the_group(lambda: self._server.client.xinfo_stream(self._keys.results), {})
+        return _text(info.get("last-generated-id", "0-0"))
 
     def unhandled(self) -> int:
         """How many entries no handler has finished with."""
@@ -201,8 +214,9 @@ class Results:
 
         Returns how many. One that was only slow is back in the group with its next read.
         """
-        with self._server.translated():
-            consumers: Any = self._server.client.xinfo_consumers(self._keys.results, GROUP)
+        consumers = self._of_the_group(
+            lambda: self._server.client.xinfo_consumers(self._keys.results, GROUP), ()
+        )
         silent = [
             _text(consumer["name"])
             for consumer in consumers
@@ -216,7 +230,9 @@ class Results:
 
     def leave(self) -> None:
         """Leave the group. Entries still pending here are taken over by the others in time."""
-        self._server.run(scripts.LEAVE, [self._keys.results], (GROUP, self.consumer))
+        self._of_the_group(
+            lambda: self._server.run(scripts.LEAVE, [self._keys.results], (GROUP, self.consumer)), 0
+        )
 
 
 def _entries(reply: Any) -> list[Entry]:
