@@ -36,6 +36,9 @@ When = Literal["before", "after"]
 class Forks:
     """The process that others are forked from. For a ``with`` block, which ends them all."""
 
+    def __init__(self) -> None:
+        self._running: list[Fork] = []
+
     def __enter__(self) -> Forks:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.forks"],
@@ -56,10 +59,21 @@ class Forks:
     def start(
         self, role: str, folder: Path, kill_at: str = "", when: When = "before", **settings: object
     ) -> Fork:
-        """Start a process; ``kill_at`` is the verb that it is killed at, as ``ledger.Ledger.commit``."""
+        """Start a process; ``kill_at`` is its last verb, as ``broker.ledger.Ledger.commit``."""
         log = folder / f"{role}-{time.monotonic_ns()}.log"
         env = {f"MICROBATCH_{name.upper()}": str(value) for name, value in settings.items()}
-        return Fork(self, self.ask(role=role, log=str(log), kill_at=kill_at, when=when, env=env), log)
+        fork = Fork(self, self.ask(role=role, log=str(log), kill_at=kill_at, when=when, env=env), log)
+        self._running.append(fork)
+        return fork
+
+    def end_all(self) -> None:
+        """End those that run on, as those of a test that failed."""
+        for fork in list(self._running):
+            fork.end()
+
+    def has_ended(self, fork: Fork) -> None:
+        """A fork is gone."""
+        self._running.remove(fork)
 
     def ask(self, **request: object) -> int:
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -85,7 +99,9 @@ class Fork:
             status = self._parent.ask(wait=self._pid)
             return [] if status < 0 else [os.waitstatus_to_exitcode(status)]
 
-        return wait_until(code, timeout, lambda: f"an end; it wrote:\n{self.log()}")[0]
+        (ended,) = wait_until(code, timeout, lambda: f"an end; it wrote:\n{self.log()}")
+        self._parent.has_ended(self)
+        return ended
 
     def end(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -106,6 +122,19 @@ def produce(config: Config) -> None:
         mb.stop()
 
 
+def produce_many(config: Config) -> None:
+    with start(config) as mb:
+        mb.record_events([1, 2, 3, 4])
+
+
+def produce_lingering(config: Config) -> None:
+    """Record two events, which are sent together."""
+    with start(config, linger=10_000) as mb:
+        for event in (1, 2):
+            mb.record_event(event)
+        mb.stop()
+
+
 def schedule(config: Config) -> None:
     Scheduler(config).run()
 
@@ -123,6 +152,12 @@ def consume(config: Config) -> None:
         mb.wait_for_results()
 
 
+def consume_and_leave(config: Config) -> None:
+    mb = start(config)
+    mb.wait_for_results(0.3)
+    mb.close()
+
+
 def replay(config: Config) -> None:
     broker = Broker(config)
     for batch in list(broker.dead):
@@ -137,19 +172,22 @@ def purge(config: Config) -> None:
 
 ROLES: dict[str, Callable[[Config], None]] = {
     "producer": produce,
+    "bulk producer": produce_many,
+    "lingering producer": produce_lingering,
     "scheduler": schedule,
     "leaving scheduler": schedule_and_leave,
     "worker": work,
     "consumer": consume,
+    "leaving consumer": consume_and_leave,
     "replay": replay,
     "purge": purge,
 }
 
 
 def kill_at(verb: str, when: When) -> None:
-    """Have this process killed right before or right after its first call of the broker's ``verb``."""
-    module, owner, name = verb.split(".")
-    cls = getattr(importlib.import_module(f"microbatch.broker.{module}"), owner)
+    """Have this process killed right before or right after its first call of ``verb``."""
+    module, owner, name = verb.rsplit(".", 2)
+    cls = getattr(importlib.import_module(f"microbatch.{module}"), owner)
     method = getattr(cls, name)
 
     @functools.wraps(method)
