@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.chaos import faults
 from tests.chaos.mutants import MUTANTS
 from tests.chaos.run import CAST, Run, names
+from tests.chaos.traps import TRAPS, lay
 from tests.chaos.verdict import judge
 
 
@@ -26,6 +27,8 @@ def main() -> int:
     print(again, flush=True)
     folder = Path(tempfile.mkdtemp(prefix="microbatch-chaos-"))
     schedule = faults.draw(seed, seconds, names(CAST))
+    if mutant:
+        schedule = lay([TRAPS[mutant][0]], seconds, among=schedule)
     with Run(folder, schedule, seed=seed, mutant=mutant, say=lambda line: print(line, flush=True)) as run:
         played = run.play(seconds)
     verdict = judge(played, seconds)

@@ -7,35 +7,16 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import faults
-from tests.chaos.faults import BUSY_CONSUMER, EAT, KILL, Fault
+from tests.chaos.faults import Fault
 from tests.chaos.mutants import MUTANTS
 from tests.chaos.run import CAST, Run, names
+from tests.chaos.traps import TRAPS, lay
 from tests.chaos.verdict import Verdict, judge
 
 SECONDS = 30.0
 SEED = 28
 _SMALL = {"scheduler": 1, "worker": 2, "consumer": 1, "producer": 1}
 _SHORT_SECONDS = 4.0
-
-# For each mutant: the faults that its protection is there for, in turn, and the rule that it breaks.
-TRAPS: dict[str, tuple[list[Fault], str]] = {
-    "retrying-connections": (
-        [Fault(0, EAT, "producer-1", words=("RPUSH", ":events"))],
-        "one_batch",
-    ),
-    "commit-without-check": (
-        [
-            Fault(0, EAT, name, words=("EVALSHA", ":inflight", ":results"))
-            for name in ("worker-1", "worker-2")
-        ],
-        "one_entry",
-    ),
-    "ack-before-handler": ([Fault(0, KILL, BUSY_CONSUMER)], "nothing_lost"),
-    "destructive-outside-script": (
-        [Fault(0, EAT, "scheduler-1", words=("LPOP", ":events"))],
-        "nothing_lost",
-    ),
-}
 
 
 @pytest.mark.timeout(180)
@@ -68,11 +49,6 @@ def test_the_same_faults_break_nothing_in_the_library_as_it_is(tmp_path: Path) -
 
 
 def _play_short(traps: list[list[Fault]], folder: Path, mutant: str = "") -> Verdict:
-    schedule = [
-        Fault(0.3 + 0.8 * turn, fault.kind, fault.target, words=fault.words)
-        for turn in range(4)
-        for trap in traps
-        for fault in [trap[turn % len(trap)]]
-    ]
+    schedule = lay(traps, _SHORT_SECONDS, first_at=0.3, every=0.9)
     with Run(folder, schedule, cast=_SMALL, mutant=mutant) as run:
         return judge(run.play(_SHORT_SECONDS), _SHORT_SECONDS, thorough=False)
