@@ -107,7 +107,8 @@ class Havoc:
             self._history.note("fault", INVOKE, call=call, **facts)
 
         def note() -> None:
-            self._history.note("fault", OK, call=call, since=since, **facts)
+            begun = 0.0 if fault.kind == EAT else since  # until a reply is eaten nothing has happened
+            self._history.note("fault", OK, call=call, since=begun, **facts)
 
         if actor is None:
             self._later(fault.seconds, self._to_server(fault.kind), note)

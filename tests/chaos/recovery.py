@@ -1,4 +1,9 @@
-"""Recovery: how long it took until somebody else did what a killed process had been at."""
+"""Recovery: how long it took until somebody else did what a killed process had been at.
+
+Other faults may come before that. Each excuses the time that it takes from those who have a part in the
+recovery, and no more: while the server is away nothing goes on, and a worker that is hit when the batch's new
+job was out may have had it, so that all begins anew.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,15 @@ from functools import partial
 
 from tests.chaos.checker import Violation
 from tests.chaos.evidence import Evidence
-from tests.chaos.faults import EAT, KILL
+from tests.chaos.faults import KILL, SERVER
 from tests.chaos.history import INVOKE, OK, Note
 
 WORKER_SECONDS = 15.0
 SCHEDULER_SECONDS = 3.0
-_AWAY_SECONDS = 5.0
-"""How long a process that had lost the server may wait until it tries again."""
+_LONGEST_PAUSE_SECONDS = 5.0
+"""At most: a process that has lost the server waits about as long as that was away until it tries again."""
+
+Span = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +40,23 @@ class Recovery:
 
 def recoveries(found: Evidence) -> Iterator[Recovery]:
     """One for each batch that a killed worker was running, and for each active scheduler that was killed."""
-    faults = [note for note in found.notes if note.what == "fault" and note.state == OK]
+    notes = found.notes
+    faults = [note for note in notes if note.what == "fault" and note.state == OK]
     for kill in faults:
         if kill["kind"] != KILL:
             continue
-        batch = _running(found.notes, kill)
+        batch = _running(notes, kill)
         if kill["target"].startswith("worker") and batch:
-            after = _next(found.notes, kill, partial(_goes_on, batch))
-            others = _between(faults, kill, ("server", "scheduler", "worker"))
-            yield _recovery(f"batch {batch} of {kill['target']}", kill, after, others, WORKER_SECONDS)
-        elif kill["target"].startswith("scheduler") and _was_active(found.notes, kill):
-            after = _next(found.notes, kill, lambda note: note.what == "acquire" and note.state == OK)
-            others = _between(faults, kill, ("server", "scheduler"))
-            yield _recovery(f"the lease of {kill['target']}", kill, after, others, SCHEDULER_SECONDS)
+            what, bound = f"batch {batch} of {kill['target']}", WORKER_SECONDS
+            seconds = _until(notes, kill, partial(_goes_on, batch))
+            excused = _excused(faults, kill, bound, partial(_cost_to_batch, notes, kill, batch))
+        elif kill["target"].startswith("scheduler") and _was_active(notes, kill):
+            what, bound = f"the lease of {kill['target']}", SCHEDULER_SECONDS
+            seconds = _until(notes, kill, lambda note: note.what == "acquire" and note.state == OK)
+            excused = _excused(faults, kill, bound, partial(_cost_to_lease, notes, kill))
+        else:
+            continue
+        yield Recovery(what, seconds, excused, bound)
 
 
 def in_time(found: Evidence) -> Iterator[Violation]:
@@ -80,26 +91,67 @@ def _was_active(notes: Sequence[Note], kill: Note) -> bool:
     return bool(holders) and holders[-1] == kill["victim"]
 
 
-def _next(notes: Sequence[Note], kill: Note, wanted: Callable[[Note], bool]) -> Note | None:
+def _until(notes: Sequence[Note], kill: Note, wanted: Callable[[Note], bool]) -> float | None:
+    """How long after a kill another did what is wanted, if ever."""
     later = (note for note in notes if note.at > kill.since and note.pid != kill["victim"])
-    return next(filter(wanted, later), None)
+    return next((note.at - kill.since for note in later if wanted(note)), None)
 
 
-def _between(faults: Sequence[Note], kill: Note, roles: tuple[str, ...]) -> list[Note]:
-    """The other faults from shortly before a kill on, of those who have a part in the recovery."""
-    return [
-        fault
-        for fault in faults
-        if fault is not kill and fault["target"].startswith(roles) and fault.at > kill.since - _AWAY_SECONDS
-    ]
+def _cost_to_lease(notes: Sequence[Note], kill: Note, fault: Note) -> Span | None:
+    """The time that a fault takes from the standby. One that is killed may have become active just then."""
+    if fault["target"] == SERVER:
+        return _without_server(fault)
+    if not fault["target"].startswith("scheduler"):
+        return None
+    return (kill.since, _back(notes, fault)) if fault["kind"] == KILL else (fault.since, fault.at)
 
 
-def _recovery(what: str, kill: Note, after: Note | None, others: Sequence[Note], bound: float) -> Recovery:
-    """A fault that comes before the time is up sets it back to the whole bound, from when it is over."""
-    up = kill.since + bound
-    for fault in sorted(others, key=lambda fault: fault.since):
-        if fault.since < up:
-            away = 0.0 if fault["kind"] == EAT else _AWAY_SECONDS
-            up = max(up, fault.at + away + bound)
-    seconds = None if after is None else after.at - kill.since
-    return Recovery(what, seconds, up - kill.since - bound, bound)
+def _cost_to_batch(notes: Sequence[Note], kill: Note, batch: str, fault: Note) -> Span | None:
+    """The time that a fault takes from the active scheduler, or from the worker that it gave the batch to."""
+    if fault["target"] == SERVER:
+        return _without_server(fault)
+    if fault["target"].startswith("scheduler"):
+        return (fault.since, fault.at + (SCHEDULER_SECONDS if fault["kind"] == KILL else 0.0))
+    if fault["target"].startswith("worker") and _enqueued_again(notes, kill, batch, fault.at):
+        return (kill.since, fault.at)
+    return None
+
+
+def _without_server(fault: Note) -> Span:
+    """While it did not answer, and until those who had lost it try again."""
+    pause = min(fault.at - fault.since, _LONGEST_PAUSE_SECONDS) if fault["kind"] == SERVER else 0.0
+    return fault.since, fault.at + pause
+
+
+def _back(notes: Sequence[Note], kill: Note) -> float:
+    """When a killed actor was there again."""
+    return next(
+        (n.at for n in notes if n.what == "start" and n.who == kill["target"] and n.at > kill.at), kill.at
+    )
+
+
+def _enqueued_again(notes: Sequence[Note], kill: Note, batch: str, before: float) -> bool:
+    """Whether a new job for the batch was made, or tried to be made, between a kill and then."""
+    return any(
+        note.what == "enqueue_again" and kill.at < note.since < before and batch in note["batches"]
+        for note in notes
+    )
+
+
+def _excused(faults: Sequence[Note], kill: Note, bound: float, cost: Callable[[Note], Span | None]) -> float:
+    """How many seconds the other faults have cost that came before the time was up."""
+    excused, spans = 0.0, list[Span]()
+    for fault in sorted(faults, key=lambda fault: fault.since):
+        if fault is not kill and fault.since < kill.since + bound + excused and (span := cost(fault)):
+            spans.append(span)
+            excused = _length(spans, kill.since)
+    return excused
+
+
+def _length(spans: Sequence[Span], start: float) -> float:
+    """How long these are together, from ``start`` on, where they overlap counted once."""
+    length, covered = 0.0, start
+    for begin, end in sorted(spans):
+        length += max(0.0, end - max(begin, covered))
+        covered = max(covered, end)
+    return length

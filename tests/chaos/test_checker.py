@@ -27,11 +27,18 @@ class Story:
         self.now = 0.0
 
     def tell(
-        self, what: str, state: str = OK, *, pid: int = 1, since: float | None = None, **facts: Any
+        self,
+        what: str,
+        state: str = OK,
+        *,
+        pid: int = 1,
+        who: str = "",
+        since: float | None = None,
+        **facts: Any,
     ) -> None:
         self.now += 1.0
         begun = self.now if since is None else since
-        self.notes.append(Note(self.now, f"who-{pid}", pid, what, state, 0, begun, facts))
+        self.notes.append(Note(self.now, who or f"who-{pid}", pid, what, state, 0, begun, facts))
 
     def without(self, what: str) -> None:
         self.notes = [note for note in self.notes if note.what != what]
@@ -246,12 +253,47 @@ def test_a_batch_that_never_runs_again_is_late() -> None:
     assert list(in_time(Evidence.of(killed("worker-1").notes)))
 
 
-def test_a_server_that_was_down_as_well_is_excused() -> None:
+@pytest.mark.parametrize(("seconds", "late"), [(4.5, False), (5.5, True)])
+def test_the_time_that_the_server_was_away_and_as_much_again_is_excused(seconds: float, late: bool) -> None:
     story = killed("scheduler-1")
     story.tell("fault", kind="server", target="server", victim=0, since=story.now)
-    story.now += 6
+    story.now += seconds - 2
     story.tell("acquire", pid=9, token="t9", value=True)
-    assert not list(in_time(Evidence.of(story.notes)))
+    assert bool(list(in_time(Evidence.of(story.notes)))) is late
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(6.5, False), (7.5, True)])
+def test_a_standby_that_is_killed_as_well_has_its_time_from_when_it_is_back(
+    seconds: float, late: bool
+) -> None:
+    story = killed("scheduler-1")
+    story.tell("fault", kind="kill", target="scheduler-2", victim=6)
+    story.now += 2
+    story.tell("start", who="scheduler-2")
+    story.now += seconds - 5
+    story.tell("acquire", pid=9, token="t9", value=True)
+    assert bool(list(in_time(Evidence.of(story.notes)))) is late
+
+
+@pytest.mark.parametrize("enqueued", [True, False])
+def test_another_worker_that_is_hit_is_an_excuse_if_it_may_have_had_the_job(enqueued: bool) -> None:
+    story = killed("worker-1")
+    story.now += 8
+    if enqueued:
+        story.tell("enqueue_again", batches=[BATCH])
+    story.tell("fault", kind="stop", target="worker-2", victim=5, since=story.now)
+    story.now += 10
+    story.tell("take", pid=9, batch=BATCH, attempt=2, parent="", events=EVENTS)
+    assert bool(list(in_time(Evidence.of(story.notes)))) is not enqueued
+
+
+def test_faults_that_overlap_are_counted_once() -> None:
+    story = killed("scheduler-1")
+    begun = story.now
+    story.now += 2
+    for _ in range(2):
+        story.tell("fault", kind="silence", target="scheduler-2", victim=6, since=begun)
+    assert [recovery.excused for recovery in recoveries(Evidence.of(story.notes))] == [4.0]
 
 
 def test_a_fault_of_a_producer_is_no_excuse() -> None:
