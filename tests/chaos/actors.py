@@ -10,18 +10,17 @@ import sys
 import threading
 import time
 
-from microbatch.broker.app import ENVIRONMENT_VARIABLE
 from microbatch.broker.errors import BatcherFull, InDoubt, MicrobatchError, Refused, ServerError, Unavailable
 from microbatch.producer import MicroBatcher
 from microbatch.scheduler.service import SchedulerService
-from microbatch.worker.rq_worker import work
+from microbatch.worker.pool import WorkerPool
 from tests.chaos import app, mutants
 from tests.chaos.history import DOUBT, FAIL, INVOKE, OK
 from tests.chaos.recording import record_verbs
 
 log = logging.getLogger(__name__)
 
-APP = "tests.chaos.app:config"
+_WORKERS_APP = "tests.chaos.worker_app:config"
 _PAUSE_SECONDS = 0.02
 _MANY = 30
 
@@ -31,8 +30,8 @@ def schedule() -> None:
 
 
 def run_batches() -> None:
-    os.environ[ENVIRONMENT_VARIABLE] = APP
-    work(app.config)
+    """Be a pool of one worker, which is a process of its own."""
+    WorkerPool(_WORKERS_APP, 1).run()
 
 
 def consume() -> None:

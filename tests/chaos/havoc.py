@@ -63,13 +63,13 @@ class Havoc:
         """Begin and end what is to be by now."""
         while self._faults and self._faults[0].at <= now:
             fault = self._faults.popleft()
-            actor = None if fault.target == SERVER else self._victim(fault)
+            actor, pid = (None, 0) if fault.target == SERVER else self._victim(fault)
             if actor is None and fault.target != SERVER:
                 self._faults.appendleft(
                     replace(fault, at=now + _AGAIN_SECONDS)
                 )  # whoever is meant is yet to come
             else:
-                self._begin(fault, actor)
+                self._begin(fault, actor, pid)
         for doing in list(self._doing):
             if time.monotonic() >= doing.until or doing.is_over():
                 self._doing.remove(doing)
@@ -82,26 +82,29 @@ class Havoc:
             doing.end()
         self._doing.clear()
 
-    def _victim(self, fault: Fault) -> Actor | None:
+    def _victim(self, fault: Fault) -> tuple[Actor | None, int]:
+        """Who is meant, and which of its processes; None if there is nobody just now."""
         if fault.target in self._actors:
             actor = self._actors[fault.target]
-            return actor if actor.running else None
+            return (actor if actor.running else None), actor.pid
         if not self.server_answers:
-            return None
+            return None, 0
         if fault.target == ACTIVE:
             token = self._broker.server.do("GET", self._broker.keys.lease)
-            pid = holder_of(token.decode()).pid if token else None
-        else:
-            pid = self._hands.busy(_ROLES[fault.target])
-        return next((actor for actor in self._actors.values() if actor.running and actor.pid == pid), None)
+            pid = holder_of(token.decode()).pid if token else 0
+            return next(
+                (actor for actor in self._actors.values() if actor.running and actor.pid == pid), None
+            ), pid
+        name, pid = self._hands.busy(_ROLES[fault.target])
+        return (self._actors[name] if name and self._actors[name].hand == pid else None), pid
 
-    def _begin(self, fault: Fault, actor: Actor | None) -> None:
+    def _begin(self, fault: Fault, actor: Actor | None, pid: int) -> None:
         self._say(f"{fault}{f': {actor.name}' if actor and actor.name != fault.target else ''}")
         call, since = self._history.new_call(), time.monotonic()
         facts: dict[str, Any] = {
             "kind": fault.kind,
             "target": actor.name if actor else SERVER,
-            "victim": actor.pid if actor else 0,
+            "victim": actor.hand if actor else 0,
         }
         if fault.kind != EAT:
             self._history.note("fault", INVOKE, call=call, **facts)
@@ -115,11 +118,14 @@ class Havoc:
             return
         match fault.kind:
             case "kill":
-                actor.kill()
+                if pid == actor.pid:
+                    actor.kill()
+                else:
+                    actor.send(signal.SIGKILL, pid)
                 note()
             case "stop":
-                actor.send(signal.SIGSTOP)
-                self._later(fault.seconds, lambda: actor.send(signal.SIGCONT), note)
+                actor.send(signal.SIGSTOP, pid)
+                self._later(fault.seconds, lambda: actor.send(signal.SIGCONT, pid), note)
             case "silence":
                 actor.proxy.go_silent()
                 self._later(fault.seconds, lambda: actor.proxy.go_on(hang_up=fault.hang_up), note)

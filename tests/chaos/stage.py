@@ -1,20 +1,26 @@
-"""The stage: the actors of a run as processes, and who of them has something in hand."""
+"""The stage: the actors of a run as processes, and who of them has something in hand.
+
+A worker is a pool, whose child runs the batches.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from microbatch.worker.lifeline import lifeline
 from tests.chaos import app
 from tests.chaos.history import INVOKE, read
-from tests.processes import clean_environment
+from tests.processes import clean_environment, descendants, is_alive
 from tests.proxy import Proxy
 from tests.servers import RealServer
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 _RESTART_SECONDS = 0.3
@@ -46,6 +52,12 @@ class Actor:
     @property
     def pid(self) -> int:
         return self._process.pid if self._process is not None else 0
+
+    @property
+    def hand(self) -> int:
+        """The process that does its work: its child if it has one, and else itself."""
+        children = descendants(self.pid) if self.running else []
+        return children[0] if children else self.pid
 
     @property
     def running(self) -> bool:
@@ -85,20 +97,26 @@ class Actor:
         elif time.monotonic() - self._ended_at >= _RESTART_SECONDS:
             self.start()
 
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal, if it runs."""
-        if self.running:
+    def send(self, number: signal.Signals, pid: int = 0) -> None:
+        """Send it a signal, if it runs; or its child, if that does."""
+        if self.running and pid in (0, self.pid):
             os.kill(self.pid, number)
+        elif self.running and pid in descendants(self.pid):
+            with suppress(ProcessLookupError):  # it has ended just now
+                os.kill(pid, number)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """SIGKILL; its child ends with it."""
+        hand = self.hand
         self.send(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
+            wait_until(lambda: not is_alive(hand), message=f"{self.name} was killed: the end of its child")
 
     def retire(self, seconds: float) -> None:
         """End it for good: with SIGTERM, or by force when it has not ended after so many seconds."""
         self.retired = True
+        self._note_ends_of_children()
         self.send(signal.SIGCONT)
         self.send(signal.SIGTERM)
         if self._process is not None:
@@ -106,6 +124,11 @@ class Actor:
                 self._process.wait(seconds)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+    def _note_ends_of_children(self) -> None:
+        """A pool starts another worker for each that ends, and logs how that did."""
+        log = (self._folder / f"{self.name}.log").read_text(errors="replace")
+        self.ends += [int(code) for code in re.findall(r"worker \d+ ended with exit code (\d+)", log)]
 
 
 class Hands:
@@ -116,8 +139,11 @@ class Hands:
         self._offset = 0
         self._busy: dict[str, int] = {}
 
-    def busy(self, role: str) -> int | None:
-        """The process of this role that has had something in hand for the shortest time, or None."""
+    def busy(self, role: str) -> tuple[str, int]:
+        """The actor of this role that has had something in hand for the shortest time, and its process.
+
+        An empty name if there is none.
+        """
         if self._path.exists():
             end = self._path.stat().st_size
             for note in read(self._path, self._offset):
@@ -126,4 +152,6 @@ class Hands:
                     if note.state == INVOKE:
                         self._busy[note.who] = note.pid
             self._offset = end
-        return next((pid for who, pid in reversed(self._busy.items()) if who.startswith(role)), None)
+        return next(
+            ((who, pid) for who, pid in reversed(self._busy.items()) if who.startswith(role)), ("", 0)
+        )
