@@ -38,6 +38,23 @@ def test_a_batcher_that_nobody_has_used(command: Command, server: RealServer) ->
     assert not server.admin.keys("*")  # a look changes nothing
 
 
+def test_each_way_to_lose_events_is_named_there_and_when_a_scheduler_starts(
+    command: Command, letters: str, make_server: MakeServer
+) -> None:
+    lossy = ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "allkeys-lru"]
+    server = make_server("redis", arguments=lossy)
+    scheduler = command("microbatch", "scheduler", letters, url=server.url)
+    scheduler.wait_for_line("active")
+    status = command("microbatch", "status", "letters", "--json", url=server.url)
+    assert status.wait() == 0, status.output
+    (line,) = status.stdout
+    evicts, loses_a_second = json.loads(line)["risks"]
+    assert evicts.startswith("maxmemory-policy is allkeys-lru")
+    assert loses_a_second.startswith("appendfsync is everysec")
+    assert evicts in scheduler.output
+    assert loses_a_second in scheduler.output
+
+
 def test_it_tells_where_all_events_are(command: Command, letters: str, server: RealServer) -> None:
     scheduler = command("microbatch", "scheduler", letters, url=server.url)
     scheduler.wait_for_line("active")

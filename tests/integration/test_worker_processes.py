@@ -12,7 +12,7 @@ from rq.serializers import JSONSerializer
 
 from microbatch.producer import BatchFailure, BatchInfo
 from tests.fleet import HASTY, Fleet
-from tests.processes import end_process
+from tests.processes import end_process, is_alive
 from tests.servers import RealServer
 from tests.waiting import wait_until
 
@@ -79,12 +79,49 @@ def test_the_batch_of_a_killed_worker_runs_again(valkey_server: RealServer, tmp_
         before = set(pool.children())
         assert victim in before
         end_process(victim)
+        fleet.wait_for_note("runs", 2, timeout=15)
         pool.wait_for_line(f"worker {victim} ended with signal SIGKILL; starting another")
         wait_until(lambda: len(set(pool.children()) - before) == 1)
         fleet.finish(mb)
         pool.terminate()
         assert pool.wait() == 0
     assert (results, attempts) == ([[1]], [2])
+
+
+def test_a_killed_pool_leaves_no_worker_behind(valkey_server: RealServer, tmp_path: Path) -> None:
+    with Fleet(valkey_server, tmp_path, HASTY + HELD) as fleet:
+        pool = fleet.pool(2)
+        fleet.scheduler_process()
+        mb = fleet.batcher()
+        mb.record_event(1)
+        fleet.wait_for_note("runs")
+        workers = wait_until(lambda: pool.children() if len(pool.children()) == 2 else [])
+        pool.kill()
+        wait_until(lambda: not any(map(is_alive, workers)), message="the end of its workers")
+        fleet.worker()
+        fleet.finish(mb)
+
+
+def test_a_batch_that_takes_long_is_run_once_while_its_worker_shows_itself(
+    valkey_server: RealServer, tmp_path: Path
+) -> None:
+    results: list[list[int]] = []
+    with Fleet(valkey_server, tmp_path, HASTY + HELD) as fleet:
+        fleet.worker()
+        fleet.worker()  # which would be given it
+        fleet.scheduler_process()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(1)
+        fleet.wait_for_note("runs")
+        (batch_id,) = fleet.broker.ledger.in_flight()
+        due_ms = float(fleet.broker.server.do("ZSCORE", fleet.broker.keys.inflight, batch_id))
+        # Until it has outlasted what its worker might have been silent for.
+        wait_until(lambda: fleet.broker.clock.now_ms() > due_ms + 1_500)
+        assert len(fleet.noted("runs")) == 1
+        fleet.let("go")
+        fleet.finish(mb)
+        assert len(fleet.noted("runs")) == 1
+    assert results == [[1]]
 
 
 def test_a_worker_that_was_stalled_changes_nothing(server: RealServer, tmp_path: Path) -> None:
@@ -115,6 +152,7 @@ def test_a_processor_that_hangs_is_stopped_and_tried_again(server: RealServer, t
         fleet.scheduler()
         mb = fleet.batcher(result_handler=results.append)
         mb.record_event(1)
+        fleet.wait_for_note("runs", 2, timeout=15)
         fleet.finish(mb)
         assert fleet.noted("runs") == ["1", "2"]
         assert worker.running
