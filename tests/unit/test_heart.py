@@ -10,7 +10,7 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Unavailable
-from microbatch.worker.heart import BEAT_SECONDS, RUN_TTL_MS, Heart
+from microbatch.worker.heart import BEAT_SECONDS, GRACE_SECONDS, RUN_TTL_MS, Heart
 from tests.doubles import ManualClock
 from tests.unit.steps import record_and_cut, take
 from tests.waiting import wait_until
@@ -29,6 +29,11 @@ def at_hand(heart: Heart) -> object:
 
 def test_several_beats_fit_into_the_time_that_a_worker_may_be_silent() -> None:
     assert 3 * BEAT_SECONDS * 1000 < RUN_TTL_MS
+
+
+def test_a_worker_that_hangs_is_ended_in_time() -> None:
+    """Past its time limit, its batch runs elsewhere within 15 seconds, with some for the scheduler."""
+    assert GRACE_SECONDS + BEAT_SECONDS / 2 + RUN_TTL_MS / 1000 < 15 - 0.5
 
 
 def test_a_beat_keeps_the_batch(heart: Heart, broker: Broker, clock: ManualClock) -> None:

@@ -97,10 +97,10 @@ class Heart:
         if batch is not self._told and now - since >= LONG_RUN_SECONDS:
             self._told = batch
             self._tell(batch)
-        if now >= max(since + BEAT_SECONDS, self._beat_at):
+        if self.is_overdue:
+            self._end_process(batch)  # with no more beat, on which its batch would wait
+        elif now >= max(since + BEAT_SECONDS, self._beat_at):
             self._beat_at = now + BEAT_SECONDS / 2
-            if self.is_overdue:
-                self._end_process(batch)
             self._renew(batch)
 
     def _tell(self, batch: TakenBatch) -> None:
