@@ -354,7 +354,7 @@ def test_twenty_results(house: House, counted: Counted) -> None:
 
 def test_a_leave(house: House, counted: Counted) -> None:
     member = Consumer(house.broker())
-    member.run(0)
+    member.run(0.01)
     with counted():
         member.leave()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from microbatch.broker.batch import moment
-from microbatch.broker.errors import ConfigError, DecodeError, InDoubt
+from microbatch.broker.errors import ConfigError, DecodeError, InDoubt, Unavailable
 from microbatch.broker.events import Wake
 from microbatch.broker.results import Entry, Results
 from microbatch.broker.wire import Trigger
@@ -261,6 +261,26 @@ def test_a_dead_batchs_events_are_asked_for_until_the_server_answers(
     monkeypatch.setattr(path.broker.dead, "events", lose_a_reply)
     assert path.batcher.wait_for_results(5)
     assert [failure.events for failure in seen] == [[1, 13]]
+
+
+def test_a_server_that_is_away_from_the_first_wait_on_is_waited_for_and_told_once(
+    make_path: MakePath, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[object] = []
+    path = make_path(result_handler=seen.append)
+    path.record_and_stop(1, 2)
+
+    def away(_results: Results) -> None:
+        raise Unavailable("no server answers")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Results, "prepare", away)
+        for _ in range(3):
+            assert not path.batcher.wait_for_results(0.01)
+    assert path.batcher.wait_for_results(5)
+    assert seen == [{"total": 3}]
+    assert caplog.text.count("no server answers; trying again until it answers") == 1
+    assert caplog.text.count("letters: the server answers again") == 1
 
 
 def test_an_entry_that_is_no_result_is_put_aside_and_told(

@@ -56,7 +56,9 @@ class Consumer:
         self._finish: Finish | None = None
         self._quitting = threading.Event()
         self._results: Results | None = None
+        self._joined = False
         self._pid = 0
+        self._patience = Patience(self._name)
 
     @property
     def stopping(self) -> bool:
@@ -84,18 +86,18 @@ class Consumer:
     def run(self, timeout: float | None) -> bool:
         """Handle outcomes until stopped and all is handled (True), or for ``timeout`` seconds (False)."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        patience = Patience(self._name)
-        results = self._join()
+        results = self._member()
         unhandled = True  # of an earlier call, or delivered in a reply that was lost
         with Keeper(results, self._claim_after / 3) as keeper:
             while not self._quitting.is_set() and (deadline is None or time.monotonic() < deadline):
                 try:
+                    self._join(results)
                     entries = results.read_own(count=_COUNT) if unhandled else self._next(results, deadline)
                 except (Unavailable, InDoubt) as error:
                     unhandled = True
-                    self._quitting.wait(_within(deadline, patience.lost(error)))
+                    self._quitting.wait(_within(deadline, self._patience.lost(error)))
                     continue
-                patience.found()
+                self._patience.found()
                 if entries is None:
                     return True
                 unhandled = unhandled and bool(entries)
@@ -104,17 +106,21 @@ class Consumer:
 
     def leave(self) -> None:
         """Leave the group, if this process has joined it."""
-        if self._results is not None and self._pid == os.getpid():
+        if self._results is not None and self._joined and self._pid == os.getpid():
             self._results.leave()
             self._results = None
 
-    def _join(self) -> Results:
+    def _member(self) -> Results:
         """This process's membership: its name is its own, so a fork joins anew."""
         if self._results is None or self._pid != os.getpid():
-            results = self._broker.results()
-            results.prepare()
-            self._results, self._pid = results, os.getpid()
+            self._results, self._pid = self._broker.results(), os.getpid()
+            self._joined = False
         return self._results
+
+    def _join(self, results: Results) -> None:
+        if not self._joined:
+            results.prepare()
+            self._joined = True
 
     def _next(self, results: Results, deadline: float | None) -> list[Entry] | None:
         """What to handle next; it may be nothing yet. None if there is nothing more to come."""
