@@ -58,7 +58,15 @@ EATEN: dict[str, Sequence[tuple[str, ...]]] = {
         ("BLPOP", ":wake"),
         ("MULTI", "EXEC"),
     ],
-    "worker": [_COMMIT, _COMMIT, _COMMIT, _TAKE, ("BLMOVE", "rq:queue:"), ("EVALSHA", scripts.DIVIDE.sha)],
+    "worker": [
+        _COMMIT,
+        _COMMIT,
+        _COMMIT,
+        _TAKE,
+        ("BLMOVE", "rq:queue:"),
+        ("EVALSHA", scripts.HOLD.sha),
+        ("EVALSHA", scripts.DIVIDE.sha),
+    ],
     "consumer": [_HANDLED, ("XREADGROUP",), ("XAUTOCLAIM",)],
 }
 """By role: the commands whose reply may be eaten."""

@@ -100,12 +100,12 @@ class Havoc:
 
     def _begin(self, fault: Fault, actor: Actor | None, pid: int) -> None:
         self._say(f"{fault}{f': {actor.name}' if actor and actor.name != fault.target else ''}")
-        call, since = self._history.new_call(), time.monotonic()
         facts: dict[str, Any] = {
             "kind": fault.kind,
             "target": actor.name if actor else SERVER,
             "victim": actor.hand if actor else 0,
         }
+        call, since = self._history.new_call(), time.monotonic()
         if fault.kind != EAT:
             self._history.note("fault", INVOKE, call=call, **facts)
 

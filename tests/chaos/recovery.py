@@ -20,6 +20,8 @@ WORKER_SECONDS = 15.0
 SCHEDULER_SECONDS = 3.0
 _LONGEST_PAUSE_SECONDS = 5.0
 """At most: a process that has lost the server waits about as long as that was away until it tries again."""
+_LONGEST_QUEUE_SECONDS = 2.0
+"""How long a job waits for a worker, at most."""
 
 Span = tuple[float, float]
 
@@ -49,14 +51,15 @@ def recoveries(found: Evidence) -> Iterator[Recovery]:
         if kill["target"].startswith("worker") and batch:
             what, bound = f"batch {batch} of {kill['target']}", WORKER_SECONDS
             seconds = _until(notes, kill, partial(_goes_on, batch))
-            excused = _excused(faults, kill, bound, partial(_cost_to_batch, notes, kill, batch))
+            cost = partial(_cost_to_batch, notes, kill, batch)
         elif kill["target"].startswith("scheduler") and _was_active(notes, kill):
             what, bound = f"the lease of {kill['target']}", SCHEDULER_SECONDS
             seconds = _until(notes, kill, lambda note: note.what == "acquire" and note.state == OK)
-            excused = _excused(faults, kill, bound, partial(_cost_to_lease, notes, kill))
+            cost = partial(_cost_to_lease, notes, kill)
         else:
             continue
-        yield Recovery(what, seconds, excused, bound)
+        before = [fault for fault in faults if seconds is None or fault.since < kill.since + seconds]
+        yield Recovery(what, seconds, _excused(before, kill, bound, cost), bound)
 
 
 def in_time(found: Evidence) -> Iterator[Violation]:
@@ -69,14 +72,12 @@ def in_time(found: Evidence) -> Iterator[Violation]:
 
 
 def _running(notes: Sequence[Note], kill: Note) -> str:
-    """The batch whose processor the killed process was in, alone; empty if there was none."""
+    """The batch whose processor the killed process was in at its end, alone; empty if there was none."""
     batch = ""
     for note in notes:
-        if note.at > kill.since:
-            break
         if note.pid == kill["victim"] and note.what == "run":
             batch = note["batch"] if note.state == INVOKE else ""
-        elif note.what == "take" and note["batch"] == batch:
+        elif note.what == "take" and note["batch"] == batch and note.at < kill.since:
             batch = ""  # by another: this one had been too silent
     return batch
 
@@ -112,7 +113,7 @@ def _cost_to_batch(notes: Sequence[Note], kill: Note, batch: str, fault: Note) -
         return _without_server(fault)
     if fault["target"].startswith("scheduler"):
         return (fault.since, fault.at + (SCHEDULER_SECONDS if fault["kind"] == KILL else 0.0))
-    if fault["target"].startswith("worker") and _enqueued_again(notes, kill, batch, fault.at):
+    if fault["target"].startswith("worker") and _enqueued_again(notes, kill, batch, fault):
         return (kill.since, fault.at)
     return None
 
@@ -130,10 +131,11 @@ def _back(notes: Sequence[Note], kill: Note) -> float:
     )
 
 
-def _enqueued_again(notes: Sequence[Note], kill: Note, batch: str, before: float) -> bool:
-    """Whether a new job for the batch was made, or tried to be made, between a kill and then."""
+def _enqueued_again(notes: Sequence[Note], kill: Note, batch: str, fault: Note) -> bool:
+    """Whether a new job for the batch was made during a fault or shortly before, or was tried to be made."""
+    first, last = max(kill.at, fault.since - _LONGEST_QUEUE_SECONDS), fault.at
     return any(
-        note.what == "enqueue_again" and kill.at < note.since < before and batch in note["batches"]
+        note.what == "enqueue_again" and first < note.at and note.since < last and batch in note["batches"]
         for note in notes
     )
 

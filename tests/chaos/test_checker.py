@@ -249,6 +249,12 @@ def test_a_killed_scheduler_is_replaced_in_time(seconds: float, late: bool) -> N
     assert bool(list(in_time(Evidence.of(story.notes)))) is late
 
 
+def test_a_run_that_ended_while_its_worker_was_being_killed_is_none_to_be_taken_over() -> None:
+    story = killed("worker-1")
+    story.notes.insert(-1, dataclasses.replace(story.notes[-2], state=OK))
+    assert not list(recoveries(Evidence.of(story.notes)))
+
+
 def test_a_batch_that_never_runs_again_is_late() -> None:
     assert list(in_time(Evidence.of(killed("worker-1").notes)))
 
