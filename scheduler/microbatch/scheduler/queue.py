@@ -72,9 +72,7 @@ class JobQueue:
         for batch in batches:
             self._queue.failed_job_registry.remove(batch.id, pipeline=pipe)
             pipe.lrem(self._queue.intermediate_queue_key, 0, batch.id)
-            pipe.delete(
-                Job.key_for(batch.id)
-            )  # which may expire soon: a run that is tried again has finished it
+            pipe.delete(Job.key_for(batch.id))  # which expires soon, where a run has ended
         self.enqueue(pipe, batches)
 
     def show_as_failed(self, batch: DueBatch, error: str) -> None:
