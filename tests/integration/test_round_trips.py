@@ -76,7 +76,7 @@ COSTS = {
         "BLMOVE take_next",
         *3 * ["commit HSET EXPIRE ZADD take_next"],
         calls="LINDEX*4 TYPE*6 ZSCORE*3 LINDEX*3 ZADD*3 LSET*3 LPOP*3 LRANGE*3 "  # take_next
-        "EXISTS*6 TYPE*15 ZSCORE*3 HMGET*3 LLEN*3 HINCRBY*6 XADD*3 ZREM*3 UNLINK*3",  # commit
+        "EXISTS*6 TYPE*15 ZSCORE*3 HMGET*3 LLEN*3 HINCRBY*6 XADD*3 ZREM*6 UNLINK*3",  # commit
     ),
     "an_idle_workers_chores": cost("MULTI HSET EXPIRE EXPIRE EXISTS EXEC"),  # RQ's own, once a second
     # A consumer.
