@@ -124,6 +124,7 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("max_size", 0, "Input should be greater than 0, not 0"),
         ("max_size", "many", "Input should be a valid integer.*, not 'many'"),
         ("batch_timeout", 0, "Input should be greater than 0, not 0"),
+        ("batch_timeout", 10**10, "Input should be less than or equal to 31536000, not 10000000000"),
         ("max_retries", -1, "Input should be greater than or equal to 0, not -1"),
         ("retry_delay", -0.1, "Input should be greater than or equal to 0, not -0.1"),
         ("lease_ttl", 0.4, "Input should be greater than or equal to 0.5, not 0.4"),

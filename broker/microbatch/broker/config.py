@@ -62,8 +62,9 @@ class Config(BaseSettings):
     ] = None
     key_prefix: Annotated[str, Field(description="What the batcher's keys begin with.")] = "mb"
     batch_timeout: Annotated[
-        int, Field(gt=0, description="How long one run of a batch may take, in seconds.")
-    ] = 300
+        int,
+        Field(gt=0, le=31_536_000, description="How long one run of a batch may take, in seconds."),
+    ] = 300  # within what alarm(2) takes
     max_retries: Annotated[int, Field(ge=0, description="How often a failed batch is tried again.")] = 3
     retry_delay: Annotated[
         float,
