@@ -51,7 +51,9 @@ class Books:
         return Job.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
 
     def wait_for_started(self) -> Job:
+        """A job that is shown as started, and with its worker: RQ notes that in two steps."""
         started = wait_until(self.queue.started_job_registry.get_job_ids, message="a started job")
+        wait_until(lambda: self.job(started[0]).worker_name, message="the worker of a started job")
         return self.job(started[0])
 
 
