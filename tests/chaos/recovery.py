@@ -20,8 +20,8 @@ WORKER_SECONDS = 15.0
 SCHEDULER_SECONDS = 3.0
 _LONGEST_PAUSE_SECONDS = 5.0
 """At most: a process that has lost the server waits about as long as that was away until it tries again."""
-_LONGEST_QUEUE_SECONDS = 2.0
-"""How long a job waits for a worker, at most."""
+_NEW_JOB_SECONDS = 8.0
+"""How long a job may wait for a worker, and be lost by one, before it is looked for."""
 
 Span = tuple[float, float]
 
@@ -132,8 +132,8 @@ def _back(notes: Sequence[Note], kill: Note) -> float:
 
 
 def _enqueued_again(notes: Sequence[Note], kill: Note, batch: str, fault: Note) -> bool:
-    """Whether a new job for the batch was made during a fault or shortly before, or was tried to be made."""
-    first, last = max(kill.at, fault.since - _LONGEST_QUEUE_SECONDS), fault.at
+    """Whether a new job for the batch was made during a fault or not long before, or was tried to be made."""
+    first, last = max(kill.at, fault.since - _NEW_JOB_SECONDS), fault.at
     return any(
         note.what == "enqueue_again" and first < note.at and note.since < last and batch in note["batches"]
         for note in notes
