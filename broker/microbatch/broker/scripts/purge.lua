@@ -5,7 +5,8 @@
 -- KEYS[3] stats  hash  counters
 -- ARGV[1] id     of the batch
 --
--- Done by a server out of memory as well. Returns how many events were thrown away; 0 if the batch is not dead. O(events), in the freeing of the list.
+-- Returns how many events were thrown away; 0 if the batch is not dead. O(events), in the freeing of the list.
+-- Done by a server out of memory as well.
 if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
 for _, count in ipairs(redis.call('HMGET', KEYS[3], 'purged_batches', 'purged_events')) do
   if count and count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
