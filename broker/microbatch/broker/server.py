@@ -73,8 +73,10 @@ class Server:
         """
         command = ("EVALSHA", script.sha, len(keys), *keys, *args)
         with self.translated(), self._connection() as connection:
-            if first:
-                done, reply = exchange(connection, [first, command])
+            if (
+                first
+            ):  # which was done for nothing where the script is not known: so the server is told the text
+                done, reply = exchange(connection, [first, ("EVAL", script.text, *command[2:])])
                 good([done])
             elif along is None:
                 (reply,) = exchange(connection, [command])
