@@ -12,7 +12,8 @@ from redis.retry import Retry
 from microbatch.broker import connection, scripts, server
 from microbatch.broker.doorbell import Look
 from microbatch.broker.errors import InDoubt
-from microbatch.broker.ledger import Ledger, NewBatch
+from microbatch.broker.in_flight import NewBatch
+from microbatch.broker.ledger import Ledger
 from microbatch.broker.results import Entry, Results
 from microbatch.broker.scripts import Script
 from microbatch.broker.sent import Sent

@@ -16,8 +16,9 @@ from typing import Any
 
 from microbatch.broker import wire
 from microbatch.broker.errors import InDoubt, MicrobatchError
+from microbatch.broker.in_flight import Next, TakenBatch
 from microbatch.broker.lease import Lease
-from microbatch.broker.ledger import Ledger, Next, TakenBatch
+from microbatch.broker.ledger import Ledger
 from microbatch.broker.results import Entry, Results
 from tests.chaos.app import history
 from tests.chaos.history import DOUBT, FAIL, INVOKE, OK

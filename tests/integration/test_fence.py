@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from microbatch.broker.errors import InDoubt, LeaseLost
+from microbatch.broker.in_flight import NewBatch, new_batch
 from microbatch.broker.lease import Lease
-from microbatch.broker.ledger import NewBatch, Transaction, new_batch
+from microbatch.broker.ledger import Transaction
 from microbatch.broker.wire import Header, Trigger
 from tests.fleet import Fleet
 from tests.servers import RealServer

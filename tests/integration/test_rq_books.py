@@ -14,7 +14,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, WorkerStatus
 
-from microbatch.broker.ledger import DueBatch, TakenBatch
+from microbatch.broker.in_flight import DueBatch, TakenBatch
 from microbatch.scheduler import queue
 from microbatch.scheduler.queue import JobQueue
 from microbatch.worker import job as batch_job

@@ -10,7 +10,7 @@ import pytest
 from microbatch.broker import scripts
 from microbatch.broker.audit import Audit
 from microbatch.broker.errors import Refused, ServerError, Unavailable
-from microbatch.broker.ledger import NewBatch, new_batch
+from microbatch.broker.in_flight import NewBatch, new_batch
 from microbatch.broker.results import Outcome
 from microbatch.broker.wire import Failure, Header, Trigger
 from microbatch.producer import BatchInfo

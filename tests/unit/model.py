@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
-from microbatch.broker.ledger import TakenBatch
+from microbatch.broker.in_flight import TakenBatch
 from microbatch.broker.results import GROUP, Entry
 from microbatch.broker.server import Server
 from microbatch.scheduler.scheduler import Scheduler

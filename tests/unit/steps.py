@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from microbatch.broker import wire
 from microbatch.broker.broker import Broker
-from microbatch.broker.ledger import NewBatch, TakenBatch, Transaction, new_batch
+from microbatch.broker.in_flight import NewBatch, TakenBatch, new_batch
+from microbatch.broker.ledger import Transaction
 from microbatch.broker.results import Outcome
 from microbatch.broker.wire import Failure, Header, RunRecord, Trigger
 

@@ -8,7 +8,7 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
-from microbatch.broker.ledger import new_batch, part_of
+from microbatch.broker.in_flight import new_batch, part_of
 from microbatch.broker.misfits import set_aside
 from microbatch.broker.wire import Header, Trigger
 from tests.unit.steps import (

@@ -8,7 +8,8 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, LeaseLost, Refused
-from microbatch.broker.ledger import NewBatch, Transaction, new_batch
+from microbatch.broker.in_flight import NewBatch, new_batch
+from microbatch.broker.ledger import Transaction
 from microbatch.broker.wire import Header, RunRecord, Trigger
 from tests.unit.steps import (
     CUT_AT_MS,

@@ -9,7 +9,7 @@ import pytest
 
 from microbatch.broker.batch import BatchInfo, PartialFailure
 from microbatch.broker.broker import Broker
-from microbatch.broker.ledger import DueBatch, halves_of
+from microbatch.broker.in_flight import DueBatch, halves_of
 from microbatch.broker.results import Outcome
 from microbatch.worker.failing import BatchDead
 from tests.doubles import ManualClock

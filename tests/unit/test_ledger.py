@@ -7,7 +7,7 @@ import pytest
 from microbatch.broker import scripts
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError, Refused
-from microbatch.broker.ledger import DueBatch, Unreadable
+from microbatch.broker.in_flight import DueBatch, Unreadable
 from microbatch.broker.wire import Header, RunRecord, Trigger
 from tests.doubles import ManualClock
 from tests.unit.steps import (

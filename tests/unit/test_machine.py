@@ -15,7 +15,7 @@ from microbatch.broker.batch import PartialFailure
 from microbatch.broker.errors import BatcherFull, LeaseLost
 from microbatch.broker.events import Wake
 from microbatch.broker.exchange import Value
-from microbatch.broker.ledger import TakenBatch
+from microbatch.broker.in_flight import TakenBatch
 from microbatch.broker.results import Outcome
 from microbatch.worker.failing import BatchDead
 from tests.unit.model import MAX_SIZE, MAX_WAITING, RUN_MS, WINDOW_MS, InFlight, Modelled

@@ -10,7 +10,7 @@ from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost
-from microbatch.broker.ledger import new_batch
+from microbatch.broker.in_flight import new_batch
 from microbatch.broker.results import Outcome
 from microbatch.broker.wire import Header, RunRecord, Trigger
 from microbatch.scheduler.queue import JobQueue

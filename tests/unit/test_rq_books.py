@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.ledger import TakenBatch
+from microbatch.broker.in_flight import TakenBatch
 from microbatch.worker.rq_books import StartedRun
 from tests.unit.steps import record_and_cut, take
 

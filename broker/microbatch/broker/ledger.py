@@ -11,7 +11,6 @@ so whoever comes second changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from redis import WatchError
@@ -22,89 +21,23 @@ from microbatch.broker.doorbell import Look
 from microbatch.broker.errors import DecodeError, LeaseLost
 from microbatch.broker.exchange import Value
 from microbatch.broker.fenced import Fenced
+from microbatch.broker.in_flight import (
+    Claim,
+    Due,
+    DueBatch,
+    NewBatch,
+    Next,
+    Part,
+    TakenBatch,
+    Unreadable,
+    recorded_at_ms,
+)
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Along, Server
-from microbatch.broker.wire import Failure, Header, RunRecord
+from microbatch.broker.wire import Failure, RunRecord
 
 Transaction = Pipeline
 """Commands that are done together or not at all; whoever enqueues adds RQ's own to them."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewBatch:
-    """A batch about to be cut."""
-
-    id: str
-    header: Header
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of a batch, to be a batch of its own."""
-
-    id: str
-    header: Header
-    run: RunRecord
-    due_ms: int
-    positions: Sequence[int]
-    """Where its events are in the batch, from 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class TakenBatch:
-    """A batch that its owner is to run, with its events as they stand on the wire."""
-
-    id: str
-    header: Header
-    run: RunRecord
-    events: list[bytes]
-
-    @property
-    def recorded_at_ms(self) -> int:
-        """When its oldest event was recorded."""
-        return _recorded_at_ms(self.header, self.events[0])
-
-
-Next = TakenBatch | bytes | None
-"""What a worker is to do next: run a batch, look after a job of this id, or wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A claim to one run of a batch."""
-
-    owner: str
-    """Who will run it; new for each run."""
-    now_ms: int
-    due_ms: int
-    """Until when, unless it is renewed."""
-
-
-@dataclass(frozen=True, slots=True)
-class DueBatch:
-    """A batch in flight that the scheduler is to look at."""
-
-    id: str
-    header: Header
-    run: RunRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """What the ledger names and is no batch, or is not there."""
-
-    id: bytes
-    """Which may be none."""
-    record: bytes
-    """What stands in the run record's place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """What the scheduler is to look at."""
-
-    batches: list[DueBatch]
-    unreadable: list[Unreadable]
 
 
 class Ledger:
@@ -210,7 +143,7 @@ class Ledger:
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight)
         reply = self._server.run(scripts.TAKE, names, (batch_id, owner, now_ms, due_ms))
-        return None if isinstance(reply, bytes) else _taken(batch_id, reply)
+        return None if isinstance(reply, bytes) else TakenBatch.decode(batch_id, reply)
 
     def take_next(self, jobs: str, others: str, claim: Claim, first: Sequence[Value] = ()) -> Next:
         """Claim the batch whose job is the first in the list ``jobs``, and read it.
@@ -233,7 +166,7 @@ class Ledger:
         raw_id, values = reply
         batch_id = raw_id.decode("latin-1")
         try:
-            return _taken(batch_id, values) if wire.is_batch_id(batch_id) else bytes(raw_id)
+            return TakenBatch.decode(batch_id, values) if wire.is_batch_id(batch_id) else bytes(raw_id)
         except DecodeError:
             return bytes(raw_id)
 
@@ -296,7 +229,7 @@ class Ledger:
         found, unreadable = [], []
         for raw_id, header, record, length in self._server.run(scripts.DUE, [keys.inflight], args):
             try:
-                found.append(_due_batch(raw_id, header, record, length))
+                found.append(DueBatch.decode(raw_id, header, record, length))
             except DecodeError:
                 unreadable.append(Unreadable(raw_id, record))
         return Due(found, unreadable)
@@ -320,7 +253,7 @@ class Ledger:
 
     def recorded_at_ms(self, batch: DueBatch) -> int:
         """When the batch's oldest event was recorded."""
-        return _recorded_at_ms(batch.header, self._server.do("LINDEX", self._keys.batch(batch.id), 2) or b"")
+        return recorded_at_ms(batch.header, self._server.do("LINDEX", self._keys.batch(batch.id), 2) or b"")
 
     def put_aside(self, batch_id: str | bytes, record: bytes) -> str:
         """Take what is no batch from the ledgers, whatever its id is.
@@ -350,42 +283,3 @@ class Ledger:
         """The first of these batches that is still in flight, or None."""
         scores = self._server.do("ZMSCORE", self._keys.inflight, *batch_ids)
         return next((i for i, score in zip(batch_ids, scores, strict=True) if score is not None), None)
-
-
-def _taken(batch_id: str, values: Sequence[bytes]) -> TakenBatch:
-    """Raises DecodeError if this is no batch of this version."""
-    header = replace(Header.decode(values[0]), size=len(values) - 2)
-    return TakenBatch(batch_id, header, RunRecord.decode(values[1]), list(values[2:]))
-
-
-def _due_batch(raw_id: bytes, header: bytes, record: bytes, length: int) -> DueBatch:
-    """Raises DecodeError if this is no batch."""
-    batch_id = raw_id.decode("latin-1")
-    if not wire.is_batch_id(batch_id) or length < 3:
-        raise DecodeError("it has no batch's id, or no events")
-    return DueBatch(batch_id, replace(Header.decode(header), size=length - 2), RunRecord.decode(record))
-
-
-def _recorded_at_ms(header: Header, first_event: bytes) -> int:
-    """When a batch's first event was recorded, or, if that can't be read, when the batch was cut."""
-    try:
-        return wire.event_recorded_at_ms(first_event)
-    except DecodeError:
-        return header.cut_at_ms
-
-
-def new_batch(header: Header) -> NewBatch:
-    """A batch to be cut, with an id that no other try has had."""
-    return NewBatch(wire.new_id(), header)
-
-
-def part_of(batch: TakenBatch | DueBatch, positions: Sequence[int], due_ms: int) -> Part:
-    """A part of a batch, which goes on with the batch's count of attempts."""
-    header = replace(batch.header, size=len(positions), parent=batch.id)
-    return Part(wire.new_part_id(batch.id), header, RunRecord(batch.run.attempt), due_ms, positions)
-
-
-def halves_of(batch: TakenBatch | DueBatch, due_ms: int) -> list[Part]:
-    """The two halves of a batch of at least two events."""
-    size = batch.header.size
-    return [part_of(batch, range(size // 2), due_ms), part_of(batch, range(size // 2, size), due_ms)]

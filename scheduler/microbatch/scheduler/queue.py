@@ -15,7 +15,8 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from microbatch.broker.config import Config
-from microbatch.broker.ledger import DueBatch, NewBatch, Transaction
+from microbatch.broker.in_flight import DueBatch, NewBatch
+from microbatch.broker.ledger import Transaction
 from microbatch.broker.server import Server
 
 JOB_FUNCTION = "microbatch.worker.job.run_batch"

@@ -10,8 +10,8 @@ import logging
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost
+from microbatch.broker.in_flight import DueBatch, Unreadable, halves_of
 from microbatch.broker.lease import Lease
-from microbatch.broker.ledger import DueBatch, Unreadable, halves_of
 from microbatch.broker.policy import RUN_TTL_MS, Verdict, judge, longest_retry_delays
 from microbatch.broker.results import Outcome
 from microbatch.broker.wire import Failure, printable

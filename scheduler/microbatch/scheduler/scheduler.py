@@ -22,7 +22,7 @@ from microbatch.broker.errors import (
     Unavailable,
 )
 from microbatch.broker.events import Wake
-from microbatch.broker.ledger import NewBatch, new_batch
+from microbatch.broker.in_flight import NewBatch, new_batch
 from microbatch.broker.misfits import set_aside
 from microbatch.broker.patience import Patience
 from microbatch.broker.wire import Header, Trigger

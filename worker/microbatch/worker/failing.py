@@ -17,7 +17,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import MicrobatchError
 from microbatch.broker.events import Wake
 from microbatch.broker.exchange import Value
-from microbatch.broker.ledger import Part, TakenBatch, halves_of, part_of
+from microbatch.broker.in_flight import Part, TakenBatch, halves_of, part_of
 from microbatch.broker.patience import insist
 from microbatch.broker.policy import Verdict, judge, retry_delay
 from microbatch.broker.results import Outcome

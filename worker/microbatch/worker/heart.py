@@ -21,7 +21,7 @@ from math import inf
 from microbatch.broker import policy
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ServerError
-from microbatch.broker.ledger import TakenBatch
+from microbatch.broker.in_flight import TakenBatch
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from microbatch.broker.config import Config
-from microbatch.broker.ledger import Part, TakenBatch
+from microbatch.broker.in_flight import Part, TakenBatch
 from microbatch.broker.server import Server
 from microbatch.broker.wire import Failure
 from microbatch.worker.rq_job import JOB_FUNCTION, BatchJob

@@ -38,7 +38,7 @@ from rq.worker import WorkerStatus
 
 from microbatch.broker.config import Config
 from microbatch.broker.errors import MicrobatchError, ServerError
-from microbatch.broker.ledger import TakenBatch
+from microbatch.broker.in_flight import TakenBatch
 from microbatch.broker.server import Server
 from microbatch.broker.wire import printable
 from microbatch.worker.failing import BatchDead, RunStopped

@@ -16,7 +16,7 @@ from microbatch.broker.config import Config
 from microbatch.broker.errors import ConfigError, DecodeError
 from microbatch.broker.exchange import Value
 from microbatch.broker.functions import UserFunction
-from microbatch.broker.ledger import Claim, TakenBatch
+from microbatch.broker.in_flight import Claim, TakenBatch
 from microbatch.broker.patience import insist
 from microbatch.broker.results import Outcome
 from microbatch.broker.server import Along

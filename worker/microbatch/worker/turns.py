@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from microbatch.broker.exchange import Value
-from microbatch.broker.ledger import Next
+from microbatch.broker.in_flight import Next
 from microbatch.broker.server import Along
 from microbatch.worker.runner import BatchRunner, Run
 

@@ -1,0 +1,126 @@
+"""A batch in flight, as each of those sees it who have to do with it, and the parts that it may come to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from microbatch.broker import wire
+from microbatch.broker.errors import DecodeError
+from microbatch.broker.wire import Header, RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """A batch about to be cut."""
+
+    id: str
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a batch, to be a batch of its own."""
+
+    id: str
+    header: Header
+    run: RunRecord
+    due_ms: int
+    positions: Sequence[int]
+    """Where its events are in the batch, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBatch:
+    """A batch that its owner is to run, with its events as they stand on the wire."""
+
+    id: str
+    header: Header
+    run: RunRecord
+    events: list[bytes]
+
+    @classmethod
+    def decode(cls, batch_id: str, values: Sequence[bytes]) -> TakenBatch:
+        """Raises DecodeError if these are no batch of this version."""
+        header = replace(Header.decode(values[0]), size=len(values) - 2)
+        return cls(batch_id, header, RunRecord.decode(values[1]), list(values[2:]))
+
+    @property
+    def recorded_at_ms(self) -> int:
+        """When its oldest event was recorded."""
+        return recorded_at_ms(self.header, self.events[0])
+
+
+Next = TakenBatch | bytes | None
+"""What a worker is to do next: run a batch, look after a job of this id, or wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim to one run of a batch."""
+
+    owner: str
+    """Who will run it; new for each run."""
+    now_ms: int
+    due_ms: int
+    """Until when, unless it is renewed."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueBatch:
+    """A batch in flight that the scheduler is to look at."""
+
+    id: str
+    header: Header
+    run: RunRecord
+
+    @classmethod
+    def decode(cls, raw_id: bytes, header: bytes, record: bytes, length: int) -> DueBatch:
+        """Raises DecodeError if this is no batch of this version."""
+        batch_id = raw_id.decode("latin-1")
+        if not wire.is_batch_id(batch_id) or length < 3:
+            raise DecodeError("it has no batch's id, or no events")
+        return cls(batch_id, replace(Header.decode(header), size=length - 2), RunRecord.decode(record))
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What the ledger names and is no batch, or is not there."""
+
+    id: bytes
+    """Which may be none."""
+    record: bytes
+    """What stands in the run record's place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What the scheduler is to look at."""
+
+    batches: list[DueBatch]
+    unreadable: list[Unreadable]
+
+
+def recorded_at_ms(header: Header, first_event: bytes) -> int:
+    """When a batch's first event was recorded, or, if that can't be read, when the batch was cut."""
+    try:
+        return wire.event_recorded_at_ms(first_event)
+    except DecodeError:
+        return header.cut_at_ms
+
+
+def new_batch(header: Header) -> NewBatch:
+    """A batch to be cut, with an id that no other try has had."""
+    return NewBatch(wire.new_id(), header)
+
+
+def part_of(batch: TakenBatch | DueBatch, positions: Sequence[int], due_ms: int) -> Part:
+    """A part of a batch, which goes on with the batch's count of attempts."""
+    header = replace(batch.header, size=len(positions), parent=batch.id)
+    return Part(wire.new_part_id(batch.id), header, RunRecord(batch.run.attempt), due_ms, positions)
+
+
+def halves_of(batch: TakenBatch | DueBatch, due_ms: int) -> list[Part]:
+    """The two halves of a batch of at least two events."""
+    size = batch.header.size
+    return [part_of(batch, range(size // 2), due_ms), part_of(batch, range(size // 2, size), due_ms)]
