@@ -199,7 +199,7 @@ def test_a_failover_loses_nothing_that_was_acknowledged_as_replicated(
         enough.set()
         recording.join()
         wait_until(lambda: answers(fleet), 30)
-        fleet.worker()
+        fleet.pool(1)  # which starts another worker if Sentinel names nobody to the first
         fleet.scheduler()
         fleet.finish(mb)
     assert len(acknowledged) >= 300
