@@ -19,15 +19,16 @@ from microbatch.producer import start
 
 NAME = "latency"
 TITLE = "an event from `record_event` to the handler, idle, a batch of one, against six bare round trips"
-# In an idle system each step is a process's that has slept, and a round trip after a sleep takes longer than
-# one right after another. So six with a pause before each are measured beside six in a row. The median of the
-# round trips for all claims: their own p99 would be easier to keep to.
+# A processor that has slept takes its time to wake up, so both are measured in both ways: each event recorded
+# as soon as the one before is handled, beside six round trips in a row; and each event, and each round trip,
+# after a pause. The median of the round trips for all claims: their own p99 would be easier to keep to.
 CLAIMS = (
     Claim("median ms", "Microbatch", 4.0, "six in a row", at_most=True),
     Claim("p99 ms", "Microbatch", 20.0, "six in a row", "median ms", at_most=True),
-    Claim("median ms", "Microbatch", 4.0, "six, each after a pause", at_most=True),
+    Claim("median ms", "Microbatch, after a pause", 4.0, "six, each after a pause", at_most=True),
+    Claim("p99 ms", "Microbatch, after a pause", 20.0, "six, each after a pause", "median ms", at_most=True),
 )
-_EVENTS = 120
+_EVENTS = 200
 _PAUSE_SECONDS = 0.005
 
 
@@ -47,10 +48,10 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
     stack.callback(consumer.join)
     stack.callback(batcher.stop)
 
-    def microbatch(count: int) -> Figures:
+    def microbatch(pause_seconds: float, count: int) -> Figures:
         took = []
         for event in events.some(count):
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(pause_seconds)
             begun = time.perf_counter()
             batcher.record_event(event)
             ended, number = handled.get(timeout=60)
@@ -58,19 +59,19 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
             took.append((ended - begun) * 1000)
         return _figures(took)
 
-    yield System("Microbatch", microbatch, first=_EVENTS)
-    yield System("six, each after a pause", partial(_round_trips, client, pauses=6), first=_EVENTS)
-    yield System("six in a row", partial(_round_trips, client, pauses=1), first=_EVENTS)
+    yield System("Microbatch", partial(microbatch, 0.0), first=_EVENTS)
+    yield System("six in a row", partial(_round_trips, client, 0.0), first=_EVENTS)
+    yield System("Microbatch, after a pause", partial(microbatch, _PAUSE_SECONDS), first=_EVENTS)
+    yield System("six, each after a pause", partial(_round_trips, client, _PAUSE_SECONDS), first=_EVENTS)
 
 
-def _round_trips(client: redis.Redis, count: int, pauses: int) -> Figures:
-    """Six bare round trips, so many times, with so many pauses among them."""
+def _round_trips(client: redis.Redis, pause_seconds: float, count: int) -> Figures:
+    """Six bare round trips, so many times, with a pause before each."""
     took = []
     for _ in range(count):
         six = 0.0
-        for number in range(6):
-            if number < pauses:
-                time.sleep(_PAUSE_SECONDS)
+        for _number in range(6):
+            time.sleep(pause_seconds)
             begun = time.perf_counter()
             client.ping()
             six += time.perf_counter() - begun
