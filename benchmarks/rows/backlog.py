@@ -99,8 +99,9 @@ class _Backlog:
         return took, made
 
     def _scheduler(self) -> Scheduler:
-        """One that has become active, while for a moment nothing was there to be cut."""
+        """One that has become active, while for a moment nothing was there to be cut, and no word of it."""
         events = self._ours.broker.keys.events
+        self._client.delete(self._ours.broker.keys.wake)
         self._client.rename(events, "kept")
         scheduler = self._ours.scheduler()
         self._client.rename("kept", events)
