@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from microbatch.broker.doorbell import Look, ServerDoorbell
 from microbatch.broker.errors import InDoubt, LeaseLost
+from microbatch.broker.events import Wake
 from microbatch.broker.in_flight import NewBatch, new_batch
 from microbatch.broker.lease import Lease
 from microbatch.broker.ledger import Transaction
@@ -15,9 +17,12 @@ from microbatch.broker.wire import Header, Trigger
 from tests.fleet import Fleet
 from tests.servers import RealServer
 from tests.waiting import wait_until
+from tests.wiretap import wiretap
 
 
-def cut(fleet: Fleet, lease: Lease, meanwhile: Callable[[], object]) -> list[int]:
+def cut(
+    fleet: Fleet, lease: Lease, meanwhile: Callable[[], object] = lambda: None, look: Look | None = None
+) -> list[int]:
     """Cut with this lease; something else happens just before the transaction is sent."""
 
     def enqueue(pipe: Transaction, batches: Sequence[NewBatch]) -> None:
@@ -26,8 +31,29 @@ def cut(fleet: Fleet, lease: Lease, meanwhile: Callable[[], object]) -> list[int
 
     batch = new_batch(Header(Trigger.TICK, 3, 1))
     return fleet.broker.ledger.cut(
-        lambda _waiting: [batch], due_ms=1, token=lease.token, lease_ttl_ms=lease.ttl_ms, enqueue=enqueue
+        lambda _waiting: [batch],
+        due_ms=1,
+        token=lease.token,
+        lease_ttl_ms=lease.ttl_ms,
+        enqueue=enqueue,
+        look=look,
     )
+
+
+@pytest.fixture
+def ring(fleet: Fleet) -> Iterator[Callable[[], Look]]:
+    """Rings the doorbell, and returns what was seen then."""
+    doorbell = ServerDoorbell(fleet.broker.server, fleet.broker.keys)
+
+    def ring() -> Look:
+        fleet.broker.events.wake(Wake.SIZE)
+        ring = doorbell.wait(10)
+        assert ring is not None
+        assert ring.look is not None
+        return ring.look
+
+    yield ring
+    doorbell.close()
 
 
 def assert_nothing_was_cut(fleet: Fleet, server: RealServer) -> None:
@@ -49,7 +75,7 @@ def test_another_holds_the_lease(server: RealServer, fleet: Fleet) -> None:
     other, stalled = fleet.broker.lease(), fleet.broker.lease()
     assert other.acquire()
     with pytest.raises(LeaseLost):
-        cut(fleet, stalled, lambda: None)
+        cut(fleet, stalled)
     assert_nothing_was_cut(fleet, server)
 
 
@@ -86,5 +112,56 @@ def test_a_cut_prolongs_the_lease(server: RealServer, fleet: Fleet) -> None:
     lease = fleet.broker.lease()
     assert lease.acquire()
     server.admin.pexpire(fleet.broker.keys.lease, 900)
-    assert cut(fleet, lease, lambda: None) == [3]
+    assert cut(fleet, lease) == [3]
     assert server.admin.pttl(fleet.broker.keys.lease) > 900
+
+
+@pytest.mark.leaves("inflight", "batch")
+def test_what_was_seen_when_the_bell_rang_is_good_for_a_cut(
+    server: RealServer, fleet: Fleet, ring: Callable[[], Look]
+) -> None:
+    lease = fleet.broker.lease()
+    assert lease.acquire()
+    look = ring()
+    assert look.waiting == 3
+    with wiretap(server) as said:
+        assert cut(fleet, lease, look=look) == [3]
+    assert said.trips == ["MULTI cut PEXPIRE SET EXEC"]
+
+
+@pytest.mark.leaves("inflight", "batch")
+def test_a_look_that_is_too_old_is_made_again(fleet: Fleet, ring: Callable[[], Look]) -> None:
+    lease = fleet.broker.lease()
+    assert lease.acquire()
+    look = ring()
+    assert lease.renew()
+    assert cut(fleet, lease, look=look) == [3]
+    assert fleet.broker.stats.counters().cut_batches == 1
+
+
+@pytest.mark.leaves("inflight", "batch")
+def test_a_look_of_which_no_use_was_made_spoils_none_after_it(
+    server: RealServer, fleet: Fleet, ring: Callable[[], Look]
+) -> None:
+    lease = fleet.broker.lease()
+    assert lease.acquire()
+    ring()
+    assert lease.renew()
+    look = ring()
+    with wiretap(server) as said:
+        assert cut(fleet, lease, look=look) == [3]
+    assert len(said.trips) == 1
+
+
+@pytest.mark.leaves("events")
+def test_another_takes_the_lease_after_the_bell_rang(
+    server: RealServer, fleet: Fleet, ring: Callable[[], Look]
+) -> None:
+    other, stalled = fleet.broker.lease(), fleet.broker.lease()
+    assert stalled.acquire()
+    look = ring()
+    stalled.release()
+    assert other.acquire()
+    with pytest.raises(LeaseLost):
+        cut(fleet, stalled, look=look)
+    assert_nothing_was_cut(fleet, server)
