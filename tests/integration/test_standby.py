@@ -90,6 +90,19 @@ def test_one_that_is_told_to_end_hands_over_at_once(server: RealServer, tmp_path
         fleet.finish(mb)
 
 
+def test_one_that_is_told_to_end_while_it_is_stopped_ends_when_it_goes_on(
+    valkey_server: RealServer, tmp_path: Path
+) -> None:
+    """The signal may be given to any of its threads then."""
+    with Fleet(valkey_server, tmp_path) as fleet:
+        for _ in range(3):
+            active = Schedulers(fleet, 1).wait_for_active()
+            active.send(signal.SIGSTOP)
+            active.terminate()
+            active.send(signal.SIGCONT)
+            assert active.wait() == 0
+
+
 def test_one_that_was_stalled_cuts_nothing_more(server: RealServer, tmp_path: Path) -> None:
     events: list[int] = []
     with Fleet(server, tmp_path, ECHO, frequency=20, max_size=40, lease_ttl=0.5) as fleet:

@@ -14,6 +14,8 @@ from microbatch.scheduler.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
+_LOOK_SECONDS = 0.5
+
 
 class SchedulerService:
     """Runs the schedulers of several batchers in this process."""
@@ -41,7 +43,9 @@ class SchedulerService:
         ]
         for thread in threads:
             thread.start()
-        self._stop.wait()
+        # Again and again: a signal may be given to another thread, and is heeded when this one runs.
+        while not self._stop.wait(_LOOK_SECONDS):
+            pass
         for scheduler in self._schedulers:
             scheduler.stop()
         for thread in threads:
