@@ -19,6 +19,7 @@ from microbatch.broker.errors import MicrobatchError, ServerError
 from microbatch.ops import logs, rq_facts
 from microbatch.ops.checks import check_runnable
 from microbatch.ops.local_server import LocalServer
+from microbatch.ops.termination import heed
 from microbatch.worker.lifeline import lifeline
 
 URL_VARIABLE = "MICROBATCH_REDIS_URL"
@@ -86,7 +87,8 @@ class Stack:
                 self.server.stop()
 
     def check(self) -> None:
-        """Raises StackError if the scheduler or the workers have ended."""
+        """Raises StackError if the scheduler or the workers have ended, Terminated if that was asked for."""
+        heed()
         for name, part in self._parts.items():
             code = part.poll()
             if code is not None:

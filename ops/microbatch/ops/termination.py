@@ -23,9 +23,20 @@ def terminable() -> Iterator[None]:
     try:
         yield
     finally:
+        _asked.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
+def heed() -> None:
+    """Raise Terminated if that was asked for and got lost: Python drops what is raised in a finalizer."""
+    if _asked:
+        raise Terminated(_asked[-1])
+
+
+_asked: list[int] = []
+
+
 def _raise(number: int, _frame: FrameType | None) -> None:
+    _asked.append(number)
     raise Terminated(number)

@@ -1,0 +1,31 @@
+"""A signal that asks a command to end, wherever it comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from microbatch.ops.termination import Terminated, heed, terminable
+
+
+def test_a_signal_ends_the_block() -> None:
+    with pytest.raises(Terminated) as ended, terminable():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.value.exit_code == 128 + signal.SIGTERM
+    heed()  # it has been heeded
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_one_that_comes_where_nothing_can_be_raised_is_heeded_later() -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def work() -> None:
+        Finalized()
+        heed()
+
+    with pytest.raises(Terminated), terminable():
+        work()
