@@ -91,6 +91,7 @@ def test_tls_is_for_the_master_and_its_sentinels_alike(scheme: str) -> None:
         ("http://cache", "unknown scheme 'http://'"),
         ("redis://cache:port", "not a port"),
         ("redis://cache:99999", "not a port"),
+        ("redis://cache/letters", "the database is a number"),
         ("redis://[::1", "can't be read as a URL"),
         ("redis://cache?socket_timeout=soon", "Invalid value for 'socket_timeout'"),
         ("redis://cache?colour=red", "'colour'"),

@@ -13,6 +13,7 @@ from microbatch.broker import functions
 from microbatch.broker.connection import URL_HELP, split_url
 from microbatch.broker.errors import ConfigError
 
+_YEAR = 31_536_000  # seconds, within what alarm(2) and the server take
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -60,15 +61,21 @@ class Config(BaseSettings):
             repr=False, description="The server: `redis://`, `rediss://`, `unix://` or `redis+sentinel://`."
         ),
     ] = None
-    key_prefix: Annotated[str, Field(description="What the batcher's keys begin with.")] = "mb"
+    key_prefix: Annotated[
+        str, Field(description="What the batcher's keys begin with. RQ's queue has the name alone.")
+    ] = "mb"
     batch_timeout: Annotated[
         int,
-        Field(gt=0, le=31_536_000, description="How long one run of a batch may take, in seconds."),
-    ] = 300  # within what alarm(2) takes
+        Field(gt=0, le=_YEAR, description="How long one run of a batch may take, in seconds."),
+    ] = 300
     max_retries: Annotated[int, Field(ge=0, description="How often a failed batch is tried again.")] = 3
     retry_delay: Annotated[
         float,
-        Field(ge=0, description="The wait before the first retry, in seconds; it doubles with each, ± 25 %."),
+        Field(
+            ge=0,
+            le=_YEAR,
+            description="The wait before the first retry, in seconds; it doubles with each, ± 25 %.",
+        ),
     ] = 1.0
     isolate_failures: Annotated[
         bool,
@@ -79,7 +86,8 @@ class Config(BaseSettings):
         Field(gt=0, description="The most events that may wait; without it as many as the server holds."),
     ] = None
     block_when_full: Annotated[
-        float, Field(ge=0, description="How long recording waits for room before it raises, in seconds.")
+        float,
+        Field(ge=0, le=_YEAR, description="How long recording waits for room before it raises, in seconds."),
     ] = 0.0
     results_max: Annotated[
         int | None, Field(gt=0, description="Cutting pauses while so many results wait for a handler.")
@@ -88,7 +96,10 @@ class Config(BaseSettings):
         int, Field(gt=0, description="The largest event that may be recorded, as JSON, in bytes.")
     ] = 1_000_000
     dedupe_window: Annotated[
-        float, Field(ge=0, description="How long an event's id is remembered, in seconds; 0 for not at all.")
+        float,
+        Field(
+            ge=0, le=_YEAR, description="How long an event's id is remembered, in seconds; 0 for not at all."
+        ),
     ] = 0.0
     durability: Annotated[
         Literal["server", "replicated"],
@@ -98,13 +109,16 @@ class Config(BaseSettings):
         float,
         Field(
             ge=0.5,
+            le=_YEAR,
             description="How long an active scheduler may be silent before a standby takes over, in seconds.",
         ),
     ] = 2.0
     claim_after: Annotated[
         float,
         Field(
-            ge=1, description="How long a consumer may be silent before its results go to others, in seconds."
+            ge=1,
+            le=_YEAR,
+            description="How long a consumer may be silent before its results go to others, in seconds.",
         ),
     ] = 30.0
 

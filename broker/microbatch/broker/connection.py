@@ -132,6 +132,8 @@ def split_url(url: str) -> SplitResult:
         )
     if parts.scheme in ("redis", "rediss"):
         _port(parts.netloc.rpartition("@")[2])
+        if (db := parts.path.strip("/")) and not db.isdecimal():
+            raise ConfigError(f"redis_url: the database is a number, as in redis://host/0; {URL_HELP}")
     return parts
 
 
