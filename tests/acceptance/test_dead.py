@@ -200,6 +200,30 @@ def test_a_dry_run_changes_nothing(operator: Operator) -> None:
     assert operator.run("verify", "letters") == ["letters: all is accounted for"]
 
 
+def test_a_choice_that_is_none_or_two_chooses_nothing(operator: Operator) -> None:
+    batch_id = operator.dead()[0]["batch"]
+    for words in ([batch_id, "--all"], [batch_id, "--error", "bad"], ["--all", "--error", "bad"], []):
+        (line,) = operator.run("dead", "purge", "letters", *words, code=2)
+        assert "which? name batches by their ids, or use --error TEXT, or --all" in line
+    for words in ([""], ["--error", ""]):
+        (line,) = operator.run("dead", "purge", "letters", *words, code=2)
+        assert "an empty text would choose all; use --all for that" in line
+    assert len(operator.dead()) == 2
+
+
+def test_an_error_without_utf8_is_written_as_json(
+    command: Command, valkey_server: RealServer, tmp_path: Path
+) -> None:
+    app = APP.replace('"bad luck"', '"no such file: caf" + chr(0xDCE9)')
+    operator = Operator(command, valkey_server, tmp_path, app)
+    operator.record("bad")
+    operator.wait_for_dead(1)
+    (dead,) = operator.dead()
+    assert dead["error"] == "ValueError: no such file: caf\udce9"
+    (result,) = operator.run("results", "letters")
+    assert json.loads(result)["failure"]["error"] == dead["error"]
+
+
 def test_replayed_ones_go_through_the_normal_path(operator: Operator, tmp_path: Path) -> None:
     operator.run("dead", "replay", "letters", "--error", "bad")  # not mended: it dies again
     wait_until(lambda: operator.broker.stats.counters().dead_batches == 3)

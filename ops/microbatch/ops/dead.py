@@ -22,15 +22,21 @@ def choose(broker: Broker, ids: Sequence[str], *, error: str | None, everything:
     """The dead batches with these ids (their beginnings do), or this text in their error, or all.
 
     Raises:
-        NoneChosen: nothing was chosen by, or an id is that of no dead batch.
+        NoneChosen: nothing was chosen by, or more than one thing, or an id is that of no dead batch.
     """
+    if bool(ids) + (error is not None) + everything > 1:
+        raise NoneChosen(
+            "which? name batches by their ids, or use --error TEXT, or --all, and no two of these"
+        )
+    if error == "" or "" in ids:
+        raise NoneChosen("an empty text would choose all; use --all for that")
     dead = list(broker.dead)
     if everything:
         return dead
     if error is not None:
         return [batch for batch in dead if error.casefold() in batch.failure.error.casefold()]
     if not ids:
-        raise NoneChosen("which? name batches by their ids, or use --error TEXT or --all")
+        raise NoneChosen("which? name batches by their ids, or use --error TEXT, or --all")
     chosen = []
     for batch_id in ids:
         found = [batch for batch in dead if batch.id.startswith(batch_id)]

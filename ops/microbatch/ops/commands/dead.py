@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from pydantic_core import to_json
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -25,7 +24,7 @@ from microbatch.ops.target import load_target
 _ids = click.argument("ids", nargs=-1, metavar="[BATCH]...")
 _error = click.option("--error", metavar="TEXT", help="Those with this text in their error.")
 _all = click.option("--all", "everything", is_flag=True, help="All of them.")
-_WIDE = 200  # columns, where nobody looks at the lines' ends
+_WIDE = 200  # columns
 _dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 _json = click.option("--json", "in_json", is_flag=True, help="One line of JSON for each.")
 
@@ -70,8 +69,7 @@ def list_(target: str, *, error: str | None, in_json: bool) -> None:
         died = moment(batch.died_at_ms).strftime("%Y-%m-%d %H:%M:%S")
         error_text = Text(plain(batch.failure.error))  # not markup, whatever brackets it has
         table.add_row(batch.id, died, str(batch.header.size), str(batch.failure.attempts), error_text)
-    console = Console()
-    console.print(table, width=None if console.is_terminal else _WIDE)
+    Console(width=max(Console().width, _WIDE)).print(table)  # ids and errors whole, if on several lines
 
 
 @command.command("show", context_settings=options.CONTEXT_SETTINGS)
@@ -90,7 +88,7 @@ def show(target: str, ids: Sequence[str], *, error: str | None, everything: bool
             click.echo(f"{name:<9} {plain(str(whole[name]))}")
         click.echo(plain(whole["traceback"]) or "no traceback\n", nl=False)
         for event in whole["events"]:
-            click.echo(to_json(event))
+            click.echo(json_line(event))
         click.echo()
 
 
