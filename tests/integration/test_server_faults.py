@@ -256,7 +256,7 @@ def test_a_server_that_ends_for_its_disk_is_full_loses_nothing(
 ) -> None:
     server, handled = server_on_a_disk(make_server, "always"), Handled()
     with Fleet(server, tmp_path, HASTY + ECHO, lease_ttl=0.5, max_size=2) as fleet:
-        fleet.worker()
+        fleet.pool(1)  # which starts a worker again that began while the server was away
         fleet.scheduler_process()
         wait_until(fleet.active_pid)
         mb = fleet.batcher(result_handler=handled)
