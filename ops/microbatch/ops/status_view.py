@@ -49,8 +49,8 @@ def _roles(status: Status) -> list[RenderableType]:
         ),
         Text.assemble(("scheduler  ", "bold"), active, (", standing by: ", "dim"), standbys),
     ]
-    if status.paused:
-        lines.append(Text.assemble(("paused     ", "bold"), (status.paused, "yellow")))
+    if status.held_back:
+        lines.append(Text.assemble(("held back  ", "bold"), (status.held_back, "yellow")))
     lines += [Text.assemble(("risk       ", "bold"), (risk, "yellow")) for risk in status.risks]
     if not status.workers:
         return [*lines, Text.assemble(("workers    ", "bold"), ("none", "bold red"))]
