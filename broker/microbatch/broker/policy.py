@@ -76,13 +76,13 @@ def is_out_of_time(run: RunRecord, config: Config, now_ms: int) -> bool:
     return run.since_ms > 0 and now_ms - run.since_ms >= config.retry_for * 1000
 
 
-def retry_delay(run: int, config: Config) -> float:
-    """Seconds to wait after the failed run number ``run`` (from 1).
+def retry_delay(failure: int, config: Config) -> float:
+    """Seconds to wait after the failure number ``failure`` (from 1).
 
-    Doubles with each run, up to ``max_retry_delay``, and is spread by ± 25 % so that batches that failed
+    Doubles with each failure, up to ``max_retry_delay``, and is spread by ± 25 % so that batches that failed
     together do not come back together.
     """
-    return _delay(run, config) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+    return _delay(failure, config) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
 
 
 def longest_retry_delay(config: Config) -> float:
@@ -90,6 +90,6 @@ def longest_retry_delay(config: Config) -> float:
     return _delay(_DOUBLINGS, config) * (1 + _JITTER)
 
 
-def _delay(run: int, config: Config) -> float:
+def _delay(failure: int, config: Config) -> float:
     longest = max(config.max_retry_delay, config.retry_delay)
-    return float(min(config.retry_delay * 2.0 ** min(run - 1, _DOUBLINGS), longest))
+    return float(min(config.retry_delay * 2.0 ** min(failure - 1, _DOUBLINGS), longest))

@@ -73,9 +73,10 @@ class Recovery:
         silent, waiting, lost = (_decode(group, unreadable) for group in found)
         with self._server.translated():
             with_a_job, retries_due, first, row, roots, done = good(along.replies)
+        health = Health.of(dict(zip(row[::2], row[1::2], strict=True)), roots, done)
         return Survey(
             silent, waiting, lost, unreadable, int(with_a_job), int(retries_due),
-            due_ms(float(first[1])) if first else None, Health.of(row, roots, done),
+            due_ms(float(first[1])) if first else None, health,
         )  # fmt: skip
 
     def first_retry(self) -> DueBatch | None:

@@ -59,12 +59,13 @@ class Gates:
         if survey.health.is_open and not self.is_open:
             self._opened_ms, self._probe_wait_ms = survey.health.opened_ms, _FIRST_PROBE_MS
             self._probe_at_ms = now_ms + _FIRST_PROBE_MS
-            self._hold_back(str(survey.health), self._probe_at_ms)
+            log.warning("%s: held back: %s", self._name, survey.health)
+            self._publish(str(survey.health), self._probe_at_ms)
         elif self.is_open and not survey.health.is_open:
             seconds = (now_ms - self._opened_ms) / 1000
             self._opened_ms, self._ramp = 0, min(_FIRST_RAMP, self._broker.config.max_in_flight)
-            log.warning("%s: a batch succeeded again after %.0f s", self._name, seconds)
-            self._hold_back("")
+            log.warning("%s: no longer held back: a batch succeeded after %.0f s", self._name, seconds)
+            self._publish("")
 
     def probe_is_due(self, now_ms: int) -> bool:
         """Whether a batch is to be tried, while the breaker is open. Asked once for each probe."""
@@ -111,11 +112,11 @@ class Gates:
         wait = "1 result waits" if unhandled == 1 else f"{unhandled:,} results wait"
         held = unhandled >= most
         if held != bool(self._reason):
-            self._hold_back(f"{wait} for a handler; results_max is {most:,}" if held else "")
+            reason = f"{wait} for a handler; results_max is {most:,}" if held else ""
+            log.warning("%s: %s", self._name, f"held back: {reason}" if held else "no longer held back")
+            self._publish(reason)
         return held
 
-    def _hold_back(self, reason: str, probe_at_ms: int = 0) -> None:
-        if reason or self._reason:
-            log.warning("%s: %s", self._name, f"held back: {reason}" if reason else "cutting goes on")
+    def _publish(self, reason: str, probe_at_ms: int = 0) -> None:
         self._reason = reason
         self._broker.publish_held_back(reason, probe_at_ms)

@@ -77,9 +77,12 @@ class Failing:
     def _carry_out(
         self, verdict: Verdict, batch: TakenBatch, then: RunRecord, error: BaseException, now_ms: int
     ) -> str:
-        delay = retry_delay(then.runs, self._config)
+        delay = retry_delay(then.failures, self._config)
         due_ms = now_ms + int(delay * 1000)
         match verdict:
+            case Verdict.RETRY if then.failures == batch.run.failures:
+                self._insist_on_retry(batch, then, now_ms)  # the scheduler holds it back
+                return self._report(batch, error, "again when a batch succeeds, as all fail")
             case Verdict.RETRY:
                 self._insist_on_retry(batch, then, due_ms)
                 return self._report(batch, error, f"again in {delay:.1f} s")
@@ -162,7 +165,7 @@ class Failing:
                 dead.setdefault(summarize(reason), ([], reason))[0].append(position)
             else:
                 retries.setdefault(None, []).append(position)
-        delay = retry_delay(then.runs, self._config)
+        delay = retry_delay(then.failures, self._config)
         again = []
         for seconds, positions in retries.items():
             run = then if seconds is None else replace(then, failures=batch.run.failures, mode=Mode.LATER)
