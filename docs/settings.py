@@ -27,6 +27,7 @@ _KINDS: dict[Any, str] = {
     str: "text",
     str | None: "text",
     Any: "function",
+    tuple[type[BaseException], ...]: "classes of errors",
 }
 
 

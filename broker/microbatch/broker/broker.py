@@ -17,6 +17,8 @@ from microbatch.broker.server import Server
 from microbatch.broker.stats import Stats
 from microbatch.broker.wire import printable
 
+_PUBLISHED = ("frequency", "max_size", "max_in_flight")
+
 
 class Broker:
     """Everything that is kept on the server for one batcher. Nothing is sent before a verb is used.
@@ -59,11 +61,11 @@ class Broker:
 
     def published_config(self) -> dict[str, int]:
         """The settings that the last active scheduler published; empty if there never was one."""
-        reply = self.server.do("HGETALL", self.keys.config)
+        values = self.server.do("HMGET", self.keys.config, *_PUBLISHED)
         return {
-            printable(name): int(value)
-            for name, value in reply.items()
-            if value.isdigit() and len(value) < 10
+            name: int(value)
+            for name, value in zip(_PUBLISHED, values, strict=True)
+            if value is not None and value.isdigit() and len(value) < 10
         }
 
     def publish_held_back(self, reason: str, probe_at_ms: int = 0) -> None:

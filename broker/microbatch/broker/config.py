@@ -7,7 +7,7 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from microbatch.broker import functions
 from microbatch.broker.connection import URL_HELP, split_url
@@ -94,10 +94,12 @@ class Config(BaseSettings):
     ] = 3600.0
     give_up_on: Annotated[
         tuple[type[BaseException], ...],
+        NoDecode,
         Field(description="Errors that are of no use to retry: their events are isolated, and dead at once."),
     ] = ()
     retry_on: Annotated[
         tuple[type[BaseException], ...],
+        NoDecode,
         Field(description="The only errors that are retried; without any, all are but `give_up_on`."),
     ] = ()
     max_worker_deaths: Annotated[

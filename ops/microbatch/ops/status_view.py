@@ -20,6 +20,8 @@ def _title(status: Status) -> Text:
     settings = "no scheduler has run yet"
     if {"frequency", "max_size"} <= status.settings.keys():
         settings = "cut every {frequency:,} ms and at {max_size:,} events".format(**status.settings)
+    if most := status.settings.get("max_in_flight"):
+        settings += f", at most {most:,} batches with a job"
     return Text.assemble((status.batcher, "bold"), f" on {status.server}, ", (settings, "dim"))
 
 
