@@ -31,5 +31,6 @@ def retrying(due_ms: int) -> int:
 
 
 def due_ms(score: float) -> int:
-    """When the scheduler looks at a batch with this score (unix ms)."""
-    return int(score) - BAND_MS if score >= BAND_MS else int(score) + BAND_MS if score < 0 else int(score)
+    """When the scheduler looks at a batch with this score (unix ms). One beyond all bands is at its end."""
+    within = int(min(max(score, -BAND_MS), 2 * BAND_MS))
+    return within - BAND_MS if within >= BAND_MS else within + BAND_MS if within < 0 else within

@@ -14,22 +14,15 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.clock import Clock
 from microbatch.broker.config import Config
 from microbatch.broker.doorbell import Doorbell, Look, ServerDoorbell
-from microbatch.broker.errors import (
-    DecodeError,
-    InDoubt,
-    LeaseLost,
-    MicrobatchError,
-    ServerError,
-    Unavailable,
-)
+from microbatch.broker.errors import DecodeError, LeaseLost, ServerError
 from microbatch.broker.events import Wake
 from microbatch.broker.in_flight import NewBatch, new_batch
-from microbatch.broker.misfits import set_aside
 from microbatch.broker.patience import Patience
 from microbatch.broker.wire import Header, Trigger
 from microbatch.scheduler import cutting
 from microbatch.scheduler.cutting import Cut
 from microbatch.scheduler.gates import Gates
+from microbatch.scheduler.maintenance import Maintenance
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.reconciler import LOOK_AGAIN_MS, Reconciler
 from microbatch.scheduler.ticker import GridTicker, Ticker
@@ -69,6 +62,7 @@ class Scheduler:
         self._queue = JobQueue(config, self.broker.server)
         self._gates = Gates(self.broker)
         self._reconciler = Reconciler(self.broker, self._queue, self._lease, self._gates)
+        self._maintenance = Maintenance(self.broker, self._queue)
         self._owed: Trigger | None = None  # why the rest was to be cut, where there was no room
         self._stopping = threading.Event()
         self._leaving = threading.Lock()
@@ -84,27 +78,11 @@ class Scheduler:
                 self._stand_by()
             except (ServerError, DecodeError) as error:
                 self._stand_by()
-                if not self._set_aside_after(error):
+                if not self._maintenance.after(error):
                     self._stopping.wait(patience.lost(error))
             else:
                 patience.found()
         self._hand_over()
-
-    def _set_aside_after(self, error: MicrobatchError) -> bool:
-        """Whether what the server refused was for a key that is none of ours, which is out of the way now."""
-        if isinstance(error, Unavailable | InDoubt):
-            return False
-        try:
-            return self._set_aside()
-        except ServerError as refused:
-            log.debug("%s: %s", self.config.name, refused)
-            return False
-
-    def _set_aside(self) -> bool:
-        moved = set_aside(self.broker.server, self.broker.keys)
-        for line in moved:
-            log.error("%s: %s", self.config.name, line)
-        return bool(moved)
 
     def stop(self) -> None:
         """Make `run` return soon, from any thread: the lease is handed over at once."""
@@ -238,9 +216,7 @@ class Scheduler:
             self._reconciler.run_once()
             self._reconcile_at = now + _RECONCILE_SECONDS
         if now >= self._mark_at:
-            self._set_aside()
-            self.broker.stats.mark(self._clock.now_ms())
-            self._queue.tidy()
+            self._maintenance.run_once(self._clock.now_ms())
             self._mark_at = now + _MARK_SECONDS
 
     def _stand_by(self) -> None:
