@@ -7,11 +7,12 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from microbatch.broker import functions
 from microbatch.broker.connection import URL_HELP, split_url
 from microbatch.broker.durations import Duration
+from microbatch.broker.error_classes import ErrorClasses
 from microbatch.broker.errors import ConfigError
 
 _YEAR = 31_536_000  # seconds, within what alarm(2) and the server take
@@ -93,13 +94,11 @@ class Config(BaseSettings):
         ),
     ] = 3600.0
     give_up_on: Annotated[
-        tuple[type[BaseException], ...],
-        NoDecode,
+        ErrorClasses,
         Field(description="Errors that are of no use to retry: their events are isolated, and dead at once."),
     ] = ()
     retry_on: Annotated[
-        tuple[type[BaseException], ...],
-        NoDecode,
+        ErrorClasses,
         Field(description="The only errors that are retried; without any, all are but `give_up_on`."),
     ] = ()
     max_worker_deaths: Annotated[
