@@ -35,6 +35,8 @@ class Survey:
     unreadable: list[Unreadable]
     with_a_job: int
     """How many batches are queued or running."""
+    queued_now: int
+    """How many of them are queued."""
     retries_due: int
     """How many wait for a new job, whether they were looked at or not."""
     next_retry_ms: int | None
@@ -62,6 +64,7 @@ class Recovery:
         args += [queued(0), queued(now_ms), others]
         along = Along(
             ("ZCOUNT", keys.inflight, *_WITH_A_JOB),
+            ("ZCOUNT", keys.inflight, queued(0), f"({BAND_MS}"),
             ("ZCOUNT", keys.inflight, retrying(0), retrying(now_ms)),
             ("ZRANGE", keys.inflight, retrying(0), "+inf", "BYSCORE", "LIMIT", 0, 1, "WITHSCORES"),
             ("HGETALL", keys.breaker),
@@ -72,10 +75,10 @@ class Recovery:
         unreadable: list[Unreadable] = []
         silent, waiting, lost = (_decode(group, unreadable) for group in found)
         with self._server.translated():
-            with_a_job, retries_due, first, row, roots, done = good(along.replies)
+            with_a_job, queued_now, retries_due, first, row, roots, done = good(along.replies)
         health = Health.of(dict(zip(row[::2], row[1::2], strict=True)), roots, done)
         return Survey(
-            silent, waiting, lost, unreadable, int(with_a_job), int(retries_due),
+            silent, waiting, lost, unreadable, int(with_a_job), int(queued_now), int(retries_due),
             due_ms(float(first[1])) if first else None, health,
         )  # fmt: skip
 
@@ -84,6 +87,11 @@ class Recovery:
         args = (self._keys.batch(""), retrying(0), "+inf", 1)
         (found,) = self._server.run(scripts.DUE, [self._keys.inflight], args)
         return next(iter(_decode(found, [])), None)
+
+    def has_a_job(self, batch_id: str) -> bool:
+        """Whether a batch is queued or running."""
+        score = self._server.do("ZSCORE", self._keys.inflight, batch_id)
+        return score is not None and float(score) < BAND_MS
 
     def room(self, most: int, enough: int) -> int:
         """How many batches may get a job, where ``most`` may have one.

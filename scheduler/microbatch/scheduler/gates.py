@@ -30,7 +30,7 @@ class Gates:
         self._broker = broker
         self._name = broker.config.name
         self._results = broker.results()
-        self._with_a_job = 0
+        self._with_a_job = self._queued = 0
         self._retries_due = 0
         self._ramp = broker.config.max_in_flight
         self._opened_ms = 0
@@ -53,7 +53,8 @@ class Gates:
 
     def update(self, survey: Survey, now_ms: int) -> None:
         """Take note of how the batcher is doing."""
-        self._with_a_job, self._retries_due = survey.with_a_job, survey.retries_due
+        self._with_a_job, self._queued = survey.with_a_job, survey.queued_now
+        self._retries_due = survey.retries_due
         self._may_cut_a_probe = False
         self._ramp = min(self._ramp * 2, self._broker.config.max_in_flight)
         if survey.health.is_open and not self.is_open:
@@ -68,14 +69,15 @@ class Gates:
             self._publish("")
 
     def probe_is_due(self, now_ms: int) -> bool:
-        """Whether a batch is to be tried, while the breaker is open. Asked once for each probe."""
-        # Where batches still have a job, workers try those.
-        if not self.is_open or now_ms < self._probe_at_ms or self._with_a_job > 0:
-            return False
+        """Whether a batch is to be tried, while the breaker is open."""
+        # Where batches wait for a worker, those are tried.
+        return self.is_open and now_ms >= self._probe_at_ms and not self._queued
+
+    def probed(self, now_ms: int) -> None:
+        """A batch is tried. The next wait is twice as long."""
         self._probe_wait_ms = min(self._probe_wait_ms * 2, _LONGEST_PROBE_MS)
         self._probe_at_ms = now_ms + self._probe_wait_ms
         self._broker.publish_held_back(self._reason, self._probe_at_ms)
-        return True
 
     def let_a_probe_be_cut(self) -> None:
         """Let one batch be cut though the breaker is open: there is none to try again."""

@@ -19,11 +19,22 @@ class Probing:
     def __init__(self, broker: Broker, gates: Gates) -> None:
         self._broker = broker
         self._gates = gates
+        self._last: str | None = None
 
     def next(self, now_ms: int) -> DueBatch | None:
         """The batch of one event that is to get a job now, if one is."""
-        if not self._gates.probe_is_due(now_ms):
+        if not self._gates.probe_is_due(now_ms) or self._is_probing():
             return None
+        self._gates.probed(now_ms)
+        probe = self._choose(now_ms)
+        self._last = None if probe is None else probe.id
+        return probe
+
+    def _is_probing(self) -> bool:
+        """Whether the probe before has not ended: it may hang as long as its time limit lets it."""
+        return self._last is not None and self._broker.recovery.has_a_job(self._last)
+
+    def _choose(self, now_ms: int) -> DueBatch | None:
         batch = self._broker.recovery.first_retry()
         if batch is None:
             self._gates.let_a_probe_be_cut()
