@@ -232,7 +232,8 @@ class Scheduler:
         try:
             self._lease.release()
             self._lease.leave()
-            self.broker.events.take_back(Wake.LOOK)  # it may have come too late to be read here
+            # They may have come too late to be read here. The next one looks by itself.
+            self.broker.events.take_back(Wake.LOOK, Wake.ROOM)
         except ServerError as error:
             log.warning("%s: the lease runs out by itself: %s", self.config.name, error)
         if was_active:
