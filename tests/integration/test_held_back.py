@@ -81,9 +81,9 @@ def test_room_is_noticed_at_once(
     with Fleet(valkey_server, tmp_path, max_size=1, max_in_flight=2, frequency=3_600_000) as fleet:
         fleet.scheduler()
         batcher = fleet.batcher()
-        batcher.record_events(range(200))
+        batcher.record_events(range(50))
         fleet.worker()
-        wait_until(lambda: done(fleet) == 200, 20, fleet.state)
+        wait_until(lambda: done(fleet) == 50, 60, fleet.state)
 
 
 def test_a_retry_wakes_the_scheduler_when_it_is_due(
