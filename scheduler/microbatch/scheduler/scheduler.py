@@ -153,6 +153,8 @@ class Scheduler:
             self.config.frequency,
             self.config.max_size,
         )
+        self._reconcile_at = 0.0
+        self._look_after()  # before the first cut: the breaker may be open
 
     def _seconds_to_wait(self) -> float:
         until_tick = self._ticker.remaining_ms(self._clock.now_ms()) / 1000
