@@ -13,7 +13,7 @@ from microbatch.broker import codec, wire
 from microbatch.broker.batch import BatchInfo, PartialFailure
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
-from microbatch.broker.errors import ConfigError, DecodeError
+from microbatch.broker.errors import ConfigError, DecodeError, EncodeError
 from microbatch.broker.exchange import Value
 from microbatch.broker.functions import UserFunction
 from microbatch.broker.in_flight import Claim, TakenBatch
@@ -146,4 +146,8 @@ class BatchRunner:
         if result is None:
             return []
         body = codec.encode(result, "result")
+        if len(body) > self.config.max_result_bytes:
+            # Here, and not by the server: it would hang up in the middle, as if it were away.
+            most = self.config.max_result_bytes
+            raise EncodeError(f"the result has {len(body):,} bytes; the most is {most:,} (max_result_bytes)")
         return Outcome(batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms, result=body).encode()
