@@ -38,6 +38,7 @@ from rq.worker import WorkerStatus
 
 from microbatch.broker.config import Config
 from microbatch.broker.errors import MicrobatchError, ServerError
+from microbatch.broker.frames import release, release_locals
 from microbatch.broker.in_flight import TakenBatch
 from microbatch.broker.server import Server
 from microbatch.broker.wire import printable
@@ -114,7 +115,7 @@ class BatchWorker(SturdyWorker):
                 execution = self._started.over()
                 if run.error is not None or execution is not None:
                     end = End(datetime.fromtimestamp(began, UTC), self._settle(run), execution)
-                    return self._fetch(batch.id.encode(), end)
+                    return self._job_of(batch.id, end)
                 go_on = not self._is_to_stop() and time.monotonic() < self._chores_at
                 batch = self._turns.end(run, began, go_on=go_on)
             self._counts.add(time.time() - began)
@@ -123,26 +124,45 @@ class BatchWorker(SturdyWorker):
     def _run(self, batch: TakenBatch) -> Run:
         """Run a batch under its time limit."""
         self._started.begin(batch)
+        limit = RunLimit(self._config.batch_timeout, JobTimeoutException)  # type: ignore[no-untyped-call]
         try:
-            limit = RunLimit(self._config.batch_timeout, JobTimeoutException)  # type: ignore[no-untyped-call]
             with limit:
                 run = self._runner.process(batch)
-            # A processor that catches everything has not succeeded for that.
-            return run if limit.raised is None else Run(batch, error=limit.raised)
         except (JobTimeoutException, RunStopped) as error:  # it came when the processor had just returned
-            return Run(batch, error=error)
+            run = Run(batch, error=error)
+        if limit.raised is not None:
+            # A processor that catches everything has not succeeded for that.
+            run, limit.raised = Run(batch, error=limit.raised), None
+        if run.error is not None:
+            release_locals(run.error)
+        return run
 
     def _settle(self, run: Run) -> str | BaseException:
+        said: str | BaseException
         try:
-            return self._runner.settle(run)
+            said = self._runner.settle(run)
         except MicrobatchError as error:
-            return error
+            said = error
         except Exception as error:
             # Of ours, and the batch is run again; the other batches are not to suffer for it.
             log.exception("%s: batch %s: its end can't be recorded", self._config.name, run.batch.id)
-            return error
+            said = error
+        if isinstance(said, BaseException):
+            release_locals(said)  # RQ is to show the traceback of the run, and drops it then
+        elif run.error is not None:
+            release(run.error)
+        return said
 
-    def _fetch(self, job_id: bytes, end: End | None = None) -> BatchJob | None:
+    def _job_of(self, batch_id: str, end: End) -> BatchJob | None:
+        """The job by which RQ is told how a run ended, or None if there is none."""
+        job = self._fetch(batch_id.encode())
+        if job is not None:
+            job.end = end
+        else:
+            end.release()
+        return job
+
+    def _fetch(self, job_id: bytes) -> BatchJob | None:
         """The job of this id, or None if there is none, or none that can be read."""
         try:
             job: BatchJob = BatchJob.fetch(  # type: ignore[assignment]
@@ -153,7 +173,6 @@ class BatchWorker(SturdyWorker):
         except (ValueError, TypeError, KeyError, RecursionError, JobRefused) as error:
             self._refuse(printable(job_id), error)
         else:
-            job.end = end
             return job
         self._server.do("LREM", self.queues[0].intermediate_queue_key, 0, job_id)
         return None
@@ -172,8 +191,12 @@ class BatchWorker(SturdyWorker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run a job. If the server goes away before it is done, the batch is run again elsewhere."""
-        with self._outliving_the_server():
-            super().execute_job(job, queue)
+        try:
+            with self._outliving_the_server():
+                super().execute_job(job, queue)
+        finally:
+            if isinstance(job, BatchJob) and job.end is not None:
+                job.end.release()
 
     def prepare_execution(self, job: Job) -> Execution:
         """Show that a job is run, unless it has been shown already."""

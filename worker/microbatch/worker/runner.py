@@ -15,6 +15,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
 from microbatch.broker.errors import ConfigError, DecodeError, EncodeError
 from microbatch.broker.exchange import Value
+from microbatch.broker.frames import release_locals
 from microbatch.broker.functions import UserFunction
 from microbatch.broker.in_flight import Claim, TakenBatch
 from microbatch.broker.patience import insist
@@ -88,11 +89,14 @@ class BatchRunner:
     def process(self, batch: TakenBatch) -> Run:
         """Call the processor. Whatever it raises is in the run that is returned."""
         try:
-            return self._process_events(batch)
+            run = self._process_events(batch)
         except BaseException as error:  # noqa: BLE001 - sys.exit() too: it is the batch's failure, not ours
-            return Run(batch, error=error)
+            run = Run(batch, error=error)
         finally:
             self.heart.processed()
+        if run.error is not None:
+            release_locals(run.error)
+        return run
 
     def settle(self, run: Run) -> str:
         """Record what a run came to. Returns it in words; raises as `run` does."""
