@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from microbatch.broker.claims import Claims
 from microbatch.broker.clock import Clock, ServerClock
 from microbatch.broker.config import Config
 from microbatch.broker.dead import Dead
@@ -30,6 +31,7 @@ class Broker:
         self.clock: Clock = clock if clock is not None else ServerClock(self.server)
         self.events = Events(self.server, self.keys, config, self.clock)
         self.ledger = Ledger(self.server, self.keys)
+        self.claims = Claims(self.server, self.keys)
         self.stats = Stats(self.server, self.keys)
         self.dead = Dead(self.server, self.keys)
 
