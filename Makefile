@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit chaos soak bench figures lock clean
+.PHONY: help demo test lint unit chaos outage soak bench figures lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target what; do \
@@ -30,6 +30,9 @@ unit: .venv/.dev ## Run the unit tests only
 
 chaos: .venv/.dev ## Try the guarantees under faults (SECONDS=300, SEED= of an earlier run, MUTANT= a broken library)
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),300) $(SEED:%=--seed %) $(MUTANT:%=--mutant %)
+
+outage: .venv/.dev ## Stop a processor's database for a while (SECONDS=20), which may do no harm
+	@$(BIN)/python -m tests.outage --seconds $(or $(SECONDS),20)
 
 soak: .venv/.runtime ## Run at a steady rate for ten minutes (SECONDS=600), after which nothing may have grown
 	$(BIN)/python benchmarks/soak.py $(or $(SECONDS),600)

@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from microbatch.broker.errors import BatcherFull
-from microbatch.broker.wire import Header, RunRecord, Trigger, encode_event, new_id
+from microbatch.broker.run_record import RunRecord
+from microbatch.broker.wire import Header, Trigger, encode_event, new_id
 from microbatch.producer import Config, start
 from tests.conftest import Command, MakeServer
 from tests.processes import Process

@@ -17,7 +17,8 @@ from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.wire import Header, RunRecord, Trigger, encode_event, new_id
+from microbatch.broker.run_record import RunRecord
+from microbatch.broker.wire import Header, Trigger, encode_event, new_id
 from microbatch.producer import Config, start
 from tests.conftest import Command
 from tests.processes import clean_environment, script

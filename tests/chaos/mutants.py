@@ -15,9 +15,9 @@ from microbatch.broker.errors import InDoubt
 from microbatch.broker.in_flight import NewBatch
 from microbatch.broker.ledger import Ledger
 from microbatch.broker.results import Entry, Results
+from microbatch.broker.run_record import RunRecord
 from microbatch.broker.scripts import Script
 from microbatch.broker.sent import Sent
-from microbatch.broker.wire import RunRecord
 from microbatch.producer.consumer import Consumer
 
 

@@ -17,7 +17,8 @@ from rq.serializers import JSONSerializer
 
 from microbatch.broker.errors import ConfigError, Refused
 from microbatch.broker.results import Results
-from microbatch.broker.wire import Failure, Header, RunRecord, Trigger, encode_event, new_id
+from microbatch.broker.run_record import RunRecord
+from microbatch.broker.wire import Failure, Header, Trigger, encode_event, new_id
 from microbatch.producer import BatchFailure, Config
 from microbatch.worker.rq_job import JOB_FUNCTION
 from tests.fleet import ECHO, HASTY, Fleet

@@ -11,7 +11,8 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.in_flight import NewBatch, TakenBatch, new_batch
 from microbatch.broker.ledger import Transaction
 from microbatch.broker.results import Outcome
-from microbatch.broker.wire import Failure, Header, RunRecord, Trigger
+from microbatch.broker.run_record import RunRecord
+from microbatch.broker.wire import Failure, Header, Trigger
 
 FakeClient: TypeAlias = Any
 """redis-py annotates what a client may reply in all its settings; this one has known settings."""

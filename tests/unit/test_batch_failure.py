@@ -15,7 +15,7 @@ from microbatch.broker import patience as module
 from microbatch.broker.batch import BatchInfo
 from microbatch.broker.errors import InDoubt, Refused, Unavailable
 from microbatch.broker.patience import insist
-from microbatch.broker.wire import RunRecord
+from microbatch.broker.run_record import RunRecord
 from microbatch.worker.failing import BatchDead
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock

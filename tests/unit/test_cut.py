@@ -10,7 +10,8 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, LeaseLost, Refused
 from microbatch.broker.in_flight import NewBatch, new_batch
 from microbatch.broker.ledger import Transaction
-from microbatch.broker.wire import Header, RunRecord, Trigger
+from microbatch.broker.run_record import RunRecord
+from microbatch.broker.wire import Header, Trigger
 from tests.unit.steps import (
     CUT_AT_MS,
     TOKEN,

@@ -8,7 +8,8 @@ from microbatch.broker import scripts
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError, Refused
 from microbatch.broker.in_flight import DueBatch, Unreadable
-from microbatch.broker.wire import Header, RunRecord, Trigger
+from microbatch.broker.run_record import RunRecord
+from microbatch.broker.wire import Header, Trigger
 from tests.doubles import ManualClock
 from tests.unit.steps import (
     CUT_AT_MS,

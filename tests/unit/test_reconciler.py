@@ -12,7 +12,8 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost
 from microbatch.broker.in_flight import new_batch
 from microbatch.broker.results import Outcome
-from microbatch.broker.wire import Header, RunRecord, Trigger
+from microbatch.broker.run_record import RunRecord
+from microbatch.broker.wire import Header, Trigger
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.reconciler import LOOK_AGAIN_MS, ON_THE_WAY_MS, Reconciler
 from tests.doubles import ManualClock

@@ -8,7 +8,7 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.in_flight import Claim, Next, TakenBatch
-from microbatch.broker.wire import RunRecord
+from microbatch.broker.run_record import RunRecord
 from tests.doubles import ManualClock
 from tests.unit.steps import FakeClient, bury, check_account, record_and_cut, snapshot, take, values_of
 

@@ -9,7 +9,8 @@ import pytest
 from microbatch.broker import wire
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.results import Outcome
-from microbatch.broker.wire import Failure, Header, RunRecord, Trigger
+from microbatch.broker.run_record import RunRecord
+from microbatch.broker.wire import Failure, Header, Trigger
 
 HEADER = Header(Trigger.TICK, 3, 1_700_000_000_123)
 FAILURE = Failure('ValueError: "ü"\n', "Traceback\n  line", 4)

@@ -9,8 +9,9 @@ from microbatch.broker import scripts
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.events import Wake
+from microbatch.broker.run_record import RunRecord
 from microbatch.broker.stats import Counters, is_number
-from microbatch.broker.wire import Failure, Header, RunRecord, is_batch_id, printable
+from microbatch.broker.wire import Failure, Header, is_batch_id, printable
 
 OVERDUE_MS = 5_000
 """How late the scheduler may look at a batch before that is a finding."""

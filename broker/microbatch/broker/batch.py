@@ -11,6 +11,9 @@ from typing import Any, SupportsIndex
 
 from microbatch.broker.wire import Header, Trigger
 
+LONGEST_LATER_SECONDS = 3_600
+"""The longest that a processor may put its batch off."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchInfo:
@@ -62,6 +65,40 @@ class PartialFailure(Exception):
         }
         self.result = result
         super().__init__(f"{len(self.errors)} events failed")
+
+
+class Reject(Exception):
+    """Raised by a processor to give its batch up at once: it is dead, without a retry and undivided.
+
+    In a `PartialFailure`, as the error of an event, it gives up that event alone.
+
+    Args:
+        error: why, an exception or a text.
+    """
+
+    def __init__(self, error: BaseException | str) -> None:
+        self.error = error if isinstance(error, BaseException) else str(error)
+        super().__init__(str(error))
+
+
+class RetryLater(Exception):
+    """Raised by a processor to have its batch run again later. It does not count against ``max_retries``.
+
+    In a `PartialFailure`, as the error of an event, it puts off that event alone. After ``retry_for`` it
+    is a failure like any other.
+
+    Args:
+        seconds: how long to wait, from 0 to 3,600.
+
+    Raises:
+        ValueError: the wait is not such a number.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        if isinstance(seconds, bool) or not 0 <= seconds <= LONGEST_LATER_SECONDS:
+            raise ValueError(f"RetryLater takes 0 to {LONGEST_LATER_SECONDS:,} seconds, not {seconds!r}")
+        self.seconds = float(seconds)
+        super().__init__(f"again in {self.seconds:g} s")
 
 
 @dataclass(frozen=True, slots=True)

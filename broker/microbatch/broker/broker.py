@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from microbatch.broker.breaker import Breaker
 from microbatch.broker.claims import Claims
 from microbatch.broker.clock import Clock, ServerClock
 from microbatch.broker.config import Config
@@ -11,10 +12,13 @@ from microbatch.broker.events import Events
 from microbatch.broker.keys import Keys
 from microbatch.broker.lease import Lease
 from microbatch.broker.ledger import Ledger
+from microbatch.broker.recovery import Recovery
 from microbatch.broker.results import Results
 from microbatch.broker.server import Server
 from microbatch.broker.stats import Stats
 from microbatch.broker.wire import printable
+
+_PUBLISHED = ("frequency", "max_size", "max_in_flight")
 
 
 class Broker:
@@ -31,6 +35,8 @@ class Broker:
         self.clock: Clock = clock if clock is not None else ServerClock(self.server)
         self.events = Events(self.server, self.keys, config, self.clock)
         self.ledger = Ledger(self.server, self.keys)
+        self.recovery = Recovery(self.server, self.keys)
+        self.breaker = Breaker(self.server, self.keys)
         self.claims = Claims(self.server, self.keys)
         self.stats = Stats(self.server, self.keys)
         self.dead = Dead(self.server, self.keys)
@@ -50,27 +56,34 @@ class Broker:
     def publish_config(self) -> None:
         """Let those who know only the batcher's name see the settings that it works by."""
         config = self.config
-        self.server.do("HSET", self.keys.config, "frequency", config.frequency, "max_size", config.max_size)
+        self.server.do(
+            "HSET", self.keys.config, "frequency", config.frequency, "max_size", config.max_size,
+            "max_in_flight", config.max_in_flight,
+        )  # fmt: skip
 
     def published_config(self) -> dict[str, int]:
         """The settings that the last active scheduler published; empty if there never was one."""
-        reply = self.server.do("HGETALL", self.keys.config)
+        values = self.server.do("HMGET", self.keys.config, *_PUBLISHED)
         return {
-            printable(name): int(value)
-            for name, value in reply.items()
-            if value.isdigit() and len(value) < 10
+            name: int(value)
+            for name, value in zip(_PUBLISHED, values, strict=True)
+            if value is not None and value.isdigit() and len(value) < 10
         }
 
-    def publish_pause(self, reason: str) -> None:
-        """Let people see why nothing is cut, or, with an empty reason, that it is again."""
+    def publish_held_back(self, reason: str, probe_at_ms: int = 0) -> None:
+        """Let people see why nothing is cut, and when the next probe is; an empty reason takes that back."""
         if reason:
-            self.server.do("HSET", self.keys.config, "paused", reason)
+            self.server.do("HSET", self.keys.config, "held_back", reason, "probe_at", probe_at_ms)
         else:
-            self.server.do("HDEL", self.keys.config, "paused")
+            self.server.do("HDEL", self.keys.config, "held_back", "probe_at")
 
-    def pause(self) -> str:
+    def held_back(self) -> str:
         """Why nothing is cut; empty if it is."""
-        return printable(self.server.do("HGET", self.keys.config, "paused") or b"")
+        reason, probe_at = self.server.do("HMGET", self.keys.config, "held_back", "probe_at")
+        if not reason or not (probe_at or b"").isdigit() or not int(probe_at):
+            return printable(reason or b"")
+        seconds = max(0, int(probe_at) - self.clock.now_ms()) / 1000
+        return f"{printable(reason)}; next probe in {seconds:.0f} s"
 
     def close(self) -> None:
         """Close the connections."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from microbatch.broker import scripts
+from microbatch.broker.due import queued, running
 from microbatch.broker.events import Wake
 from microbatch.broker.in_flight import TakenBatch
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server
 
 _LOOK_AGAIN_MS = 8_000
-_RUNNING = ("-inf", "+inf")
+_RUNNING = ("-inf", "(0")  # the band of scores, in which there are as many batches as workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Claims:
 
     def find(self, owner: str, due_ms: int) -> ClaimedBatch | None:
         """The batch that this owner has claimed, until ``due_ms`` at first; None if it has none."""
-        args = (self._keys.batch(""), owner, _running(due_ms), *_RUNNING)
+        args = (self._keys.batch(""), owner, running(due_ms), *_RUNNING)
         found = self._server.run(scripts.FIND_CLAIM, [self._keys.inflight], args)
         return None if found is None else ClaimedBatch(found[0].decode("latin-1"), found[1])
 
@@ -58,7 +59,7 @@ class Claims:
     def renew(self, claimed: ClaimedBatch, *, due_ms: int) -> bool:
         """Show until ``due_ms`` that the owner is alive. False if the batch is no longer the owner's."""
         names = (self._keys.batch(claimed.id), self._keys.inflight)
-        args = (claimed.id, claimed.record, claimed.record, _running(due_ms))
+        args = (claimed.id, claimed.record, claimed.record, running(due_ms))
         return bool(self._server.run(scripts.HOLD, names, args))
 
     def give_back(self, claimed: ClaimedBatch, rq: RqPlace | None, *, due_ms: int) -> bool:
@@ -72,21 +73,13 @@ class Claims:
         if rq is not None:
             names += [rq.queue, f"{rq.job_prefix}{claimed.id}"]
         history, _, _ = claimed.record.rpartition(b" ")
-        due, queued = _queued(due_ms), _queued(due_ms + _LOOK_AGAIN_MS)
-        args = (claimed.id, claimed.record, history + b" ", due, Wake.LOOK, queued)
+        args = (
+            claimed.id, claimed.record, history + b" ", queued(due_ms), Wake.LOOK,
+            queued(due_ms + _LOOK_AGAIN_MS),
+        )  # fmt: skip
         return bool(self._server.run(scripts.GIVE_BACK, names, args))
 
 
 def claim_of(batch: TakenBatch) -> ClaimedBatch:
     """The claim by which a batch was taken."""
     return ClaimedBatch(batch.id, batch.run.encode().encode())
-
-
-def _running(due_ms: int) -> int:
-    """The score of a batch that runs."""
-    return due_ms
-
-
-def _queued(due_ms: int) -> int:
-    """The score of a batch that waits for a worker."""
-    return due_ms

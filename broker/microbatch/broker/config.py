@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from microbatch.broker import functions
 from microbatch.broker.connection import URL_HELP, split_url
+from microbatch.broker.durations import Duration
+from microbatch.broker.error_classes import ErrorClasses
 from microbatch.broker.errors import ConfigError
 
 MOST_RESULT_BYTES = 500_000_000
@@ -70,19 +72,47 @@ class Config(BaseSettings):
         int,
         Field(gt=0, le=_YEAR, description="How long one run of a batch may take, in seconds."),
     ] = 300
-    max_retries: Annotated[int, Field(ge=0, description="How often a failed batch is tried again.")] = 3
+    max_retries: Annotated[
+        int, Field(ge=0, description="How often a batch that fails while others succeed is tried again.")
+    ] = 3
     retry_delay: Annotated[
-        float,
+        Duration,
         Field(
             ge=0,
             le=_YEAR,
             description="The wait before the first retry, in seconds; it doubles with each, ± 25 %.",
         ),
     ] = 1.0
+    max_retry_delay: Annotated[
+        Duration,
+        Field(ge=0, le=_YEAR, description="The longest wait before a retry, in seconds or as in `10m`."),
+    ] = 30.0
+    retry_for: Annotated[
+        Duration,
+        Field(
+            ge=0,
+            le=_YEAR,
+            description="How long after its first failure a batch is tried again, in seconds or as in `1d`.",
+        ),
+    ] = 3600.0
+    give_up_on: Annotated[
+        ErrorClasses,
+        Field(description="Errors that are of no use to retry: their events are isolated, and dead at once."),
+    ] = ()
+    retry_on: Annotated[
+        ErrorClasses,
+        Field(description="The only errors that are retried; without any, all are but `give_up_on`."),
+    ] = ()
+    max_worker_deaths: Annotated[
+        int, Field(ge=0, description="How often a batch is run again after its worker died of it.")
+    ] = 3
     isolate_failures: Annotated[
         bool,
         Field(description="Whether a batch out of retries is halved down to the events that really fail."),
     ] = True
+    max_in_flight: Annotated[
+        int, Field(gt=0, description="The most batches that are queued or running; other events wait.")
+    ] = 1000
     max_waiting: Annotated[
         int | None,
         Field(gt=0, description="The most events that may wait; without it as many as the server holds."),

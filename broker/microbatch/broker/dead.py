@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from microbatch.broker import scripts
+from microbatch.broker.due import queued
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.keys import Keys
+from microbatch.broker.run_record import RunRecord
 from microbatch.broker.server import Server
-from microbatch.broker.wire import LAST_MS, Failure, Header, RunRecord, printable
+from microbatch.broker.wire import LAST_MS, Failure, Header, printable
 
 _AT_ONCE = 500
 
@@ -80,5 +82,5 @@ class Dead:
         """Put a dead batch in flight again as it is, with all attempts before it. False if not dead."""
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight, keys.dead, keys.stats)
-        args = (batch_id, RunRecord().encode(), due_ms, died_before_ms)
+        args = (batch_id, RunRecord().encode(), queued(due_ms), died_before_ms)
         return bool(self._server.run(scripts.REVIVE, names, args))

@@ -30,7 +30,9 @@ class Wake(StrEnum):
     FLUSH = "flush"
     """Cut all that waits now."""
     LOOK = "look"
-    """Look around: something about the scheduler itself has changed."""
+    """Look around: something about the scheduler itself, or what it is to look at, has changed."""
+    ROOM = "room"
+    """A batch that had a job has ended, where the scheduler waits for that."""
 
 
 class Events:

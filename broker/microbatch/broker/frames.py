@@ -10,7 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 
-from microbatch.broker.batch import PartialFailure
+from microbatch.broker.batch import PartialFailure, Reject
 
 
 def release_locals(error: BaseException) -> None:
@@ -49,3 +49,5 @@ def _next_to(error: BaseException) -> Iterator[object]:
         yield from error.exceptions
     if isinstance(error, PartialFailure):
         yield from error.errors.values()
+    if isinstance(error, Reject):
+        yield error.error

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from microbatch.broker import wire
 from microbatch.broker.errors import DecodeError
-from microbatch.broker.wire import Header, RunRecord
+from microbatch.broker.run_record import Mode, RunRecord
+from microbatch.broker.wire import Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class DueBatch:
     id: str
     header: Header
     run: RunRecord
+    then: RunRecord
+    """The run record that it has when it is enqueued again."""
 
     @classmethod
     def decode(cls, raw_id: bytes, header: bytes, record: bytes, length: int) -> DueBatch:
@@ -80,7 +83,8 @@ class DueBatch:
         batch_id = raw_id.decode("latin-1")
         if not wire.is_batch_id(batch_id) or length < 3:
             raise DecodeError("it has no batch's id, or no events")
-        return cls(batch_id, replace(Header.decode(header), size=length - 2), RunRecord.decode(record))
+        run = RunRecord.decode(record)
+        return cls(batch_id, replace(Header.decode(header), size=length - 2), run, run.free())
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +95,6 @@ class Unreadable:
     """Which may be none."""
     record: bytes
     """What stands in the run record's place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """What the scheduler is to look at."""
-
-    batches: list[DueBatch]
-    unreadable: list[Unreadable]
 
 
 def recorded_at_ms(header: Header, first_event: bytes) -> int:
@@ -114,13 +110,26 @@ def new_batch(header: Header) -> NewBatch:
     return NewBatch(wire.new_id(), header)
 
 
-def part_of(batch: TakenBatch | DueBatch, positions: Sequence[int], due_ms: int) -> Part:
-    """A part of a batch, which goes on with the batch's count of attempts."""
+def part_of(batch: TakenBatch | DueBatch, positions: Sequence[int], run: RunRecord, due_ms: int) -> Part:
+    """A part of a batch, with the run record that it begins with."""
     header = replace(batch.header, size=len(positions), parent=batch.id)
-    return Part(wire.new_part_id(batch.id), header, RunRecord(batch.run.attempt), due_ms, positions)
+    return Part(wire.new_part_id(batch.id), header, run.free(), due_ms, positions)
 
 
-def halves_of(batch: TakenBatch | DueBatch, due_ms: int) -> list[Part]:
-    """The two halves of a batch of at least two events."""
+def halves_of(batch: TakenBatch | DueBatch, run: RunRecord, due_ms: int) -> list[Part]:
+    """The two halves of a batch of at least two events, which other batches have shown to be at fault."""
+    size, isolating = batch.header.size, replace(run, mode=Mode.ISOLATING)
+    halves = range(size // 2), range(size // 2, size)
+    return [part_of(batch, positions, isolating, due_ms) for positions in halves]
+
+
+def probe_of(batch: TakenBatch | DueBatch, run: RunRecord, due_ms: int, rest_due_ms: int) -> list[Part]:
+    """One event of a batch of at least two, to be run alone at ``due_ms``, and the rest of it.
+
+    Which event it is changes with each run, so that a bad one is not chosen every time.
+    """
     size = batch.header.size
-    return [part_of(batch, range(size // 2), due_ms), part_of(batch, range(size // 2, size), due_ms)]
+    chosen = run.runs % size
+    rest = [position for position in range(size) if position != chosen]
+    probe = replace(run, mode=Mode.PROBE)
+    return [part_of(batch, [chosen], probe, due_ms), part_of(batch, rest, run, rest_due_ms)]

@@ -64,6 +64,9 @@ class Keys:
             self.schedulers: "zset",
             self.config: "hash",
             self.drain: "stream",
+            self.failing: "zset",
+            self.breaker: "hash",
+            self.held: "string",
             self.stats: "hash",
         }
 
@@ -96,6 +99,21 @@ class Keys:
     def stats(self) -> str:
         """hash: counters, which only ever grow."""
         return self._key("stats")
+
+    @property
+    def failing(self) -> str:
+        """zset: batches of which a run failed since the last success, scored by when first (ms). Expires."""
+        return self._key("failing")
+
+    @property
+    def breaker(self) -> str:
+        """hash: the row of failures since the last success, and when it opened the breaker. Expires."""
+        return self._key("breaker")
+
+    @property
+    def held(self) -> str:
+        """string: there only while the scheduler waits for room; how few batches with a job are enough."""
+        return self._key("held")
 
     @property
     def drain(self) -> str:

@@ -10,7 +10,7 @@ so whoever comes second changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis import WatchError
@@ -18,23 +18,23 @@ from redis.client import Pipeline
 
 from microbatch.broker import scripts, wire
 from microbatch.broker.doorbell import Look
+from microbatch.broker.due import queued, retrying, running
 from microbatch.broker.errors import DecodeError, LeaseLost
 from microbatch.broker.exchange import Value
 from microbatch.broker.fenced import Fenced
 from microbatch.broker.in_flight import (
     Claim,
-    Due,
     DueBatch,
     NewBatch,
     Next,
     Part,
     TakenBatch,
-    Unreadable,
     recorded_at_ms,
 )
 from microbatch.broker.keys import Keys
+from microbatch.broker.run_record import RunRecord
 from microbatch.broker.server import Along, Server
-from microbatch.broker.wire import Failure, RunRecord
+from microbatch.broker.wire import Failure
 
 Transaction = Pipeline
 """Commands that are done together or not at all; whoever enqueues adds RQ's own to them."""
@@ -90,7 +90,7 @@ class Ledger:
 
     def _add_cut(self, pipe: Transaction, batches: Sequence[NewBatch], due_ms: int) -> None:
         keys = self._keys
-        args: list[Value] = [due_ms]
+        args: list[Value] = [queued(due_ms)]
         for batch in batches:
             args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
         names = [keys.events, keys.inflight, keys.stats, keys.drain]
@@ -109,7 +109,8 @@ class Ledger:
         """Enqueue new jobs for batches that have none alive; their owners lose them.
 
         All in one transaction, fenced by the lease and prolonging it. A batch that has changed hands or is
-        done meanwhile stays as it is: its job finds nothing to do. Returns the others. Raises as `cut` does.
+        done meanwhile stays as it is: its job finds nothing to do. Returns the others. Each gets the run
+        record that it is to have ``then``. Raises as `cut` does.
         """
         keys = self._keys
         with self._server.fenced() as transaction:
@@ -117,8 +118,8 @@ class Ledger:
             pipe = transaction.commands
             for batch in batches:
                 names = (keys.batch(batch.id), keys.inflight)
-                free = RunRecord(batch.run.attempt)
-                pipe.eval(scripts.HOLD.text, 2, *names, batch.id, batch.run.encode(), free.encode(), due_ms)
+                change = (batch.id, batch.run.encode(), batch.then.encode(), queued(due_ms))
+                pipe.eval(scripts.HOLD.text, 2, *names, *change)
             pipe.pexpire(keys.lease, lease_ttl_ms)
             enqueue(pipe, batches)
             held = transaction.execute()[: len(batches)]
@@ -142,7 +143,7 @@ class Ledger:
         """
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight)
-        reply = self._server.run(scripts.TAKE, names, (batch_id, owner, now_ms, due_ms))
+        reply = self._server.run(scripts.TAKE, names, (batch_id, owner, running(now_ms), running(due_ms)))
         return None if isinstance(reply, bytes) else TakenBatch.decode(batch_id, reply)
 
     def take_next(self, jobs: str, others: str, claim: Claim, first: Sequence[Value] = ()) -> Next:
@@ -171,22 +172,23 @@ class Ledger:
             return bytes(raw_id)
 
     def _next(self, jobs: str, others: str, claim: Claim) -> tuple[Sequence[str], Sequence[Value]]:
-        args = (self._keys.batch(""), claim.owner, claim.now_ms, claim.due_ms)
+        args = (self._keys.batch(""), claim.owner, running(claim.now_ms), running(claim.due_ms))
         return (jobs, others, self._keys.inflight), args
 
     def renew(self, batch: TakenBatch, *, due_ms: int) -> bool:
         """Show that a batch's owner is alive. False if the batch is no longer the owner's."""
-        return self._hold(batch.id, batch.run, batch.run, due_ms)
+        names, record = (self._keys.batch(batch.id), self._keys.inflight), batch.run.encode()
+        return bool(self._server.run(scripts.HOLD, names, (batch.id, record, record, running(due_ms))))
 
-    def retry(self, batch: TakenBatch, *, due_ms: int) -> bool:
-        """Put a batch off until ``due_ms``, to be enqueued again. False if it is no longer the owner's."""
-        return self._hold(batch.id, batch.run, RunRecord(batch.run.attempt), due_ms)
+    def retry(self, batch: TakenBatch, then: RunRecord, *, due_ms: int) -> bool:
+        """Put a batch off until ``due_ms``, to be enqueued again, with the run record that it has ``then``.
 
-    def _hold(self, batch_id: str, expected: RunRecord, then: RunRecord, due_ms: int) -> bool:
-        names = (self._keys.batch(batch_id), self._keys.inflight)
-        return bool(
-            self._server.run(scripts.HOLD, names, (batch_id, expected.encode(), then.encode(), due_ms))
-        )
+        False if it is no longer the owner's.
+        """
+        keys = self._keys
+        names = (keys.batch(batch.id), keys.inflight, keys.drain, keys.held, keys.wake)
+        args = (batch.id, batch.run.encode(), then.encode(), retrying(due_ms))
+        return bool(self._server.run(scripts.RETRY, names, args))
 
     def commit(self, batch_id: str, entry: Sequence[Value], along: Along | None = None) -> bool:
         """Record that a batch is done, with its result's ``entry`` (fields and values), or none to handle.
@@ -194,7 +196,9 @@ class Ledger:
         False if somebody else had committed or buried it: nothing has changed.
         """
         keys = self._keys
-        names = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain)
+        names = (
+            keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain, keys.held, keys.wake
+        )  # fmt: skip
         return bool(self._server.run(scripts.COMMIT, names, (batch_id, *entry), along=along))
 
     def bury(
@@ -202,7 +206,8 @@ class Ledger:
     ) -> bool:
         """Give a batch up for good; its events stay. False if it is no longer as ``run`` says."""
         keys = self._keys
-        names = (keys.batch(batch_id), keys.inflight, keys.dead, keys.results, keys.stats, keys.drain)
+        ledger = (keys.batch(batch_id), keys.inflight, keys.dead)
+        names = (*ledger, keys.results, keys.stats, keys.drain, keys.held, keys.wake)
         args = (batch_id, run.encode(), failure.encode(), now_ms, *entry)
         return bool(self._server.run(scripts.BURY, names, args))
 
@@ -214,42 +219,16 @@ class Ledger:
         False if it is no longer as ``run`` says: nothing has changed.
         """
         keys = self._keys
-        names = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain)
+        names = (
+            keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain, keys.held, keys.wake
+        )  # fmt: skip
         args: list[Value] = [batch_id, run.encode(), len(entry), *entry]
         for part in parts:
-            args += (part.id, part.header.encode(), part.run.encode(), part.due_ms, len(part.positions))
+            args += (part.id, part.header.encode(), part.run.encode(), retrying(part.due_ms))
+            args.append(len(part.positions))
             args += part.positions
         parts_names = [keys.batch(part.id) for part in parts]
         return bool(self._server.run(scripts.DIVIDE, (*names, *parts_names), args))
-
-    def due(self, now_ms: int, limit: int) -> Due:
-        """What the scheduler is to look at, oldest due time first: what it finds stood so at one moment."""
-        keys = self._keys
-        args = (now_ms, limit, keys.batch(""))
-        found, unreadable = [], []
-        for raw_id, header, record, length in self._server.run(scripts.DUE, [keys.inflight], args):
-            try:
-                found.append(DueBatch.decode(raw_id, header, record, length))
-            except DecodeError:
-                unreadable.append(Unreadable(raw_id, record))
-        return Due(found, unreadable)
-
-    def clamp(
-        self, now_ms: int, *, soon_ms: int, delays_ms: Sequence[int], limit: int, below: str = "+inf"
-    ) -> tuple[list[str], str]:
-        """Bring nearer what is due implausibly far ahead: the server's clock was set back meanwhile.
-
-        A batch that waits for a job, or for a heartbeat, is due in ``soon_ms`` at most; one that waits for
-        its retry after attempt 1, 2, … in the delay given for that, or the last one. Whatever is due later
-        by more than ``soon_ms`` is made due then. Nothing else of it changes: who runs it goes on.
-
-        Looks at ``limit`` batches, those due last first. Returns the ids of those brought nearer, and where
-        the next look begins, for ``below``.
-        """
-        keys = self._keys
-        args: list[Value] = [now_ms, soon_ms, keys.batch(""), below, limit, *delays_ms]
-        then, ids = self._server.run(scripts.CLAMP, [keys.inflight], args)
-        return [wire.printable(raw) for raw in ids], then.decode()
 
     def recorded_at_ms(self, batch: DueBatch) -> int:
         """When the batch's oldest event was recorded."""
@@ -268,11 +247,6 @@ class Ledger:
         names = (keys.batch("").encode() + raw, keys.inflight, keys.dead, *asides)
         where = self._server.run(scripts.PUT_ASIDE, names, (raw, record))
         return asides[where - 1] if where else ""
-
-    def postpone(self, due_ms: Mapping[str, int]) -> None:
-        """Look at each of these batches no sooner than that; those no longer in flight stay out."""
-        pairs = [item for batch_id, due in due_ms.items() for item in (due, batch_id)]
-        self._server.do("ZADD", self._keys.inflight, "XX", "GT", *pairs)
 
     def in_flight(self) -> list[str]:
         """The ids of all batches in flight."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from enum import Enum
 
+from microbatch.broker.breaker import Health
 from microbatch.broker.config import Config
+from microbatch.broker.run_record import Mode, RunRecord
 
 RUN_TTL_MS = 8_000
 """How long a worker may be silent before its batch is run elsewhere."""
 _JITTER = 0.25
-_LONGEST_SECONDS = 3600.0
 _DOUBLINGS = 64  # more make no difference, and at last no number
 
 
@@ -19,33 +20,76 @@ class Verdict(Enum):
 
     RETRY = "retry"
     """It is run again, after a delay."""
+    PROBE = "probe"
+    """One of its events is run alone, to tell a bad event from an outage."""
     DIVIDE = "divide"
     """Its halves are run by themselves, to find the events that really fail."""
     BURY = "bury"
     """It is dead."""
 
 
-def judge(attempt: int, size: int, config: Config) -> Verdict:
-    """What becomes of a batch of ``size`` events whose attempt number ``attempt`` (from 1) has failed."""
-    if attempt <= config.max_retries:
+def judge(run: RunRecord, size: int, health: Health, config: Config, now_ms: int) -> Verdict:
+    """What becomes of a batch of ``size`` events, one run of which has just failed.
+
+    A bad event is a property of its batch, an outage is one of the batcher. A batch is divided only if
+    something else succeeded since its run before, because only then division can isolate.
+
+    Args:
+        run: the record that it had during this run.
+        size: how many events it holds.
+        health: the row of failures that this run is in.
+        config: the batcher's settings.
+        now_ms: the server's time.
+    """
+    if health.is_open:
+        return Verdict.BURY if is_out_of_time(run, config, now_ms) else Verdict.RETRY
+    if run.failures + 1 <= config.max_retries and not is_out_of_time(run, config, now_ms):
         return Verdict.RETRY
+    others_succeed = run.runs > 0 and health.done > run.done
+    if run.mode is Mode.ISOLATING or others_succeed or is_out_of_time(run, config, now_ms):
+        return isolate(size, config)
+    if isolate(size, config) is Verdict.DIVIDE:
+        return Verdict.PROBE
+    # There is nothing to compare it with if it fails alone. Beside others that fail it may be an outage.
+    return Verdict.BURY if health.batches <= 1 else Verdict.RETRY
+
+
+def judge_death(run: RunRecord, size: int, config: Config) -> Verdict:
+    """What becomes of a batch of ``size`` events whose worker has just died."""
+    return Verdict.RETRY if run.deaths + 1 <= config.max_worker_deaths else isolate(size, config)
+
+
+def isolate(size: int, config: Config) -> Verdict:
+    """What becomes of a batch that fails while others succeed, and is not tried again whole."""
     return Verdict.DIVIDE if config.isolate_failures and size > 1 else Verdict.BURY
 
 
-def retry_delay(attempt: int, first_seconds: float) -> float:
-    """Seconds to wait after failed attempt number ``attempt`` (from 1).
+def is_given_up(error: BaseException, config: Config) -> bool:
+    """Whether the settings say that a run which failed with this error is of no use to repeat."""
+    if isinstance(error, config.give_up_on):
+        return True
+    return bool(config.retry_on) and not isinstance(error, config.retry_on)
 
-    Doubles with each attempt, up to an hour, and is spread by ± 25 % so that batches that failed
+
+def is_out_of_time(run: RunRecord, config: Config, now_ms: int) -> bool:
+    """Whether a batch that fails now has failed for ``retry_for``."""
+    return run.since_ms > 0 and now_ms - run.since_ms >= config.retry_for * 1000
+
+
+def retry_delay(failure: int, config: Config) -> float:
+    """Seconds to wait after the failure number ``failure`` (from 1).
+
+    Doubles with each failure, up to ``max_retry_delay``, and is spread by ± 25 % so that batches that failed
     together do not come back together.
     """
-    return _delay(attempt, first_seconds) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+    return _delay(failure, config) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
 
 
-def longest_retry_delays(config: Config) -> list[float]:
-    """The most seconds that a retry waits after attempt 1, 2, …; after later ones as after the last."""
-    attempts = min(config.max_retries, _DOUBLINGS + 1)
-    return [_delay(attempt, config.retry_delay) * (1 + _JITTER) for attempt in range(1, attempts + 1)]
+def longest_retry_delay(config: Config) -> float:
+    """The most seconds that any retry waits, unless its processor asked for the time."""
+    return _delay(_DOUBLINGS, config) * (1 + _JITTER)
 
 
-def _delay(attempt: int, first_seconds: float) -> float:
-    return min(first_seconds * 2.0 ** min(attempt - 1, _DOUBLINGS), _LONGEST_SECONDS)
+def _delay(failure: int, config: Config) -> float:
+    longest = max(config.max_retry_delay, config.retry_delay)
+    return float(min(config.retry_delay * 2.0 ** min(failure - 1, _DOUBLINGS), longest))

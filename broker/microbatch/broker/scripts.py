@@ -21,22 +21,27 @@ class Script:
     sha: str
 
 
-def _load(name: str) -> Script:
-    text = files("microbatch.broker").joinpath("scripts", f"{name}.lua").read_text("utf-8")
+def _load(name: str, *shared: str) -> Script:
+    """The script ``name``, behind the functions that it shares with others."""
+    folder = files("microbatch.broker").joinpath("scripts")
+    paths = [*(folder.joinpath("shared", f"{other}.lua") for other in shared), folder.joinpath(f"{name}.lua")]
+    text = "\n".join(path.read_text("utf-8") for path in paths)
     return Script(name, text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324 - the server's own choice
 
 
 AUDIT = _load("audit")
-BURY = _load("bury")
+BURY = _load("bury", "tell")
 CLAMP = _load("clamp")
-COMMIT = _load("commit")
+COMMIT = _load("commit", "tell")
 CUT = _load("cut")
-DIVIDE = _load("divide")
+DIVIDE = _load("divide", "tell")
 DUE = _load("due")
+FAIL = _load("fail")
 FIND_CLAIM = _load("find_claim")
 GIVE_BACK = _load("give_back")
 HANDLED = _load("handled")
 HOLD = _load("hold")
+HOLD_BACK = _load("hold_back")
 KEEP = _load("keep")
 LEAVE = _load("leave")
 PURGE = _load("purge")
@@ -45,6 +50,8 @@ RECORD = _load("record")
 RELEASE_LEASE = _load("release_lease")
 RENEW_LEASE = _load("renew_lease")
 REPLAY = _load("replay")
+RESCHEDULE = _load("reschedule")
+RETRY = _load("retry", "tell")
 REVIVE = _load("revive")
 SEIZE_LEASE = _load("seize_lease")
 SET_ASIDE = _load("set_aside")

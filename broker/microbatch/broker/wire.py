@@ -25,7 +25,6 @@ _STAMP_DIGITS = 11
 _PREFIX_LENGTH = 1 + _STAMP_DIGITS
 _PRINTED = 100
 _LONGEST_TEXT = 1_000_000  # of an error or a traceback, in characters
-_RUN_RECORD = re.compile(rb"([0-9]{1,9}) (.*)", re.DOTALL)
 LAST_MS = 253_402_300_799_999  # of the year 9999: no later moment can be told
 _BATCH_ID = re.compile(r"[0-9a-f]{32}(-[0-9a-f]{16})?")
 
@@ -133,25 +132,6 @@ class Header:
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DecodeError(f"a batch header is malformed: {error}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """How often a batch was started, and by whom it is being run; no owner means nobody."""
-
-    attempt: int = 0
-    owner: str = ""
-
-    def encode(self) -> str:
-        return f"{self.attempt} {self.owner}"
-
-    @classmethod
-    def decode(cls, raw: bytes) -> RunRecord:
-        """Raises DecodeError when ``raw`` is not a run record."""
-        match = _RUN_RECORD.fullmatch(raw)
-        if match is None:
-            raise DecodeError("a batch's run record is malformed")
-        return cls(int(match[1]), match[2].decode("utf-8", "replace"))
 
 
 @dataclass(frozen=True, slots=True)

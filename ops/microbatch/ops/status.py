@@ -26,7 +26,7 @@ class Status:
     workers: list[WorkerFact]
     settings: dict[str, int]
     """What the active scheduler works by; empty if there never was one."""
-    paused: str
+    held_back: str
     """Why nothing is cut; empty if it is."""
     risks: list[str]
     """In what ways the server could lose what it has acknowledged."""
@@ -80,7 +80,7 @@ class Status:
                 for worker in self.workers
             ],
             "settings": self.settings or None,
-            "paused": self.paused or None,
+            "held_back": self.held_back or None,
             "risks": self.risks,
         }
 
@@ -95,6 +95,6 @@ def read_status(broker: Broker) -> Status:
         rates=broker.stats.rates(count.at_ms),
         workers=workers_of(broker),
         settings=broker.published_config(),
-        paused=broker.pause(),
+        held_back=broker.held_back(),
         risks=risks(broker.server),
     )

@@ -20,6 +20,8 @@ def _title(status: Status) -> Text:
     settings = "no scheduler has run yet"
     if {"frequency", "max_size"} <= status.settings.keys():
         settings = "cut every {frequency:,} ms and at {max_size:,} events".format(**status.settings)
+    if most := status.settings.get("max_in_flight"):
+        settings += f", at most {most:,} batches with a job"
     return Text.assemble((status.batcher, "bold"), f" on {status.server}, ", (settings, "dim"))
 
 
@@ -49,8 +51,8 @@ def _roles(status: Status) -> list[RenderableType]:
         ),
         Text.assemble(("scheduler  ", "bold"), active, (", standing by: ", "dim"), standbys),
     ]
-    if status.paused:
-        lines.append(Text.assemble(("paused     ", "bold"), (status.paused, "yellow")))
+    if status.held_back:
+        lines.append(Text.assemble(("held back  ", "bold"), (status.held_back, "yellow")))
     lines += [Text.assemble(("risk       ", "bold"), (risk, "yellow")) for risk in status.risks]
     if not status.workers:
         return [*lines, Text.assemble(("workers    ", "bold"), ("none", "bold red"))]

@@ -20,14 +20,14 @@ class Cut:
     trigger: Trigger
 
 
-def plan(waiting: int, max_size: int, rest: Trigger | None) -> list[Cut]:
+def plan(waiting: int, max_size: int, rest: Trigger | None, room: int = MAX_BATCHES) -> list[Cut]:
     """The batches to cut from ``waiting`` events in one transaction, oldest first.
 
-    As many full batches as there are, up to the bounds above. The events beyond them go into a batch of
-    their own if ``rest`` says why, and else wait. Never an empty batch.
+    As many full batches as there are, up to the bounds above and to ``room`` batches. The events beyond them
+    go into a batch of their own if ``rest`` says why. Otherwise they wait. Never an empty batch.
     """
     full, over = divmod(waiting, max_size)
-    most = bound(max_size)
+    most = min(bound(max_size), room)
     cuts = [Cut(max_size, Trigger.SIZE)] * min(full, most)
     if rest is not None and over and full < most:
         cuts.append(Cut(over, rest))

@@ -6,7 +6,7 @@ done stands in the ledger, so a job that is lost is enqueued again and one that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from rq import Queue
@@ -18,20 +18,23 @@ from microbatch.broker.config import Config
 from microbatch.broker.in_flight import DueBatch, NewBatch
 from microbatch.broker.ledger import Transaction
 from microbatch.broker.server import Server
+from microbatch.broker.wire import Failure
 
 JOB_FUNCTION = "microbatch.worker.job.run_batch"
 FINISHED_SECONDS = 10  # how long a finished job can be looked at
+_PAGE = 10_000  # jobs read at once
+_OVERLAP = 1_000  # jobs that workers may take between two pages, which moves the others up
 _FAILURE_SECONDS = 7 * 24 * 3600  # how long a dead batch's job can
 
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
-    """The ids of the batches that have a job, by where it is."""
+    """Where the jobs of some batches are."""
 
     queued: frozenset[str]
-    """It waits for a worker."""
+    """Those of these batches whose job waits for a worker."""
     on_the_way: frozenset[str]
-    """A worker has taken it from the queue and not started it yet."""
+    """All batches whose job a worker has taken from the queue and not started yet."""
 
 
 class JobQueue:
@@ -48,7 +51,9 @@ class JobQueue:
         with self._server.translated():
             self._queue.get_redis_server_version()
 
-    def enqueue(self, pipe: Transaction, batches: Sequence[NewBatch | DueBatch]) -> None:
+    def enqueue(
+        self, pipe: Transaction, batches: Sequence[NewBatch | DueBatch], *, at_front: bool = False
+    ) -> None:
         """Add the jobs of these batches to the caller's transaction."""
         self._queue.enqueue_many(
             [
@@ -60,8 +65,9 @@ class JobQueue:
                     result_ttl=FINISHED_SECONDS,
                     failure_ttl=_FAILURE_SECONDS,
                     description=self._describe(
-                        batch, batch.run.attempt + 1 if isinstance(batch, DueBatch) else 1
+                        batch, batch.then.attempt if isinstance(batch, DueBatch) else 1
                     ),
+                    at_front=at_front,
                 )
                 for batch in batches
             ],
@@ -70,13 +76,21 @@ class JobQueue:
 
     def enqueue_again(self, pipe: Transaction, batches: Sequence[DueBatch]) -> None:
         """As `enqueue`, for batches that had a job before; what RQ still holds of it is cleared away."""
+        self._forget_jobs(pipe, batches)
+        self.enqueue(pipe, batches)
+
+    def enqueue_first(self, pipe: Transaction, batches: Sequence[DueBatch]) -> None:
+        """As `enqueue_again`, before all jobs that wait: these batches have waited for longer."""
+        self._forget_jobs(pipe, batches)
+        self.enqueue(pipe, batches, at_front=True)
+
+    def _forget_jobs(self, pipe: Transaction, batches: Sequence[DueBatch]) -> None:
         for batch in batches:
             self._queue.failed_job_registry.remove(batch.id, pipeline=pipe)
             pipe.lrem(self._queue.intermediate_queue_key, 0, batch.id)
             pipe.delete(Job.key_for(batch.id))  # which expires soon, where a run has ended
-        self.enqueue(pipe, batches)
 
-    def show_as_failed(self, batch: DueBatch, error: str) -> None:
+    def show_as_failed(self, batch: DueBatch, failure: Failure) -> None:
         """Have a dead batch among RQ's failed jobs, where people look."""
         job = Job.create(
             JOB_FUNCTION,
@@ -85,29 +99,45 @@ class JobQueue:
             origin=self._name,
             timeout=self._timeout,
             failure_ttl=_FAILURE_SECONDS,
-            description=self._describe(batch, batch.run.attempt),
+            description=self._describe(batch, failure.attempts),
             status=JobStatus.FAILED,
             connection=self._server.client,
             serializer=JSONSerializer,
         )
         with self._server.translated():
             self._queue.failed_job_registry.add(job, ttl=_FAILURE_SECONDS)
-            Result.create_failure(job, ttl=_FAILURE_SECONDS, exc_string=error)
+            Result.create_failure(job, ttl=_FAILURE_SECONDS, exc_string=failure.error)
 
     def tidy(self) -> None:
         """Forget the finished jobs that have expired; RQ's own workers come to it every ten minutes only."""
         with self._server.translated():
             self._queue.finished_job_registry.cleanup()
 
-    def jobs(self) -> Jobs:
-        """The batches that have a job which is not done, all at one moment: a job that moves on is seen."""
-        # Not by RQ, which fails at an id that is no text.
-        keys = (self._queue.key, self._queue.intermediate_queue_key)
-        replies = self._server.many(*(("LRANGE", key, 0, -1) for key in keys), transaction=True)
-        queued, on_the_way = (frozenset(raw.decode("latin-1") for raw in reply) for reply in replies)
-        return Jobs(queued, on_the_way)
+    def jobs(self, batch_ids: Collection[str], between_pages: Callable[[], None]) -> Jobs:
+        """Where the jobs of these batches are. The queue is read in pages, as far as needed.
+
+        A job that a worker takes meanwhile is seen on its way. One that is missed all the same is enqueued
+        twice, which does no harm.
+        """
+        missing, start = set(batch_ids), 0
+        while True:
+            # Not by RQ, which fails at an id that is no text.
+            page, on_the_way = self._server.many(
+                ("LRANGE", self._queue.key, start, start + _PAGE - 1),
+                ("LRANGE", self._queue.intermediate_queue_key, 0, -1),
+            )
+            missing.difference_update(_texts(page))
+            if not missing or len(page) < _PAGE:
+                queued = frozenset(batch_ids).difference(missing)
+                return Jobs(queued, frozenset(_texts(on_the_way)))
+            start += _PAGE - _OVERLAP
+            between_pages()
 
     def _describe(self, batch: NewBatch | DueBatch, attempt: int) -> str:
         events = "1 event" if batch.header.size == 1 else f"{batch.header.size:,} events"
         text = f"{self._name}: a batch of {events}, cut by {batch.header.trigger}"
         return f"{text}, attempt {attempt}" if attempt > 1 else text
+
+
+def _texts(raw_ids: Sequence[bytes]) -> Iterator[str]:
+    return (raw.decode("latin-1") for raw in raw_ids)

@@ -7,14 +7,20 @@ comes due has a worker that died, a job that got lost, or a delay that is over, 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 
+from microbatch.broker.batch import LONGEST_LATER_SECONDS
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost
-from microbatch.broker.in_flight import DueBatch, Unreadable, halves_of
+from microbatch.broker.in_flight import DueBatch, Unreadable
 from microbatch.broker.lease import Lease
-from microbatch.broker.policy import RUN_TTL_MS, Verdict, judge, longest_retry_delays
-from microbatch.broker.results import Outcome
-from microbatch.broker.wire import Failure, printable
+from microbatch.broker.policy import RUN_TTL_MS, longest_retry_delay
+from microbatch.broker.recovery import Survey
+from microbatch.broker.wire import printable
+from microbatch.scheduler.burial import Burial
+from microbatch.scheduler.gates import Gates
+from microbatch.scheduler.probing import Probing
 from microbatch.scheduler.queue import JobQueue
 
 log = logging.getLogger(__name__)
@@ -26,18 +32,23 @@ ON_THE_WAY_MS = 3_000
 _AT_ONCE = 1_000  # batches looked at in one pass; the others are still due at the next
 _PER_TRANSACTION = 100  # batches enqueued again in one; the lease is prolonged by each
 _ONE_BY_ONE = 100  # batches in one pass that each take round trips of their own
+_LONG_QUEUE = 10_000  # batches; a longer queue is read less often
 
 
 class Reconciler:
     """Looks after the batches in flight of one batcher, for the scheduler that holds its lease."""
 
-    def __init__(self, broker: Broker, queue: JobQueue, lease: Lease) -> None:
+    def __init__(self, broker: Broker, queue: JobQueue, lease: Lease, gates: Gates) -> None:
         self._broker = broker
         self._queue = queue
         self._lease = lease
+        self._gates = gates
+        self._burial = Burial(broker, queue)
+        self._probing = Probing(broker, gates)
         self._on_the_way: dict[str, int] = {}
-        self._delays_ms = [int(seconds * 1000) for seconds in longest_retry_delays(broker.config)]
-        self._far_below = "+inf"
+        self._look_again_ms = LOOK_AGAIN_MS
+        self.next_retry_ms: int | None = None
+        """When the next retry is due, if one waits that may get a job then."""
 
     def run_once(self) -> int:
         """Look at what is due. Returns the number of batches that were enqueued again or given up.
@@ -49,33 +60,39 @@ class Reconciler:
         self._broker.clock.look_again()
         now_ms = self._broker.clock.now_ms()
         self._bring_nearer(now_ms)
-        found = self._broker.ledger.due(now_ms, _AT_ONCE)
-        for unreadable in found.unreadable[:_ONE_BY_ONE]:
+        # While the breaker is open retries are looked at as well: they may be out of time.
+        retries = _ONE_BY_ONE if self._gates.is_open else min(_AT_ONCE, self._gates.room_for_retries())
+        survey = self._broker.recovery.survey(now_ms, retries=retries, others=_AT_ONCE)
+        self._gates.update(survey, now_ms)
+        for unreadable in survey.unreadable[:_ONE_BY_ONE]:
             self._put_aside(unreadable)
-        again = self._without_a_job([batch for batch in found.batches if not batch.run.owner], now_ms)
-        given_up = []
-        for batch in found.batches:
-            if batch.run.owner:
-                verdict = judge(batch.run.attempt, batch.header.size, self._broker.config)
-                if verdict is Verdict.RETRY:
-                    self._tell_silence(batch)
-                    again.append(batch)
-                else:
-                    given_up.append((batch, verdict))
-        for start in range(0, len(again), _PER_TRANSACTION):
-            self._enqueue_again(again[start : start + _PER_TRANSACTION], now_ms)
-        for batch, verdict in given_up[:_ONE_BY_ONE]:
-            self._give_up(batch, verdict, now_ms)
-        return len(again) + len(given_up[:_ONE_BY_ONE])
+        first, last = self._sort_silent(survey, now_ms)
+        first += self._without_a_job(survey, now_ms)
+        again = survey.retries[: self._gates.room_for_retries()]
+        late = [
+            batch for batch in survey.retries if self._gates.is_open and self._burial.is_late(batch, now_ms)
+        ]
+        done = self._enqueue(first, now_ms, first=True) + self._enqueue(again, now_ms, first=False)
+        for batch in last[:_ONE_BY_ONE]:
+            self._stay_active()
+            self._burial.after_a_death(batch, now_ms)
+        for batch in late[:_ONE_BY_ONE]:
+            self._stay_active()
+            self._burial.out_of_time(batch, survey.health, now_ms)
+        if (probe := self._probing.next(now_ms)) is not None:
+            done += self._enqueue([probe], now_ms, first=True)
+        # Retries that have to wait for room are found with what makes the room.
+        self.next_retry_ms = survey.next_retry_ms if self._gates.room_for_retries() else None
+        return done + len(last[:_ONE_BY_ONE]) + len(late[:_ONE_BY_ONE])
 
     def _bring_nearer(self, now_ms: int) -> None:
         """Have nobody wait for a due time of before the server's clock was set back."""
-        brought, self._far_below = self._broker.ledger.clamp(
+        brought = self._broker.recovery.clamp(
             now_ms,
-            soon_ms=max(RUN_TTL_MS, LOOK_AGAIN_MS),
-            delays_ms=self._delays_ms,
+            soon_ms=max(RUN_TTL_MS, self._look_again_ms),
+            retry_ms=int(longest_retry_delay(self._broker.config) * 1000),
+            asked_ms=LONGEST_LATER_SECONDS * 1000,
             limit=_AT_ONCE,
-            below=self._far_below,
         )
         if brought:
             log.warning(
@@ -84,11 +101,26 @@ class Reconciler:
                 self._broker.config.name, len(brought), brought[0], ", …" if brought[1:] else "",
             )  # fmt: skip
 
-    def _without_a_job(self, batches: list[DueBatch], now_ms: int) -> list[DueBatch]:
-        """Those of these batches, which nobody runs, that have no job in RQ. The others are put off."""
+    def _sort_silent(self, survey: Survey, now_ms: int) -> tuple[list[DueBatch], list[DueBatch]]:
+        """The batches whose workers have gone silent: those that are run again, and those that are not."""
+        again, last = [], []
+        # One that is queued though it has an owner was put off in the moment of its claim.
+        for batch in [*survey.silent, *(batch for batch in survey.queued if batch.run.owner)]:
+            if self._burial.is_last_death(batch):
+                last.append(batch)
+            else:
+                self._burial.tell_silence(batch)
+                again.append(replace(batch, then=batch.run.died(now_ms)))
+        return again, last
+
+    def _without_a_job(self, survey: Survey, now_ms: int) -> list[DueBatch]:
+        """Those that wait for a worker, and have no job in RQ. The others are put off."""
+        batches = [batch for batch in survey.queued if not batch.run.owner]
         if not batches:
             return []
-        jobs = self._queue.jobs()
+        # The queue may have 500,000 jobs: to read it takes a second.
+        self._look_again_ms = LOOK_AGAIN_MS * (1 + survey.with_a_job // _LONG_QUEUE)
+        jobs = self._queue.jobs([batch.id for batch in batches], self._stay_active)
         self._on_the_way = {
             batch_id: min(since, now_ms)  # which is later only if the server's clock was set back
             for batch_id, since in self._on_the_way.items()
@@ -97,59 +129,35 @@ class Reconciler:
         put_off, without = {}, []
         for batch in batches:
             if batch.id in jobs.queued:
-                put_off[batch.id] = now_ms + LOOK_AGAIN_MS
+                put_off[batch.id] = now_ms + self._look_again_ms
             elif batch.id in jobs.on_the_way and self._may_arrive(batch, now_ms):
                 put_off[batch.id] = self._on_the_way[batch.id] + ON_THE_WAY_MS
             else:
                 without.append(batch)
         if put_off:
-            self._broker.ledger.postpone(put_off)
+            self._broker.recovery.reschedule(put_off)
         return without
 
     def _may_arrive(self, batch: DueBatch, now_ms: int) -> bool:
         return now_ms - self._on_the_way.setdefault(batch.id, now_ms) < ON_THE_WAY_MS
 
-    def _tell_silence(self, batch: DueBatch) -> None:
-        log.warning(
-            "%s: batch %s: its worker %s has gone silent",
-            self._broker.config.name, batch.id, printable(batch.run.owner),
-        )  # fmt: skip
-
-    def _enqueue_again(self, batches: list[DueBatch], now_ms: int) -> None:
-        enqueued = self._broker.ledger.enqueue_again(
-            batches,
-            due_ms=now_ms + LOOK_AGAIN_MS,
-            token=self._lease.token,
-            lease_ttl_ms=self._lease.ttl_ms,
-            enqueue=self._queue.enqueue_again,
-        )
-        for batch in enqueued:
-            log.info(
-                "%s: batch %s: enqueued again, attempts so far: %d",
-                self._broker.config.name, batch.id, batch.run.attempt,
-            )  # fmt: skip
-
-    def _give_up(self, batch: DueBatch, verdict: Verdict, now_ms: int) -> None:
-        """Divide or bury a batch whose workers died of it too often."""
-        self._stay_active()
-        self._tell_silence(batch)
-        if verdict is Verdict.DIVIDE:
-            self._broker.ledger.divide(batch.id, batch.run, halves_of(batch, due_ms=now_ms))
-        else:
-            self._bury(batch, now_ms)
-
-    def _bury(self, batch: DueBatch, now_ms: int) -> None:
-        failure = Failure(
-            f"its worker {batch.run.owner} died or went silent while running it", "", batch.run.attempt
-        )
-        recorded_at_ms = self._broker.ledger.recorded_at_ms(batch)
-        outcome = Outcome(batch.id, batch.header, batch.run.attempt, recorded_at_ms, failure=failure)
-        if self._broker.ledger.bury(batch.id, batch.run, failure, outcome.encode(), now_ms=now_ms):
-            self._queue.show_as_failed(batch, failure.error)
-            log.error(
-                "%s: batch %s: dead at attempt %d: %s",
-                self._broker.config.name, batch.id, batch.run.attempt, failure.error,
-            )  # fmt: skip
+    def _enqueue(self, batches: Sequence[DueBatch], now_ms: int, *, first: bool) -> int:
+        """Give these batches new jobs, before all others if they have waited for longer than those."""
+        for start in range(0, len(batches), _PER_TRANSACTION):
+            enqueued = self._broker.ledger.enqueue_again(
+                batches[start : start + _PER_TRANSACTION],
+                due_ms=now_ms + LOOK_AGAIN_MS,
+                token=self._lease.token,
+                lease_ttl_ms=self._lease.ttl_ms,
+                enqueue=self._queue.enqueue_first if first else self._queue.enqueue_again,
+            )
+            self._gates.spend(len(enqueued))
+            for batch in enqueued:
+                log.debug(
+                    "%s: batch %s: enqueued again, runs so far: %d",
+                    self._broker.config.name, batch.id, batch.then.runs,
+                )  # fmt: skip
+        return len(batches)
 
     def _put_aside(self, unreadable: Unreadable) -> None:
         self._stay_active()

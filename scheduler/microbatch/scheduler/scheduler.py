@@ -8,26 +8,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from math import inf
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.clock import Clock
 from microbatch.broker.config import Config
 from microbatch.broker.doorbell import Doorbell, Look, ServerDoorbell
-from microbatch.broker.errors import (
-    DecodeError,
-    InDoubt,
-    LeaseLost,
-    MicrobatchError,
-    ServerError,
-    Unavailable,
-)
+from microbatch.broker.errors import DecodeError, LeaseLost, ServerError
 from microbatch.broker.events import Wake
 from microbatch.broker.in_flight import NewBatch, new_batch
-from microbatch.broker.misfits import set_aside
 from microbatch.broker.patience import Patience
 from microbatch.broker.wire import Header, Trigger
 from microbatch.scheduler import cutting
 from microbatch.scheduler.cutting import Cut
+from microbatch.scheduler.gates import Gates
+from microbatch.scheduler.maintenance import Maintenance
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.reconciler import LOOK_AGAIN_MS, Reconciler
 from microbatch.scheduler.ticker import GridTicker, Ticker
@@ -65,9 +60,10 @@ class Scheduler:
         )
         self._lease = self.broker.lease()
         self._queue = JobQueue(config, self.broker.server)
-        self._reconciler = Reconciler(self.broker, self._queue, self._lease)
-        self._results = self.broker.results()
-        self._paused = False
+        self._gates = Gates(self.broker)
+        self._reconciler = Reconciler(self.broker, self._queue, self._lease, self._gates)
+        self._maintenance = Maintenance(self.broker, self._queue)
+        self._owed: Trigger | None = None  # why the rest was to be cut, where there was no room
         self._stopping = threading.Event()
         self._leaving = threading.Lock()
         self._announce_at = self._renew_at = self._reconcile_at = self._mark_at = 0.0
@@ -82,27 +78,11 @@ class Scheduler:
                 self._stand_by()
             except (ServerError, DecodeError) as error:
                 self._stand_by()
-                if not self._set_aside_after(error):
+                if not self._maintenance.after(error):
                     self._stopping.wait(patience.lost(error))
             else:
                 patience.found()
         self._hand_over()
-
-    def _set_aside_after(self, error: MicrobatchError) -> bool:
-        """Whether what the server refused was for a key that is none of ours, which is out of the way now."""
-        if isinstance(error, Unavailable | InDoubt):
-            return False
-        try:
-            return self._set_aside()
-        except ServerError as refused:
-            log.debug("%s: %s", self.config.name, refused)
-            return False
-
-    def _set_aside(self) -> bool:
-        moved = set_aside(self.broker.server, self.broker.keys)
-        for line in moved:
-            log.error("%s: %s", self.config.name, line)
-        return bool(moved)
 
     def stop(self) -> None:
         """Make `run` return soon, from any thread: the lease is handed over at once."""
@@ -166,8 +146,7 @@ class Scheduler:
         self.active = True
         self._queue.prepare()
         self.broker.publish_config()
-        self.broker.publish_pause("")
-        self._paused = False
+        self._gates.reset()
         log.info(
             "%s: active, cutting every %d ms and at %d events",
             self.config.name,
@@ -178,32 +157,39 @@ class Scheduler:
     def _seconds_to_wait(self) -> float:
         until_tick = self._ticker.remaining_ms(self._clock.now_ms()) / 1000
         until_chores = min(self._renew_at, self._reconcile_at) - time.monotonic()
-        return max(0.0, min(until_tick, until_chores))
+        retry_ms = self._reconciler.next_retry_ms
+        until_retry = inf if retry_ms is None else (retry_ms - self._clock.now_ms()) / 1000
+        return max(0.0, min(until_tick, until_chores, until_retry))
 
     def _why_cut_the_rest(self, word: Wake | None) -> Trigger | None:
         ticked = self._ticker.ticked(self._clock.now_ms())
         if word is Wake.FLUSH:
             return Trigger.FLUSH
-        return Trigger.TICK if ticked else None
+        return Trigger.TICK if ticked else self._owed
 
     def _cut(self, rest: Trigger | None, look: Look | None) -> int:
-        made, bound = 0, cutting.bound(self.config.max_size)
-        while not self._stopping.is_set() and not self._held_back():
-            cuts = self._cut_once(rest, look)
+        made, self._owed = 0, rest
+        while not self._stopping.is_set():
+            room = min(self._gates.room_for_cuts(), cutting.bound(self.config.max_size))
+            if not room:
+                return made
+            cuts = self._cut_once(rest, look, room)
             look = None
             made += len(cuts)
             if cuts:
+                self._gates.spend(len(cuts))
                 self._look_after()  # a backlog that never ends must not keep us from it
-            if len(cuts) < bound or cuts[-1].trigger is rest:
+            if len(cuts) < room or cuts[-1].trigger is rest:
                 break
+        self._owed = None
         return made
 
-    def _cut_once(self, rest: Trigger | None, look: Look | None) -> list[Cut]:
+    def _cut_once(self, rest: Trigger | None, look: Look | None, room: int) -> list[Cut]:
         cuts: list[Cut] = []
         now_ms = self._clock.now_ms()
 
         def choose(waiting: int) -> list[NewBatch]:
-            cuts[:] = cutting.plan(waiting, self.config.max_size, rest)
+            cuts[:] = cutting.plan(waiting, self.config.max_size, rest, room)
             return [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
 
         sizes = self.broker.ledger.cut(
@@ -218,23 +204,6 @@ class Scheduler:
             self._log_cut(sizes, cuts)
         return cuts
 
-    def _held_back(self) -> bool:
-        """Whether cutting pauses, because too many results wait for a handler."""
-        most = self.config.results_max
-        if most is None:
-            return False
-        unhandled = self._results.unhandled()
-        paused = unhandled >= most
-        if paused != self._paused:
-            wait = "1 result waits" if unhandled == 1 else f"{unhandled:,} results wait"
-            reason = f"{wait} for a handler; results_max is {most:,}" if paused else ""
-            self.broker.publish_pause(reason)
-            log.warning(
-                "%s: %s", self.config.name, f"cutting pauses: {reason}" if paused else "cutting goes on"
-            )
-            self._paused = paused
-        return paused
-
     def _log_cut(self, sizes: list[int], cuts: list[cutting.Cut]) -> None:
         triggers = "/".join(dict.fromkeys(cut.trigger for cut in cuts))
         log.info(
@@ -242,14 +211,12 @@ class Scheduler:
         )
 
     def _look_after(self) -> None:
-        now = time.monotonic()
-        if now >= self._reconcile_at:
+        now, retry_ms = time.monotonic(), self._reconciler.next_retry_ms
+        if now >= self._reconcile_at or (retry_ms is not None and self._clock.now_ms() >= retry_ms):
             self._reconciler.run_once()
             self._reconcile_at = now + _RECONCILE_SECONDS
         if now >= self._mark_at:
-            self._set_aside()
-            self.broker.stats.mark(self._clock.now_ms())
-            self._queue.tidy()
+            self._maintenance.run_once(self._clock.now_ms())
             self._mark_at = now + _MARK_SECONDS
 
     def _stand_by(self) -> None:

@@ -1,28 +1,38 @@
 """Failing: what becomes of a batch whose processor raised.
 
-retry ──▶ run again later                 while it has retries left
-divide ─▶ its halves run by themselves    down to the events that really fail
+retry ──▶ run again later                 while it has retries left, and as long as all batches fail
+probe ──▶ one event is run alone          where nothing succeeds, to tell a bad event from an outage
+divide ─▶ its halves run by themselves    where others succeed, down to the events that really fail
 bury ───▶ dead, with its events
 """
 
 from __future__ import annotations
 
 import logging
-import traceback
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from microbatch.broker.batch import PartialFailure
+from microbatch.broker.batch import PartialFailure, Reject, RetryLater
+from microbatch.broker.breaker import Health
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import MicrobatchError
-from microbatch.broker.events import Wake
 from microbatch.broker.exchange import Value
-from microbatch.broker.in_flight import Part, TakenBatch, halves_of, part_of
+from microbatch.broker.failure_log import FailureLog
+from microbatch.broker.in_flight import Part, TakenBatch, halves_of, part_of, probe_of
 from microbatch.broker.patience import insist
-from microbatch.broker.policy import Verdict, judge, retry_delay
+from microbatch.broker.policy import (
+    RUN_TTL_MS,
+    Verdict,
+    is_given_up,
+    is_out_of_time,
+    isolate,
+    judge,
+    retry_delay,
+)
 from microbatch.broker.results import Outcome
-from microbatch.broker.wire import Failure, RunRecord
-from microbatch.worker.heart import RUN_TTL_MS
+from microbatch.broker.run_record import Mode, RunRecord
+from microbatch.broker.wire import Failure, root_of
+from microbatch.worker.user_errors import begin_at_user_code, formatted, kind_of, locate, summarize
 
 log = logging.getLogger(__name__)
 
@@ -45,111 +55,161 @@ class Failing:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._config = broker.config
+        self._log = FailureLog(log)
 
     def whole(self, batch: TakenBatch, error: BaseException) -> str:
         """A run failed. Returns what comes next; raises BatchDead if nothing does."""
-        attempt, summary = batch.run.attempt, summarize(error)
-        stopped = isinstance(error, RunStopped)
-        match Verdict.BURY if stopped else judge(attempt, batch.header.size, self._config):
+        now_ms = self._now_ms()
+        match error:
+            case RunStopped():
+                return self._die(batch, error)
+            case Reject():
+                return self._die(batch, error.error)
+            case RetryLater() if not is_out_of_time(batch.run, self._config, now_ms):
+                return self._put_off(batch, error, now_ms)
+        health = self._health_after(batch, error, now_ms)
+        then = _after(batch.run, health, now_ms)
+        verdict = judge(batch.run, batch.header.size, health, self._config, now_ms)
+        if is_given_up(error, self._config):
+            verdict = isolate(batch.header.size, self._config)
+        return self._carry_out(verdict, batch, then, error, now_ms)
+
+    def _carry_out(
+        self, verdict: Verdict, batch: TakenBatch, then: RunRecord, error: BaseException, now_ms: int
+    ) -> str:
+        delay = retry_delay(then.failures, self._config)
+        due_ms = now_ms + int(delay * 1000)
+        match verdict:
+            case Verdict.RETRY if then.failures == batch.run.failures:
+                self._insist_on_retry(batch, then, now_ms)  # the scheduler holds it back
+                return self._report(batch, error, "again when a batch succeeds, as all fail")
             case Verdict.RETRY:
-                delay = retry_delay(attempt, self._config.retry_delay)
-                due_ms = self._due_in(delay)
-                insist(self._config.name, lambda: self._broker.ledger.retry(batch, due_ms=due_ms))
-                return self._report(batch, error, f"attempt {attempt} failed, again in {delay:.1f} s")
+                self._insist_on_retry(batch, then, due_ms)
+                return self._report(batch, error, f"again in {delay:.1f} s")
+            case Verdict.PROBE:
+                self._divide(batch, probe_of(batch, then, now_ms, due_ms))
+                return self._report(batch, error, "one of its events is run alone")
             case Verdict.DIVIDE:
-                parts = halves_of(batch, due_ms=self._due_in(0))
-                insist(self._config.name, lambda: self._broker.ledger.divide(batch.id, batch.run, parts))
-                self._broker.events.wake(Wake.LOOK)
-                return self._report(batch, error, f"attempt {attempt} failed, its halves are run alone")
+                self._divide(batch, halves_of(batch, then, now_ms))
+                return self._report(batch, error, "its halves are run alone")
             case Verdict.BURY:
-                if not self._bury(batch, batch.run, batch.recorded_at_ms, error):
-                    return self._report(batch, error, f"attempt {attempt} failed, but another worker has it")
-                raise BatchDead(f"dead at attempt {attempt}: {summary}") from error
+                return self._die(batch, error)
+
+    def _health_after(self, batch: TakenBatch, error: BaseException, now_ms: int) -> Health:
+        """The row of failures with this one. What is known to be a bad event says nothing about others."""
+        breaker, mode = self._broker.breaker, batch.run.mode
+        if mode is Mode.ISOLATING or is_given_up(error, self._config):
+            return insist(self._config.name, breaker.health)
+        probe, root, kind = mode is Mode.PROBE, root_of(batch.id), kind_of(error)
+        return insist(self._config.name, lambda: breaker.note_failure(root, kind, now_ms=now_ms, probe=probe))
+
+    def _put_off(self, batch: TakenBatch, later: RetryLater, now_ms: int) -> str:
+        """The processor said when to try again."""
+        then = batch.run.failed(now_ms, charged=False, done=batch.run.done, mode=Mode.LATER)
+        self._insist_on_retry(batch, then, now_ms + int(later.seconds * 1000))
+        return self._report(batch, later, f"again in {later.seconds:.1f} s, as its processor asked")
+
+    def _insist_on_retry(self, batch: TakenBatch, then: RunRecord, due_ms: int) -> None:
+        insist(self._config.name, lambda: self._broker.ledger.retry(batch, then, due_ms=due_ms))
+
+    def _divide(self, batch: TakenBatch, parts: Sequence[Part], entry: Sequence[Value] = ()) -> None:
+        insist(self._config.name, lambda: self._broker.ledger.divide(batch.id, batch.run, parts, entry))
+
+    def _die(self, batch: TakenBatch, error: BaseException | str) -> str:
+        if self._bury(batch, batch.run, batch.recorded_at_ms, error) is None:
+            return self._report(batch, error, "but another worker has it")
+        cause = error if isinstance(error, BaseException) else None
+        raise BatchDead(f"dead at attempt {batch.run.attempt}: {summarize(error)}") from cause
 
     def in_part(self, batch: TakenBatch, partial: PartialFailure, entry: list[Value]) -> str:
         """Some events failed, the others are done. Returns what comes next, or raises BatchDead."""
-        attempt, size = batch.run.attempt, batch.header.size
-        if attempt <= self._config.max_retries:
-            delay = retry_delay(attempt, self._config.retry_delay)
-            parts = [part_of(batch, sorted(partial.errors), due_ms=self._due_in(delay))]
-            insist(self._config.name, lambda: self._broker.ledger.divide(batch.id, batch.run, parts, entry))
-            return self._report(
-                batch, partial, f"{len(partial.errors)} of {size} events failed, again in {delay:.1f} s"
-            )
-        dead = self._bury_parts(batch, partial, entry)
-        raise BatchDead(
-            f"{len(partial.errors)} of {size} events dead at attempt {attempt}", dead
-        ) from partial
-
-    def _bury_parts(
-        self, batch: TakenBatch, partial: PartialFailure, entry: list[Value]
-    ) -> list[tuple[Part, Failure]]:
-        """Each dead batch has one error, so the failed events are buried by what went wrong with them."""
-        groups: dict[str, list[int]] = {}
-        for position, error in sorted(partial.errors.items()):
-            groups.setdefault(summarize(error), []).append(position)
-        # Due in a while only: until then they are this worker's to bury. If it dies they are run once more.
-        due_ms = self._due_in(RUN_TTL_MS / 1000)
-        parts = [part_of(batch, positions, due_ms) for positions in groups.values()]
-        insist(self._config.name, lambda: self._broker.ledger.divide(batch.id, batch.run, parts, entry))
+        now_ms, attempt, size = self._now_ms(), batch.run.attempt, batch.header.size
+        health = Health(done=batch.run.done)
+        if len(partial.errors) == size:  # nothing succeeded: it may be an outage
+            health = self._health_after(batch, partial, now_ms)
+            if health.is_open and not is_out_of_time(batch.run, self._config, now_ms):
+                return self._carry_out(
+                    Verdict.RETRY, batch, _after(batch.run, health, now_ms), partial, now_ms
+                )
+        again, dead = self._sort(batch, partial.errors, _after(batch.run, health, now_ms), now_ms)
+        self._divide(batch, [*again, *(part for part, _ in dead)], entry)
         buried = [
-            (part, self._bury(part, part.run, batch.recorded_at_ms, partial.errors[part.positions[0]]))
-            for part in parts
+            (part, failure)
+            for part, error in dead
+            if (failure := self._bury(part, part.run, batch.recorded_at_ms, error)) is not None
         ]
-        return [(part, failure) for part, failure in buried if failure is not None]
+        if not dead:
+            first = min((part.due_ms for part in again), default=now_ms)
+            seconds = (first - now_ms) / 1000
+            return self._report(
+                batch, partial, f"{len(partial.errors)} of {size} events failed, again in {seconds:.1f} s"
+            )
+        events = sum(len(part.positions) for part, _ in dead)
+        raise BatchDead(f"{events} of {size} events dead at attempt {attempt}", buried) from partial
+
+    def _sort(
+        self, batch: TakenBatch, errors: Mapping[int, BaseException | str], then: RunRecord, now_ms: int
+    ) -> tuple[list[Part], list[tuple[Part, BaseException | str]]]:
+        """The parts that are run again, and those that are dead with their errors.
+
+        Each dead batch has one error, so the failed events are grouped by what went wrong with them.
+        """
+        late = is_out_of_time(batch.run, self._config, now_ms)
+        retries: dict[float | None, list[int]] = {}
+        dead: dict[str, tuple[list[int], BaseException | str]] = {}
+        for position, error in sorted(errors.items()):
+            if isinstance(error, RetryLater) and not late:
+                retries.setdefault(error.seconds, []).append(position)
+            elif late or self._is_last(then, error):
+                reason = error.error if isinstance(error, Reject) else error
+                dead.setdefault(summarize(reason), ([], reason))[0].append(position)
+            else:
+                retries.setdefault(None, []).append(position)
+        delay = retry_delay(then.failures, self._config)
+        again = []
+        for seconds, positions in retries.items():
+            run = then if seconds is None else replace(then, failures=batch.run.failures, mode=Mode.LATER)
+            due_ms = now_ms + int((delay if seconds is None else seconds) * 1000)
+            again.append(part_of(batch, positions, run, due_ms))
+        # Due in a while only: until then they are this worker's to bury. If it dies they are run once more.
+        bury_by_ms = now_ms + RUN_TTL_MS
+        return again, [
+            (part_of(batch, positions, then, bury_by_ms), error) for positions, error in dead.values()
+        ]
+
+    def _is_last(self, then: RunRecord, error: BaseException | str) -> bool:
+        """Whether an event with this error is not run again."""
+        if isinstance(error, Reject) or then.failures > self._config.max_retries:
+            return True
+        return isinstance(error, BaseException) and is_given_up(error, self._config)
 
     def _bury(
         self, batch: TakenBatch | Part, run: RunRecord, recorded_ms: int, error: BaseException | str
     ) -> Failure | None:
-        text = ""
+        attempt = run.attempt if isinstance(batch, TakenBatch) else run.runs
+        failure = Failure(summarize(error), formatted(error), attempt)
+        entry = Outcome(batch.id, batch.header, attempt, recorded_ms, failure=failure).encode()
+        now_ms, name, bury = self._now_ms(), self._config.name, self._broker.ledger.bury
+        if not insist(name, lambda: bury(batch.id, run, failure, entry, now_ms=now_ms)):
+            return None
+        line = f"{name}: batch {batch.id}: dead at attempt {attempt}: {locate(error)}"
+        self._log.note(logging.ERROR, f"dead {kind_of(error)}", line)
+        return failure
+
+    def _now_ms(self) -> int:
+        return insist(self._config.name, self._broker.clock.now_ms)
+
+    def _report(self, batch: TakenBatch, error: BaseException | str, then: str) -> str:
         if isinstance(error, BaseException):
-            _begin_at_user_code(error)
-            text = "".join(traceback.format_exception(error))
-        failure = Failure(summarize(error), text, run.attempt)
-        entry = Outcome(batch.id, batch.header, run.attempt, recorded_ms, failure=failure).encode()
-        now_ms = self._due_in(0)
-        name, bury = self._config.name, self._broker.ledger.bury
-        buried = insist(name, lambda: bury(batch.id, run, failure, entry, now_ms=now_ms))
-        if buried:
-            log.error("%s: batch %s: dead at attempt %d: %s", name, batch.id, run.attempt, locate(error))
-        return failure if buried else None
-
-    def _due_in(self, seconds: float) -> int:
-        return insist(self._config.name, self._broker.clock.now_ms) + int(seconds * 1000)
-
-    def _report(self, batch: TakenBatch, error: BaseException, outlook: str) -> str:
-        _begin_at_user_code(error)
-        log.warning("%s: batch %s: %s: %s", self._config.name, batch.id, outlook, locate(error))
+            begin_at_user_code(error)
+        outlook = f"attempt {batch.run.attempt} failed, {then}"
+        line = f"{self._config.name}: batch {batch.id}: {outlook}: {locate(error)}"
+        self._log.note(logging.WARNING, kind_of(error), line)
         log.debug("%s: batch %s: %s", self._config.name, batch.id, error)
         return f"{outlook}: {summarize(error)}"
 
 
-def summarize(error: BaseException | str) -> str:
-    """An error on one line."""
-    try:
-        lines = str(error).strip().splitlines()
-    except BaseException:  # noqa: BLE001 - an error's own __str__ is the user's code as well
-        lines = []
-    if isinstance(error, str):
-        return lines[0] if lines else "failed"
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def locate(error: BaseException | str) -> str:
-    """An error as it may be logged: its kind and where it was raised. Its message may quote events."""
-    if isinstance(error, str):
-        return "an error that the processor named"
-    if isinstance(error, MicrobatchError):
-        return summarize(error)  # our own quote nothing
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" in {frames[-1].name} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}{place}"
-
-
-def _begin_at_user_code(error: BaseException) -> None:
-    """Leave out of a traceback the frames that lead to the processor: its author knows none of them."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith("microbatch."):
-        frame = frame.tb_next
-    if frame is not None:
-        error.__traceback__ = frame
+def _after(run: RunRecord, health: Health, now_ms: int) -> RunRecord:
+    """The run record after a failure. One that an outage explains is not charged."""
+    mode = Mode.ISOLATING if run.mode is Mode.ISOLATING else Mode.WHOLE
+    return run.failed(now_ms, charged=not health.is_open, done=health.done, mode=mode)

@@ -21,7 +21,7 @@ from rq.serializers import JSONSerializer
 from microbatch.broker.errors import InDoubt, ServerError, Unavailable
 from microbatch.broker.patience import Patience
 from microbatch.broker.server import Server
-from microbatch.worker.failing import summarize
+from microbatch.worker.user_errors import summarize
 
 log = logging.getLogger(__name__)
 

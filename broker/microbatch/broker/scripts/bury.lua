@@ -6,6 +6,8 @@
 -- KEYS[4] results   stream  what waits for a handler
 -- KEYS[5] stats     hash    counters
 -- KEYS[6] drain     stream  there only while somebody waits for an end
+-- KEYS[7] held      string  there only while the scheduler waits for room
+-- KEYS[8] wake      list    words for the scheduler
 -- ARGV[1] id        of the batch
 -- ARGV[2] expected  run record
 -- ARGV[3] failure   JSON
@@ -33,5 +35,5 @@ redis.call('XADD', KEYS[4], '*', unpack(ARGV, 5))
 redis.call('LSET', KEYS[1], 1, ARGV[3])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
-if redis.call('EXISTS', KEYS[6]) == 1 then redis.call('XADD', KEYS[6], 'MAXLEN', 1, '*', 'dead', ARGV[1]) end
+tell(KEYS[6], KEYS[7], KEYS[8], KEYS[2], 'dead', ARGV[1])
 return 1

@@ -5,6 +5,8 @@
 -- KEYS[3] results   stream  what waits for a handler
 -- KEYS[4] stats     hash    counters
 -- KEYS[5] drain     stream  there only while somebody waits for an end
+-- KEYS[6] held      string  there only while the scheduler waits for room
+-- KEYS[7] wake      list    words for the scheduler
 -- ARGV[1] id        of the batch
 -- ARGV[2..]         fields and values of the result's entry; none if there is nothing to handle
 --
@@ -33,5 +35,5 @@ redis.call('HINCRBY', KEYS[4], 'done_events', size)
 if #ARGV > 1 then redis.call('XADD', KEYS[3], '*', unpack(ARGV, 2)) end
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('UNLINK', KEYS[1])
-if redis.call('EXISTS', KEYS[5]) == 1 then redis.call('XADD', KEYS[5], 'MAXLEN', 1, '*', 'done', ARGV[1]) end
+tell(KEYS[5], KEYS[6], KEYS[7], KEYS[2], 'done', ARGV[1])
 return 1

@@ -5,7 +5,7 @@
 -- KEYS[3] stats     hash    counters
 -- KEYS[4] drain     stream  there only while somebody waits for an end
 -- KEYS[5..] batch   list    one per batch; none of them exists yet
--- ARGV[1] due       when the scheduler looks at these batches next (ms)
+-- ARGV[1] score     of batches that are queued, and when the scheduler looks at them next
 -- ARGV[2..] id, header, run record, size    four per batch
 --
 -- Returns the number of events that each batch got; fewer than asked only if fewer waited, and a

@@ -5,12 +5,14 @@
 -- KEYS[3] results   stream  what waits for a handler
 -- KEYS[4] stats     hash    counters
 -- KEYS[5] drain     stream  there only while somebody waits for an end
--- KEYS[6..] part    list    one per part; none of them exists yet
+-- KEYS[6] held      string  there only while the scheduler waits for room
+-- KEYS[7] wake      list    words for the scheduler
+-- KEYS[8..] part    list    one per part; none of them exists yet
 -- ARGV[1] id        of the batch
 -- ARGV[2] expected  run record
 -- ARGV[3] n         how many arguments the result's entry takes; 0 if there is nothing to handle
 -- ARGV[4..3+n]      its fields and values
--- then per part: id, header, run record, due (ms), m, and the m events' positions in the batch, from 0
+-- then per part: id, header, run record, score, m, and the m events' positions in the batch, from 0
 --
 -- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(events).
 -- The batch goes last: an error before that leaves it in flight.
@@ -23,7 +25,7 @@ for k, wanted in ipairs({'list', 'zset', 'stream', 'hash', 'stream'}) do
     return redis.error_reply('WRONGTYPE ' .. KEYS[k] .. ' is a ' .. found .. ', not a ' .. wanted)
   end
 end
-for k = 6, #KEYS do
+for k = 8, #KEYS do
   if redis.call('EXISTS', KEYS[k]) == 1 then return redis.error_reply('BATCHEXISTS ' .. KEYS[k]) end
 end
 if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
@@ -32,8 +34,8 @@ if redis.call('LINDEX', KEYS[1], 1) ~= ARGV[2] then return 0 end
 local events = redis.call('LRANGE', KEYS[1], 2, -1)
 local entry_length = tonumber(ARGV[3])
 local parts, kept, at = {}, 0, 4 + entry_length
-for k = 6, #KEYS do
-  local part = {key = KEYS[k], id = ARGV[at], due = ARGV[at + 3], values = {ARGV[at + 1], ARGV[at + 2]}}
+for k = 8, #KEYS do
+  local part = {key = KEYS[k], id = ARGV[at], score = ARGV[at + 3], values = {ARGV[at + 1], ARGV[at + 2]}}
   local count = tonumber(ARGV[at + 4])
   for i = at + 5, at + 4 + count do
     local event = events[tonumber(ARGV[i]) + 1]
@@ -60,9 +62,12 @@ for _, part in ipairs(parts) do
   for first = 1, #part.values, CHUNK do
     redis.call('RPUSH', part.key, unpack(part.values, first, math.min(first + CHUNK - 1, #part.values)))
   end
-  redis.call('ZADD', KEYS[2], part.due, part.id)
+  redis.call('ZADD', KEYS[2], part.score, part.id)
 end
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('UNLINK', KEYS[1])
-if redis.call('EXISTS', KEYS[5]) == 1 then redis.call('XADD', KEYS[5], 'MAXLEN', 1, '*', 'divided', ARGV[1]) end
+-- Parts are due at once, and may be due before any retry that the scheduler knows of.
+redis.pcall('LREM', KEYS[7], 0, 'look')
+redis.pcall('RPUSH', KEYS[7], 'look')
+tell(KEYS[5], KEYS[6], KEYS[7], KEYS[2], 'divided', ARGV[1])
 return 1

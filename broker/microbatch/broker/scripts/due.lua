@@ -1,21 +1,25 @@
--- due: what the scheduler is to look at, oldest due time first, read at one moment. Writes nothing.
+-- due: what the scheduler is to look at, read at one moment. Writes nothing.
 --
 -- KEYS[1] inflight  zset  the ledger
--- ARGV[1] now       (ms)
--- ARGV[2] limit     the most batches
--- ARGV[3] prefix    of the batches' keys, which are found by the ids that the ledger holds
+-- ARGV[1] prefix    of the batches' keys, which are found by the ids that the ledger holds
+-- ARGV[2..] from, to, limit    three per range of scores that is looked at
 --
--- Returns {id, header, run record, length} for each, with '' for what is not there. No event is read:
--- they may be large. O(log batches + found).
+-- Returns, for each range, {id, header, run record, length} for each batch, lowest score first, with '' for
+-- what is not there. No event is read: they may be large. O(log batches + found).
 local found = {}
-for i, id in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2])) do
-  local key = ARGV[3] .. id
-  if redis.call('TYPE', key).ok == 'list' then
-    found[i] = {
-      id, redis.call('LINDEX', key, 0), redis.call('LINDEX', key, 1) or '', redis.call('LLEN', key),
-    }
-  else
-    found[i] = {id, '', '', 0}
+for a = 2, #ARGV, 3 do
+  local batches = {}
+  local ids = redis.call('ZRANGE', KEYS[1], ARGV[a], ARGV[a + 1], 'BYSCORE', 'LIMIT', 0, ARGV[a + 2])
+  for i, id in ipairs(ids) do
+    local key = ARGV[1] .. id
+    if redis.call('TYPE', key).ok == 'list' then
+      batches[i] = {
+        id, redis.call('LINDEX', key, 0), redis.call('LINDEX', key, 1) or '', redis.call('LLEN', key),
+      }
+    else
+      batches[i] = {id, '', '', 0}
+    end
   end
+  found[#found + 1] = batches
 end
 return found

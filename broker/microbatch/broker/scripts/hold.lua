@@ -1,12 +1,12 @@
 -- hold: write a batch's next due time, and its run record, only if the run record is still the one expected.
--- Renewing a run, giving it up for a retry and enqueueing a lost one again are all this.
+-- Renewing a run and enqueueing a lost one again are both this.
 --
 -- KEYS[1] batch     list    header, run record, events
 -- KEYS[2] inflight  zset    the ledger
 -- ARGV[1] id        of the batch
 -- ARGV[2] expected  run record
 -- ARGV[3] next      run record
--- ARGV[4] due       when the scheduler looks at it next (ms)
+-- ARGV[4] score     what it waits for then, and when the scheduler looks at it next
 --
 -- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(log batches).
 if redis.call('TYPE', KEYS[1]).ok ~= 'list' then return 0 end

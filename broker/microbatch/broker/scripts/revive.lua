@@ -6,7 +6,7 @@
 -- KEYS[4] stats     hash    counters
 -- ARGV[1] id        of the batch
 -- ARGV[2] run       record, in the failure's place
--- ARGV[3] due       when the scheduler looks at it next (ms)
+-- ARGV[3] score     of a batch that is queued, and when the scheduler looks at it next
 -- ARGV[4] before    only if it died before this (ms)
 --
 -- Returns 1, or 0 if the batch is not dead, or died later. O(log batches).

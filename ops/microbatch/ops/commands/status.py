@@ -38,7 +38,7 @@ def command(target: str, *, as_json: bool, watch: bool) -> None:
       scheduler          {active, standby: [...]}, each as host:pid
       workers            [{name, state, batch, heartbeat_age_ms}]
       settings           {frequency, max_size} of the active scheduler, or null
-      paused             why nothing is cut, or null
+      held_back          why nothing is cut, or null
       risks              [in what ways the server could lose events]
 
     \b

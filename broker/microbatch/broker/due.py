@@ -1,0 +1,36 @@
+"""Due times: the ledger's scores.
+
+The score of a batch in flight says two things: what the batch waits for, and when the scheduler looks at it.
+Each state has a band of scores of its own. So one sorted set tells, in O(log batches), which workers have
+gone silent, which retries are due, and how many batches have a job.
+
+    running     due - BAND   a worker has claimed it, and shows until then that it is alive
+    queued      due          its job waits in RQ's queue
+    retrying    due + BAND   it has no job, and gets one then
+"""
+
+from __future__ import annotations
+
+BAND_MS = 10**13
+"""Later than every due time (it is a moment of the year 2286)."""
+
+
+def running(due_ms: int) -> int:
+    """The score of a batch whose worker is to show itself before ``due_ms``."""
+    return due_ms - BAND_MS
+
+
+def queued(due_ms: int) -> int:
+    """The score of a batch whose job is looked for at ``due_ms``."""
+    return due_ms
+
+
+def retrying(due_ms: int) -> int:
+    """The score of a batch that is enqueued again at ``due_ms``."""
+    return due_ms + BAND_MS
+
+
+def due_ms(score: float) -> int:
+    """When the scheduler looks at a batch with this score (unix ms). One beyond all bands is at its end."""
+    within = int(min(max(score, -BAND_MS), 2 * BAND_MS))
+    return within - BAND_MS if within >= BAND_MS else within + BAND_MS if within < 0 else within

@@ -1,0 +1,25 @@
+-- retry: put a batch off that its owner has failed to process. It has no job until it is due.
+--
+-- KEYS[1] batch     list    header, run record, events
+-- KEYS[2] inflight  zset    the ledger
+-- KEYS[3] drain     stream  there only while somebody waits for an end
+-- KEYS[4] held      string  there only while the scheduler waits for room
+-- KEYS[5] wake      list    words for the scheduler
+-- ARGV[1] id        of the batch
+-- ARGV[2] expected  run record
+-- ARGV[3] next      run record
+-- ARGV[4] score     of a batch that waits for a retry
+--
+-- The scheduler sleeps until the first retry that it knows of, so it is told of one that is due sooner.
+-- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(log batches).
+if redis.call('TYPE', KEYS[1]).ok ~= 'list' then return 0 end
+if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
+if redis.call('LINDEX', KEYS[1], 1) ~= ARGV[2] then return 0 end
+redis.call('LSET', KEYS[1], 1, ARGV[3])
+redis.call('ZADD', KEYS[2], ARGV[4], ARGV[1])
+if redis.call('ZRANGE', KEYS[2], '1e13', '+inf', 'BYSCORE', 'LIMIT', 0, 1)[1] == ARGV[1] then
+  redis.pcall('LREM', KEYS[5], 0, 'look')
+  redis.pcall('RPUSH', KEYS[5], 'look')
+end
+tell(KEYS[3], KEYS[4], KEYS[5], KEYS[2])
+return 1

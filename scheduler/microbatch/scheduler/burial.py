@@ -1,0 +1,71 @@
+"""Burial: the scheduler gives up batches that no worker can give up.
+
+Their workers died of them too often, or they were held back for longer than they may be tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from microbatch.broker.breaker import Health
+from microbatch.broker.broker import Broker
+from microbatch.broker.durations import duration_text
+from microbatch.broker.failure_log import FailureLog
+from microbatch.broker.in_flight import DueBatch, halves_of
+from microbatch.broker.policy import Verdict, is_out_of_time, judge_death
+from microbatch.broker.results import Outcome
+from microbatch.broker.wire import Failure, printable
+from microbatch.scheduler.queue import JobQueue
+
+log = logging.getLogger(__name__)
+
+
+class Burial:
+    """Gives up batches of one batcher, for the scheduler that holds its lease."""
+
+    def __init__(self, broker: Broker, queue: JobQueue) -> None:
+        self._broker = broker
+        self._config = broker.config
+        self._queue = queue
+        self._log = FailureLog(log)
+
+    def is_last_death(self, batch: DueBatch) -> bool:
+        """Whether a batch whose worker has gone silent is not run again as it is."""
+        return judge_death(batch.run, batch.header.size, self._config) is not Verdict.RETRY
+
+    def is_late(self, batch: DueBatch, now_ms: int) -> bool:
+        """Whether a batch has failed for ``retry_for``."""
+        return is_out_of_time(batch.run, self._config, now_ms)
+
+    def tell_silence(self, batch: DueBatch) -> None:
+        """Log that a worker has gone silent."""
+        owner = printable(batch.run.owner)
+        line = f"{self._config.name}: batch {batch.id}: its worker {owner} has gone silent"
+        self._log.note(logging.WARNING, "silent", line)
+
+    def after_a_death(self, batch: DueBatch, now_ms: int) -> None:
+        """Divide or bury a batch whose workers died of it too often."""
+        self.tell_silence(batch)
+        then = batch.run.died(now_ms)
+        if judge_death(batch.run, batch.header.size, self._config) is Verdict.DIVIDE:
+            self._broker.ledger.divide(batch.id, batch.run, halves_of(batch, then, now_ms))
+        else:
+            error = f"its worker {batch.run.owner} died or went silent while running it"
+            self._bury(batch, Failure(error, "", then.runs), "death", now_ms)
+
+    def out_of_time(self, batch: DueBatch, health: Health, now_ms: int) -> None:
+        """Bury a batch whole that was held back, as all batches failed, for as long as it may be tried."""
+        error = f"{health.kind}: it could not be processed for {duration_text(self._config.retry_for)}"
+        self._bury(batch, Failure(error, "", batch.run.runs), "out of time", now_ms)
+
+    def _bury(self, batch: DueBatch, failure: Failure, kind: str, now_ms: int) -> None:
+        ledger = self._broker.ledger
+        recorded_at_ms = ledger.recorded_at_ms(batch)
+        outcome = Outcome(batch.id, batch.header, failure.attempts, recorded_at_ms, failure=failure)
+        if ledger.bury(batch.id, batch.run, failure, outcome.encode(), now_ms=now_ms):
+            self._queue.show_as_failed(batch, failure)
+            line = (
+                f"{self._config.name}: batch {batch.id}: "
+                f"dead at attempt {failure.attempts}: {printable(failure.error)}"
+            )
+            self._log.note(logging.ERROR, kind, line)

@@ -1,0 +1,124 @@
+"""The gates: why cutting is held back, and how many batches may get a job now.
+
+What is not cut stays in the events list, where it costs least and keeps its order. Three gates hold it there:
+too many results wait for a handler, too many batches have a job already, or the breaker is open.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.recovery import Survey
+
+log = logging.getLogger(__name__)
+
+_FIRST_PROBE_MS = 1_000
+_LONGEST_PROBE_MS = 30_000
+_FIRST_RAMP = 2
+"""How many batches may have a job when the breaker has just closed; it doubles with each survey."""
+
+
+class Gates:
+    """The gates of one batcher, for the scheduler that holds its lease.
+
+    Between two surveys it reckons with the batches that it was told of since, and so asks the server for
+    nothing until ``max_in_flight`` seems to be reached.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._name = broker.config.name
+        self._results = broker.results()
+        self._with_a_job = self._queued = 0
+        self._retries_due = 0
+        self._ramp = broker.config.max_in_flight
+        self._opened_ms = 0
+        self._probe_at_ms = 0
+        self._probe_wait_ms = _FIRST_PROBE_MS
+        self._may_cut_a_probe = False
+        self._reason = ""
+
+    def reset(self) -> None:
+        """Begin anew, as a scheduler that has just become active."""
+        self._with_a_job = self._retries_due = self._opened_ms = 0
+        self._ramp, self._may_cut_a_probe = self._broker.config.max_in_flight, False
+        self._reason = ""
+        self._broker.publish_held_back("")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the breaker is open: then nothing gets a job but a probe."""
+        return self._opened_ms > 0
+
+    def update(self, survey: Survey, now_ms: int) -> None:
+        """Take note of how the batcher is doing."""
+        self._with_a_job, self._queued = survey.with_a_job, survey.queued_now
+        self._retries_due = survey.retries_due
+        self._may_cut_a_probe = False
+        self._ramp = min(self._ramp * 2, self._broker.config.max_in_flight)
+        if survey.health.is_open and not self.is_open:
+            self._opened_ms, self._probe_wait_ms = survey.health.opened_ms, _FIRST_PROBE_MS
+            self._probe_at_ms = now_ms + _FIRST_PROBE_MS
+            log.warning("%s: held back: %s", self._name, survey.health)
+            self._publish(str(survey.health), self._probe_at_ms)
+        elif self.is_open and not survey.health.is_open:
+            seconds = (now_ms - self._opened_ms) / 1000
+            self._opened_ms, self._ramp = 0, min(_FIRST_RAMP, self._broker.config.max_in_flight)
+            log.warning("%s: no longer held back: a batch succeeded after %.0f s", self._name, seconds)
+            self._publish("")
+
+    def probe_is_due(self, now_ms: int) -> bool:
+        """Whether a batch is to be tried, while the breaker is open."""
+        # Where batches wait for a worker, those are tried.
+        return self.is_open and now_ms >= self._probe_at_ms and not self._queued
+
+    def probed(self, now_ms: int) -> None:
+        """A batch is tried. The next wait is twice as long."""
+        self._probe_wait_ms = min(self._probe_wait_ms * 2, _LONGEST_PROBE_MS)
+        self._probe_at_ms = now_ms + self._probe_wait_ms
+        self._broker.publish_held_back(self._reason, self._probe_at_ms)
+
+    def let_a_probe_be_cut(self) -> None:
+        """Let one batch be cut though the breaker is open: there is none to try again."""
+        self._may_cut_a_probe = True
+
+    def spend(self, batches: int) -> None:
+        """So many batches were given a job."""
+        self._with_a_job += batches
+        self._may_cut_a_probe = False
+
+    def room_for_retries(self) -> int:
+        """How many batches that wait for a retry may get a job."""
+        return 0 if self.is_open else max(0, self._ramp - self._with_a_job)
+
+    def room_for_cuts(self) -> int:
+        """How many new batches may be cut. Retries come first."""
+        if self.is_open:
+            return int(self._may_cut_a_probe)
+        if self._too_many_results():
+            return 0
+        room = self._ramp - self._with_a_job
+        if room <= 0 and self._ramp == self._broker.config.max_in_flight:
+            # A tenth at a time, so that a scheduler that is woken has a transaction's worth to cut.
+            enough = self._ramp - min(max(self._ramp // 10, 1), 100)
+            room = self._broker.recovery.room(self._ramp, enough)
+            self._with_a_job = self._ramp - room
+        return max(0, room - self._retries_due)
+
+    def _too_many_results(self) -> bool:
+        most = self._broker.config.results_max
+        if most is None:
+            return False
+        unhandled = self._results.unhandled()
+        wait = "1 result waits" if unhandled == 1 else f"{unhandled:,} results wait"
+        held = unhandled >= most
+        if held != bool(self._reason):
+            reason = f"{wait} for a handler; results_max is {most:,}" if held else ""
+            log.warning("%s: %s", self._name, f"held back: {reason}" if held else "no longer held back")
+            self._publish(reason)
+        return held
+
+    def _publish(self, reason: str, probe_at_ms: int = 0) -> None:
+        self._reason = reason
+        self._broker.publish_held_back(reason, probe_at_ms)

@@ -1,0 +1,42 @@
+"""Maintenance: what the active scheduler tidies up every five seconds, and when the server refuses it."""
+
+from __future__ import annotations
+
+import logging
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import InDoubt, MicrobatchError, ServerError, Unavailable
+from microbatch.broker.misfits import set_aside
+from microbatch.scheduler.queue import JobQueue
+
+log = logging.getLogger(__name__)
+
+
+class Maintenance:
+    """Tidies up for one batcher. Raises ServerError; what was not done is done the next time."""
+
+    def __init__(self, broker: Broker, queue: JobQueue) -> None:
+        self._broker = broker
+        self._queue = queue
+
+    def run_once(self, now_ms: int) -> None:
+        """Keep values that are not ours out of the way, and note where the counters stand."""
+        self._set_aside()
+        self._broker.stats.mark(now_ms)
+        self._queue.tidy()
+
+    def after(self, error: MicrobatchError) -> bool:
+        """Whether the server refused something for a value that is not ours, which is out of the way now."""
+        if isinstance(error, Unavailable | InDoubt):
+            return False
+        try:
+            return self._set_aside()
+        except ServerError as refused:
+            log.debug("%s: %s", self._broker.config.name, refused)
+            return False
+
+    def _set_aside(self) -> bool:
+        moved = set_aside(self._broker.server, self._broker.keys)
+        for line in moved:
+            log.error("%s: %s", self._broker.config.name, line)
+        return bool(moved)

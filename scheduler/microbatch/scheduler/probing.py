@@ -1,0 +1,47 @@
+"""Probing: while the breaker is open, one event at a time shows whether the outage is over.
+
+If it is not, a bad event may be what all failures come from. So the next probe is another event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.in_flight import DueBatch, probe_of
+from microbatch.broker.run_record import Mode
+from microbatch.scheduler.gates import Gates
+
+
+class Probing:
+    """Chooses the probes of one batcher, for the scheduler that holds its lease."""
+
+    def __init__(self, broker: Broker, gates: Gates) -> None:
+        self._broker = broker
+        self._gates = gates
+        self._last: str | None = None
+
+    def next(self, now_ms: int) -> DueBatch | None:
+        """The batch of one event that is to get a job now, if one is."""
+        if not self._gates.probe_is_due(now_ms) or self._is_probing():
+            return None
+        self._gates.probed(now_ms)
+        probe = self._choose(now_ms)
+        self._last = None if probe is None else probe.id
+        return probe
+
+    def _is_probing(self) -> bool:
+        """Whether the probe before has not ended: it may hang as long as its time limit lets it."""
+        return self._last is not None and self._broker.recovery.has_a_job(self._last)
+
+    def _choose(self, now_ms: int) -> DueBatch | None:
+        batch = self._broker.recovery.first_retry()
+        if batch is None:
+            self._gates.let_a_probe_be_cut()
+            return None
+        if batch.header.size == 1:
+            return replace(batch, then=replace(batch.then, mode=Mode.PROBE))
+        probe, rest = probe_of(batch, batch.run, now_ms, now_ms)
+        if not self._broker.ledger.divide(batch.id, batch.run, [probe, rest]):
+            return None
+        return DueBatch(probe.id, probe.header, probe.run, probe.run)
