@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from microbatch.broker.breaker import Breaker
+from microbatch.broker.claims import Claims
 from microbatch.broker.clock import Clock, ServerClock
 from microbatch.broker.config import Config
 from microbatch.broker.dead import Dead
@@ -36,6 +37,7 @@ class Broker:
         self.ledger = Ledger(self.server, self.keys)
         self.recovery = Recovery(self.server, self.keys)
         self.breaker = Breaker(self.server, self.keys)
+        self.claims = Claims(self.server, self.keys)
         self.stats = Stats(self.server, self.keys)
         self.dead = Dead(self.server, self.keys)
 

@@ -15,6 +15,8 @@ from microbatch.broker.durations import Duration
 from microbatch.broker.error_classes import ErrorClasses
 from microbatch.broker.errors import ConfigError
 
+MOST_RESULT_BYTES = 500_000_000
+"""What fits into one value: a server takes 512 MiB (``proto-max-bulk-len``) and hangs up on more."""
 _YEAR = 31_536_000  # seconds, within what alarm(2) and the server take
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -125,6 +127,14 @@ class Config(BaseSettings):
     max_event_bytes: Annotated[
         int, Field(gt=0, description="The largest event that may be recorded, as JSON, in bytes.")
     ] = 1_000_000
+    max_result_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            le=MOST_RESULT_BYTES,
+            description="The largest result that a processor may return, as JSON, in bytes.",
+        ),
+    ] = 16_000_000
     dedupe_window: Annotated[
         float,
         Field(
