@@ -12,12 +12,14 @@ from annotated_types import Ge, Gt
 from pydantic.fields import FieldInfo
 
 from microbatch.broker.config import Config
+from microbatch.broker.durations import Duration, read_duration
 
 PAGE = Path(__file__).with_name("operations.md")
 BEGIN = "<!-- settings: written by docs/settings.py -->\n"
 END = "<!-- end of settings -->\n"
 
 _KINDS: dict[Any, str] = {
+    Duration | None: "duration",
     bool: "true or false",
     float: "number",
     int: "integer",
@@ -53,7 +55,8 @@ def _row(name: str, field: FieldInfo) -> tuple[str, ...]:
 def _value(field: FieldInfo) -> str:
     if get_origin(field.annotation) is Literal:
         return " or ".join(f"`{choice}`" for choice in get_args(field.annotation))
-    kind = _KINDS[field.annotation]
+    reads = [getattr(item, "func", None) for item in field.metadata]
+    kind = "duration" if read_duration in reads else _KINDS[field.annotation]
     for limit in field.metadata:
         if isinstance(limit, Gt):
             return f"{kind} > {limit.gt}"
