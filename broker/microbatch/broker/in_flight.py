@@ -19,6 +19,16 @@ class NewBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """What a cut came to."""
+
+    sizes: list[int]
+    """The events of each batch that was made; batches that were not made come last and are left out."""
+    bytes: int = 0
+    """The bytes of all these events at the server; with some overhead where no event was copied."""
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A part of a batch, to be a batch of its own."""
 

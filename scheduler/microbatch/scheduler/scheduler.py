@@ -26,8 +26,7 @@ from microbatch.broker.in_flight import NewBatch, new_batch
 from microbatch.broker.misfits import set_aside
 from microbatch.broker.patience import Patience
 from microbatch.broker.wire import Header, Trigger
-from microbatch.scheduler import cutting
-from microbatch.scheduler.cutting import Cut
+from microbatch.scheduler.cutting import Cut, Cutter
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.reconciler import LOOK_AGAIN_MS, Reconciler
 from microbatch.scheduler.ticker import GridTicker, Ticker
@@ -66,6 +65,7 @@ class Scheduler:
         self._lease = self.broker.lease()
         self._queue = JobQueue(config, self.broker.server)
         self._reconciler = Reconciler(self.broker, self._queue, self._lease)
+        self._cutter = Cutter(config.max_size, config.max_bytes)
         self._results = self.broker.results()
         self._paused = False
         self._stopping = threading.Event()
@@ -187,35 +187,43 @@ class Scheduler:
         return Trigger.TICK if ticked else None
 
     def _cut(self, rest: Trigger | None, look: Look | None) -> int:
-        made, bound = 0, cutting.bound(self.config.max_size)
+        made = 0
+        self._cutter.begin()
         while not self._stopping.is_set() and not self._held_back():
             cuts = self._cut_once(rest, look)
             look = None
             made += len(cuts)
             if cuts:
                 self._look_after()  # a backlog that never ends must not keep us from it
-            if len(cuts) < bound or cuts[-1].trigger is rest:
+            if not self._cutter.more:
                 break
         return made
 
     def _cut_once(self, rest: Trigger | None, look: Look | None) -> list[Cut]:
         cuts: list[Cut] = []
+        batches: list[NewBatch] = []
         now_ms = self._clock.now_ms()
 
         def choose(waiting: int) -> list[NewBatch]:
-            cuts[:] = cutting.plan(waiting, self.config.max_size, rest)
-            return [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
+            cuts[:] = self._cutter.plan(waiting, rest)
+            batches[:] = [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
+            return batches
 
-        sizes = self.broker.ledger.cut(
+        made = self.broker.ledger.cut(
             choose,
             due_ms=now_ms + LOOK_AGAIN_MS,
             token=self._lease.token,
             lease_ttl_ms=self._lease.ttl_ms,
             enqueue=self._queue.enqueue,
             look=look,
+            max_bytes=self.config.max_bytes,
+            event_bytes=self._cutter.event_bytes,
         )
+        self._cutter.made(made)
+        del cuts[len(made.sizes) :]
+        self._queue.forget(batches[len(cuts) :])
         if cuts:
-            self._log_cut(sizes, cuts)
+            self._log_cut(made.sizes, cuts)
         return cuts
 
     def _held_back(self) -> bool:
@@ -235,7 +243,7 @@ class Scheduler:
             self._paused = paused
         return paused
 
-    def _log_cut(self, sizes: list[int], cuts: list[cutting.Cut]) -> None:
+    def _log_cut(self, sizes: list[int], cuts: list[Cut]) -> None:
         triggers = "/".join(dict.fromkeys(cut.trigger for cut in cuts))
         log.info(
             "%s: cut %d events (batches: %d, trigger: %s)", self.config.name, sum(sizes), len(sizes), triggers
