@@ -11,6 +11,7 @@ so whoever comes second changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from redis import WatchError
@@ -223,8 +224,9 @@ class Ledger:
         names = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain)
         args: list[Value] = [batch_id, run.encode(), len(entry), *entry]
         for part in parts:
-            args += (part.id, part.header.encode(), part.run.encode(), part.due_ms, len(part.positions))
-            args += part.positions
+            runs = part.runs()
+            args += (part.id, part.header.encode(), part.run.encode(), part.due_ms, len(runs))
+            args += chain.from_iterable(runs)
         parts_names = [keys.batch(part.id) for part in parts]
         return bool(self._server.run(scripts.DIVIDE, (*names, *parts_names), args))
 
