@@ -37,7 +37,7 @@ def cut(
         lease_ttl_ms=lease.ttl_ms,
         enqueue=enqueue,
         look=look,
-    )
+    ).sizes
 
 
 @pytest.fixture

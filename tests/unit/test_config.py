@@ -17,6 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "failure_handler": None,
     "frequency": 1000,
     "max_size": 100,
+    "max_bytes": 8_000_000,
     "redis_url": None,
     "key_prefix": "mb",
     "batch_timeout": 300,
@@ -41,6 +42,7 @@ OTHERS: dict[str, tuple[str, Any]] = {
     "failure_handler": ("letters:mourn", "letters:mourn"),
     "frequency": ("50", 50),
     "max_size": ("7", 7),
+    "max_bytes": ("5000", 5_000),
     "redis_url": ("redis://cache/2", "redis://cache/2"),
     "key_prefix": ("test", "test"),
     "batch_timeout": ("9", 9),
@@ -118,6 +120,9 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
+        ("max_size", 100_001, "Input should be less than or equal to 100000, not 100001"),
+        ("max_bytes", 8_000_001, "Input should be less than or equal to 8000000, not 8000001"),
+        ("max_bytes", 0, "Input should be greater than 0, not 0"),
         ("frequency", 0, "Input should be greater than 0, not 0"),
         ("frequency", -1, "Input should be greater than 0, not -1"),
         ("frequency", "soon", "Input should be a valid integer.*, not 'soon'"),

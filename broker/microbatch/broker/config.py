@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from microbatch.broker import functions
+from microbatch.broker.bounds import MAX_BYTES, MAX_SIZE
 from microbatch.broker.connection import URL_HELP, split_url
 from microbatch.broker.durations import Duration
 from microbatch.broker.error_classes import ErrorClasses
@@ -57,8 +58,17 @@ class Config(BaseSettings):
     ] = None
     frequency: Annotated[int, Field(gt=0, description="The length of a cycle, in milliseconds.")] = 1000
     max_size: Annotated[
-        int, Field(gt=0, description="The most events in a batch; so many are cut at once.")
+        int,
+        Field(gt=0, le=MAX_SIZE, description="The most events in a batch; so many are cut at once."),
     ] = 100
+    max_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            le=MAX_BYTES,
+            description="The most bytes of events in a batch; a larger event is a batch of its own.",
+        ),
+    ] = MAX_BYTES
     redis_url: Annotated[
         str | None,
         Field(

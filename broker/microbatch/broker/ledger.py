@@ -11,12 +11,14 @@ so whoever comes second changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 from redis import WatchError
 from redis.client import Pipeline
 
 from microbatch.broker import scripts, wire
+from microbatch.broker.bounds import MAX_BYTES
 from microbatch.broker.doorbell import Look
 from microbatch.broker.due import queued, retrying, running
 from microbatch.broker.errors import DecodeError, LeaseLost
@@ -25,6 +27,7 @@ from microbatch.broker.fenced import Fenced
 from microbatch.broker.in_flight import (
     Claim,
     DueBatch,
+    Made,
     NewBatch,
     Next,
     Part,
@@ -56,12 +59,16 @@ class Ledger:
         lease_ttl_ms: int,
         enqueue: Callable[[Transaction, Sequence[NewBatch]], None],
         look: Look | None = None,
-    ) -> list[int]:
+        max_bytes: int = MAX_BYTES,
+        event_bytes: int = 0,
+    ) -> Made:
         """Cut batches and enqueue their jobs in one transaction, fenced by the lease and prolonging it.
 
         ``choose`` is given how many events wait, and says which batches are to be made of them; if none,
         nothing is done. A ``look`` saves a round trip; if the lease was prolonged since, there is a new one,
-        and ``choose`` is asked again. Returns the number of events that each batch got.
+        and ``choose`` is asked again. A batch takes events up to ``max_bytes``, and no batch is begun that is
+        likely to make it more than ``MAX_BYTES`` in all. So the last batches may not be made, and then their
+        jobs are for nothing. ``event_bytes`` is the likely size of an event, 0 if it is not known.
 
         Raises:
             LeaseLost: ``token`` is not the active scheduler's; nothing was done.
@@ -69,14 +76,15 @@ class Ledger:
             Unavailable, Refused: nothing was cut.
         """
 
-        def cut(transaction: Fenced, waiting: int) -> list[int]:
+        def cut(transaction: Fenced, waiting: int) -> Made:
             batches = choose(waiting)
             if not batches:
-                return []
-            self._add_cut(transaction.commands, batches, due_ms)
+                return Made([])
+            self._add_cut(transaction.commands, batches, [queued(due_ms), max_bytes, MAX_BYTES, event_bytes])
             transaction.commands.pexpire(self._keys.lease, lease_ttl_ms)
             enqueue(transaction.commands, batches)
-            return [int(size) for size in transaction.execute()[0]]
+            moved, *sizes = (int(number) for number in transaction.execute()[0])
+            return Made([size for size in sizes if size], moved)
 
         if look is not None and look.holder == token.encode():
             with self._server.fenced(look.connection) as transaction:
@@ -88,9 +96,8 @@ class Ledger:
             (waiting,) = self._fence(transaction, token, ("LLEN", self._keys.events))
             return cut(transaction, int(waiting))
 
-    def _add_cut(self, pipe: Transaction, batches: Sequence[NewBatch], due_ms: int) -> None:
+    def _add_cut(self, pipe: Transaction, batches: Sequence[NewBatch], args: list[Value]) -> None:
         keys = self._keys
-        args: list[Value] = [queued(due_ms)]
         for batch in batches:
             args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
         names = [keys.events, keys.inflight, keys.stats, keys.drain]
@@ -224,9 +231,9 @@ class Ledger:
         )  # fmt: skip
         args: list[Value] = [batch_id, run.encode(), len(entry), *entry]
         for part in parts:
-            args += (part.id, part.header.encode(), part.run.encode(), retrying(part.due_ms))
-            args.append(len(part.positions))
-            args += part.positions
+            runs = part.runs()
+            args += (part.id, part.header.encode(), part.run.encode(), retrying(part.due_ms), len(runs))
+            args += chain.from_iterable(runs)
         parts_names = [keys.batch(part.id) for part in parts]
         return bool(self._server.run(scripts.DIVIDE, (*names, *parts_names), args))
 

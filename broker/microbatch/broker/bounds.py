@@ -1,0 +1,8 @@
+"""Bounds that keep every script short: no script may hold the server for more than 50 ms."""
+
+from __future__ import annotations
+
+MAX_SIZE = 100_000
+"""The most events that a batch may ever have."""
+MAX_BYTES = 8_000_000
+"""The most bytes of events that one script moves, and that a batch may ever have, but for one large event."""
