@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from microbatch.broker import functions
 from microbatch.broker.bounds import MAX_BYTES, MAX_SIZE
 from microbatch.broker.connection import URL_HELP, split_url
+from microbatch.broker.durations import Duration
 from microbatch.broker.errors import ConfigError
 
 _YEAR = 31_536_000  # seconds, within what alarm(2) and the server take
@@ -99,6 +100,18 @@ class Config(BaseSettings):
         float,
         Field(ge=0, le=_YEAR, description="How long recording waits for room before it raises, in seconds."),
     ] = 0.0
+    keep_dead: Annotated[
+        Duration | None,
+        Field(
+            ge=1,
+            le=10 * _YEAR,
+            description="How long dead batches, and what was put aside, are kept; without it for ever.",
+        ),
+    ] = None
+    keep_dead_max: Annotated[
+        int | None,
+        Field(gt=0, description="The most dead batches, and keys put aside, that are kept; the newest stay."),
+    ] = None
     results_max: Annotated[
         int | None, Field(gt=0, description="Cutting pauses while so many results wait for a handler.")
     ] = None

@@ -29,6 +29,7 @@ from microbatch.broker.wire import Header, Trigger
 from microbatch.scheduler.cutting import Cut, Cutter
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.reconciler import LOOK_AGAIN_MS, Reconciler
+from microbatch.scheduler.retention import Retention
 from microbatch.scheduler.ticker import GridTicker, Ticker
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Scheduler:
         self._lease = self.broker.lease()
         self._queue = JobQueue(config, self.broker.server)
         self._reconciler = Reconciler(self.broker, self._queue, self._lease)
+        self._retention = Retention(self.broker, self._queue)
         self._cutter = Cutter(config.max_size, config.max_bytes)
         self._results = self.broker.results()
         self._paused = False
@@ -258,6 +260,7 @@ class Scheduler:
             self._set_aside()
             self.broker.stats.mark(self._clock.now_ms())
             self._queue.tidy()
+            self._retention.run_once()
             self._mark_at = now + _MARK_SECONDS
 
     def _stand_by(self) -> None:
