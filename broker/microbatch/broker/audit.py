@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from microbatch.broker.aside import literal
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.events import Wake
@@ -136,7 +137,7 @@ class Audit:
         """Batches that neither ledger knows."""
         prefix = self._keys.batch("")
         with self._server.translated():
-            for key in self._server.client.scan_iter(match=_literal(prefix) + "*", count=1000):
+            for key in self._server.client.scan_iter(match=literal(prefix) + "*", count=1000):
                 batch_id = key.removeprefix(prefix.encode())
                 exists, inflight, dead = self._server.many(
                     ("EXISTS", key),
@@ -190,11 +191,6 @@ def _what_is_wrong(head: list[bytes], second: type[RunRecord | Failure]) -> str:
     except DecodeError as error:
         return f"it can't be read: {error}"
     return ""
-
-
-def _literal(text: str) -> str:
-    """The text as a pattern that matches nothing else."""
-    return "".join(f"\\{char}" if char in "\\*?[]^" else char for char in text)
 
 
 def _text(value: bytes | str) -> str:

@@ -18,7 +18,7 @@ from microbatch.broker.server import Server
 from microbatch.broker.stats import Stats
 from microbatch.broker.wire import printable
 
-_PUBLISHED = ("frequency", "max_size", "max_in_flight")
+_PUBLISHED = ("frequency", "max_size", "max_in_flight", "keep_dead", "keep_dead_max")
 
 
 class Broker:
@@ -55,11 +55,20 @@ class Broker:
 
     def publish_config(self) -> None:
         """Let those who know only the batcher's name see the settings that it works by."""
-        config = self.config
-        self.server.do(
-            "HSET", self.keys.config, "frequency", config.frequency, "max_size", config.max_size,
-            "max_in_flight", config.max_in_flight,
-        )  # fmt: skip
+        config, key = self.config, self.keys.config
+        settings: dict[str, int | None] = {
+            "frequency": config.frequency,
+            "max_size": config.max_size,
+            "max_in_flight": config.max_in_flight,
+            "keep_dead": None if config.keep_dead is None else int(config.keep_dead),  # seconds
+            "keep_dead_max": config.keep_dead_max,
+        }
+        self.server.many(
+            *(
+                ("HDEL", key, name) if value is None else ("HSET", key, name, value)
+                for name, value in settings.items()
+            )
+        )
 
     def published_config(self) -> dict[str, int]:
         """The settings that the last active scheduler published; empty if there never was one."""

@@ -131,6 +131,18 @@ class Config(BaseSettings):
         float,
         Field(ge=0, le=_YEAR, description="How long recording waits for room before it raises, in seconds."),
     ] = 0.0
+    keep_dead: Annotated[
+        Duration | None,
+        Field(
+            ge=1,
+            le=10 * _YEAR,
+            description="How long dead batches, and what was put aside, are kept; without it for ever.",
+        ),
+    ] = None
+    keep_dead_max: Annotated[
+        int | None,
+        Field(gt=0, description="The most dead batches, and keys put aside, that are kept; the newest stay."),
+    ] = None
     results_max: Annotated[
         int | None, Field(gt=0, description="Cutting pauses while so many results wait for a handler.")
     ] = None

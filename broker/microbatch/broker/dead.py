@@ -92,6 +92,18 @@ class Dead:
         names = (self._keys.batch(batch_id), self._keys.dead, self._keys.stats)
         return int(self._server.run(scripts.PURGE, names, (batch_id,)))
 
+    def retire(self, *, before_ms: int | None, kept: int | None, limit: int) -> tuple[int, list[str]]:
+        """Throw away up to ``limit`` of the oldest dead batches: those that died before ``before_ms``, and
+        those beyond the newest ``kept``. None stands for no such bound.
+
+        Returns how many events that were, and the ids of the batches.
+        """
+        keys = self._keys
+        before = "-inf" if before_ms is None else before_ms
+        args = (keys.batch(""), before, -1 if kept is None else kept, limit)
+        events, ids = self._server.run(scripts.RETIRE, (keys.dead, keys.stats), args)
+        return int(events), [printable(raw) for raw in ids]
+
     def revive(self, batch_id: str, *, due_ms: int, died_before_ms: int) -> bool:
         """Put a dead batch in flight again as it is, with all attempts before it. False if not dead."""
         keys = self._keys

@@ -9,7 +9,7 @@ from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server
 from microbatch.broker.stats import Counters
 
-_PAGE = 5_000  # batches: some 10 ms of the server
+_PAGE = 2_000  # batches: some 5 ms of the server
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Tally:
 def take_tally(server: Server, keys: Keys) -> Tally | None:
     """Count what is in flight and what is dead, as of one moment, in bounded steps.
 
-    Returns None if batches moved while they were counted. Up to 5,000 batches in flight are counted at one
+    Returns None if batches moved while they were counted. Up to 2,000 batches in flight are counted at one
     moment, and so are as many dead ones as there are while none dies, is replayed, revived or purged.
     Raises ServerError, and DecodeError if a counter is not a number.
     """
