@@ -13,6 +13,7 @@ from microbatch.broker.ledger import Ledger
 from microbatch.broker.results import Results
 from microbatch.broker.server import Server
 from microbatch.broker.stats import Stats
+from microbatch.broker.unhandled import Unhandled
 from microbatch.broker.wire import printable
 
 
@@ -32,6 +33,7 @@ class Broker:
         self.ledger = Ledger(self.server, self.keys)
         self.stats = Stats(self.server, self.keys)
         self.dead = Dead(self.server, self.keys)
+        self.unhandled = Unhandled(self.server, self.keys)
 
     def lease(self) -> Lease:
         """A scheduler's side of the lease, with a token of its own."""
@@ -70,6 +72,6 @@ class Broker:
         """Why nothing is cut; empty if it is."""
         return printable(self.server.do("HGET", self.keys.config, "paused") or b"")
 
-    def close(self) -> None:
-        """Close the connections."""
-        self.server.close()
+    def close(self, *, in_use: bool = True) -> None:
+        """Close the connections, those in use by other threads included."""
+        self.server.close(in_use=in_use)

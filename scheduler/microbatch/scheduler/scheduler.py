@@ -66,7 +66,6 @@ class Scheduler:
         self._lease = self.broker.lease()
         self._queue = JobQueue(config, self.broker.server)
         self._reconciler = Reconciler(self.broker, self._queue, self._lease)
-        self._results = self.broker.results()
         self._paused = False
         self._stopping = threading.Event()
         self._leaving = threading.Lock()
@@ -223,7 +222,7 @@ class Scheduler:
         most = self.config.results_max
         if most is None:
             return False
-        unhandled = self._results.unhandled()
+        unhandled = self.broker.unhandled.count()
         paused = unhandled >= most
         if paused != self._paused:
             wait = "1 result waits" if unhandled == 1 else f"{unhandled:,} results wait"
