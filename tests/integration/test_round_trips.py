@@ -354,7 +354,7 @@ def test_twenty_results(house: House, counted: Counted) -> None:
 
 def test_a_leave(house: House, counted: Counted) -> None:
     consumer = Consumer(house.broker())
-    consumer.run(0.01)
+    consumer.run(0.5)  # it joins, however slow the machine is
     with counted():
         consumer.leave()
 

@@ -85,15 +85,16 @@ class Listener:
                 connection.send_packed_command([pack(command)])
                 self._wait_for_reply(_descriptor(connection))
                 return self._server.as_read([command], good([read(connection)]))[0]
-            except BaseException:  # a reply that was not read would be taken for the next one's
+            except BaseException:
+                if self._connection is not None:
+                    self._connection.disconnect()  # a reply that was not read would be taken for another's
                 self.close()
                 raise
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Give the connection back, if there is one."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.disconnect()
             self._server.client.connection_pool.release(connection)
 
     def _connected(self) -> Any:

@@ -32,7 +32,7 @@ class Consumer:
         self._broker = broker
         self._name = broker.config.name
         self._finish: Finish | None = None
-        self._has_quit = False
+        self._has_quit = self._has_left = False
         self.renew()
         self._idle.append(Member(broker))  # what can't be used is to show now
         renew_after_fork(self)
@@ -86,7 +86,11 @@ class Consumer:
             member.pause(seconds, lambda: self._has_quit or is_told())
 
     def leave(self) -> None:
-        """Leave the group with every membership that is not in use. What they have in hand goes to others."""
+        """Leave the group, after `quit`. What was given to this process and is not handled goes to others.
+
+        A membership that is in use leaves when its `run` returns.
+        """
+        self._has_left = True
         while self._idle:
             member = self._idle.pop()
             try:
@@ -121,7 +125,7 @@ class Consumer:
                 self._running.remove(member)
                 self._idle.append(member)
             try:
-                if self._has_quit:
+                if self._has_left:
                     self.leave()
             finally:
                 member.over.release()  # at last: `wait` is for all that needs a connection
