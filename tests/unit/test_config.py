@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "isolate_failures": True,
     "max_waiting": None,
     "block_when_full": 0.0,
+    "results": "keep",
     "results_max": None,
     "max_event_bytes": 1_000_000,
     "dedupe_window": 0.0,
@@ -48,6 +49,7 @@ OTHERS: dict[str, tuple[str, Any]] = {
     "isolate_failures": ("false", False),
     "max_waiting": ("1000", 1000),
     "block_when_full": ("2.5", 2.5),
+    "results": ("discard", "discard"),
     "results_max": ("10", 10),
     "max_event_bytes": ("100", 100),
     "dedupe_window": ("60", 60.0),
@@ -219,3 +221,10 @@ def test_a_missing_url_is_asked_for_when_it_is_needed() -> None:
 def test_durations_are_told_in_milliseconds_inside() -> None:
     config = make(lease_ttl=2.5, claim_after=1.25)
     assert (config.lease_ttl_ms, config.claim_after_ms) == (2_500, 1_250)
+
+
+@pytest.mark.parametrize("handler", ["result_handler", "failure_handler"])
+def test_what_is_discarded_has_no_handler(handler: str) -> None:
+    with pytest.raises(ConfigError, match=f"results: 'discard' leaves nothing for {handler}"):
+        Config(name="letters", results="discard", **{handler: print})
+    assert Config(name="letters", results="discard").results == "discard"

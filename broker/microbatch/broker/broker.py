@@ -30,7 +30,7 @@ class Broker:
         self.keys = Keys(config.key_prefix, config.name)
         self.clock: Clock = clock if clock is not None else ServerClock(self.server)
         self.events = Events(self.server, self.keys, config, self.clock)
-        self.ledger = Ledger(self.server, self.keys)
+        self.ledger = Ledger(self.server, self.keys, keeps_outcomes=config.results == "keep")
         self.stats = Stats(self.server, self.keys)
         self.dead = Dead(self.server, self.keys)
         self.unhandled = Unhandled(self.server, self.keys)

@@ -41,11 +41,15 @@ Transaction = Pipeline
 
 
 class Ledger:
-    """The batches of one batcher."""
+    """The batches of one batcher.
 
-    def __init__(self, server: Server, keys: Keys) -> None:
+    ``keeps_outcomes``: whether entries for the results stream are added to it.
+    """
+
+    def __init__(self, server: Server, keys: Keys, *, keeps_outcomes: bool = True) -> None:
         self._server = server
         self._keys = keys
+        self._keeps_outcomes = keeps_outcomes
 
     def cut(
         self,
@@ -195,7 +199,7 @@ class Ledger:
         """
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain)
-        return bool(self._server.run(scripts.COMMIT, names, (batch_id, *entry), along=along))
+        return bool(self._server.run(scripts.COMMIT, names, (batch_id, *self._kept(entry)), along=along))
 
     def bury(
         self, batch_id: str, run: RunRecord, failure: Failure, entry: Sequence[Value], *, now_ms: int
@@ -203,7 +207,7 @@ class Ledger:
         """Give a batch up for good; its events stay. False if it is no longer as ``run`` says."""
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight, keys.dead, keys.results, keys.stats, keys.drain)
-        args = (batch_id, run.encode(), failure.encode(), now_ms, *entry)
+        args = (batch_id, run.encode(), failure.encode(), now_ms, *self._kept(entry))
         return bool(self._server.run(scripts.BURY, names, args))
 
     def divide(
@@ -215,12 +219,16 @@ class Ledger:
         """
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain)
+        entry = self._kept(entry)
         args: list[Value] = [batch_id, run.encode(), len(entry), *entry]
         for part in parts:
             args += (part.id, part.header.encode(), part.run.encode(), part.due_ms, len(part.positions))
             args += part.positions
         parts_names = [keys.batch(part.id) for part in parts]
         return bool(self._server.run(scripts.DIVIDE, (*names, *parts_names), args))
+
+    def _kept(self, entry: Sequence[Value]) -> Sequence[Value]:
+        return entry if self._keeps_outcomes else ()
 
     def due(self, now_ms: int, limit: int) -> Due:
         """What the scheduler is to look at, oldest due time first: what it finds stood so at one moment."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from microbatch.broker.server import Server
 from microbatch.broker.wire import VERSION, Failure, Header, known_moment, new_id
 
 GROUP = "handlers"
-_HANDED_BACK = "handed-back"
+HANDED_BACK = "handed-back"
 """The consumer in whose name entries wait that were handed back. It never reads."""
 _LONG_IDLE_MS = 86_400_000
 """Longer than anybody's ``claim_after`` need be: entries so old are taken over at once."""
@@ -83,7 +83,7 @@ class Entry:
     @property
     def is_hint(self) -> bool:
         """Whether it is no outcome: its reader is to look for what was handed back, and to delete it."""
-        return b"handed_back" in self.fields
+        return is_hint(self.fields)
 
 
 class Results:
@@ -184,7 +184,7 @@ class Results:
 
         One of those who wait is told. Returns how many entries; they keep their places on the stream.
         """
-        args = (GROUP, self.consumer, _HANDED_BACK, _LONG_IDLE_MS, _LISTENS_WITHIN_MS)
+        args = (GROUP, self.consumer, HANDED_BACK, _LONG_IDLE_MS, _LISTENS_WITHIN_MS)
         names = [self._keys.results, self._keys.drain]
         return int(self._of_the_group(lambda: self._server.run(scripts.HAND_BACK, names, args), 0))
 
@@ -213,6 +213,11 @@ class Results:
         leave = partial(self._server.run, scripts.LEAVE, keys, args)
         if not self._of_the_group(leave, 1) and self.hand_back():
             self._of_the_group(leave, 1)
+
+
+def is_hint(fields: Mapping[bytes, bytes]) -> bool:
+    """Whether an entry with these fields is no outcome, and only wakes a consumer."""
+    return b"handed_back" in fields
 
 
 def _entries(reply: Any) -> list[Entry]:

@@ -51,6 +51,8 @@ def _roles(status: Status) -> list[RenderableType]:
     ]
     if status.paused:
         lines.append(Text.assemble(("paused     ", "bold"), (status.paused, "yellow")))
+    if status.neglect is not None:
+        lines.append(Text.assemble(("neglected  ", "bold"), (str(status.neglect), "yellow")))
     lines += [Text.assemble(("risk       ", "bold"), (risk, "yellow")) for risk in status.risks]
     if not status.workers:
         return [*lines, Text.assemble(("workers    ", "bold"), ("none", "bold red"))]

@@ -28,6 +28,7 @@ from microbatch.broker.patience import Patience
 from microbatch.broker.wire import Header, Trigger
 from microbatch.scheduler import cutting
 from microbatch.scheduler.cutting import Cut
+from microbatch.scheduler.neglect import NeglectWatch
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.reconciler import LOOK_AGAIN_MS, Reconciler
 from microbatch.scheduler.ticker import GridTicker, Ticker
@@ -65,6 +66,7 @@ class Scheduler:
         )
         self._lease = self.broker.lease()
         self._queue = JobQueue(config, self.broker.server)
+        self._neglect = NeglectWatch(self.broker)
         self._reconciler = Reconciler(self.broker, self._queue, self._lease)
         self._paused = False
         self._stopping = threading.Event()
@@ -249,6 +251,7 @@ class Scheduler:
             self._set_aside()
             self.broker.stats.mark(self._clock.now_ms())
             self._queue.tidy()
+            self._neglect.look()
             self._mark_at = now + _MARK_SECONDS
 
     def _stand_by(self) -> None:

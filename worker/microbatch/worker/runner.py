@@ -143,7 +143,7 @@ class BatchRunner:
 
     def _entry(self, batch: TakenBatch, result: object) -> list[Value]:
         """The result's entry on the stream; empty if there is nothing to handle."""
-        if result is None:
+        if result is None or self.config.results == "discard":
             return []
         body = codec.encode(result, "result")
         return Outcome(batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms, result=body).encode()

@@ -39,6 +39,7 @@ def command(target: str, *, as_json: bool, watch: bool) -> None:
       workers            [{name, state, batch, heartbeat_age_ms}]
       settings           {frequency, max_size} of the active scheduler, or null
       paused             why nothing is cut, or null
+      neglected          that results wait and no consumer was seen for an hour, or null
       risks              [in what ways the server could lose events]
 
     \b
