@@ -19,7 +19,7 @@ from microbatch.broker.results import Entry, Results
 from microbatch.broker.run_record import RunRecord
 from microbatch.broker.scripts import Script
 from microbatch.broker.sent import Sent
-from microbatch.producer.consumer import Consumer
+from microbatch.producer.handlers import Handlers
 
 
 def retry_connections() -> None:
@@ -55,13 +55,13 @@ def commit_without_check() -> None:
 
 def acknowledge_before_handler() -> None:
     """Take a result from the stream before its handler is called."""
-    call_handler = Consumer._call_handler
+    handle = Handlers.handle
 
-    def call_late(self: Consumer, entry: Entry, results: Results) -> None:
+    def call_late(self: Handlers, entry: Entry, results: Results) -> None:
         results.handled([entry.id])
-        call_handler(self, entry, results)
+        handle(self, entry, results)
 
-    Consumer._call_handler = call_late  # type: ignore[method-assign]
+    Handlers.handle = call_late  # type: ignore[method-assign]
 
 
 def pop_outside_script() -> None:

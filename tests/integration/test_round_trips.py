@@ -17,7 +17,7 @@ from microbatch.broker import clock, doorbell, events
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt
 from microbatch.broker.events import Wake
-from microbatch.producer import Config, MicroBatcher, consumer
+from microbatch.producer import Config, MicroBatcher, member
 from microbatch.producer.consumer import Consumer
 from microbatch.scheduler import reconciler, scheduler
 from microbatch.scheduler.scheduler import Scheduler
@@ -98,7 +98,7 @@ def nothing_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         (scheduler, "_MARK_SECONDS"),  # the marks that rates are told by, RQ's registries
         (heart, "LONG_RUN_SECONDS"),  # what shows a run in RQ
         (heart, "BEAT_SECONDS"),
-        (consumer, "_ACKNOWLEDGE_SECONDS"),  # so that a slow machine acknowledges no more often
+        (member, "_ACKNOWLEDGE_SECONDS"),  # so that a slow machine acknowledges no more often
     ]:
         monkeypatch.setattr(module, name, 1e6)
     monkeypatch.setattr(doorbell, "BLOCK_SECONDS", 0)  # for ever
@@ -346,18 +346,18 @@ def test_twenty_results(house: House, counted: Counted) -> None:
     def handle(result: int) -> None:
         results.append(result)
         if len(results) == 20:
-            member.quit()
+            consumer.quit()
 
-    member = Consumer(house.broker(result_handler=handle))
+    consumer = Consumer(house.broker(result_handler=handle))
     with counted():
-        member.run(None)
+        consumer.run(None)
 
 
 def test_a_leave(house: House, counted: Counted) -> None:
-    member = Consumer(house.broker())
-    member.run(0.01)
+    consumer = Consumer(house.broker())
+    consumer.run(0.5)  # it joins, however slow the machine is
     with counted():
-        member.leave()
+        consumer.leave()
 
 
 def test_each_row_of_the_table_has_its_test() -> None:

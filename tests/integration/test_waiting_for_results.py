@@ -6,7 +6,12 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from microbatch.broker.drain import Drain
+from microbatch.producer import start
 from tests.fleet import Fleet
 from tests.servers import RealServer
 from tests.waiting import wait_until
@@ -61,6 +66,39 @@ def test_nothing_recorded_is_nothing_to_wait_for(server: RealServer, tmp_path: P
         mb.stop()
         assert mb.wait_for_results(10)
         assert mb.wait_for_results(10)
+
+
+def test_two_thousand_rounds_end_when_their_result_is_handled(
+    valkey_server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever comes between a look and a wait ends the wait: no wait lasts for the longest time."""
+    ran_out: list[int] = []
+    wait = Drain.wait
+
+    def noted(drain: Drain, wait_ms: int, *arguments: Any) -> bool:
+        ended = wait(drain, wait_ms, *arguments)
+        if not ended:
+            ran_out.append(wait_ms)
+        return ended
+
+    monkeypatch.setattr(Drain, "wait", noted)
+    seconds: list[float] = []
+    results: list[int] = []
+    with Fleet(valkey_server, tmp_path, frequency=60_000) as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        config = fleet.config(result_handler=results.append)
+        for number in range(2_000):
+            began = time.monotonic()
+            with start(config) as mb:
+                mb.record_event(number)
+                mb.stop()
+                assert mb.wait_for_results(20)
+            seconds.append(time.monotonic() - began)
+        assert results == list(range(2_000))
+    # The first rounds are those in which the worker is started.
+    assert [wait_ms for wait_ms in ran_out if wait_ms >= 4_000] == []
+    assert max(seconds[10:]) < 2.5, sorted(seconds)[-10:]
 
 
 def test_stop_on_another_thread_ends_a_wait_at_once(server: RealServer, tmp_path: Path) -> None:

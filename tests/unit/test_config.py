@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "block_when_full": 0.0,
     "keep_dead": None,
     "keep_dead_max": None,
+    "results": "keep",
     "results_max": None,
     "max_event_bytes": 1_000_000,
     "max_result_bytes": 16_000_000,
@@ -67,6 +68,7 @@ OTHERS: dict[str, tuple[str, Any]] = {
     "block_when_full": ("2.5", 2.5),
     "keep_dead": ("30d", 2_592_000.0),
     "keep_dead_max": ("10000", 10_000),
+    "results": ("discard", "discard"),
     "results_max": ("10", 10),
     "max_event_bytes": ("100", 100),
     "max_result_bytes": ("100", 100),
@@ -259,3 +261,10 @@ def test_a_missing_url_is_asked_for_when_it_is_needed() -> None:
 def test_durations_are_told_in_milliseconds_inside() -> None:
     config = make(lease_ttl=2.5, claim_after=1.25)
     assert (config.lease_ttl_ms, config.claim_after_ms) == (2_500, 1_250)
+
+
+@pytest.mark.parametrize("handler", ["result_handler", "failure_handler"])
+def test_what_is_discarded_has_no_handler(handler: str) -> None:
+    with pytest.raises(ConfigError, match=f"results: 'discard' leaves nothing for {handler}"):
+        Config(name="letters", results="discard", **{handler: print})
+    assert Config(name="letters", results="discard").results == "discard"

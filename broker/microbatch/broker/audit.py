@@ -49,6 +49,7 @@ class Audit:
         yield from self._batches(self._keys.inflight, RunRecord)
         yield from self._batches(self._keys.dead, Failure)
         yield from self._overdue()
+        yield from self._neglect()
         yield from self._strays()
         yield from self._counters()
 
@@ -132,6 +133,10 @@ class Audit:
                 f"{count} batches are due and nobody looks at them: is a scheduler running?",
                 self._wake,
             )
+
+    def _neglect(self) -> Iterator[Finding]:
+        if found := self._broker.unhandled.neglect(self._broker.clock.now_ms()):
+            yield Finding(self._keys.results, str(found))
 
     def _strays(self) -> Iterator[Finding]:
         """Batches that neither ledger knows."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from microbatch.broker import functions
@@ -143,6 +143,12 @@ class Config(BaseSettings):
         int | None,
         Field(gt=0, description="The most dead batches, and keys put aside, that are kept; the newest stay."),
     ] = None
+    results: Annotated[
+        Literal["keep", "discard"],
+        Field(
+            description="Whether results and failures are kept for a handler; dead batches are kept anyway."
+        ),
+    ] = "keep"
     results_max: Annotated[
         int | None, Field(gt=0, description="Cutting pauses while so many results wait for a handler.")
     ] = None
@@ -218,6 +224,13 @@ class Config(BaseSettings):
         if value is not None:
             functions.check_reference(info.field_name, value)
         return value
+
+    @model_validator(mode="after")
+    def _check_results(self) -> Self:
+        for handler in ("result_handler", "failure_handler"):
+            if self.results == "discard" and getattr(self, handler) is not None:
+                raise ValueError(f"results: 'discard' leaves nothing for {handler}; leave out one of them")
+        return self
 
     def required_url(self) -> str:
         """The server's URL. Raises ConfigError, saying what to do, if none was set."""

@@ -44,11 +44,15 @@ Transaction = Pipeline
 
 
 class Ledger:
-    """The batches of one batcher."""
+    """The batches of one batcher.
 
-    def __init__(self, server: Server, keys: Keys) -> None:
+    ``keeps_outcomes``: whether entries for the results stream are added to it.
+    """
+
+    def __init__(self, server: Server, keys: Keys, *, keeps_outcomes: bool = True) -> None:
         self._server = server
         self._keys = keys
+        self._keeps_outcomes = keeps_outcomes
 
     def cut(
         self,
@@ -206,7 +210,7 @@ class Ledger:
         names = (
             keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain, keys.held, keys.wake
         )  # fmt: skip
-        return bool(self._server.run(scripts.COMMIT, names, (batch_id, *entry), along=along))
+        return bool(self._server.run(scripts.COMMIT, names, (batch_id, *self._kept(entry)), along=along))
 
     def bury(
         self, batch_id: str, run: RunRecord, failure: Failure, entry: Sequence[Value], *, now_ms: int
@@ -215,7 +219,7 @@ class Ledger:
         keys = self._keys
         ledger = (keys.batch(batch_id), keys.inflight, keys.dead)
         names = (*ledger, keys.results, keys.stats, keys.drain, keys.held, keys.wake)
-        args = (batch_id, run.encode(), failure.encode(), now_ms, *entry)
+        args = (batch_id, run.encode(), failure.encode(), now_ms, *self._kept(entry))
         return bool(self._server.run(scripts.BURY, names, args))
 
     def divide(
@@ -229,6 +233,7 @@ class Ledger:
         names = (
             keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain, keys.held, keys.wake
         )  # fmt: skip
+        entry = self._kept(entry)
         args: list[Value] = [batch_id, run.encode(), len(entry), *entry]
         for part in parts:
             runs = part.runs()
@@ -236,6 +241,9 @@ class Ledger:
             args += chain.from_iterable(runs)
         parts_names = [keys.batch(part.id) for part in parts]
         return bool(self._server.run(scripts.DIVIDE, (*names, *parts_names), args))
+
+    def _kept(self, entry: Sequence[Value]) -> Sequence[Value]:
+        return entry if self._keeps_outcomes else ()
 
     def recorded_at_ms(self, batch: DueBatch) -> int:
         """When the batch's oldest event was recorded."""

@@ -55,6 +55,8 @@ def _roles(status: Status) -> list[RenderableType]:
     lines.append(Text.assemble(("dead       ", "bold"), f"kept {_kept(status)}"))
     if status.held_back:
         lines.append(Text.assemble(("held back  ", "bold"), (status.held_back, "yellow")))
+    if status.neglect is not None:
+        lines.append(Text.assemble(("neglected  ", "bold"), (str(status.neglect), "yellow")))
     lines += [Text.assemble(("risk       ", "bold"), (risk, "yellow")) for risk in status.risks]
     if not status.workers:
         return [*lines, Text.assemble(("workers    ", "bold"), ("none", "bold red"))]

@@ -2,6 +2,15 @@
 
 from microbatch.broker.batch import BatchFailure, BatchInfo, PartialFailure
 from microbatch.broker.config import Config
+from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.batcher import MicroBatcher, start
 
-__all__ = ["BatchFailure", "BatchInfo", "Config", "MicroBatcher", "PartialFailure", "start"]
+__all__ = [
+    "BackgroundConsumer",
+    "BatchFailure",
+    "BatchInfo",
+    "Config",
+    "MicroBatcher",
+    "PartialFailure",
+    "start",
+]

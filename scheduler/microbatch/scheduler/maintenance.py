@@ -7,6 +7,7 @@ import logging
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, MicrobatchError, ServerError, Unavailable
 from microbatch.broker.misfits import set_aside
+from microbatch.scheduler.neglect import NeglectWatch
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.retention import Retention
 
@@ -20,6 +21,7 @@ class Maintenance:
         self._broker = broker
         self._queue = queue
         self._retention = Retention(broker, queue)
+        self._neglect = NeglectWatch(broker)
 
     def run_once(self, now_ms: int) -> None:
         """Keep values that are not ours out of the way, note where the counters stand, and forget what is old."""
@@ -27,6 +29,7 @@ class Maintenance:
         self._broker.stats.mark(now_ms)
         self._queue.tidy()
         self._retention.run_once()
+        self._neglect.look()
 
     def after(self, error: MicrobatchError) -> bool:
         """Whether the server refused something for a value that is not ours, which is out of the way now."""

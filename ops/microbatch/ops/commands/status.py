@@ -40,6 +40,7 @@ def command(target: str, *, as_json: bool, watch: bool) -> None:
       settings           {frequency, max_size, max_in_flight} of the active scheduler, and keep_dead
                          (seconds) and keep_dead_max where they are set, or null
       held_back          why nothing is cut, or null
+      neglected          that results wait and no consumer was seen for an hour, or null
       risks              [in what ways the server could lose events]
 
     \b
