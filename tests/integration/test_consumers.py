@@ -121,6 +121,7 @@ def test_a_result_that_was_not_handled_goes_to_another_consumer(server: RealServ
     assert sorted(results) == [1, 2, 3]
 
 
+@pytest.mark.alone
 def test_the_results_of_a_killed_consumer_go_to_another(server: RealServer, tmp_path: Path) -> None:
     results: list[int] = []
     with Fleet(server, tmp_path, max_size=1, claim_after=1) as fleet:

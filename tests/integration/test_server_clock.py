@@ -34,6 +34,7 @@ def jump(fleet: Fleet, server: RealServer, by_ms: int) -> None:
         server.admin.delete(keys.lease)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("by_ms", [HOUR_MS, -HOUR_MS], ids=["ahead", "back"])
 def test_the_clock_jumps_and_the_active_scheduler_dies(
     server: RealServer, tmp_path: Path, by_ms: int
@@ -66,6 +67,7 @@ def test_the_clock_jumps_and_the_active_scheduler_dies(
     assert handled.events == [1, 2, 3, 4]
 
 
+@pytest.mark.alone
 def test_a_live_scheduler_keeps_its_lease_when_the_clock_is_set_back(
     valkey_server: RealServer, tmp_path: Path
 ) -> None:
@@ -132,6 +134,7 @@ def shifted(make_server: MakeServer, tmp_path: Path) -> Shifted:
     return Shifted(server, offset)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("hours", [1, -1])
 def test_the_clock_is_set_and_set_right_again(shifted: Shifted, tmp_path: Path, hours: int) -> None:
     handled = Handled()
