@@ -15,7 +15,7 @@ from tests.certificates import Certificates, make_certificates
 from tests.processes import Process, script
 from tests.programs import REQUIRE, required
 from tests.servers import Program, RealServer
-from tests.signals import children_have_default_signals
+from tests.signals import children_have_default_signals, handlers_restored
 
 FAILED = pytest.StashKey[bool]()
 
@@ -43,6 +43,13 @@ def pytest_runtest_makereport(
 def signals_of_a_terminal() -> Iterator[None]:
     """Tests in the background, or under nohup, start their processes as those of a terminal do."""
     with children_have_default_signals():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_signal_handlers() -> Iterator[None]:
+    """What a test runs in this process may install handlers. After the test Ctrl-C ends the run again."""
+    with handlers_restored():
         yield
 
 

@@ -10,6 +10,8 @@ from types import FrameType
 # A shell without job control starts its background with the first ignored, and nohup ignores the second.
 _IGNORED_IN_THE_BACKGROUND = (signal.SIGINT, signal.SIGHUP)
 
+_ASKING_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def children_have_default_signals() -> Iterator[None]:
@@ -26,6 +28,17 @@ def children_have_default_signals() -> Iterator[None]:
     finally:
         for number in ignored:
             signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def handlers_restored() -> Iterator[None]:
+    """After the block, the signals that ask a process to end are handled as before it."""
+    before = {number: signal.getsignal(number) for number in _ASKING_TO_END}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:

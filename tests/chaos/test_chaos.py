@@ -37,7 +37,7 @@ def test_a_schedule_can_be_had_again() -> None:
     assert set(faults.by_kind(schedule)) == set(faults.KINDS)
 
 
-@pytest.mark.alone
+@pytest.mark.xdist_group("chaos")
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_the_checker_bites(mutant: str, tmp_path: Path) -> None:
     trap, rule = TRAPS[mutant]

@@ -21,6 +21,10 @@ pytestmark = pytest.mark.leaves("wake")
 
 HOUR_MS = 3_600_000
 
+# By the clock of the server, a lease would be kept for an hour. By its own clock a standby waits for four leases
+# of 0.8 s. The rest is for a machine that is busy with other tests.
+TAKEN_OVER_SECONDS = 4 * 0.8 + 5
+
 
 def jump(fleet: Fleet, server: RealServer, by_ms: int) -> None:
     """What a jump of the server's clock does to what is kept in its time."""
@@ -34,7 +38,6 @@ def jump(fleet: Fleet, server: RealServer, by_ms: int) -> None:
         server.admin.delete(keys.lease)
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("by_ms", [HOUR_MS, -HOUR_MS], ids=["ahead", "back"])
 def test_the_clock_jumps_and_the_active_scheduler_dies(
     server: RealServer, tmp_path: Path, by_ms: int
@@ -54,7 +57,7 @@ def test_the_clock_jumps_and_the_active_scheduler_dies(
         mb.record_events([3, 4])
         jumped = time.monotonic()
         wait_until(lambda: fleet.active_pid() == standby.pid)
-        assert time.monotonic() - jumped < 4 * 0.8 + 1
+        assert time.monotonic() - jumped < TAKEN_OVER_SECONDS
         fleet.wait_for_cut(4)
         active.send(signal.SIGCONT)
         active.wait_for_line("no longer active, standing by")
@@ -134,7 +137,6 @@ def shifted(make_server: MakeServer, tmp_path: Path) -> Shifted:
     return Shifted(server, offset)
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("hours", [1, -1])
 def test_the_clock_is_set_and_set_right_again(shifted: Shifted, tmp_path: Path, hours: int) -> None:
     handled = Handled()
@@ -156,7 +158,7 @@ def test_the_clock_is_set_and_set_right_again(shifted: Shifted, tmp_path: Path, 
         shifted.set_clock(hours)
         for process in gone:
             process.kill()
-        wait_until(lambda: fleet.active_pid() not in (None, active), 4 * 0.8 + 1)
+        wait_until(lambda: fleet.active_pid() not in (None, active), TAKEN_OVER_SECONDS)
         all_goes_on()
         shifted.set_clock(0)
         all_goes_on()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import Process
-from tests.signals import children_have_default_signals
+from tests.signals import children_have_default_signals, handlers_restored
 
 ROOT = Path(__file__).parents[2]
 CTRL_C = "tests/acceptance/test_record.py::test_ctrl_c_tells_how_many"
@@ -84,6 +84,13 @@ def test_a_signal_that_is_ignored_here_is_not_in_children(number: signal.Signals
         signal.signal(number, before)
     child.send_signal(number)
     assert child.wait(10) == -number
+
+
+def test_a_handler_that_a_test_leaves_is_removed() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with handlers_restored():
+        signal.signal(signal.SIGTERM, lambda *_: None)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_test_that_needs_the_machine_alone_has_it_alone(tmp_path: Path) -> None:
