@@ -9,6 +9,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint unit coverage chaos soak bench figures lock clean
 
+# The tests start hundreds of Python processes, none of which should compile the modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Tests run on several workers, more than there are cores: most of the time they wait. See tests/parallel.py.
 WORKERS ?= 4
 PARALLEL := --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.leaves("wake")
 
 HOUR_MS = 3_600_000
 
-# By the clock of the server, a lease would be kept for an hour. By its own clock a standby waits for four leases
-# of 0.8 s. The rest is for a machine that is busy with other tests.
+# By the clock of the server, a lease would be kept for an hour. By its own clock a standby waits for four
+# leases of 0.8 s. The rest is for a machine that is busy with other tests.
 TAKEN_OVER_SECONDS = 4 * 0.8 + 5
 
 
