@@ -83,7 +83,7 @@ class _Scripts:
         dead, ledger = self._broker.dead, self._broker.ledger
         assert ledger.commit(self._cut_and_take().id, ())
         whole = self._cut_and_take()
-        assert ledger.divide(whole.id, whole.run, halves_of(whole, due_ms=1))
+        assert ledger.divide(whole.id, whole.run, halves_of(whole, whole.run, due_ms=1))
         self._client.zremrangebyrank(self._broker.keys.inflight, 0, -1)
         for act in (dead.replay, dead.purge):
             batch = self._cut_and_take()

@@ -132,7 +132,7 @@ def test_the_results_of_a_killed_consumer_go_to_another(server: RealServer, tmp_
         mb.record_events([1, 2, 3])
         consumer.wait_for_line("got")
         consumer.kill()
-        fleet.finish(mb, timeout=2)
+        fleet.finish(mb, timeout=10)  # by default they would be left to it for longer
     assert sorted(results) == [1, 2, 3]
 
 

@@ -48,6 +48,7 @@ def off_grid(infos: list[BatchInfo], frequency: int) -> list[int]:
     return [round(info.cut_at.timestamp() * 1000) % frequency for info in infos]
 
 
+@pytest.mark.alone
 def test_a_standby_takes_over_from_one_that_was_killed(server: RealServer, tmp_path: Path) -> None:
     infos: list[BatchInfo] = []
     events: list[int] = []

@@ -16,8 +16,8 @@ from tests.fleet import Fleet
 from tests.servers import RealServer
 from tests.waiting import wait_until
 
-# A wait that nobody ends would go on for longer: 5 s is the longest that it blocks at the server.
-AT_ONCE = 2.0
+# A wait that nobody ends goes on for 5 s, the longest that it blocks at the server.
+AT_ONCE = 4.0
 
 STOPPED_BY_SIGNAL = """
 import signal
@@ -138,8 +138,8 @@ def test_a_timeout_returns_false_and_idling_asks_for_little(server: RealServer, 
         mb = fleet.batcher()
         before = commands(server)
         started = time.monotonic()
-        assert mb.wait_for_results(timeout=3) is False
-        assert 3 <= time.monotonic() - started < 3 + AT_ONCE
+        assert mb.wait_for_results(timeout=1) is False
+        assert 1 <= time.monotonic() - started < AT_ONCE
         assert commands(server) - before <= 10
         assert mb.wait_for_results(timeout=0) is False
 

@@ -169,7 +169,7 @@ def test_each_part_gets_its_own_events_in_order(broker: Broker, seed: int) -> No
     taken = take(broker, record_and_cut(broker, *range(count)))
     where = [dice.choice("aabbb-") for _ in range(count)]
     wanted = {name: [i for i in range(count) if where[i] == name] for name in "ab"}
-    parts = {name: part_of(taken, positions, due_ms=0) for name, positions in wanted.items()}
+    parts = {name: part_of(taken, positions, taken.run, due_ms=0) for name, positions in wanted.items()}
     assert broker.ledger.divide(taken.id, taken.run, list(parts.values()), ("v", 1, "result", "1"))
     for name, part in parts.items():
         header, _, *events = client_of(broker).lrange(broker.keys.batch(part.id), 0, -1)
@@ -184,7 +184,7 @@ def test_a_part_of_events_that_are_not_there_is_refused(broker: Broker, position
     taken = take(broker, record_and_cut(broker, 1, 2, 3, 4))
     before = snapshot(client_of(broker))
     with pytest.raises(Refused, match="BADPOSITION"):
-        broker.ledger.divide(taken.id, taken.run, [part_of(taken, positions, due_ms=0)])
+        broker.ledger.divide(taken.id, taken.run, [part_of(taken, positions, taken.run, due_ms=0)])
     assert snapshot(client_of(broker)) == before
 
 

@@ -13,13 +13,13 @@ from rq.serializers import JSONSerializer
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
 from microbatch.broker.in_flight import DueBatch
-from microbatch.broker.wire import RunRecord
+from microbatch.broker.run_record import RunRecord
 from microbatch.scheduler import retention
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.retention import Retention
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeBroker
-from tests.unit.steps import FakeClient, check_account, snapshot
+from tests.unit.steps import FAILURE, FakeClient, check_account, snapshot
 from tests.unit.test_dead import bury
 
 Make = Callable[..., Retention]
@@ -116,7 +116,7 @@ def test_rqs_failed_job_goes_with_its_batch(
     queue = JobQueue(broker.config, broker.server)
     old, new = die(broker, clock, 2)
     for batch in broker.dead:
-        queue.show_as_failed(DueBatch(batch.id, batch.header, RunRecord(1)), "ValueError: no")
+        queue.show_as_failed(DueBatch(batch.id, batch.header, RunRecord(1), RunRecord(1)), FAILURE)
     registry = FailedJobRegistry(broker.config.name, connection=client, serializer=JSONSerializer)
     assert sorted(registry.get_job_ids()) == sorted([old, new])
     assert make(keep_dead_max=1).run_once() == 1

@@ -66,7 +66,7 @@ class Cutter:
         """Begin a cut: nothing is owed yet."""
         self._due = 0
 
-    def plan(self, waiting: int, rest: Trigger | None, room: int) -> list[Cut]:
+    def plan(self, waiting: int, rest: Trigger | None, room: int = MAX_BATCHES) -> list[Cut]:
         """The batches of the next transaction, as `plan` does: as many as it is likely to make.
 
         ``room`` is the most batches that may be cut.

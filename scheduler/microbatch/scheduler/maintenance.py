@@ -24,7 +24,7 @@ class Maintenance:
         self._neglect = NeglectWatch(broker)
 
     def run_once(self, now_ms: int) -> None:
-        """Keep values that are not ours out of the way, note where the counters stand, and forget what is old."""
+        """Keep what is not ours out of the way, note where the counters stand, and forget what is old."""
         self._set_aside()
         self._broker.stats.mark(now_ms)
         self._queue.tidy()
