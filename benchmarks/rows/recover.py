@@ -26,7 +26,7 @@ _NEVER = 10**9  # ms: no tick cuts the backlog
 
 
 def systems(scale: Scale, stack: ExitStack) -> Iterator[System]:
-    ours = Ours(stack, max_size=SIZE, frequency=_NEVER)
+    ours = Ours(stack, max_size=SIZE, frequency=_NEVER, results_max=1)
     client: Any = ours.server.admin
     keys = ours.broker.keys
 
@@ -35,8 +35,10 @@ def systems(scale: Scale, stack: ExitStack) -> Iterator[System]:
         with running(PYTHON, "-m", "microbatch.ops", "scheduler", holding.APP, **ours.variables):
             ours.fill(_IN_FLIGHT * SIZE)
             wait_until(lambda: client.zcard(keys.inflight) == _IN_FLIGHT, "batches in flight")
-            ours.fill(1_000 - 1_000 % SIZE)
-            for some in range(0, waiting, 100_000):
+            client.xadd(keys.results, {"v": 1})  # cutting pauses, so all that comes now waits
+            wait_until(ours.broker.pause, "the pause")
+            ours.fill(min(waiting, 1_000))
+            for some in range(1_000, waiting, 100_000):
                 client.eval(MULTIPLY, 1, keys.events, min(100, (waiting - some) // 1_000))
             return {FIGURE: _recovery(ours, client)}
 
