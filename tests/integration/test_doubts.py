@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from rq.exceptions import StopRequested
@@ -57,12 +58,13 @@ class Line:
 
     def results(self) -> list[tuple[bytes | None, int]]:
         """The result and the attempt of each batch that is done."""
-        entries = self.server.admin.xrange(self.direct.keys.results)
+        entries: Any = self.server.admin.xrange(self.direct.keys.results)
         outcomes = [Outcome.decode(fields) for _, fields in entries]
         return [(outcome.result, outcome.attempt) for outcome in outcomes]
 
     def record_of(self, batch_id: str) -> RunRecord:
-        return RunRecord.decode(self.server.admin.lindex(self.direct.keys.batch(batch_id), 1) or b"")
+        raw: Any = self.server.admin.lindex(self.direct.keys.batch(batch_id), 1)
+        return RunRecord.decode(raw)
 
     def close(self) -> None:
         self.broker.close()
