@@ -68,7 +68,7 @@ _POOL = """\
 import logging, sys
 from microbatch.worker.pool import WorkerPool
 logging.basicConfig(level="INFO", format="%(message)s")
-WorkerPool(sys.argv[1], int(sys.argv[2])).run()
+WorkerPool(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])).run()
 """
 
 
@@ -128,8 +128,8 @@ class Fleet:
         """One worker process, as a pool starts them."""
         return self._process(["-m", "microbatch.worker", str(self._app)], settings)
 
-    def pool(self, concurrency: int, **settings: Any) -> Process:
-        return self.run(_POOL, self._app, concurrency, **settings)
+    def pool(self, concurrency: int, *, grace: float = 25, **settings: Any) -> Process:
+        return self.run(_POOL, self._app, concurrency, grace, **settings)
 
     def run(self, source: str, *arguments: object, **settings: Any) -> Process:
         """A Python program with the batcher's settings in its environment."""

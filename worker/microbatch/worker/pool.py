@@ -60,8 +60,8 @@ class WorkerPool:
         A worker that takes longer than the grace for it is killed, and its batch is given back, to be run
         elsewhere. A second signal does that at once.
         """
-        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         with StopSignals() as signals:
+            threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
             while not signals.count:
                 for place in self._places:
                     self._fill(place)
