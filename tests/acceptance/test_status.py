@@ -33,6 +33,7 @@ def test_a_batcher_that_nobody_has_used(command: Command, server: RealServer) ->
         "workers": [],
         "settings": None,
         "paused": None,
+        "neglected": None,
         "risks": [NO_FILE],
     }
     assert not server.admin.keys("*")  # a look changes nothing

@@ -79,24 +79,59 @@ def test_verify_names_them(broker: Broker, client: FakeClient, clock: ManualCloc
     assert (finding.key, finding.what) == (broker.keys.results, TEXT.format(1))
 
 
+SCHEDULERS = '1 result or failure waits for a handler, and {}; run a consumer, or set results to "discard"'
+
+
+class Watch:
+    """A scheduler's watch, whose minutes a test counts."""
+
+    def __init__(self, broker: Broker, patch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture) -> None:
+        self._now = 0.0
+        patch.setattr("time.monotonic", lambda: self._now)
+        self._watch, self._log = NeglectWatch(broker), log
+
+    def look(self, minutes: int) -> list[str]:
+        """Look once a minute, for so long. Returns what it said."""
+        self._log.clear()
+        for _ in range(minutes):
+            self._now += 60.0
+            self._watch.look()
+        return [record.getMessage() for record in self._log.records]
+
+
 def test_the_scheduler_says_so_once_an_hour(
     broker: Broker,
     client: FakeClient,
-    clock: ManualClock,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    watch = NeglectWatch(broker)
+    watch, text = Watch(broker, monkeypatch, caplog), SCHEDULERS.format("there is no consumer")
+    assert watch.look(100) == []
     wait(broker, client, since_ms=1_000)
-    for minute in range(1, 200):
-        now[0] = 60.0 * minute
-        clock.ms = 60_000 * minute + 1_000
-        watch.look()
-    lines = [record.getMessage() for record in caplog.records]
-    wanted = [TEXT.format(hours) for hours in (1, 2, 3)]
-    assert lines == [f'letters: {text}; run a consumer, or set results to "discard"' for text in wanted]
+    assert watch.look(60) == []
+    assert watch.look(1) == [f"letters: {text}"]
+    assert watch.look(120) == [f"letters: {text}"] * 2
+    client.xtrim(broker.keys.results, maxlen=0)
+    assert watch.look(60) == []
+    wait(broker, client, since_ms=2_000)
+    assert watch.look(60) == []  # an hour begins anew
+    assert watch.look(1) == [f"letters: {text}"]
+
+
+@pytest.mark.parametrize(("idle_ms", "says"), [(HOUR_MS - 1, False), (HOUR_MS, True)])
+def test_the_scheduler_says_so_when_the_consumers_have_been_gone_for_an_hour(  # noqa: PLR0917
+    broker: Broker,
+    client: FakeClient,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    idle_ms: int,
+    says: bool,
+) -> None:
+    wait(broker, client, since_ms=1_000)
+    consumers = [{"name": b"handed-back", "idle": 0}, {"name": b"host:1:a", "idle": idle_ms}]
+    monkeypatch.setattr(client, "xinfo_consumers", lambda *_: consumers)
+    text = SCHEDULERS.format("no consumer was seen for an hour")
+    assert Watch(broker, monkeypatch, caplog).look(2) == ([f"letters: {text}"] if says else [])
 
 
 def test_the_scheduler_goes_on_where_it_may_not_look(

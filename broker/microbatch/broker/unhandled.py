@@ -21,15 +21,18 @@ class Neglect:
     """Results and failures that wait for a handler, and nobody comes for them."""
 
     count: int
-    oldest_age_ms: int
+    oldest_age_ms: int | None
+    """None where the entries may not be read."""
     unseen_ms: int | None
     """For how long no consumer has shown itself; None if there never was one, or none is remembered."""
 
     def __str__(self) -> str:
         what = "1 result or failure waits" if self.count == 1 else f"{self.count:,} results and failures wait"
         seen = "there is no consumer" if self.unseen_ms is None else "no consumer was seen for an hour"
-        hours = self.oldest_age_ms // NEGLECTED_MS
-        return f"{what} for a handler, the oldest for {hours:,} h, and {seen}"
+        age = (
+            "" if self.oldest_age_ms is None else f" the oldest for {self.oldest_age_ms // NEGLECTED_MS:,} h,"
+        )
+        return f"{what} for a handler,{age} and {seen}"
 
 
 class Unhandled:
@@ -57,7 +60,7 @@ class Unhandled:
         oldest_ms = self._oldest_ms()
         if oldest_ms is None or now_ms - oldest_ms < NEGLECTED_MS:
             return None
-        unseen_ms = self._unseen_ms()
+        unseen_ms = self.unseen_ms()
         if unseen_ms is not None and unseen_ms < NEGLECTED_MS:
             return None
         return Neglect(self.count(), now_ms - oldest_ms, unseen_ms)
@@ -73,7 +76,7 @@ class Unhandled:
                 start = f"({text}"
         return None
 
-    def _unseen_ms(self) -> int | None:
+    def unseen_ms(self) -> int | None:
         """For how long no consumer has shown itself; None if there is none."""
         consumers = self._asked(lambda: self._server.client.xinfo_consumers(self._key, GROUP), [])
         idle = [int(found["idle"]) for found in consumers if _text(found["name"]) != HANDED_BACK]
