@@ -95,6 +95,7 @@ def test_what_a_pipe_holds_is_recorded_before_more_comes(valkey_server: RealServ
         assert process.wait() == 0
 
 
+@pytest.mark.alone
 def test_it_keeps_to_a_rate(command: Command, valkey_server: RealServer) -> None:
     started = time.monotonic()
     process = command(

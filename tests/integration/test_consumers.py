@@ -131,7 +131,7 @@ def test_the_results_of_a_killed_consumer_go_to_another(server: RealServer, tmp_
         mb.record_events([1, 2, 3])
         consumer.wait_for_line("got")
         consumer.kill()
-        fleet.finish(mb, timeout=2)
+        fleet.finish(mb, timeout=10)  # by default they would be left to it for longer
     assert sorted(results) == [1, 2, 3]
 
 
@@ -161,7 +161,8 @@ def test_a_consumer_that_is_gone_is_forgotten_and_one_that_waits_gets_its_result
         fleet.scheduler()
         mb.record_event(1)
         thread.join()
-        waiting.handled([entry.id for entry in got])
+        if got:  # and not the other
+            waiting.handled([entry.id for entry in got])
         fleet.finish(mb)
     assert (len(got), results) in [(1, []), (0, [1])]
 
