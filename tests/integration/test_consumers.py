@@ -163,7 +163,8 @@ def test_a_consumer_that_is_gone_is_forgotten_and_one_that_waits_gets_its_result
         fleet.scheduler()
         mb.record_event(1)
         thread.join()
-        waiting.handled([entry.id for entry in got])
+        if got:  # and not the other
+            waiting.handled([entry.id for entry in got])
         fleet.finish(mb)
     assert (len(got), results) in [(1, []), (0, [1])]
 

@@ -23,7 +23,11 @@ HOUR_MS = 3_600_000
 
 # By the clock of the server, a lease would be kept for an hour. By its own clock a standby waits for four
 # leases of 0.8 s. The rest is for a machine that is busy with other tests.
+<<<<<<< HEAD
 TAKEN_OVER_SECONDS = 4 * 0.8 + 5
+=======
+TAKEN_OVER_SECONDS = 4 * 0.8 + 20
+>>>>>>> wt-tests
 
 
 def jump(fleet: Fleet, server: RealServer, by_ms: int) -> None:
@@ -49,15 +53,20 @@ def test_the_clock_jumps_and_the_active_scheduler_dies(
         active = fleet.scheduler_process()
         wait_until(fleet.active_pid)
         standby = fleet.scheduler_process()
+        wait_until(lambda: server.admin.zcard(fleet.broker.keys.schedulers) == 2)
         mb = fleet.batcher(result_handler=handled)
         mb.record_events([1, 2])
         fleet.wait_for_note("runs")
         active.send(signal.SIGSTOP)
         jump(fleet, server, by_ms)
         mb.record_events([3, 4])
+<<<<<<< HEAD
         jumped = time.monotonic()
         wait_until(lambda: fleet.active_pid() == standby.pid)
         assert time.monotonic() - jumped < TAKEN_OVER_SECONDS
+=======
+        wait_until(lambda: fleet.active_pid() == standby.pid, TAKEN_OVER_SECONDS)
+>>>>>>> wt-tests
         fleet.wait_for_cut(4)
         active.send(signal.SIGCONT)
         active.wait_for_line("no longer active, standing by")
@@ -148,7 +157,7 @@ def test_the_clock_is_set_and_set_right_again(shifted: Shifted, tmp_path: Path, 
 
         def all_goes_on() -> None:
             wanted = recorder.count + 20
-            wait_until(lambda: fleet.broker.stats.counters().done_events >= wanted, 15, fleet.state)
+            wait_until(lambda: fleet.broker.stats.counters().done_events >= wanted, 60, fleet.state)
 
         all_goes_on()
         active = wait_until(fleet.active_pid)

@@ -245,7 +245,7 @@ def transactions(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     enqueue_again = stand.broker.ledger.enqueue_again
 
     def enqueue_and_note(*args: Any, **options: Any) -> Any:
-        stand.client.pexpire(stand.broker.keys.lease, 1_000)
+        stand.client.pexpire(stand.broker.keys.lease, 100_000)
         enqueued = enqueue_again(*args, **options)
         left.append(stand.client.pttl(stand.broker.keys.lease))
         return enqueued
@@ -281,7 +281,7 @@ def test_many_that_are_given_up_keep_the_lease_and_leave_some_for_later(
 
     def take_long(*args: Any, **options: Any) -> bool:
         left.append(stand.client.pttl(stand.broker.keys.lease))
-        stand.client.pexpire(stand.broker.keys.lease, 1_000)
+        stand.client.pexpire(stand.broker.keys.lease, 100_000)
         return bury(*args, **options)
 
     monkeypatch.setattr(stand.broker.ledger, "bury", take_long)
