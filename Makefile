@@ -7,23 +7,14 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
 .PHONY: help demo test lint unit coverage chaos outage soak bench figures lock clean
-=======
-.PHONY: help demo test lint unit coverage chaos soak bench figures lock clean
->>>>>>> wt-tests
 
 # The tests start hundreds of Python processes, none of which should compile the modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-<<<<<<< HEAD
-# Tests run on several workers, more than there are cores: most of the time they wait. See tests/parallel.py.
-WORKERS ?= 4
-=======
 # Tests run on several workers, two for each core: for much of the time they wait. See tests/parallel.py.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 WORKERS ?= $(shell expr 2 '*' $(CORES))
->>>>>>> wt-tests
 PARALLEL := --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 help: ## Show this list
@@ -33,11 +24,7 @@ help: ## Show this list
 demo: .venv/.runtime ## See batches being made: eight letters, five seconds, one embedded server
 	@$(BIN)/microbatch demo
 
-<<<<<<< HEAD
-test: lint ## Check everything: lint, types, the arrows between packages, all test suites (WORKERS=4)
-=======
 test: lint ## Check everything: lint, types, the arrows between packages, all test suites (WORKERS=4 at a time)
->>>>>>> wt-tests
 	$(BIN)/python -m pytest $(PARALLEL)
 
 lint: .venv/.dev ## Check style, types, and the arrows between packages

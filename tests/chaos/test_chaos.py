@@ -20,10 +20,6 @@ _SHORT_SECONDS = 4.0
 
 
 @pytest.mark.alone
-<<<<<<< HEAD
-@pytest.mark.timeout(180)
-=======
->>>>>>> wt-tests
 def test_half_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
     schedule = faults.draw(SEED, SECONDS, names(CAST))
     with Run(tmp_path, schedule, seed=SEED) as run:
@@ -40,11 +36,7 @@ def test_a_schedule_can_be_had_again() -> None:
     assert set(faults.by_kind(schedule)) == set(faults.KINDS)
 
 
-<<<<<<< HEAD
-@pytest.mark.xdist_group("chaos")
-=======
 @pytest.mark.alone
->>>>>>> wt-tests
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_the_checker_bites(mutant: str, tmp_path: Path) -> None:
     trap, rule = TRAPS[mutant]

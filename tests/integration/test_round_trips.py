@@ -63,7 +63,7 @@ COSTS = {
     "a_tick_that_cuts_all_that_waits": cost(
         LOOK,
         f"MULTI cut PEXPIRE SADD {JOB} EXEC",
-        calls="TYPE*4 EXISTS*2 LLEN HMGET HINCRBY*2 MEMORY|USAGE ZADD RENAME LPUSH",
+        calls="LLEN TYPE*3 EXISTS*2 HMGET HINCRBY*2 MEMORY|USAGE ZADD RENAME LPUSH",
     ),
     "a_look_at_what_is_due": cost(LISTEN, "TIME", "clamp", "due", calls="ZRANGE*2"),
     "a_look_at_ten_batches_that_wait_for_a_worker": cost(

@@ -23,11 +23,7 @@ HOUR_MS = 3_600_000
 
 # By the clock of the server, a lease would be kept for an hour. By its own clock a standby waits for four
 # leases of 0.8 s. The rest is for a machine that is busy with other tests.
-<<<<<<< HEAD
-TAKEN_OVER_SECONDS = 4 * 0.8 + 5
-=======
 TAKEN_OVER_SECONDS = 4 * 0.8 + 20
->>>>>>> wt-tests
 
 
 def jump(fleet: Fleet, server: RealServer, by_ms: int) -> None:
@@ -60,13 +56,7 @@ def test_the_clock_jumps_and_the_active_scheduler_dies(
         active.send(signal.SIGSTOP)
         jump(fleet, server, by_ms)
         mb.record_events([3, 4])
-<<<<<<< HEAD
-        jumped = time.monotonic()
-        wait_until(lambda: fleet.active_pid() == standby.pid)
-        assert time.monotonic() - jumped < TAKEN_OVER_SECONDS
-=======
         wait_until(lambda: fleet.active_pid() == standby.pid, TAKEN_OVER_SECONDS)
->>>>>>> wt-tests
         fleet.wait_for_cut(4)
         active.send(signal.SIGCONT)
         active.wait_for_line("no longer active, standing by")

@@ -10,11 +10,8 @@ from typing import Any
 
 import pytest
 
-<<<<<<< HEAD
 from microbatch.broker.drain import Drain
 from microbatch.producer import start
-=======
->>>>>>> wt-tests
 from tests.fleet import Fleet
 from tests.servers import RealServer
 from tests.waiting import wait_until
@@ -71,7 +68,7 @@ def test_nothing_recorded_is_nothing_to_wait_for(server: RealServer, tmp_path: P
         assert mb.wait_for_results(10)
 
 
-<<<<<<< HEAD
+@pytest.mark.alone
 def test_two_thousand_rounds_end_when_their_result_is_handled(
     valkey_server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,9 +102,7 @@ def test_two_thousand_rounds_end_when_their_result_is_handled(
     assert max(seconds[10:]) < 2.5, sorted(seconds)[-10:]
 
 
-=======
 @pytest.mark.alone
->>>>>>> wt-tests
 def test_stop_on_another_thread_ends_a_wait_at_once(server: RealServer, tmp_path: Path) -> None:
     with Fleet(server, tmp_path) as fleet, fleet.scheduling():
         mb = fleet.batcher()

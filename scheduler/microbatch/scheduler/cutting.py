@@ -83,10 +83,6 @@ class Cutter:
         if events:
             self.event_bytes = max(1, made.bytes // events)
 
-    def measure_again(self) -> None:
-        """Have the next cut find out how large events are: they may have grown."""
-        self.event_bytes = 0
-
     @property
     def more(self) -> bool:
         """Whether events that were to be cut are still there."""

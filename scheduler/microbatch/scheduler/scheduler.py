@@ -227,7 +227,6 @@ class Scheduler:
             self._reconcile_at = now + _RECONCILE_SECONDS
         if now >= self._mark_at:
             self._maintenance.run_once(self._clock.now_ms())
-            self._cutter.measure_again()
             self._mark_at = now + _MARK_SECONDS
 
     def _stand_by(self) -> None:

@@ -23,7 +23,8 @@
 local FIRST, CHUNK = 8, 64
 local most, in_all, likely = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 
-for k, wanted in ipairs({'list', 'zset', 'hash', 'stream'}) do
+local waiting = redis.call('LLEN', KEYS[1])  -- which fails here if it is no list
+for k, wanted in pairs({[2] = 'zset', [3] = 'hash', [4] = 'stream'}) do
   local found = redis.call('TYPE', KEYS[k]).ok
   if found ~= wanted and found ~= 'none' then
     return redis.error_reply('WRONGTYPE ' .. KEYS[k] .. ' is a ' .. found .. ', not a ' .. wanted)
@@ -35,7 +36,6 @@ for k = 5, #KEYS do
   end
 end
 
-local waiting = redis.call('LLEN', KEYS[1])
 local reply = {0}
 for k = 5, #KEYS do reply[k - 3] = 0 end
 if waiting == 0 then return reply end
@@ -45,11 +45,9 @@ for _, count in ipairs(redis.call('HMGET', KEYS[3], 'cut_batches', 'cut_events')
   end
 end
 
--- What the whole list takes, if that is no more than a batch may have. It is not measured where the size of
--- events is known and four times as much would do. A server that refuses to tell makes no difference but in
--- speed: then events are counted as they are copied.
+-- What the whole list takes, if that is no more than a batch may have. A server that refuses to tell makes
+-- no difference but in speed: then events are counted as they are copied.
 local function bytes_of_all()
-  if likely > 0 and 4 * waiting * likely <= most then return waiting * likely end
   local used = redis.pcall('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', 0)
   return type(used) == 'number' and used <= most and used
 end
