@@ -282,7 +282,7 @@ def test_full_batches(server: RealServer, house: House, batches: int) -> None:
         wanted += cost(
             *([LOOK] if first else []),
             " ".join(["MULTI cut PEXPIRE SADD", *count * [JOB], "EXEC"]),
-            calls=f"TYPE*4 EXISTS LLEN HMGET HINCRBY*2 LTRIM EXISTS*{count} ZADD*{count} "
+            calls=f"TYPE*3 EXISTS LLEN HMGET HINCRBY*2 LTRIM EXISTS*{count} ZADD*{count} "
             f"RPUSH*{count + chunks} LRANGE*{chunks}",
         )
     with wiretap(server) as said:
