@@ -35,8 +35,8 @@ def systems(scale: Scale, stack: ExitStack) -> Iterator[System]:
         with running(PYTHON, "-m", "microbatch.ops", "scheduler", holding.APP, **ours.variables):
             ours.fill(_IN_FLIGHT * SIZE)
             wait_until(lambda: client.zcard(keys.inflight) == _IN_FLIGHT, "batches in flight")
-            client.xadd(keys.results, {"v": 1})  # cutting pauses, so all that comes now waits
-            wait_until(ours.broker.pause, "the pause")
+            client.xadd(keys.results, {"v": 1})  # cutting is held back, so all that comes now waits
+            wait_until(ours.broker.held_back, "the reason")
             ours.fill(min(waiting, 1_000))
             for some in range(1_000, waiting, 100_000):
                 client.eval(MULTIPLY, 1, keys.events, min(100, (waiting - some) // 1_000))
