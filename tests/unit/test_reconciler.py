@@ -413,7 +413,7 @@ def test_a_batch_of_what_is_no_event_is_looked_after_as_well(
     stand = Stand(broker, clock)
     stand.client.delete(QUEUE)
     (batch,) = due(broker, clock.ms + LOOK_AGAIN_MS)
-    recorded_at_ms = broker.ledger.recorded_at_ms(batch)
+    recorded_at_ms = broker.recovery.recorded_at_ms(batch)
     assert recorded_at_ms == take(broker, stand.id).recorded_at_ms == batch.header.cut_at_ms
     assert stand.after(LOOK_AGAIN_MS) == 1
     assert stand.queued() == [stand.id]

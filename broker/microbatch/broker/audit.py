@@ -169,7 +169,7 @@ class Audit:
         record = head[1] if isinstance(head, list) and len(head) > 1 else b""
 
         def repair() -> str:
-            aside = self._broker.ledger.put_aside(batch_id, record)
+            aside = self._broker.recovery.put_aside(batch_id, record)
             return f"put aside as {aside}" if aside else "it has gone by itself, or has changed"
 
         return repair

@@ -10,14 +10,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from microbatch.broker import functions
-from microbatch.broker.bounds import MAX_BYTES, MAX_SIZE
+from microbatch.broker.bounds import MAX_BYTES, MAX_SIZE, MOST_RESULT_BYTES
 from microbatch.broker.connection import URL_HELP, split_url
 from microbatch.broker.durations import Duration
 from microbatch.broker.error_classes import ErrorClasses
 from microbatch.broker.errors import ConfigError
+from microbatch.broker.setting_errors import describe
 
-MOST_RESULT_BYTES = 500_000_000
-"""What fits into one value: a server takes 512 MiB (``proto-max-bulk-len``) and hangs up on more."""
 _YEAR = 31_536_000  # seconds, within what alarm(2) and the server take
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -200,7 +199,7 @@ class Config(BaseSettings):
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise ConfigError(_describe(error)) from None
+            raise ConfigError(describe(error)) from None
 
     @field_validator("name", "key_prefix")
     @classmethod
@@ -248,19 +247,3 @@ class Config(BaseSettings):
     @property
     def claim_after_ms(self) -> int:
         return int(self.claim_after * 1000)
-
-
-def _describe(error: ValidationError) -> str:
-    """One line: each wrong setting, what is wrong with it and, unless it may be secret, its value."""
-    lines = []
-    for item in error.errors(include_url=False):
-        field = ".".join(str(part) for part in item["loc"][:1])
-        message = item["msg"].removeprefix("Value error, ").removeprefix(field).removeprefix(":").lstrip()
-        own_words = item["type"] == "value_error"
-        shown = (
-            ""
-            if own_words or item["type"] == "missing" or field == "redis_url"
-            else f", not {item['input']!r}"
-        )
-        lines.append(f"{field}: {message}{shown}")
-    return "; ".join(lines)

@@ -24,16 +24,7 @@ from microbatch.broker.due import queued, retrying, running
 from microbatch.broker.errors import DecodeError, LeaseLost
 from microbatch.broker.exchange import Value
 from microbatch.broker.fenced import Fenced
-from microbatch.broker.in_flight import (
-    Claim,
-    DueBatch,
-    Made,
-    NewBatch,
-    Next,
-    Part,
-    TakenBatch,
-    recorded_at_ms,
-)
+from microbatch.broker.in_flight import Claim, DueBatch, Made, NewBatch, Next, Part, TakenBatch
 from microbatch.broker.keys import Keys
 from microbatch.broker.run_record import RunRecord
 from microbatch.broker.server import Along, Server
@@ -206,11 +197,8 @@ class Ledger:
 
         False if somebody else had committed or buried it: nothing has changed.
         """
-        keys = self._keys
-        names = (
-            keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain, keys.held, keys.wake
-        )  # fmt: skip
-        return bool(self._server.run(scripts.COMMIT, names, (batch_id, *self._kept(entry)), along=along))
+        args = (batch_id, *self._kept(entry))
+        return bool(self._server.run(scripts.COMMIT, self._ending(batch_id), args, along=along))
 
     def bury(
         self, batch_id: str, run: RunRecord, failure: Failure, entry: Sequence[Value], *, now_ms: int
@@ -230,9 +218,6 @@ class Ledger:
         False if it is no longer as ``run`` says: nothing has changed.
         """
         keys = self._keys
-        names = (
-            keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain, keys.held, keys.wake
-        )  # fmt: skip
         entry = self._kept(entry)
         args: list[Value] = [batch_id, run.encode(), len(entry), *entry]
         for part in parts:
@@ -240,28 +225,16 @@ class Ledger:
             args += (part.id, part.header.encode(), part.run.encode(), retrying(part.due_ms), len(runs))
             args += chain.from_iterable(runs)
         parts_names = [keys.batch(part.id) for part in parts]
-        return bool(self._server.run(scripts.DIVIDE, (*names, *parts_names), args))
+        return bool(self._server.run(scripts.DIVIDE, (*self._ending(batch_id), *parts_names), args))
+
+    def _ending(self, batch_id: str) -> tuple[str, ...]:
+        """The keys of a script that ends a batch, and has an entry for the stream."""
+        keys = self._keys
+        ledger = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats)
+        return (*ledger, keys.drain, keys.held, keys.wake)
 
     def _kept(self, entry: Sequence[Value]) -> Sequence[Value]:
         return entry if self._keeps_outcomes else ()
-
-    def recorded_at_ms(self, batch: DueBatch) -> int:
-        """When the batch's oldest event was recorded."""
-        return recorded_at_ms(batch.header, self._server.do("LINDEX", self._keys.batch(batch.id), 2) or b"")
-
-    def put_aside(self, batch_id: str | bytes, record: bytes) -> str:
-        """Take what is no batch from the ledgers, whatever its id is.
-
-        ``record`` is what stood in the run record's place when it was seen. What is under its key is kept
-        under the key returned, where nothing was before. Empty if it has gone, or has changed since.
-        """
-        keys = self._keys
-        raw = batch_id.encode() if isinstance(batch_id, str) else batch_id
-        name = wire.printable(raw)
-        asides = keys.aside(name), keys.aside(f"{name}:{wire.new_id()}")
-        names = (keys.batch("").encode() + raw, keys.inflight, keys.dead, *asides)
-        where = self._server.run(scripts.PUT_ASIDE, names, (raw, record))
-        return asides[where - 1] if where else ""
 
     def in_flight(self) -> list[str]:
         """The ids of all batches in flight."""

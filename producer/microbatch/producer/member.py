@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, ServerError, Unavailable
+from microbatch.broker.failure_log import FailureLog
 from microbatch.broker.listener import Listener
 from microbatch.broker.patience import Patience, insist
 from microbatch.broker.results import Entry
@@ -36,7 +37,9 @@ class Member:
     """
 
     def __init__(self, broker: Broker) -> None:
+        self._broker = broker
         self._name = broker.config.name
+        self._log = FailureLog(log)
         self._handlers = Handlers(broker)
         self._results = broker.results()
         self._drain = broker.drain()
@@ -117,7 +120,13 @@ class Member:
             return None
         if not self._drain.wait(wait_ms, self._listener.ask):
             finish.remind()
+            self._tell_what_holds_back()
         return []
+
+    def _tell_what_holds_back(self) -> None:
+        """Say why the end does not come, if the scheduler has said so."""
+        if reason := self._broker.held_back():
+            self._log.note(logging.WARNING, "held back", f"{self._name}: the end waits, held back: {reason}")
 
     def _forget_the_silent(self, now: float) -> None:
         """Those who died without leaving would else stay in the group for ever."""
