@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -31,6 +32,10 @@ from tests.waiting import wait_until
 log = logging.getLogger(__name__)
 
 When = Literal["before", "after"]
+
+
+class NotHandledError(Exception):
+    """What a handler raises."""
 
 
 class Forks:
@@ -158,6 +163,18 @@ def consume_and_leave(config: Config) -> None:
     mb.close()
 
 
+def consume_and_hand_back(config: Config) -> None:
+    """Be given results, and close with none of them handled."""
+
+    def fail(result: object) -> None:
+        raise NotHandledError
+
+    mb = start(config.model_copy(update={"result_handler": fail}))
+    with suppress(NotHandledError):
+        mb.wait_for_results()
+    mb.close()
+
+
 def replay(config: Config) -> None:
     broker = Broker(config)
     for batch in list(broker.dead):
@@ -179,6 +196,7 @@ ROLES: dict[str, Callable[[Config], None]] = {
     "worker": work,
     "consumer": consume,
     "leaving consumer": consume_and_leave,
+    "consumer that hands back": consume_and_hand_back,
     "replay": replay,
     "purge": purge,
 }
