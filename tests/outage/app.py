@@ -13,11 +13,9 @@ DSN, POISON = "OUTAGE_DSN", -1
 
 def store(batch: list[int]) -> None:
     """Store numbers; a negative one has the database refuse the whole batch."""
-    with psycopg.connect(os.environ[DSN]) as connection, connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO numbers VALUES (%s) ON CONFLICT DO NOTHING", [(number,) for number in batch]
-        )
+    with psycopg.connect(os.environ[DSN]) as connection:
+        connection.execute("INSERT INTO numbers SELECT unnest(%s::integer[]) ON CONFLICT DO NOTHING", [batch])
 
 
-config = Config(name="outage", batch_processor=store, frequency=250, max_size=30)
-"""All but the name and the sizes is as an application has it that sets nothing."""
+config = Config(name="outage", batch_processor=store, frequency=250)
+"""All but the name and the frequency is as an application has it that sets nothing."""

@@ -142,9 +142,9 @@ class Events:
     def _words(self, word: Wake) -> tuple[Sequence[Value], ...]:
         return ("LREM", self._wake_key, 0, word), ("RPUSH", self._wake_key, word)
 
-    def take_back(self, word: Wake) -> None:
-        """Take a word back that nobody has read."""
-        self._server.do("LREM", self._wake_key, 0, word)
+    def take_back(self, *words: Wake) -> None:
+        """Take words back that nobody has read."""
+        self._server.many(*(("LREM", self._wake_key, 0, word) for word in words))
 
     def waiting(self) -> int:
         """How many events wait."""

@@ -153,6 +153,8 @@ class Scheduler:
             self.config.frequency,
             self.config.max_size,
         )
+        self._reconcile_at = 0.0
+        self._look_after()  # before the first cut: the breaker may be open
 
     def _seconds_to_wait(self) -> float:
         until_tick = self._ticker.remaining_ms(self._clock.now_ms()) / 1000
@@ -232,7 +234,8 @@ class Scheduler:
         try:
             self._lease.release()
             self._lease.leave()
-            self.broker.events.take_back(Wake.LOOK)  # it may have come too late to be read here
+            # They may have come too late to be read here. The next one looks by itself.
+            self.broker.events.take_back(Wake.LOOK, Wake.ROOM)
         except ServerError as error:
             log.warning("%s: the lease runs out by itself: %s", self.config.name, error)
         if was_active:

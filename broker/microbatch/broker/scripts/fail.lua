@@ -11,9 +11,10 @@
 -- ARGV[5] roots    the breaker opens when so many are in the row
 -- ARGV[6] age      or when the row is so old (ms)
 --
--- Every success counts events as done, so the row ends when that counter changes: no success pays for it.
+-- Every success counts events as done, so the row ends when that counter changes: no success pays for it. A row
+-- whose last failure is ten minutes old says nothing of the present.
 -- Returns {events done, batches in the row, since when, when the breaker opened or 0, kind}. O(log batches).
-local MOST, DAY = 1000, 86400000
+local MOST, EXPIRY = 1000, 600000
 
 for k, wanted in ipairs({'zset', 'hash', 'hash'}) do
   local found = redis.call('TYPE', KEYS[k]).ok
@@ -39,6 +40,6 @@ if opened == 0 and (ARGV[4] == '1' or roots >= tonumber(ARGV[5]) or now - since 
   redis.pcall('LREM', KEYS[4], 0, 'look')
   redis.pcall('RPUSH', KEYS[4], 'look')
 end
-redis.call('PEXPIRE', KEYS[1], DAY)
-redis.call('PEXPIRE', KEYS[2], DAY)
+redis.call('PEXPIRE', KEYS[1], EXPIRY)
+redis.call('PEXPIRE', KEYS[2], EXPIRY)
 return {done, roots, since, opened, ARGV[2]}
