@@ -150,7 +150,7 @@ class Fleet:
         path = self.folder / name
         return path.read_text().splitlines() if path.exists() else []
 
-    def wait_for_note(self, name: str, count: int = 1, timeout: float = 20) -> list[str]:
+    def wait_for_note(self, name: str, count: int = 1, timeout: float = 60) -> list[str]:
         """The lines noted in a file, as soon as there are so many."""
 
         def enough() -> list[str] | None:
@@ -169,7 +169,7 @@ class Fleet:
         """Until so many events were cut in all."""
         wait_until(lambda: self.broker.stats.counters().cut_events >= events, message=self.state)
 
-    def finish(self, batcher: MicroBatcher, timeout: float = 30) -> None:
+    def finish(self, batcher: MicroBatcher, timeout: float = 60) -> None:
         """Stop, and handle everything."""
         batcher.stop()
         assert batcher.wait_for_results(timeout), f"unfinished: {self.state()}"

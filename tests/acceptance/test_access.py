@@ -40,7 +40,7 @@ def total(batch, info: BatchInfo):
 
 config = Config(
     name="letters", batch_processor=total, frequency=200, max_size=4, max_retries=1, retry_delay=0.1,
-    max_waiting=4, dedupe_window=60, results_max=100, claim_after=1,
+    max_waiting=4, dedupe_window=60, results_max=100, claim_after=1, keep_dead="1h", keep_dead_max=100,
 )
 """
 

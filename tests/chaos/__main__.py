@@ -14,6 +14,7 @@ from tests.chaos.mutants import MUTANTS
 from tests.chaos.run import CAST, Run, names
 from tests.chaos.traps import TRAPS, lay
 from tests.chaos.verdict import judge
+from tests.signals import children_have_default_signals
 
 
 def main() -> int:
@@ -29,7 +30,10 @@ def main() -> int:
     schedule = faults.draw(seed, seconds, names(CAST))
     if mutant:
         schedule = lay([TRAPS[mutant][0]], seconds, among=schedule)
-    with Run(folder, schedule, seed=seed, mutant=mutant, say=lambda line: print(line, flush=True)) as run:
+    with (
+        children_have_default_signals(),
+        Run(folder, schedule, seed=seed, mutant=mutant, say=lambda line: print(line, flush=True)) as run,
+    ):
         played = run.play(seconds)
     verdict = judge(played, seconds)
     print(f"\n{verdict}: {again}")

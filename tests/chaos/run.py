@@ -79,7 +79,7 @@ class Run:
         """Start everybody, do the faults for so long, let all drain, and end."""
         for actor in self._actors.values():
             actor.start()
-        wait_until(self._works, 30, lambda: f"a first batch; the logs are in {self._folder}")
+        wait_until(self._works, 90, lambda: f"a first batch; the logs are in {self._folder}")
         self._history.note("begin")
         started = time.monotonic()
         while (now := time.monotonic() - started) < seconds:

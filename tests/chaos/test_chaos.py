@@ -19,7 +19,7 @@ _SMALL = {"scheduler": 1, "worker": 2, "consumer": 1, "producer": 1}
 _SHORT_SECONDS = 4.0
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.alone
 def test_half_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
     schedule = faults.draw(SEED, SECONDS, names(CAST))
     with Run(tmp_path, schedule, seed=SEED) as run:
@@ -36,6 +36,7 @@ def test_a_schedule_can_be_had_again() -> None:
     assert set(faults.by_kind(schedule)) == set(faults.KINDS)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_the_checker_bites(mutant: str, tmp_path: Path) -> None:
     trap, rule = TRAPS[mutant]
@@ -43,6 +44,7 @@ def test_the_checker_bites(mutant: str, tmp_path: Path) -> None:
     assert rule in {violation.rule for violation in verdict.violations}, str(verdict)
 
 
+@pytest.mark.alone
 def test_the_same_faults_break_nothing_in_the_library_as_it_is(tmp_path: Path) -> None:
     verdict = _play_short([trap for trap, _ in TRAPS.values()], tmp_path)
     assert verdict.passed, str(verdict)

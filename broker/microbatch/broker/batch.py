@@ -103,7 +103,7 @@ class RetryLater(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BatchFailure:
-    """A dead batch, as the failure handler sees it."""
+    """A dead batch, as the failure handler sees it; or a result that the result handler can't be given."""
 
     batch: BatchInfo
     error: str
@@ -111,7 +111,10 @@ class BatchFailure:
     traceback: str
     """The last attempt's traceback; empty if there was none to be had, as when the worker died."""
     events: list[Any]
-    """The events: plain JSON values. They stay in Redis as well."""
+    """The events: plain JSON values. They stay in Redis as well. Empty if the batch is done."""
+    result: Any = None
+    """None for a dead batch. Otherwise the batch is done: its result, a plain JSON value, does not fit the
+    annotation of ``result_handler``."""
 
 
 def _index(position: object) -> int:

@@ -164,7 +164,7 @@ class BatchRunner:
 
     def _entry(self, batch: TakenBatch, result: object) -> list[Value]:
         """The result's entry on the stream; empty if there is nothing to handle."""
-        if result is None:
+        if result is None or self.config.results == "discard":
             return []
         body = codec.encode(result, "result")
         if len(body) > self.config.max_result_bytes:
