@@ -22,11 +22,13 @@ from typing import Any, Literal
 
 from microbatch.broker.app import ENVIRONMENT_VARIABLE, load_config
 from microbatch.broker.broker import Broker
+from microbatch.broker.claims import RqPlace, claim_of
 from microbatch.broker.errors import MicrobatchError
 from microbatch.producer import Config, start
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.lifeline import die_with_parent, lifeline
 from microbatch.worker.rq_worker import work
+from microbatch.worker.runner import BatchRunner
 from tests.waiting import wait_until
 
 log = logging.getLogger(__name__)
@@ -152,6 +154,15 @@ def schedule_and_leave(config: Config) -> None:
     scheduler.run()
 
 
+def claim_and_give_back(config: Config) -> None:
+    """What a worker does that is told to stop while it has a batch in hand."""
+    runner = BatchRunner(config)
+    for batch_id in runner.broker.ledger.in_flight():
+        if (batch := runner.take(batch_id)) is not None:
+            rq = RqPlace(f"rq:queue:{config.name}", "rq:job:")
+            runner.broker.claims.give_back(claim_of(batch), rq, due_ms=runner.broker.clock.now_ms())
+
+
 def consume(config: Config) -> None:
     with start(config) as mb:
         mb.wait_for_results()
@@ -194,6 +205,7 @@ ROLES: dict[str, Callable[[Config], None]] = {
     "scheduler": schedule,
     "leaving scheduler": schedule_and_leave,
     "worker": work,
+    "stopping worker": claim_and_give_back,
     "consumer": consume,
     "leaving consumer": consume_and_leave,
     "consumer that hands back": consume_and_hand_back,

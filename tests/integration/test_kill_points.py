@@ -124,6 +124,9 @@ POINTS = {
     "take": Point("broker.ledger.Ledger.take", "worker", (scripts.TAKE.sha,), Scene.requeue, recorded=DEAD),
     "find": Point("broker.claims.Claims.find", "worker", (scripts.FIND_CLAIM.sha,), Scene.cut, file="slow"),
     "heartbeat": Point("broker.claims.Claims.renew", "worker", (scripts.HOLD.sha,), Scene.cut, file="slow"),
+    "give-back": Point(
+        "broker.claims.Claims.give_back", "stopping worker", (scripts.GIVE_BACK.sha,), Scene.cut
+    ),
     "show": Point(
         "worker.rq_worker.BatchWorker._show_as_started", "worker", ("rq:wip:letters",), Scene.cut, file="slow"
     ),
