@@ -172,6 +172,15 @@ POINTS = {
     "purge": Point(
         "broker.dead.Dead.purge", "purge", (scripts.PURGE.sha,), Scene.die, recorded=(), recorded_before=DEAD
     ),
+    "retire": Point(
+        "broker.dead.Dead.retire",
+        "scheduler",
+        (scripts.RETIRE.sha,),
+        Scene.die_long_ago,
+        {"keep_dead": "1h"},
+        recorded=(),
+        recorded_before=DEAD,
+    ),
     "deliver": Point("broker.results.Results.wait", "consumer", ("XREADGROUP", "BLOCK"), Scene.commit),
     "take-over": Point(
         "broker.results.Results.take_over", "consumer", ("XAUTOCLAIM",), Scene.deliver_to_one_that_is_gone
