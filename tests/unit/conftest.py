@@ -20,7 +20,7 @@ from tests.unit.steps import FakeClient
 @pytest.fixture
 def client() -> FakeClient:
     """A client of an empty server that nobody else sees."""
-    return fakeredis.FakeRedis(server=fakeredis.FakeServer())
+    return fakeredis.FakeRedis(server=fakeredis.FakeServer(), protocol=2)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
 from microbatch.broker.in_flight import TakenBatch
 from microbatch.broker.results import GROUP, Entry
+from microbatch.broker.run_record import RunRecord
 from microbatch.broker.server import Server
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.failing import Failing
@@ -35,7 +36,8 @@ class InFlight:
     """A batch in flight, as the model knows it."""
 
     events: tuple[int, ...]
-    attempt: int = 0
+    run: RunRecord = field(default_factory=RunRecord)
+    """Without its owner."""
     owner: str = ""
     alive_until: int = 0
 
@@ -72,10 +74,10 @@ class Model:
 class Modelled(RuleBasedStateMachine):
     """A fake server with all that works on it, the model, and what holds of both at every moment."""
 
-    @initialize(max_retries=st.sampled_from([0, 0, 1]))
-    def begin(self, max_retries: int) -> None:
-        self.max_retries = max_retries
-        self.client: FakeClient = fakeredis.FakeRedis(server=fakeredis.FakeServer())
+    @initialize(max_retries=st.sampled_from([0, 0, 1]), retry_for=st.sampled_from([20, 3_600]))
+    def begin(self, max_retries: int, retry_for: int) -> None:
+        self.max_retries, self.retry_for = max_retries, retry_for
+        self.client: FakeClient = fakeredis.FakeRedis(server=fakeredis.FakeServer(), protocol=2)
         self.clock = ManualClock()
         self.broker = self.make_broker()
         self.bounded = self.make_broker(max_waiting=MAX_WAITING, dedupe_window=WINDOW_MS / 1000)
@@ -100,6 +102,8 @@ class Modelled(RuleBasedStateMachine):
             lease_ttl=600,
             max_size=MAX_SIZE,
             max_retries=self.max_retries,
+            max_worker_deaths=self.max_retries,
+            retry_for=self.retry_for,
             **options,
         )
         return Broker(config, server=Server(self.client), clock=self.clock)
@@ -118,16 +122,20 @@ class Modelled(RuleBasedStateMachine):
     def batches_appear(self, batches: Iterable[InFlight]) -> list[str]:
         """The model can't know their ids: batches of just these events are new on the server."""
         expected = {batch.events: batch for batch in batches}
-        new = {
-            tuple(values_of(events)): key.removeprefix(self.broker.keys.batch(""))
-            for key, events in self.batches_on_the_server().items()
-            if key.removeprefix(self.broker.keys.batch("")) not in self.batch_ids
-        }
+        new = self.new_on_the_server()
         assert new.keys() == expected.keys()
         ids = [new[events] for events in expected]
         self.batch_ids += ids
         self.model.in_flight.update(zip(ids, expected.values(), strict=True))
         return ids
+
+    def new_on_the_server(self) -> dict[tuple[int, ...], str]:
+        """The ids of batches that the model does not know yet, by their events."""
+        return {
+            tuple(values_of(events)): key.removeprefix(self.broker.keys.batch(""))
+            for key, events in self.batches_on_the_server().items()
+            if key.removeprefix(self.broker.keys.batch("")) not in self.batch_ids
+        }
 
     def batches_on_the_server(self) -> dict[str, list[bytes]]:
         keys = [key.decode() for key in self.client.scan_iter(self.broker.keys.batch("*"))]

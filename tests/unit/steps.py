@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 
 from microbatch.broker import wire
 from microbatch.broker.broker import Broker
-from microbatch.broker.in_flight import NewBatch, TakenBatch, new_batch
+from microbatch.broker.in_flight import DueBatch, NewBatch, TakenBatch, new_batch
 from microbatch.broker.ledger import Transaction
 from microbatch.broker.results import Outcome
-from microbatch.broker.run_record import RunRecord
+from microbatch.broker.run_record import Mode, RunRecord
 from microbatch.broker.wire import Failure, Header, Trigger
 
 FakeClient: TypeAlias = Any
@@ -64,6 +64,24 @@ def take(broker: Broker, batch_id: str, owner: str = "worker", ttl_ms: int = 8_0
     taken = broker.ledger.take(batch_id, owner=owner, now_ms=now_ms, due_ms=now_ms + ttl_ms)
     assert taken is not None
     return taken
+
+
+def due(broker: Broker, now_ms: int, most: int = 1_000) -> list[DueBatch]:
+    """The batches that the scheduler looks at then: of silent workers, retries, those that have a job."""
+    survey = broker.recovery.survey(now_ms, retries=most, others=most)
+    return [*survey.silent, *survey.retries, *survey.queued]
+
+
+def failed(broker: Broker, run: RunRecord, *, charged: bool = True, mode: Mode = Mode.WHOLE) -> RunRecord:
+    """The record after this run has failed now."""
+    done = broker.stats.counters().done_events
+    return run.failed(broker.clock.now_ms(), charged=charged, done=done, mode=mode)
+
+
+def retry(broker: Broker, taken: TakenBatch, due_ms: int, mode: Mode = Mode.WHOLE) -> RunRecord | None:
+    """Put a batch off after a failure. Returns its record then, or None if it is no longer the owner's."""
+    then = failed(broker, taken.run, mode=mode)
+    return then if broker.ledger.retry(taken, then, due_ms=due_ms) else None
 
 
 def bury(broker: Broker, batch_id: str, run: RunRecord) -> bool:

@@ -20,7 +20,7 @@ from microbatch.worker.failing import BatchDead
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeRunner
-from tests.unit.steps import RECORDED_AT_MS, check_account, client_of, outcomes, record_and_cut, take
+from tests.unit.steps import RECORDED_AT_MS, check_account, client_of, due, outcomes, record_and_cut, take
 
 
 @dataclass
@@ -41,15 +41,16 @@ def test_a_failed_batch_is_retried_ever_later_and_then_dead(
 
     runner = make_runner(processor, max_retries=2, retry_delay=1.5)
     broker = runner.broker
-    batch_id = record_and_cut(broker, 1, 2)
+    batch_id, started_ms = record_and_cut(broker, 1, 2), clock.ms
     for attempt, delay_ms in ((1, 1_500), (2, 3_000)):
         outlook = f"attempt {attempt} failed, again in {delay_ms / 1000:.1f} s"
         assert runner.run(batch_id) == f"{outlook}: ValueError: attempt {attempt}"
-        assert f"letters: batch {batch_id}: {outlook}: ValueError in processor (test_batch" in caplog.text
-        assert broker.ledger.due(clock.ms + delay_ms - 1, 10).batches == []
+        line = f"letters: batch {batch_id}: {outlook}: ValueError in processor (test_batch"
+        assert (line in caplog.text) == (attempt == 1)  # one line a minute
+        assert due(broker, clock.ms + delay_ms - 1) == []
         clock.advance(delay_ms)
-        (due,) = broker.ledger.due(clock.ms, 10).batches
-        assert due.run == RunRecord(attempt)
+        (waiting,) = due(broker, clock.ms)
+        assert waiting.run == RunRecord(attempt, failures=attempt, since_ms=started_ms)
         assert outcomes(broker) == []
         check_account(broker)
     with pytest.raises(BatchDead, match=r"^dead at attempt 3: ValueError: attempt 3$") as caught:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from microbatch.broker.config import Config
-from microbatch.broker.errors import ConfigError
+from microbatch.broker.errors import ConfigError, DecodeError
 
 DEFAULTS: dict[str, Any] = {
     "batch_processor": None,
@@ -22,7 +22,13 @@ DEFAULTS: dict[str, Any] = {
     "batch_timeout": 300,
     "max_retries": 3,
     "retry_delay": 1.0,
+    "max_retry_delay": 30.0,
+    "retry_for": 3600.0,
+    "give_up_on": (),
+    "retry_on": (),
+    "max_worker_deaths": 3,
     "isolate_failures": True,
+    "max_in_flight": 1000,
     "max_waiting": None,
     "block_when_full": 0.0,
     "results_max": None,
@@ -45,7 +51,13 @@ OTHERS: dict[str, tuple[str, Any]] = {
     "batch_timeout": ("9", 9),
     "max_retries": ("0", 0),
     "retry_delay": ("0.5", 0.5),
+    "max_retry_delay": ("5m", 300.0),
+    "retry_for": ("1d", 86_400.0),
+    "give_up_on": ("OSError, microbatch.broker.errors:DecodeError", (OSError, DecodeError)),
+    "retry_on": ("TimeoutError", (TimeoutError,)),
+    "max_worker_deaths": ("0", 0),
     "isolate_failures": ("false", False),
+    "max_in_flight": ("7", 7),
     "max_waiting": ("1000", 1000),
     "block_when_full": ("2.5", 2.5),
     "results_max": ("10", 10),
@@ -94,6 +106,12 @@ def test_each_setting_can_come_from_the_environment(setting: str, monkeypatch: p
     assert getattr(config, setting) == value
 
 
+@pytest.mark.parametrize("given", [(ValueError,), [ValueError], ValueError, "ValueError", " ValueError ,"])
+def test_a_class_of_errors_is_given_as_such_or_by_its_name(given: object) -> None:
+    config = make(give_up_on=given, retry_on=given)
+    assert config.give_up_on == config.retry_on == (ValueError,)
+
+
 def test_arguments_win_over_the_environment_and_that_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text(
         "MICROBATCH_FREQUENCY=20\nMICROBATCH_MAX_SIZE=20\nMICROBATCH_MAX_RETRIES=20\nOTHER_PROGRAM=x\n"
@@ -130,6 +148,17 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("lease_ttl", 1e20, "Input should be less than or equal to 31536000, not 1e[+]20"),
         ("max_retries", -1, "Input should be greater than or equal to 0, not -1"),
         ("retry_delay", -0.1, "Input should be greater than or equal to 0, not -0.1"),
+        ("max_retry_delay", "-1s", "'-1s' is not a duration; .*"),
+        ("max_retry_delay", -1, "Input should be greater than or equal to 0, not -1"),
+        ("retry_for", "2 years", "'2 years' is not a duration; .*"),
+        ("retry_for", "400d", "Input should be less than or equal to 31536000, not '400d'"),
+        ("max_worker_deaths", -1, "Input should be greater than or equal to 0, not -1"),
+        ("max_in_flight", 0, "Input should be greater than 0, not 0"),
+        ("give_up_on", (ValueError, int), "Input should be a subclass of BaseException, not <class 'int'>"),
+        ("give_up_on", "OSErorr", "'OSErorr' names no class of errors .*; write it as 'OSError' or .*"),
+        ("give_up_on", "no.such.module:Error", "'no.such.module:Error' names no class of errors .*"),
+        ("retry_on", "len", "'len' is not a class of errors"),
+        ("retry_on", 5, "Input should be a valid tuple, not 5"),
         ("lease_ttl", 0.4, "Input should be greater than or equal to 0.5, not 0.4"),
         ("claim_after", 0, "Input should be greater than or equal to 1, not 0"),
         ("name", "", "'' won't do: use 1 to 100 letters, digits, .*"),

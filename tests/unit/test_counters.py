@@ -46,13 +46,13 @@ def burying(broker: Broker) -> Callable[[], object]:
 
 def dividing(broker: Broker) -> Callable[[], object]:
     taken = take(broker, record_and_cut(broker, 1, 2))
-    parts = [part_of(taken, [position], due_ms=1) for position in (0, 1)]
+    parts = [part_of(taken, [position], taken.run, due_ms=1) for position in (0, 1)]
     return lambda: broker.ledger.divide(taken.id, taken.run, parts)
 
 
 def dividing_what_is_half_done(broker: Broker) -> Callable[[], object]:
     taken = take(broker, record_and_cut(broker, 1, 2))
-    parts = [part_of(taken, [1], due_ms=1)]
+    parts = [part_of(taken, [1], taken.run, due_ms=1)]
     return lambda: broker.ledger.divide(taken.id, taken.run, parts, ("result", "1"))
 
 

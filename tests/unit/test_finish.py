@@ -8,7 +8,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.events import Wake
 from microbatch.broker.results import Results
 from microbatch.producer.finish import Finish
-from tests.unit.steps import FakeClient, bury, cut, record, record_and_cut, take
+from tests.unit.steps import FakeClient, bury, cut, record, record_and_cut, retry, take
 
 ENTRY = ("v", 1, "result", "6")
 
@@ -108,7 +108,7 @@ def test_a_retried_batch_is_still_waited_for(broker: Broker, results: Results) -
     batch_id = record_and_cut(broker, 1)
     finish = finish_now(broker)
     assert not finish.reached(results)
-    broker.ledger.retry(take(broker, batch_id), due_ms=9_000_000)
+    assert retry(broker, take(broker, batch_id), due_ms=9_000_000)
     assert not finish.reached(results)
 
 

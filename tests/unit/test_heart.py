@@ -12,7 +12,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Unavailable
 from microbatch.worker.heart import BEAT_SECONDS, GRACE_SECONDS, RUN_TTL_MS, Heart
 from tests.doubles import ManualClock
-from tests.unit.steps import record_and_cut, take
+from tests.unit.steps import due, record_and_cut, take
 from tests.waiting import wait_until
 
 
@@ -40,8 +40,8 @@ def test_a_beat_keeps_the_batch(heart: Heart, broker: Broker, clock: ManualClock
     taken = take(broker, record_and_cut(broker, 1))
     clock.advance(7_999)
     heart._renew(taken)
-    assert broker.ledger.due(clock.ms + RUN_TTL_MS - 1, 10).batches == []
-    assert len(broker.ledger.due(clock.ms + RUN_TTL_MS, 10).batches) == 1
+    assert due(broker, clock.ms + RUN_TTL_MS - 1) == []
+    assert [batch.id for batch in due(broker, clock.ms + RUN_TTL_MS)] == [taken.id]
 
 
 def test_it_beats_for_the_batch_at_hand_only(heart: Heart, broker: Broker) -> None:

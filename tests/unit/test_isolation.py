@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -11,10 +12,11 @@ from microbatch.broker.batch import BatchInfo, PartialFailure
 from microbatch.broker.broker import Broker
 from microbatch.broker.in_flight import DueBatch, halves_of
 from microbatch.broker.results import Outcome
+from microbatch.broker.run_record import Mode
 from microbatch.worker.failing import BatchDead
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeRunner
-from tests.unit.steps import check_account, client_of, record_and_cut, take, values_of
+from tests.unit.steps import check_account, client_of, due, failed, record_and_cut, take, values_of
 
 
 def results(broker: Broker) -> list[bytes | None]:
@@ -27,25 +29,40 @@ def dead_events(broker: Broker) -> list[tuple[str, list[object]]]:
 
 
 def run_all(
-    make_runner: MakeRunner, clock: ManualClock, processor: object, events: range, **settings: object
+    make_runner: MakeRunner,
+    clock: ManualClock,
+    processor: object,
+    events: range,
+    *,
+    others_succeed: bool = False,
+    **settings: object,
 ) -> Broker:
-    """Record the events as one batch, and run whatever comes due until nothing is in flight."""
+    """Record the events as one batch, and run whatever comes due until nothing is in flight.
+
+    Between its runs a batch of one other event succeeds, if ``others_succeed``.
+    """
     runner = make_runner(processor, **{"isolate_failures": True, "max_retries": 1, **settings})
     broker = runner.broker
     record_and_cut(broker, *events)
     for _ in range(1_000):
-        clock.advance(3_600_000)
-        due = broker.ledger.due(clock.ms, 1_000).batches
-        if not due:
+        clock.ms = max(clock.ms, broker.recovery.survey(0, retries=0, others=0).next_retry_ms or 0)
+        batches = due(broker, clock.ms)
+        if not batches:
             return broker
-        for batch in due:
+        for batch in batches:
+            if others_succeed:
+                assert broker.ledger.commit(record_and_cut(broker, "good"), ())
             with suppress(BatchDead):
                 runner.run(batch.id)
             check_account(broker)
     raise AssertionError("it never ends")
 
 
-def test_one_poison_event_among_a_thousand_dies_alone(make_runner: MakeRunner, clock: ManualClock) -> None:
+@pytest.mark.parametrize("others_succeed", [True, False])
+def test_one_poison_event_among_a_thousand_dies_alone(
+    make_runner: MakeRunner, clock: ManualClock, others_succeed: bool
+) -> None:
+    """Where nothing else goes on, one of its other events is run alone, and shows that this is no outage."""
     runs: list[int] = []
 
     def processor(batch: list[int], info: BatchInfo) -> int:
@@ -54,15 +71,17 @@ def test_one_poison_event_among_a_thousand_dies_alone(make_runner: MakeRunner, c
             raise ValueError("poison")
         return sum(batch)
 
-    broker = run_all(make_runner, clock, processor, range(1_000))
+    broker = run_all(make_runner, clock, processor, range(1_000), others_succeed=others_succeed)
     assert dead_events(broker) == [("ValueError: poison", [500])]
     assert sum(int(result or 0) for result in results(broker)) == sum(range(1_000)) - 500
-    assert len(runs) <= 2 + 2 * math.ceil(math.log2(1_000))
-    assert broker.stats.counters().done_events == 999
+    probe = [] if others_succeed else [1, 999]
+    assert runs[: 2 + len(probe)] == [1_000, 1_000, *probe]
+    assert len(runs) <= 2 + len(probe) + 2 * math.ceil(math.log2(1_000))
+    assert broker.stats.counters().dead_events_now == 1
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 13])
-def test_where_all_events_fail_each_division_costs_two_runs(
+def test_where_all_events_of_a_batch_fail_each_division_costs_two_runs(
     make_runner: MakeRunner, clock: ManualClock, size: int
 ) -> None:
     runs: list[int] = []
@@ -71,7 +90,7 @@ def test_where_all_events_fail_each_division_costs_two_runs(
         runs.append(len(batch))
         raise ValueError("poison")
 
-    broker = run_all(make_runner, clock, processor, range(size), max_retries=2)
+    broker = run_all(make_runner, clock, processor, range(size), others_succeed=True, max_retries=2)
     assert len(runs) == (1 + 2) + (2 * size - 2)
     assert runs.count(size) == 3 or size == 1
     assert dead_events(broker) == [("ValueError: poison", [event]) for event in range(size)]
@@ -101,13 +120,14 @@ def test_without_isolation_a_batch_dies_whole(make_runner: MakeRunner, clock: Ma
 def test_a_part_tells_its_whole_and_keeps_its_attempts(make_runner: MakeRunner, broker: Broker) -> None:
     batch_id = record_and_cut(broker, 1, 2, 3)
     taken = take(broker, batch_id, owner="first")
-    parts = halves_of(taken, due_ms=5)
+    then = failed(broker, taken.run)
+    parts = halves_of(taken, then, due_ms=5)
     assert broker.ledger.divide(batch_id, taken.run, parts)
-    first, second = (batch for batch in broker.ledger.due(5, 10).batches)
+    first, second = due(broker, 5)
     assert isinstance(first, DueBatch)
     assert {first.header.parent, second.header.parent} == {batch_id}
     assert sorted((first.header.size, second.header.size)) == [1, 2]
-    assert first.run.attempt == second.run.attempt == 1
+    assert first.run == second.run == replace(then, mode=Mode.ISOLATING)
     assert not broker.ledger.divide(batch_id, taken.run, parts)
     check_account(broker)
 

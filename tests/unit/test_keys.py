@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from microbatch.broker.keys import Keys
 
-PARTS = ["config", "dead", "drain", "events", "inflight", "lease", "results", "schedulers", "seen", "stats"]
+PARTS = [
+    "breaker", "config", "dead", "drain", "events", "failing", "held", "inflight", "lease", "results",
+    "schedulers", "seen", "stats",
+]  # fmt: skip
 
 
 def test_every_key_carries_the_prefix_and_the_hash_tag() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from microbatch.broker import scripts
 from microbatch.broker.broker import Broker
+from microbatch.broker.due import queued, retrying, running
 from microbatch.broker.errors import DecodeError, Refused
 from microbatch.broker.in_flight import DueBatch, Unreadable
-from microbatch.broker.run_record import RunRecord
+from microbatch.broker.run_record import Mode, RunRecord
 from microbatch.broker.wire import Header, Trigger
 from tests.doubles import ManualClock
 from tests.unit.steps import (
@@ -20,16 +23,18 @@ from tests.unit.steps import (
     check_account,
     client_of,
     cut,
+    due,
     enqueue_nothing,
     record,
     record_and_cut,
+    retry,
     snapshot,
     take,
     values_of,
 )
 
 
-def due_at(broker: Broker, batch_id: str) -> float | None:
+def score(broker: Broker, batch_id: str) -> float | None:
     score: float | None = client_of(broker).zscore(broker.keys.inflight, batch_id)
     return score
 
@@ -40,7 +45,7 @@ def run_record(broker: Broker, batch_id: str) -> RunRecord:
 
 def enqueue_again(broker: Broker, due_ms: int) -> DueBatch:
     """The one batch that is due is enqueued again."""
-    (batch,) = broker.ledger.due(broker.clock.now_ms(), 10).batches
+    (batch,) = due(broker, broker.clock.now_ms())
     assert broker.ledger.enqueue_again(
         [batch], due_ms=due_ms, token=TOKEN, lease_ttl_ms=600_000, enqueue=enqueue_nothing
     ) == [batch]
@@ -55,10 +60,11 @@ def test_take_claims_the_batch_and_reads_it(broker: Broker, clock: ManualClock) 
     taken = take(broker, batch_id, owner="me", ttl_ms=500)
     assert taken.id == batch_id
     assert taken.header == Header(Trigger.SIZE, 3, CUT_AT_MS)
-    assert taken.run == run_record(broker, batch_id) == RunRecord(attempt=1, owner="me")
+    assert taken.run == run_record(broker, batch_id) == RunRecord(owner="me")
+    assert taken.run.attempt == 1
     assert values_of(taken.events) == [1, 2, 3]
     assert taken.recorded_at_ms == RECORDED_AT_MS
-    assert due_at(broker, batch_id) == clock.ms + 500
+    assert score(broker, batch_id) == running(clock.ms + 500)
     check_account(broker)
 
 
@@ -77,7 +83,7 @@ def test_a_batch_whose_owner_went_silent_is_given_to_another(broker: Broker, clo
     batch_id = record_and_cut(broker, 1)
     take(broker, batch_id, owner="first", ttl_ms=500)
     clock.advance(500)
-    assert take(broker, batch_id, owner="second").run == RunRecord(attempt=2, owner="second")
+    assert take(broker, batch_id, owner="second").run == RunRecord(owner="second")
 
 
 def test_a_batch_that_is_gone_or_dead_is_not_taken(broker: Broker, client: FakeClient) -> None:
@@ -90,7 +96,7 @@ def test_a_batch_that_is_gone_or_dead_is_not_taken(broker: Broker, client: FakeC
     assert snapshot(client) == before
 
 
-@pytest.mark.parametrize("run", ["", "x y", "12"])
+@pytest.mark.parametrize("run", ["", "x y", "12", "1 me", "0 0 0 0 0 me", "0 0 0 0 whole me"])
 def test_a_batch_without_a_run_record_is_refused(broker: Broker, client: FakeClient, run: str) -> None:
     batch_id = record_and_cut(broker, 1)
     client.lset(broker.keys.batch(batch_id), 1, run)
@@ -113,18 +119,20 @@ def test_a_batch_of_another_version_is_not_run(broker: Broker, client: FakeClien
 def test_renew_pushes_the_due_time_on(broker: Broker, clock: ManualClock) -> None:
     taken = take(broker, record_and_cut(broker, 1))
     assert broker.ledger.renew(taken, due_ms=clock.ms + 9_000)
-    assert due_at(broker, taken.id) == clock.ms + 9_000
+    assert score(broker, taken.id) == running(clock.ms + 9_000)
     assert run_record(broker, taken.id) == taken.run
 
 
 def test_retry_gives_the_batch_up_until_it_is_due(broker: Broker, clock: ManualClock) -> None:
     taken = take(broker, record_and_cut(broker, 1, 2))
-    assert broker.ledger.retry(taken, due_ms=clock.ms + 3_000)
-    assert run_record(broker, taken.id) == RunRecord(attempt=1, owner="")
-    assert broker.ledger.due(clock.ms + 2_999, 10).batches == []
-    (due,) = broker.ledger.due(clock.ms + 3_000, 10).batches
-    assert due == DueBatch(taken.id, taken.header, RunRecord(attempt=1))
-    assert broker.ledger.recorded_at_ms(due) == RECORDED_AT_MS
+    then = retry(broker, taken, due_ms=clock.ms + 3_000)
+    assert then == RunRecord(runs=1, failures=1, since_ms=clock.ms)
+    assert run_record(broker, taken.id) == then
+    assert score(broker, taken.id) == retrying(clock.ms + 3_000)
+    assert due(broker, clock.ms + 2_999) == []
+    (waiting,) = due(broker, clock.ms + 3_000)
+    assert waiting == DueBatch(taken.id, taken.header, then, then)
+    assert broker.ledger.recorded_at_ms(waiting) == RECORDED_AT_MS
     check_account(broker)
     assert values_of(take(broker, taken.id, owner="again").events) == [1, 2]
 
@@ -148,7 +156,7 @@ def test_who_no_longer_owns_a_batch_changes_nothing(
             client.zrem(broker.keys.inflight, taken.id)
     before = snapshot(client)
     assert not broker.ledger.renew(taken, due_ms=clock.ms + 1)
-    assert not broker.ledger.retry(taken, due_ms=clock.ms + 1)
+    assert not retry(broker, taken, due_ms=clock.ms + 1)
     assert not bury(broker, taken.id, taken.run)
     assert snapshot(client) == before
 
@@ -156,58 +164,113 @@ def test_who_no_longer_owns_a_batch_changes_nothing(
 # what the scheduler looks at
 
 
-def test_enqueue_again_takes_the_batch_from_its_owner(
-    broker: Broker, client: FakeClient, clock: ManualClock
-) -> None:
+def test_enqueue_again_takes_the_batch_from_its_owner(broker: Broker, clock: ManualClock) -> None:
     batch_id = record_and_cut(broker, 1)
     zombie = take(broker, batch_id, owner="zombie")
     clock.advance(8_000)
     enqueue_again(broker, due_ms=clock.ms + 5_000)
-    assert run_record(broker, batch_id) == RunRecord(attempt=1, owner="")
-    assert due_at(broker, batch_id) == clock.ms + 5_000
+    assert run_record(broker, batch_id) == RunRecord()
+    assert score(broker, batch_id) == queued(clock.ms + 5_000)
     assert not broker.ledger.renew(zombie, due_ms=clock.ms + 9_000)
     check_account(broker)
-    assert take(broker, batch_id, owner="next").run == RunRecord(attempt=2, owner="next")
+    assert take(broker, batch_id, owner="next").run == RunRecord(owner="next")
     assert broker.ledger.commit(batch_id, ())  # the zombie's, say
     check_account(broker)
 
 
+def test_enqueue_again_writes_the_record_that_the_batch_is_to_have_then(
+    broker: Broker, clock: ManualClock
+) -> None:
+    taken = take(broker, record_and_cut(broker, 1))
+    clock.advance(8_000)
+    (silent,) = due(broker, clock.ms)
+    died = replace(silent, then=silent.run.died(clock.ms))
+    assert broker.ledger.enqueue_again(
+        [died], due_ms=clock.ms + 5_000, token=TOKEN, lease_ttl_ms=600_000, enqueue=enqueue_nothing
+    ) == [died]
+    assert run_record(broker, taken.id) == RunRecord(runs=1, deaths=1, since_ms=clock.ms)
+    assert take(broker, taken.id).run.attempt == 2
+
+
 def test_a_batch_taken_meanwhile_keeps_its_owner(broker: Broker, clock: ManualClock) -> None:
     batch_id = record_and_cut(broker, 1)
-    (seen,) = broker.ledger.due(clock.ms, 10).batches
+    (seen,) = due(broker, clock.ms)
     taken = take(broker, batch_id, owner="quick", ttl_ms=500)
     assert not broker.ledger.enqueue_again(
         [seen], due_ms=clock.ms + 5_000, token=TOKEN, lease_ttl_ms=600_000, enqueue=enqueue_nothing
     )
     assert run_record(broker, batch_id) == taken.run
-    assert due_at(broker, batch_id) == clock.ms + 500
+    assert score(broker, batch_id) == running(clock.ms + 500)
 
 
 def test_due_lists_what_is_to_be_looked_at_oldest_first(broker: Broker, clock: ManualClock) -> None:
     record(broker, *range(6))
     late, early, later = [cut(broker, 2, due_ms=due_ms)[0].id for due_ms in (20, 10, 30)]
-    assert [batch.id for batch in broker.ledger.due(20, 10).batches] == [early, late]
-    assert [batch.id for batch in broker.ledger.due(100, 2).batches] == [early, late]
-    assert broker.ledger.due(9, 10).batches == []
+    assert [batch.id for batch in due(broker, 20)] == [early, late]
+    assert [batch.id for batch in due(broker, 100, 2)] == [early, late]
+    assert due(broker, 9) == []
     assert later in broker.ledger.in_flight()
 
 
 def test_due_reads_no_event(broker: Broker, client: FakeClient) -> None:
     batch_id = record_and_cut(broker, "x" * 1_000_000)
     reply = broker.server.run(
-        scripts.DUE, [broker.keys.inflight], (broker.clock.now_ms(), 10, broker.keys.batch(""))
+        scripts.DUE, [broker.keys.inflight], (broker.keys.batch(""), "-inf", "+inf", 10)
     )
-    assert reply[0][0] == batch_id.encode()
-    assert sum(len(value) for value in reply[0][:3]) < 200
+    ((found,),) = reply
+    assert found[0] == batch_id.encode()
+    assert sum(len(value) for value in found[:3]) < 200
+
+
+def test_a_survey_tells_what_each_batch_waits_for(broker: Broker, clock: ManualClock) -> None:
+    record(broker, *range(5))
+    waiting, silent, alive, again, later = (batch.id for batch in cut(broker, *[1] * 5, due_ms=clock.ms))
+    take(broker, silent, ttl_ms=0)
+    take(broker, alive, ttl_ms=1)
+    assert retry(broker, take(broker, again), due_ms=clock.ms)
+    assert retry(broker, take(broker, later), due_ms=clock.ms + 1)
+    survey = broker.recovery.survey(clock.ms, retries=10, others=10)
+    assert [[batch.id for batch in group] for group in (survey.silent, survey.retries, survey.queued)] == [
+        [silent], [again], [waiting],
+    ]  # fmt: skip
+    assert (survey.with_a_job, survey.retries_due, survey.next_retry_ms) == (3, 1, clock.ms)
+
+
+def test_a_survey_counts_the_retries_that_it_does_not_look_at(broker: Broker, clock: ManualClock) -> None:
+    for i in range(3):
+        assert retry(broker, take(broker, record_and_cut(broker, i)), due_ms=clock.ms - 9 + i)
+    survey = broker.recovery.survey(clock.ms, retries=-1, others=10)
+    assert (survey.retries, survey.retries_due, survey.next_retry_ms) == ([], 3, clock.ms - 9)
+    assert len(broker.recovery.survey(clock.ms, retries=2, others=0).retries) == 2
+
+
+def test_the_first_retry_is_the_one_that_is_due_first(broker: Broker, clock: ManualClock) -> None:
+    assert broker.recovery.first_retry() is None
+    record_and_cut(broker, 0)
+    take(broker, record_and_cut(broker, 1))
+    assert broker.recovery.first_retry() is None
+    late, early = (take(broker, record_and_cut(broker, i)) for i in (2, 3))
+    assert retry(broker, late, due_ms=clock.ms + 90_000)
+    assert retry(broker, early, due_ms=clock.ms + 80_000)
+    first = broker.recovery.first_retry()
+    assert first is not None
+    assert first.id == early.id
 
 
 # what is due too late: the server's clock was set back
 
 
-def clamp(broker: Broker, below: str = "+inf", limit: int = 100) -> tuple[list[str], str]:
-    """What is due soon is due in 8 s; a first retry waits for 100 s at most, the others for 200 s."""
-    return broker.ledger.clamp(
-        broker.clock.now_ms(), soon_ms=8_000, delays_ms=[100_000, 200_000], limit=limit, below=below
+LONGEST_RETRY_MS, LONGEST_LATER_MS = 100_000, 3_600_000
+
+
+def clamp(broker: Broker, limit: int = 100) -> list[str]:
+    """A job or a sign of life is due in 8 s, a retry in 100 s, one that was asked for in an hour."""
+    return broker.recovery.clamp(
+        broker.clock.now_ms(),
+        soon_ms=8_000,
+        retry_ms=LONGEST_RETRY_MS,
+        asked_ms=LONGEST_LATER_MS,
+        limit=limit,
     )
 
 
@@ -218,62 +281,61 @@ def test_what_is_due_as_it_may_be_is_left_alone(
     cut(broker, 1, due_ms=clock.ms + 16_000)
     owned = take(broker, record_and_cut(broker, 2))
     assert broker.ledger.renew(owned, due_ms=clock.ms + 16_000)
-    first = take(broker, record_and_cut(broker, 3))
-    assert broker.ledger.retry(first, due_ms=clock.ms + 108_000)
-    fourth = take(broker, record_and_cut(broker, 4), ttl_ms=0)
-    for _ in range(3):
-        fourth = take(broker, fourth.id, ttl_ms=0)
-    assert broker.ledger.retry(fourth, due_ms=clock.ms + 208_000)
+    failing = take(broker, record_and_cut(broker, 3))
+    assert retry(broker, failing, due_ms=clock.ms + LONGEST_RETRY_MS + 8_000)
+    put_off = take(broker, record_and_cut(broker, 4))
+    assert retry(broker, put_off, due_ms=clock.ms + LONGEST_LATER_MS + 8_000, mode=Mode.LATER)
     before = snapshot(client)
-    assert clamp(broker) == ([], "+inf")
+    assert clamp(broker) == []
     assert snapshot(client) == before
 
 
-@pytest.mark.parametrize("ahead_ms", [1, 3_600_000, float("inf")])
+@pytest.mark.parametrize("ahead_ms", [1, 3_600_000, 10**12])
 def test_what_is_due_too_late_is_due_as_late_as_it_may_be(
-    broker: Broker, client: FakeClient, clock: ManualClock, ahead_ms: float
+    broker: Broker, client: FakeClient, clock: ManualClock, ahead_ms: int
 ) -> None:
-    queued, owned, first, later = (take(broker, record_and_cut(broker, i), ttl_ms=0) for i in range(4))
-    assert broker.ledger.retry(first, due_ms=clock.ms)
-    later = take(broker, later.id, ttl_ms=0)
-    later = take(broker, later.id, ttl_ms=0)
-    assert broker.ledger.retry(later, due_ms=clock.ms)
-    client.lset(broker.keys.batch(queued.id), 1, RunRecord().encode())
-    longest = {queued.id: 8_000, owned.id: 8_000, first.id: 100_000, later.id: 200_000}
+    waiting = record_and_cut(broker, 0)
+    owned, failing, put_off = (take(broker, record_and_cut(broker, i)) for i in (1, 2, 3))
+    assert retry(broker, failing, due_ms=clock.ms)
+    assert retry(broker, put_off, due_ms=clock.ms, mode=Mode.LATER)
+    soon, much = clock.ms + 8_000, clock.ms + LONGEST_RETRY_MS
+    longest = {
+        waiting: (queued(soon), 8_000),
+        owned.id: (running(soon), 8_000),
+        failing.id: (retrying(much), 8_000),
+        put_off.id: (retrying(much), LONGEST_LATER_MS - LONGEST_RETRY_MS + 8_000),
+    }
     records = {batch_id: run_record(broker, batch_id) for batch_id in longest}
-    for batch_id, most in longest.items():
-        client.zadd(broker.keys.inflight, {batch_id: clock.ms + most + 8_000 + ahead_ms})
-    assert sorted(clamp(broker)[0]) == sorted(longest)
-    for batch_id, most in longest.items():
-        assert due_at(broker, batch_id) == clock.ms + most
+    for batch_id, (most, grace_ms) in longest.items():
+        client.zadd(broker.keys.inflight, {batch_id: most + grace_ms + ahead_ms})
+    assert sorted(clamp(broker)) == sorted(longest)
+    assert {batch_id: score(broker, batch_id) for batch_id in longest} == {
+        batch_id: most for batch_id, (most, _) in longest.items()
+    }
     assert {batch_id: run_record(broker, batch_id) for batch_id in longest} == records
     assert broker.ledger.renew(owned, due_ms=clock.ms + 9_000)  # its owner, if alive, goes on
-    assert clamp(broker) == ([], "+inf")
+    assert clamp(broker) == []
 
 
 def test_one_that_is_due_too_late_is_found_among_many_long_retries(
     broker: Broker, client: FakeClient, clock: ManualClock
 ) -> None:
-    retries = [take(broker, record_and_cut(broker, i)) for i in range(10)]
-    for i, run in enumerate(retries):
-        assert broker.ledger.retry(run, due_ms=clock.ms + 50_000 + i)
+    for i in range(10):
+        assert retry(broker, take(broker, record_and_cut(broker, i)), due_ms=clock.ms + 50_000 + i)
     owned = take(broker, record_and_cut(broker, "owned"))
-    client.zadd(broker.keys.inflight, {owned.id: clock.ms + 50_005})
-    below, brought = "+inf", []
-    for _ in range(4):
-        ids, below = clamp(broker, below, limit=3)
-        brought += ids
-    assert brought == [owned.id]
-    assert below == "+inf"  # all were looked at
+    client.zadd(broker.keys.inflight, {owned.id: running(clock.ms + 50_005)})
+    assert clamp(broker, limit=1) == [owned.id]
 
 
 def test_what_is_no_batch_and_due_too_late_is_looked_at_soon(
     broker: Broker, client: FakeClient, clock: ManualClock
 ) -> None:
     client.zadd(broker.keys.inflight, {"0" * 32: clock.ms + 100_000, b"\xff": clock.ms + 100_000})
+    client.zadd(broker.keys.inflight, {"1" * 32: float("inf"), "2" * 32: float("-inf")})
     client.set(broker.keys.batch("0" * 32), "hostile")
-    assert len(clamp(broker)[0]) == 2
-    assert len(broker.ledger.due(clock.ms + 8_000, 10).unreadable) == 2
+    assert len(clamp(broker)) == 3
+    survey = broker.recovery.survey(clock.ms + LONGEST_RETRY_MS, retries=10, others=10)
+    assert len(survey.unreadable) == 4
 
 
 # what is no batch
@@ -281,7 +343,7 @@ def test_what_is_no_batch_and_due_too_late_is_looked_at_soon(
 
 def unreadable(broker: Broker) -> Unreadable:
     """The one that is in the ledger."""
-    (found,) = broker.ledger.due(broker.clock.now_ms(), 10).unreadable
+    (found,) = broker.recovery.survey(broker.clock.now_ms(), retries=10, others=10).unreadable
     return found
 
 
@@ -339,15 +401,17 @@ def test_what_has_changed_since_it_was_seen_is_left_where_it_is(
     check_account(broker)
 
 
-def test_postpone_never_brings_a_batch_forward_or_back(broker: Broker) -> None:
-    batch_id = record_and_cut(broker, 1)
-    done = record_and_cut(broker, 2)
+def test_reschedule_changes_only_what_waits_for_a_worker(broker: Broker, clock: ManualClock) -> None:
+    record(broker, *range(4))
+    waiting, owned, again, done = (batch.id for batch in cut(broker, *[1] * 4))
+    take(broker, owned)
+    assert retry(broker, take(broker, again), due_ms=clock.ms + 1)
     broker.ledger.commit(done, ())
-    broker.ledger.postpone({batch_id: 2_000_000, done: 2_000_000})
-    assert due_at(broker, batch_id) == 2_000_000
-    broker.ledger.postpone({batch_id: 1_500_000})  # its worker has renewed meanwhile
-    assert due_at(broker, batch_id) == 2_000_000
-    assert broker.ledger.in_flight() == [batch_id]
+    before = score(broker, owned), score(broker, again)
+    broker.recovery.reschedule(dict.fromkeys((waiting, owned, again, done), 2_000_000))
+    assert score(broker, waiting) == queued(2_000_000)
+    assert (score(broker, owned), score(broker, again)) == before
+    assert sorted(broker.ledger.in_flight()) == sorted((waiting, owned, again))
 
 
 def test_first_in_flight_skips_those_that_are_done(broker: Broker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,11 +13,15 @@ from hypothesis.stateful import precondition, rule
 from microbatch.broker import wire
 from microbatch.broker.audit import Audit
 from microbatch.broker.batch import PartialFailure
+from microbatch.broker.breaker import Health
 from microbatch.broker.errors import BatcherFull, LeaseLost
 from microbatch.broker.events import Wake
 from microbatch.broker.exchange import Value
 from microbatch.broker.in_flight import TakenBatch
+from microbatch.broker.policy import Verdict, is_out_of_time, judge
 from microbatch.broker.results import Outcome
+from microbatch.broker.run_record import Mode, RunRecord
+from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.failing import BatchDead
 from tests.unit.model import MAX_SIZE, MAX_WAITING, RUN_MS, WINDOW_MS, InFlight, Modelled
 from tests.unit.steps import values_of
@@ -78,14 +83,20 @@ class Microbatch(Modelled):
         scheduler._stopping.wait = lambda _seconds: False  # type: ignore[method-assign,assignment,misc]
         if self.leader is None and not scheduler.active:
             self.leader = scheduler
+            scheduler._stay_active()
+            scheduler._reconcile_at = float("inf")  # from here on it is a rule of its own
+            self.was_reconciled(scheduler)
         if why == "flush":
             self.doorbell.ring(Wake.FLUSH)
         elif why == "tick":
             self.ticker.tick()
+        for each in self.schedulers:
+            each._reconciler.next_retry_ms = None  # to reconcile is a rule of its own
+        room = scheduler._gates.room_for_cuts() if scheduler.active else 0
         cut = [
             tuple(self.model.waiting[start : start + MAX_SIZE])
             for start in range(0, len(self.model.waiting), MAX_SIZE)
-            if why != "size" or start + MAX_SIZE <= len(self.model.waiting)
+            if why != "size" or scheduler._owed or start + MAX_SIZE <= len(self.model.waiting)
         ]
         try:
             made = scheduler.run_once()
@@ -95,8 +106,7 @@ class Microbatch(Modelled):
             made = 0
         self.doorbell.close()
         self.ticker.ticked(0)
-        if scheduler is not self.leader:
-            cut = []
+        del cut[0 if scheduler is not self.leader else room :]
         assert made == len(cut)
         del self.model.waiting[: sum(map(len, cut))]
         self.batches_appear(InFlight(events) for events in cut)
@@ -119,20 +129,53 @@ class Microbatch(Modelled):
         self.leader = None
 
     def reconcile(self) -> None:
-        if self.leader is None:
-            return
-        self.leader._reconciler.run_once()
+        if self.leader is not None:
+            self.leader._reconciler.run_once()
+            self.was_reconciled(self.leader)
+
+    def was_reconciled(self, leader: Scheduler) -> None:
+        parts = self.end_silent_runs()
+        if leader._gates.is_open:
+            self.probe_or_bury(parts)
+        else:
+            self.batches_appear(parts)
+
+    def end_silent_runs(self) -> list[InFlight]:
+        """What becomes of batches whose workers have gone silent; the parts that are new."""
         parts = []
         for batch_id, batch in list(self.model.in_flight.items()):
             if not batch.owner or batch.alive_until > self.clock.ms:
                 continue
-            if batch.attempt <= self.max_retries:
-                batch.owner = ""
+            then = batch.run.died(self.clock.ms)
+            if then.deaths <= self.max_retries:
+                batch.run, batch.owner = then, ""
             elif len(batch.events) > 1:
-                parts += self.halves(batch_id)
+                parts += self.halves(batch_id, then)
             else:
                 self.model.die(batch_id)
-        self.batches_appear(parts)
+        return parts
+
+    def probe_or_bury(self, parts: list[InFlight]) -> None:
+        """While all batches fail the scheduler tries one event, and buries what is out of time."""
+        there = self.broker.ledger.in_flight()
+        for batch_id, batch in list(self.model.in_flight.items()):
+            if batch_id in there:
+                continue
+            assert not batch.owner
+            if self.client.exists(self.broker.keys.batch(batch_id)):
+                assert is_out_of_time(batch.run, self.broker.config, self.clock.ms)
+                self.model.die(batch_id)
+            else:
+                parts.append(self.model.in_flight.pop(batch_id))
+        new = self.new_on_the_server()
+        probed = [part for part in parts if part.events not in new]
+        assert len(probed) <= 1
+        probes = [half for part in probed for half in self.probe(part.events, part.run)]
+        self.batches_appear([part for part in parts if part.events in new] + probes)
+        for batch_id, batch in self.model.in_flight.items():
+            record = RunRecord.decode(self.client.lindex(self.broker.keys.batch(batch_id), 1))
+            if len(batch.events) == 1 and record.mode is Mode.PROBE and not record.owner:
+                batch.run = replace(batch.run, mode=Mode.PROBE)
 
     # --- workers
 
@@ -184,9 +227,9 @@ class Microbatch(Modelled):
         if batch is None or (batch.owner and batch.alive_until > now):
             assert run is None
             return False
-        batch.attempt, batch.owner, batch.alive_until = batch.attempt + 1, owner, now + RUN_MS
+        batch.owner, batch.alive_until = owner, now + RUN_MS
         assert run is not None
-        assert (tuple(values_of(run.events)), run.run.attempt) == (batch.events, batch.attempt)
+        assert (tuple(values_of(run.events)), run.run) == (batch.events, replace(batch.run, owner=owner))
         self.runs.append(run)
         return True
 
@@ -208,52 +251,74 @@ class Microbatch(Modelled):
             self.model.finish(run.id)
 
     def fail(self, run: TakenBatch) -> None:
-        batch = self.batch_of(run)
+        batch, dead = self.batch_of(run), False
         try:
             self.failing.whole(run, ValueError("no"))
         except BatchDead:
-            assert batch is not None
-            assert (batch.attempt > self.max_retries, len(batch.events)) == (True, 1)
+            dead = True
+        health, config = self.broker.breaker.health(), self.broker.config
+        verdict = judge(run.run, len(run.events), health, config, self.clock.ms)
+        assert dead == (verdict is Verdict.BURY and batch is not None)
         if batch is None:
             return
-        if batch.attempt <= self.max_retries:
-            batch.owner = ""
-        elif len(batch.events) > 1:
-            self.batches_appear(self.halves(run.id))
-        else:
-            self.model.die(run.id)
+        then = self.after(run, health)
+        match verdict:
+            case Verdict.RETRY:
+                batch.run, batch.owner = then, ""
+            case Verdict.PROBE:
+                self.batches_appear(self.probe(self.model.in_flight.pop(run.id).events, then))
+            case Verdict.DIVIDE:
+                self.batches_appear(self.halves(run.id, then))
+            case Verdict.BURY:
+                self.model.die(run.id)
+
+    def after(self, run: TakenBatch, health: Health) -> RunRecord:
+        """The record after a run has failed. It is charged, unless all batches fail."""
+        mode = Mode.ISOLATING if run.run.mode is Mode.ISOLATING else Mode.WHOLE
+        return run.run.failed(self.clock.ms, charged=not health.is_open, done=health.done, mode=mode)
 
     def fail_in_part(self, run: TakenBatch) -> None:
-        batch = self.batch_of(run)
+        batch, dead = self.batch_of(run), False
         failed = [i for i, event in enumerate(values_of(run.events)) if event % 4] or [0]
         try:
             self.failing.in_part(
                 run, PartialFailure({i: f"error {i % 2}" for i in failed}), self.result_of(run)
             )
         except BatchDead:
-            assert run.run.attempt > self.max_retries
+            dead = True
+        whole = len(failed) == len(run.events)
+        health = self.broker.breaker.health() if whole else Health(done=run.run.done)
+        then, late = self.after(run, health), is_out_of_time(run.run, self.broker.config, self.clock.ms)
+        held = health.is_open and not late
+        last = not held and (late or then.failures > self.max_retries)
+        assert dead == last
         if batch is None:
+            return
+        if held:
+            batch.run, batch.owner = then, ""
             return
         del self.model.in_flight[run.id]
         self.model.outcomes.append((run.id, "result"))
         self.model.done += [event for i, event in enumerate(batch.events) if i not in failed]
-        groups = (
-            [failed]
-            if batch.attempt <= self.max_retries
-            else [[i for i in failed if i % 2 == k] for k in (0, 1)]
-        )
-        parts = [InFlight(tuple(batch.events[i] for i in group), batch.attempt) for group in groups if group]
+        groups = [[i for i in failed if i % 2 == k] for k in (0, 1)] if last else [failed]
+        parts = [InFlight(tuple(batch.events[i] for i in group), then) for group in groups if group]
         for batch_id in self.batches_appear(parts):
-            if batch.attempt > self.max_retries:
+            if last:
                 self.model.die(batch_id)
 
     def result_of(self, run: TakenBatch) -> list[Value]:
         return Outcome(run.id, run.header, run.run.attempt, run.recorded_at_ms, result=b"1").encode()
 
-    def halves(self, batch_id: str) -> list[InFlight]:
-        batch = self.model.in_flight.pop(batch_id)
+    def halves(self, batch_id: str, then: RunRecord) -> list[InFlight]:
+        batch, run = self.model.in_flight.pop(batch_id), replace(then, mode=Mode.ISOLATING)
         half = len(batch.events) // 2
-        return [InFlight(events, batch.attempt) for events in (batch.events[:half], batch.events[half:])]
+        return [InFlight(events, run) for events in (batch.events[:half], batch.events[half:])]
+
+    def probe(self, events: tuple[int, ...], then: RunRecord) -> list[InFlight]:
+        """One event of a batch, and the others."""
+        at = then.runs % len(events)
+        probe = InFlight((events[at],), replace(then, mode=Mode.PROBE))
+        return [probe, InFlight(events[:at] + events[at + 1 :], then)]
 
     # --- consumers
 
@@ -322,12 +387,12 @@ class Microbatch(Modelled):
         for finding in Audit(self.broker).findings():
             # Whether somebody looks at what is due was up to the rules.
             assert "are due and nobody looks at them" in finding.what, finding
-        for _ in range(10):
+        self.the_lease_runs_out()
+        self.schedulers[0].active = False
+        for _ in range(20):
             if not self.model.waiting and not self.model.in_flight:
                 assert list(Audit(self.broker).findings()) == []
                 return
-            self.the_lease_runs_out()
-            self.schedulers[0].active = False
             self.clock.advance(2 * RUN_MS)
             self.cut(0, "flush")
             self.reconcile()

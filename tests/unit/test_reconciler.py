@@ -14,11 +14,23 @@ from microbatch.broker.in_flight import new_batch
 from microbatch.broker.results import Outcome
 from microbatch.broker.run_record import RunRecord
 from microbatch.broker.wire import Header, Trigger
+from microbatch.scheduler.gates import Gates
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.reconciler import LOOK_AGAIN_MS, ON_THE_WAY_MS, Reconciler
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeBroker
-from tests.unit.steps import RECORDED_AT_MS, TOKEN, FakeClient, check_account, client_of, cut, record, take
+from tests.unit.steps import (
+    RECORDED_AT_MS,
+    TOKEN,
+    FakeClient,
+    check_account,
+    client_of,
+    cut,
+    due,
+    record,
+    retry,
+    take,
+)
 
 QUEUE = "rq:queue:letters"
 INTERMEDIATE = "rq:queue:letters:intermediate"
@@ -36,7 +48,8 @@ class Stand:
         queue.prepare()
         self.lease = broker.lease()
         self.lease.token = TOKEN
-        self.reconciler = Reconciler(broker, queue, self.lease)
+        self.gates = Gates(broker)
+        self.reconciler = Reconciler(broker, queue, self.lease, self.gates)
         record(broker, "a", "b")
         batch = new_batch(Header(Trigger.TICK, 2, clock.ms))
         broker.ledger.cut(
@@ -74,15 +87,21 @@ class Stand:
 
 
 @pytest.fixture
+def clock() -> ManualClock:
+    """One that can be set back by an hour."""
+    return ManualClock(1_700_000_000_000)
+
+
+@pytest.fixture
 def stand(make_broker: MakeBroker, clock: ManualClock) -> Stand:
-    return Stand(make_broker(max_retries=1, isolate_failures=False), clock)
+    return Stand(make_broker(max_worker_deaths=1, isolate_failures=False), clock)
 
 
 def test_a_batch_that_waits_in_the_queue_is_left_alone(stand: Stand) -> None:
     for _ in range(3):
         assert stand.after(LOOK_AGAIN_MS) == 0
         assert stand.queued() == [stand.id]
-    assert stand.broker.ledger.due(stand.clock.ms + LOOK_AGAIN_MS - 1, 10).batches == []
+    assert due(stand.broker, stand.clock.ms + LOOK_AGAIN_MS - 1) == []
 
 
 def test_nothing_is_looked_at_before_it_is_due(stand: Stand) -> None:
@@ -99,7 +118,7 @@ def test_a_job_that_is_gone_is_enqueued_again(stand: Stand) -> None:
     job = Job.fetch(stand.id, connection=stand.client, serializer=JSONSerializer)
     assert job.args == ["letters", stand.id]
     assert job.description == "letters: a batch of 2 events, cut by tick"
-    assert stand.run_record() == RunRecord(0)
+    assert stand.run_record() == RunRecord()
     assert stand.after(0) == 0
     assert stand.after(LOOK_AGAIN_MS) == 0
 
@@ -123,7 +142,7 @@ def test_a_batch_whose_worker_went_silent_is_enqueued_again(
     stand.begin()
     assert stand.after(8_000) == 1
     assert stand.queued() == [stand.id]
-    assert stand.run_record() == RunRecord(1)
+    assert stand.run_record() == RunRecord(runs=1, deaths=1, since_ms=stand.clock.ms)
     assert f"letters: batch {stand.id}: its worker host:7:ab has gone silent" in caplog.text
     job = Job.fetch(stand.id, connection=stand.client, serializer=JSONSerializer)
     assert job.description == "letters: a batch of 2 events, cut by tick, attempt 2"
@@ -151,12 +170,12 @@ def test_a_retry_is_enqueued_when_its_delay_is_over(stand: Stand) -> None:
     stand.dequeue()
     taken = take(stand.broker, stand.id)
     stand.begin()
-    stand.broker.ledger.retry(taken, due_ms=stand.clock.ms + 3_000)
+    then = retry(stand.broker, taken, due_ms=stand.clock.ms + 3_000)
     assert stand.after(2_999) == 0
     assert stand.queued() == []
     assert stand.after(1) == 1
     assert stand.queued() == [stand.id]
-    assert stand.run_record() == RunRecord(1)
+    assert stand.run_record() == then
 
 
 def test_a_job_on_the_way_to_a_worker_has_some_time_to_arrive(stand: Stand) -> None:
@@ -210,9 +229,10 @@ def test_a_former_leader_gives_nothing_up(stand: Stand) -> None:
     stand.broker.ledger.commit(stand.id, ())
     record(stand.broker, "c")
     (batch,) = cut(stand.broker, 1)
-    for attempt in (1, 2):
-        assert take(stand.broker, batch.id).run.attempt == attempt
-        stand.clock.advance(8_000)
+    take(stand.broker, batch.id)
+    assert stand.after(8_000) == 1
+    assert take(stand.broker, batch.id).run.deaths == 1
+    stand.clock.advance(8_000)
     stand.client.set(stand.broker.keys.lease, "host:2:other")
     with pytest.raises(LeaseLost):
         stand.after(0)
@@ -251,7 +271,7 @@ def test_many_are_enqueued_again_in_few_transactions_that_keep_the_lease(
 def test_many_that_are_given_up_keep_the_lease_and_leave_some_for_later(
     make_broker: MakeBroker, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stand = Stand(make_broker(max_retries=0), clock)
+    stand = Stand(make_broker(max_worker_deaths=0), clock)
     record(stand.broker, *range(150))
     poison = {batch.id for batch in cut(stand.broker, *[1] * 150)}
     for batch_id in poison:
@@ -276,18 +296,18 @@ def test_many_that_are_given_up_keep_the_lease_and_leave_some_for_later(
 def test_a_job_that_a_batch_has_no_need_of_any_more_finds_nothing(
     stand: Stand, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG")
     record(stand.broker, "c")
     (other,) = cut(stand.broker, 1)
     stand.client.delete(QUEUE)
-    look = stand.broker.ledger.due
+    look = stand.broker.recovery.survey
 
-    def look_and_be_late(*args: Any) -> Any:
-        found = look(*args)
+    def look_and_be_late(*args: Any, **options: Any) -> Any:
+        found = look(*args, **options)
         assert stand.broker.ledger.commit(stand.id, ())
         return found
 
-    monkeypatch.setattr(stand.broker.ledger, "due", look_and_be_late)
+    monkeypatch.setattr(stand.broker.recovery, "survey", look_and_be_late)
     stand.after(LOOK_AGAIN_MS)
     assert sorted(stand.queued()) == sorted([stand.id, other.id])
     assert stand.broker.ledger.in_flight() == [other.id]
@@ -310,7 +330,7 @@ def test_a_worker_that_dies_when_the_clock_is_set_back_is_noticed_all_the_same(
     assert stand.after(7_999) == 0
     assert stand.after(1) == 1
     assert stand.queued() == [stand.id]
-    assert stand.run_record() == RunRecord(1)
+    assert stand.run_record() == RunRecord(runs=1, deaths=1, since_ms=stand.clock.ms)
 
 
 def test_a_worker_that_lives_on_when_the_clock_is_set_back_keeps_its_batch(stand: Stand) -> None:
@@ -364,11 +384,11 @@ def test_a_job_that_is_lost_when_the_clock_is_set_back_is_made_up_for(stand: Sta
 def test_a_retry_is_late_by_its_longest_delay_at_most_when_the_clock_is_set_back(
     make_broker: MakeBroker, clock: ManualClock
 ) -> None:
-    stand = Stand(make_broker(retry_delay=100.0), clock)
+    stand = Stand(make_broker(retry_delay=100.0, max_retry_delay=100.0), clock)
     stand.dequeue()
     taken = take(stand.broker, stand.id)
     stand.begin()
-    assert stand.broker.ledger.retry(taken, due_ms=stand.clock.ms + 110_000)
+    assert retry(stand.broker, taken, due_ms=stand.clock.ms + 110_000)
     assert stand.after(0) == 0  # nobody has touched the clock: it waits for as long as it was told to
     assert stand.after(-HOUR_MS) == 0
     assert stand.after(124_999) == 0
@@ -392,7 +412,7 @@ def test_a_batch_of_what_is_no_event_is_looked_after_as_well(
     client_of(broker).rpush(broker.keys.events, "pushed by hand")
     stand = Stand(broker, clock)
     stand.client.delete(QUEUE)
-    (batch,) = broker.ledger.due(clock.ms + LOOK_AGAIN_MS, 10).batches
+    (batch,) = due(broker, clock.ms + LOOK_AGAIN_MS)
     recorded_at_ms = broker.ledger.recorded_at_ms(batch)
     assert recorded_at_ms == take(broker, stand.id).recorded_at_ms == batch.header.cut_at_ms
     assert stand.after(LOOK_AGAIN_MS) == 1

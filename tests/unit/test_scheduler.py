@@ -17,7 +17,7 @@ from microbatch.scheduler.scheduler import Scheduler
 from microbatch.scheduler.ticker import GridTicker
 from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
 from tests.unit.conftest import MakeBroker
-from tests.unit.steps import FakeClient, batches_of, check_account, client_of, record
+from tests.unit.steps import FakeClient, batches_of, check_account, client_of, due, record
 
 SIZE, TICK, FLUSH = Trigger.SIZE, Trigger.TICK, Trigger.FLUSH
 QUEUE = "rq:queue:letters"
@@ -123,7 +123,7 @@ def test_a_header_tells_the_time_of_the_cut(stand: Stand, client: FakeClient) ->
     record(stand.broker, 1)
     stand.clock.advance(77)
     stand.step(Wake.FLUSH)
-    (batch,) = stand.broker.ledger.due(stand.clock.ms + 60_000, 10).batches
+    (batch,) = due(stand.broker, stand.clock.ms + 60_000)
     assert batch.header.cut_at_ms == stand.clock.ms
 
 
@@ -186,7 +186,7 @@ def test_a_tick_that_comes_during_the_wait_is_not_missed(make_broker: MakeBroker
 def test_the_active_scheduler_publishes_the_settings(stand: Stand, client: FakeClient) -> None:
     stand.step()
     assert stand.scheduler.active
-    assert stand.broker.published_config() == {"frequency": 1000, "max_size": 10}
+    assert stand.broker.published_config() == {"frequency": 1000, "max_size": 10, "max_in_flight": 1000}
     assert client.zcard(stand.broker.keys.schedulers) == 1
 
 

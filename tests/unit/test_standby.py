@@ -166,7 +166,7 @@ def test_it_wakes_for_its_chores_also_between_ticks(
     assert isinstance(doorbell, ManualDoorbell)
     scheduler.run_once()
     scheduler.run_once()
-    assert doorbell.waits == [0, 0.5]  # the next tick is a minute away
+    assert doorbell.waits == [0.5, 0.5]  # the next tick is a minute away
 
 
 def test_run_stands_by_when_the_lease_is_lost(

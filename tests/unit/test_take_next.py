@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from microbatch.broker.broker import Broker
+from microbatch.broker.due import running
 from microbatch.broker.in_flight import Claim, Next, TakenBatch
 from microbatch.broker.run_record import RunRecord
 from tests.doubles import ManualClock
@@ -33,8 +34,8 @@ def test_the_first_jobs_batch_is_claimed_and_its_job_has_gone(
     taken = take_next(broker)
     assert isinstance(taken, TakenBatch)
     assert (taken.id, values_of(taken.events)) == (first, [1, 2])
-    assert (taken.header.size, taken.run) == (2, RunRecord(attempt=1, owner="me"))
-    assert client.zscore(broker.keys.inflight, first) == clock.ms + 500
+    assert (taken.header.size, taken.run) == (2, RunRecord(owner="me"))
+    assert client.zscore(broker.keys.inflight, first) == running(clock.ms + 500)
     assert (ids_in(client, JOBS), ids_in(client, OTHERS)) == ([second.encode()], [])
     check_account(broker)
 

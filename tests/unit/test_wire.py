@@ -9,7 +9,6 @@ import pytest
 from microbatch.broker import wire
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.results import Outcome
-from microbatch.broker.run_record import RunRecord
 from microbatch.broker.wire import Failure, Header, Trigger
 
 HEADER = Header(Trigger.TICK, 3, 1_700_000_000_123)
@@ -68,22 +67,6 @@ def test_a_header_may_gain_fields() -> None:
     assert Header.decode(b'{"v":1,"trigger":"tick","size":3,"cut_at_ms":5,"key":"k"}') == Header(
         Trigger.TICK, 3, 5
     )
-
-
-@pytest.mark.parametrize("run", [RunRecord(), RunRecord(2), RunRecord(12, "host:1:ab cd")])
-def test_a_run_record_is_read_as_it_was_written(run: RunRecord) -> None:
-    assert RunRecord.decode(run.encode().encode()) == run
-
-
-def test_a_run_record_is_one_line_for_scripts_to_compare() -> None:
-    assert RunRecord().encode() == "0 "
-    assert RunRecord(2, "host:1:ab").encode() == "2 host:1:ab"
-
-
-@pytest.mark.parametrize("raw", [b"", b"3", b" host", b"x host", b"-1 host", b"\xff\xff x", b'{"v":1}'])
-def test_what_is_no_run_record_is_not_read_as_one(raw: bytes) -> None:
-    with pytest.raises(DecodeError, match="run record is malformed"):
-        RunRecord.decode(raw)
 
 
 def test_a_failure_is_read_as_it_was_written() -> None:
