@@ -11,14 +11,14 @@ from typing import Any
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from microbatch.broker import connection, scripts, server
+from microbatch.broker import connection, policy, scripts, server
 from microbatch.broker.config import Config
 from microbatch.broker.doorbell import Look
 from microbatch.broker.drain import Drain
 from microbatch.broker.errors import InDoubt
 from microbatch.broker.in_flight import NewBatch
 from microbatch.broker.ledger import Ledger
-from microbatch.broker.policy import Verdict, isolate
+from microbatch.broker.policy import Verdict
 from microbatch.broker.results import Entry, Results
 from microbatch.broker.run_record import RunRecord
 from microbatch.broker.scripts import Script
@@ -115,12 +115,12 @@ def open_drain_late() -> None:
         """Not yet."""
 
     def open_and_wait(self: Drain, *args: Any) -> bool:
-        time.sleep(0.005)  # as on a busy machine
+        time.sleep(0.02)  # as on a busy machine
         open_drain(self)
         return wait(self, *args)
 
-    Drain.open = open_later  # type: ignore[method-assign]
-    Drain.wait = open_and_wait  # type: ignore[method-assign]
+    Drain.open = open_later  # type: ignore[method-assign, assignment]
+    Drain.wait = open_and_wait  # type: ignore[method-assign, assignment]
 
 
 def requeue_at_tail() -> None:
@@ -146,7 +146,7 @@ def charge_claims() -> None:
         text = script.text.replace("history .. ' ' .. ARGV[2]", f"{charged} .. ' ' .. ARGV[2]")
         assert text != script.text, f"{script.name} claims otherwise than this mutant knows"
         vars(scripts)[name] = Script(script.name, text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324
-    failed, judge_run, judge_loss = RunRecord.failed, failing.judge, burial.judge_death
+    failed, judge_run, judge_loss = RunRecord.failed, policy.judge, policy.judge_death
 
     def given_back(run: RunRecord) -> RunRecord:
         return replace(run, failures=max(run.failures - 1, 0))
@@ -158,7 +158,11 @@ def charge_claims() -> None:
         return judge_run(given_back(run), *args)
 
     def judge_death(run: RunRecord, size: int, config: Config) -> Verdict:
-        return isolate(size, config) if run.failures > config.max_retries else judge_loss(run, size, config)
+        return (
+            policy.isolate(size, config)
+            if run.failures > config.max_retries
+            else judge_loss(run, size, config)
+        )
 
     RunRecord.failed = fail  # type: ignore[method-assign]
     vars(failing)["judge"], vars(burial)["judge_death"] = judge, judge_death

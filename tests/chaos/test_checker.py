@@ -220,6 +220,15 @@ def stop_late(story: Story) -> None:
     story.tell("stop", pid=3)
 
 
+def handle_late_while_stopping(story: Story) -> None:
+    story.tell("run", INVOKE, batch=OTHER, attempt=1, events=["a"])
+    story.tell("run", batch=OTHER)
+    story.tell("stop", INVOKE, pid=3)
+    story.now += STOP_SECONDS
+    story.tell("handle", pid=3, batch=OTHER, events=["a"], dead=False)
+    story.tell("stop", pid=3)
+
+
 def never_end_a_stop(story: Story) -> None:
     story.tell("stop", INVOKE, pid=3)
     story.tell("drained")
@@ -258,6 +267,7 @@ BREACHES: dict[Callable[[Story], None], str] = {
     bury_what_failed_too_seldom: "dies_after_failures",
     have_too_many_in_flight: "bounded",
     stop_late: "stops_end",
+    handle_late_while_stopping: "stops_end",
     never_end_a_stop: "stops_end",
     leave_a_batch_in_flight: "drained",
     leave_a_ledger_that_disagrees: "drained",
