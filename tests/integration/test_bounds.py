@@ -88,14 +88,14 @@ def test_cutting_pauses_while_too_many_results_are_unread(server: RealServer, tm
             mb.record_event(event)
         wait_until(lambda: fleet.broker.server.do("XLEN", fleet.broker.keys.results) == 3)
         mb.record_events(range(3, 10))
-        wait_until(lambda: fleet.broker.pause() == "3 results wait for a handler; results_max is 3")
+        wait_until(lambda: fleet.broker.held_back() == "3 results wait for a handler; results_max is 3")
         assert fleet.broker.events.waiting() == 7
         handling = threading.Thread(target=mb.wait_for_results)
         handling.start()
         wait_until(lambda: len(events) == 10)
         mb.stop()
         handling.join()
-        wait_until(lambda: not fleet.broker.pause())
+        wait_until(lambda: not fleet.broker.held_back())
     assert sorted(events) == list(range(10))
 
 
@@ -124,7 +124,7 @@ def test_results_of_what_is_in_flight_come_although_cutting_pauses(
         fleet.wait_for_cut(5)  # in one go, as nothing was unread
         fleet.worker()
         wait_until(lambda: fleet.broker.server.do("XLEN", fleet.broker.keys.results) == 5)
-        wait_until(fleet.broker.pause)
+        wait_until(fleet.broker.held_back)
         fleet.finish(mb)
     assert sorted(events) == list(range(5))
 

@@ -15,6 +15,7 @@ from rq.serializers import JSONSerializer
 from microbatch.scheduler.queue import JobQueue
 from tests.fleet import ECHO, Fleet
 from tests.servers import RealServer
+from tests.unit.steps import due
 from tests.waiting import wait_until
 
 NOTES_RUNS = """
@@ -86,29 +87,48 @@ def process(batch, info: BatchInfo):
 
 
 def test_a_job_that_moves_on_is_seen_all_the_time(server: RealServer, tmp_path: Path) -> None:
+    """A worker takes it from the queue while the scheduler looks for it."""
     with Fleet(server, tmp_path) as fleet:
         rq, looked = rq_queue(server), threading.Event()
-        rq.push_job_id("0" * 32)
+        queue = JobQueue(fleet.config(), fleet.broker.server)
 
-        def move_to_and_fro() -> None:
+        def move_on() -> None:
             while not looked.is_set():
-                assert server.admin.lmove(rq.key, rq.intermediate_queue_key)
-                assert server.admin.lmove(rq.intermediate_queue_key, rq.key)
+                server.admin.lmove(rq.key, rq.intermediate_queue_key)
 
-        moving = threading.Thread(target=move_to_and_fro)
-        moving.start()
-        try:
-            queue = JobQueue(fleet.config(), fleet.broker.server)
-            looks = [queue.jobs() for _ in range(500)]
-        finally:
-            looked.set()
-            moving.join()
-        assert {len(jobs.queued) + len(jobs.on_the_way) for jobs in looks} == {1}
-        assert any(jobs.queued for jobs in looks)
-        assert any(jobs.on_the_way for jobs in looks)
-        rq.empty()  # type: ignore[no-untyped-call]
+        for _ in range(3):
+            moving = threading.Thread(target=move_on)
+            moving.start()
+            try:
+                for number in range(200):
+                    job_id = f"{number:032x}"
+                    rq.push_job_id(job_id)
+                    jobs = queue.jobs([job_id], lambda: None)
+                    assert job_id in jobs.queued | jobs.on_the_way
+            finally:
+                looked.set()
+                moving.join()
+            looked.clear()
+            server.admin.delete(rq.key, rq.intermediate_queue_key)
 
 
+def test_a_long_queue_is_read_in_pages_as_far_as_needed(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path) as fleet:
+        rq, pages = rq_queue(server), []
+        queue = JobQueue(fleet.config(), fleet.broker.server)
+        ids = [f"{number:032x}" for number in range(25_000)]
+        server.admin.rpush(rq.key, *ids)
+        near, far, lost = ids[5], ids[24_999], "f" * 32
+        assert queue.jobs([near], lambda: pages.append(near)).queued == {near}
+        assert pages == []
+        assert queue.jobs([near, far], lambda: pages.append(far)).queued == {near, far}
+        assert pages == [far, far]
+        assert queue.jobs([near, lost], lambda: pages.append(lost)).queued == {near}
+        assert pages == [far, far, lost, lost]
+        server.admin.delete(rq.key)
+
+
+@pytest.mark.leaves("wake")  # of the room that the last commits make
 def test_a_thousand_lost_jobs_cost_few_transactions(
     server: RealServer, tmp_path: Path, hasty_reconciler: None
 ) -> None:
@@ -118,7 +138,7 @@ def test_a_thousand_lost_jobs_cost_few_transactions(
             fleet.wait_for_cut(1_000)
         rq_queue(server).empty()  # type: ignore[no-untyped-call]
         ledger, clock = fleet.broker.ledger, fleet.broker.clock
-        wait_until(lambda: len(ledger.due(clock.now_ms(), 1_000).batches) == 1_000)
+        wait_until(lambda: len(due(fleet.broker, clock.now_ms())) == 1_000)
         server.admin.config_resetstat()
         with fleet.scheduling():
             wait_until(lambda: rq_queue(server).count == 1_000)

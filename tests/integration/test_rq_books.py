@@ -25,7 +25,7 @@ from microbatch.worker.runner import BatchRunner, Run
 from tests.conftest import MakeServer
 from tests.fleet import ECHO, Fleet
 from tests.servers import RealServer
-from tests.unit.steps import FakeClient, bury
+from tests.unit.steps import FAILURE, FakeClient, bury
 from tests.waiting import wait_until
 
 HELD = """
@@ -271,7 +271,7 @@ def test_a_worker_that_comes_too_late_leaves_a_dead_batchs_job(server: RealServe
         assert isinstance(batch, TakenBatch)
         assert bury(fleet.broker, batch.id, batch.run)  # as its worker seems dead
         JobQueue(fleet.config(), fleet.broker.server).show_as_failed(
-            DueBatch(batch.id, batch.header, batch.run), "it went silent"
+            DueBatch(batch.id, batch.header, batch.run, batch.run), FAILURE
         )
         worker._turns.end(Run(batch, []), time.time(), go_on=False)
         assert books.queue.failed_job_registry.get_job_ids() == [batch.id]

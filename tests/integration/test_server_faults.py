@@ -18,7 +18,7 @@ from microbatch.scheduler.queue import JobQueue
 from tests.conftest import MakeServer
 from tests.fleet import ECHO, HASTY, Fleet
 from tests.servers import Program, RealServer
-from tests.unit.steps import check_account
+from tests.unit.steps import check_account, retry
 from tests.waiting import wait_until
 
 # A word to the scheduler is a hint, and may come after its end.
@@ -93,7 +93,7 @@ def test_scripts_are_forgotten_between_load_and_use(server: RealServer, tmp_path
         assert run is not None
         assert fleet.broker.ledger.renew(run, due_ms=3)
         server.admin.script_flush()
-        assert fleet.broker.ledger.retry(run, due_ms=4)
+        assert retry(fleet.broker, run, due_ms=4)
         assert_drains(fleet, [1, 2, 3])
 
 

@@ -1,0 +1,104 @@
+"""A flow: a scheduler and a worker on the fake server, step by step, on a clock that a test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.events import Wake
+from microbatch.broker.run_record import RunRecord
+from microbatch.scheduler.scheduler import Scheduler
+from microbatch.worker.failing import BatchDead
+from microbatch.worker.runner import BatchRunner
+from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
+from tests.unit.steps import check_account, client_of, record, values_of
+
+QUEUE = "rq:queue:letters"
+
+
+class Flow:
+    """One batcher whose events are recorded, cut, run and tried again."""
+
+    def __init__(
+        self, make_broker: Callable[..., Broker], clock: ManualClock, processor: object, **settings: Any
+    ) -> None:
+        self.runs: list[list[Any]] = []
+        """The events of every run that there was."""
+        self.clock = clock
+        self.broker = make_broker(**{"batch_processor": self._noting(processor), "max_size": 10, **settings})
+        self.runner = BatchRunner(self.broker.config, broker=self.broker)
+        self.doorbell = ManualDoorbell()
+        self.scheduler = self.make_scheduler()
+
+    def make_scheduler(self) -> Scheduler:
+        return Scheduler(
+            self.broker.config,
+            broker=self.broker,
+            clock=self.clock,
+            ticker=ManualTicker(),
+            doorbell=self.doorbell,
+        )
+
+    def _noting(self, processor: Any) -> Callable[[list[Any]], Any]:
+        def process(batch: list[Any]) -> Any:
+            self.runs.append(batch)
+            return processor(batch)
+
+        return process
+
+    def record(self, *events: object) -> None:
+        record(self.broker, *events)
+
+    def schedule(self) -> None:
+        """The scheduler cuts what waits, and looks after what is in flight."""
+        self.doorbell.ring(Wake.FLUSH)
+        self.scheduler._reconcile_at = 0.0
+        self.scheduler.run_once()
+
+    def work(self) -> int:
+        """A worker runs all jobs that wait. Returns how many there were."""
+        jobs = 0
+        while (job := client_of(self.broker).lpop(QUEUE)) is not None:
+            jobs += 1
+            with suppress(BatchDead):
+                self.runner.run(job.decode())
+        return jobs
+
+    def step(self, by_ms: int = 500) -> int:
+        """So many milliseconds later the scheduler and a worker do what there is to do."""
+        self.clock.advance(by_ms)
+        self.schedule()
+        return self.work()
+
+    def steps(self, seconds: float, by_ms: int = 500) -> None:
+        for _ in range(int(seconds * 1000 / by_ms)):
+            self.step(by_ms)
+        check_account(self.broker)
+
+    def finish(self, seconds: float = 600) -> None:
+        """Until nothing waits and nothing is in flight."""
+        end_ms = self.clock.ms + seconds * 1000
+        while self.broker.events.waiting() or self.broker.ledger.in_flight():
+            assert self.clock.ms < end_ms, f"it does not end: {self.records()}"
+            self.step()
+        check_account(self.broker)
+
+    def records(self) -> list[RunRecord]:
+        """The run records of what is in flight."""
+        keys = [self.broker.keys.batch(batch_id) for batch_id in self.broker.ledger.in_flight()]
+        return [RunRecord.decode(client_of(self.broker).lindex(key, 1)) for key in keys]
+
+    def in_flight(self) -> list[list[Any]]:
+        """The events of each batch in flight, in order."""
+        keys = [self.broker.keys.batch(batch_id) for batch_id in self.broker.ledger.in_flight()]
+        return sorted(values_of(client_of(self.broker).lrange(key, 2, -1)) for key in keys)
+
+    def dead(self) -> list[tuple[str, list[Any]]]:
+        """The error and the events of each dead batch."""
+        found: Sequence[Any] = list(self.broker.dead)
+        return sorted((batch.failure.error, values_of(self.broker.dead.events(batch.id))) for batch in found)
+
+    def done(self) -> int:
+        return self.broker.stats.counters().done_events

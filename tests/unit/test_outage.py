@@ -1,0 +1,269 @@
+"""Outages and bad events: each is told from the other, and treated as what it is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from tests.doubles import ManualClock
+from tests.unit.conftest import MakeBroker
+from tests.unit.flow import Flow
+
+
+class Database:
+    """What a processor writes to. It may be away, and it takes no event above 1,000."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+
+    def run(self, batch: list[int]) -> int:
+        if self.is_away:
+            raise ConnectionRefusedError("the database is away")
+        if any(event > 1_000 for event in batch):
+            raise ValueError("it takes no such event")
+        return len(batch)
+
+
+POISON = 1_001
+MakeFlow = Callable[..., Flow]
+
+
+@pytest.fixture
+def database() -> Database:
+    return Database()
+
+
+@pytest.fixture
+def make_flow(
+    make_broker: MakeBroker, clock: ManualClock, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> MakeFlow:
+    """Flows whose processor writes to the database, with dice that fall in the middle."""
+    monkeypatch.setattr("random.uniform", lambda low, high: (low + high) / 2)
+
+    def make(processor: Any = database.run, **settings: Any) -> Flow:
+        return Flow(make_broker, clock, processor, **settings)
+
+    return make
+
+
+# an outage
+
+
+def test_an_outage_leaves_all_batches_whole_and_charges_nothing(
+    make_flow: MakeFlow, database: Database
+) -> None:
+    flow = make_flow(max_retries=3)
+    database.is_away = True
+    for i in range(80):  # 40 s, ten events each half second
+        flow.record(*range(10 * i, 10 * i + 10))
+        flow.step()
+    assert flow.dead() == []
+    records = flow.records()
+    assert max(record.failures for record in records) <= 3
+    probes = [batch for batch in flow.in_flight() if len(batch) == 1]
+    assert len(probes) <= 8
+    assert all(len(batch) >= 8 for batch in flow.in_flight() if batch not in probes)  # none is halved
+    assert flow.broker.events.waiting() >= 600  # nothing is cut meanwhile
+    runs = len(flow.runs)
+    assert runs < 60
+    database.is_away = False
+    flow.finish(60)
+    assert (flow.done(), flow.dead()) == (800, [])
+
+
+def test_an_outage_is_noticed_by_batches_that_fail_in_a_row(make_flow: MakeFlow, database: Database) -> None:
+    flow = make_flow()
+    database.is_away = True
+    flow.record(*range(100))
+    flow.step()
+    health = flow.broker.breaker.health()
+    assert health.is_open
+    assert (health.batches, health.kind) == (10, "ConnectionRefusedError")
+    flow.step()
+    assert flow.broker.held_back().startswith(
+        "10 batches in a row failed with ConnectionRefusedError, and none succeeded; next probe in"
+    )
+
+
+def test_while_it_lasts_single_events_are_tried_ever_more_rarely(
+    make_flow: MakeFlow, database: Database, clock: ManualClock
+) -> None:
+    flow = make_flow()
+    database.is_away = True
+    flow.record(*range(100))
+    flow.step()
+    flow.runs.clear()
+    times = [clock.ms for _ in range(200) if flow.step(1_000)]
+    assert {len(batch) for batch in flow.runs} == {1}
+    assert len(flow.runs) == len(times)
+    waits = [round((after - before) / 1000) for before, after in pairwise(times)]
+    assert waits[:5] == [2, 4, 8, 16, 30]
+    assert set(waits[5:]) == {30}
+
+
+def test_when_it_is_over_all_is_done_within_a_minute(make_flow: MakeFlow, database: Database) -> None:
+    flow = make_flow()
+    database.is_away = True
+    flow.record(*range(1_000))
+    flow.steps(600, by_ms=1_000)
+    database.is_away = False
+    flow.finish(60)
+    assert (flow.done(), flow.dead()) == (1_000, [])
+    assert flow.broker.held_back() == ""
+
+
+def test_after_an_outage_batches_come_back_ever_more_at_once(make_flow: MakeFlow, database: Database) -> None:
+    flow = make_flow()
+    database.is_away = True
+    flow.record(*range(1_000))
+    flow.steps(10)
+    database.is_away = False
+    jobs = []
+    while flow.broker.events.waiting() or flow.broker.ledger.in_flight():
+        jobs.append(flow.step())
+    ramp = [count for count in jobs if count]
+    assert ramp[:3] == [1, 2, 4]
+    assert all(count <= 2**i for i, count in enumerate(ramp))
+    assert max(ramp) > 8
+
+
+def test_an_outage_while_nothing_else_goes_on_leaves_a_batch_alive(
+    make_flow: MakeFlow, database: Database
+) -> None:
+    """One batch of several events fails alone: one of its events shows that it is not the batch."""
+    flow = make_flow(max_retries=1)
+    database.is_away = True
+    flow.record(1, 2, 3)
+    flow.steps(60)
+    assert flow.broker.breaker.health().is_open
+    assert flow.dead() == []
+    database.is_away = False
+    flow.finish(40)
+    assert (flow.done(), flow.dead()) == (3, [])
+
+
+def test_a_processor_that_always_fails_is_held_back(make_flow: MakeFlow) -> None:
+    def bug(batch: list[int]) -> None:
+        raise NameError("a bug")
+
+    flow = make_flow(bug)
+    for i in range(60):
+        flow.record(*range(10 * i, 10 * i + 10))
+        flow.step()
+    assert flow.dead() == []
+    assert len(flow.runs) < 40
+    assert "failed with NameError" in flow.broker.held_back()
+
+
+def test_a_new_leader_knows_of_the_outage_before_it_cuts(make_flow: MakeFlow, database: Database) -> None:
+    flow = make_flow()
+    database.is_away = True
+    flow.record(*range(100))
+    flow.step()
+    flow.record(*range(100))
+    flow.broker.server.do("DEL", flow.broker.keys.lease)
+    flow.scheduler = flow.make_scheduler()
+    flow.step()
+    assert flow.broker.events.waiting() == 100
+
+
+# a bad event
+
+
+def test_a_bad_event_in_a_healthy_flow_dies_alone(make_flow: MakeFlow) -> None:
+    flow = make_flow(max_size=1_000, max_retries=1)
+    flow.record(*range(500), POISON, *range(501, 1_000))
+    while flow.broker.ledger.in_flight() or not flow.runs:
+        flow.record(1)
+        flow.step()
+    assert flow.dead() == [("ValueError: it takes no such event", [POISON])]
+    assert len([batch for batch in flow.runs if POISON in batch]) <= 2 + 11
+    assert not flow.broker.breaker.health().is_open
+
+
+def test_a_bad_event_while_nothing_else_goes_on_dies_alone(make_flow: MakeFlow) -> None:
+    flow = make_flow(max_size=1_000, max_retries=1)
+    flow.record(*range(500), POISON, *range(501, 1_000))
+    flow.finish(60)
+    assert flow.dead() == [("ValueError: it takes no such event", [POISON])]
+    assert flow.done() == 999
+    assert len(flow.runs) <= 2 + 2 + 2 * 10
+
+
+def test_a_bad_event_alone_in_its_batch_dies(make_flow: MakeFlow) -> None:
+    flow = make_flow(max_retries=1)
+    flow.record(POISON)
+    flow.finish(60)
+    assert flow.dead() == [("ValueError: it takes no such event", [POISON])]
+    assert len(flow.runs) == 2
+
+
+def test_a_bad_event_that_is_the_probe_dies_as_well(make_flow: MakeFlow) -> None:
+    """The probe is another event each time, so a bad one is not taken for an outage for ever."""
+    flow = make_flow(max_retries=1)
+    flow.record(1, 2, POISON, 4, 5)  # of the run after two, the third is the probe
+    flow.finish(120)
+    assert flow.dead() == [("ValueError: it takes no such event", [POISON])]
+    assert flow.done() == 4
+
+
+@pytest.mark.parametrize("good", [1, 3])
+def test_where_all_are_bad_but_few_the_others_are_done(make_flow: MakeFlow, good: int) -> None:
+    flow = make_flow(max_retries=1)
+    flow.record(*range(2_000, 2_006 - good), *range(good))
+    flow.finish(600)
+    assert flow.done() == good
+    assert sorted(event for _, batch in flow.dead() for event in batch) == [*range(2_000, 2_006 - good)]
+
+
+def test_a_bad_event_during_an_outage_is_found_afterwards(make_flow: MakeFlow, database: Database) -> None:
+    flow = make_flow(max_retries=1)
+    database.is_away = True
+    for i in range(40):
+        flow.record(*range(10 * i, 10 * i + 9), POISON if i == 7 else 0)
+        flow.step()
+    assert flow.dead() == []
+    database.is_away = False
+    flow.finish(120)
+    assert flow.dead() == [("ValueError: it takes no such event", [POISON])]
+    assert flow.done() == 399
+
+
+# out of time
+
+
+def test_what_is_held_back_for_too_long_is_dead_whole(make_flow: MakeFlow, database: Database) -> None:
+    flow = make_flow(retry_for=60, max_size=5)
+    database.is_away = True
+    flow.record(*range(50))
+    flow.finish(120)
+    assert {error for error, _ in flow.dead()} == {"ConnectionRefusedError: it could not be processed for 1m"}
+    assert sum(len(batch) == 5 for _, batch in flow.dead()) >= 5
+    assert sorted(event for _, batch in flow.dead() for event in batch) == [*range(50)]
+
+
+# the log
+
+
+def test_an_outage_takes_few_lines_in_the_log(
+    make_flow: MakeFlow, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    flow = make_flow()
+    database.is_away = True
+    for i in range(70):
+        flow.record(*range(10 * i, 10 * i + 10))
+        flow.step()
+    database.is_away = False
+    flow.finish(60)
+    lines = [record.getMessage() for record in caplog.records]
+    held = [line for line in lines if "held back" in line]
+    assert len(held) == 2
+    assert "letters: held back: " in held[0]
+    assert "failed with ConnectionRefusedError, and none succeeded" in held[0]
+    assert "letters: no longer held back: a batch succeeded after" in held[1]
+    assert len(lines) <= 4
