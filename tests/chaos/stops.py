@@ -98,7 +98,7 @@ class _Handled:
         return moment
 
     def waits(self, begin: Note, end: Note, faults: list[Note]) -> Iterator[float]:
-        """How long results waited for the stopping process, which had nothing to do. Near faults excuse it."""
+        """How long results waited for the stopping process, which was idle. Near faults excuse it."""
         calls = [call for call in self._calls[begin.pid] if begin.at <= call[0] <= end.at]
         for called, _, batch in calls:
             run = max((at for at in self._runs[batch] if at <= called), default=called)
