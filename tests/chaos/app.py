@@ -79,7 +79,7 @@ def handle_failure(failure: BatchFailure) -> None:
 def _handle(facts: Mapping[str, Any]) -> None:
     call, since = history.new_call(), time.monotonic()
     history.note("handle", INVOKE, call=call, **facts)
-    time.sleep(random.uniform(0.3, 1.0) if random.random() < 0.04 else random.uniform(0.0, 0.04))
+    time.sleep(random.uniform(0.3, 1.0) if random.random() < 0.04 else random.uniform(0.03, 0.1))
     history.note("handle", OK, call=call, since=since, **facts)
 
 
