@@ -7,17 +7,25 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit chaos outage soak bench figures lock clean
+.PHONY: help demo test lint unit coverage chaos outage soak bench figures lock clean
+
+# The tests start hundreds of Python processes, none of which should compile the modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Tests run on several workers, two for each core: for much of the time they wait. See tests/parallel.py.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+WORKERS ?= $(shell expr 2 '*' $(CORES))
+PARALLEL := --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target what; do \
-	    printf '  make %-7s %s\n' "$$target" "$$what"; done
+	    printf '  make %-8s %s\n' "$$target" "$$what"; done
 
 demo: .venv/.runtime ## See batches being made: eight letters, five seconds, one embedded server
 	@$(BIN)/microbatch demo
 
-test: lint ## Check everything: lint, types, the arrows between packages, all test suites
-	$(BIN)/python -m pytest
+test: lint ## Check everything: lint, types, the arrows between packages, all test suites (WORKERS=4 at a time)
+	$(BIN)/python -m pytest $(PARALLEL)
 
 lint: .venv/.dev ## Check style, types, and the arrows between packages
 	$(BIN)/ruff check
@@ -26,7 +34,13 @@ lint: .venv/.dev ## Check style, types, and the arrows between packages
 	$(BIN)/lint-imports
 
 unit: .venv/.dev ## Run the unit tests only
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest $(PARALLEL) tests/unit
+
+# A test that fails is told of after the figures, by the exit code.
+coverage: .venv/.dev ## Run all tests, and show which lines and branches none of them reached
+	@rm -rf .coverage && mkdir .coverage
+	@$(BIN)/coverage run -m pytest $(PARALLEL); status=$$?; \
+	    $(BIN)/coverage combine --quiet && $(BIN)/coverage report && exit $$status
 
 chaos: .venv/.dev ## Try the guarantees under faults (SECONDS=300, SEED= of an earlier run, MUTANT= a broken library)
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),300) $(SEED:%=--seed %) $(MUTANT:%=--mutant %)
@@ -57,7 +71,7 @@ COMPILE := --quiet --upgrade --generate-hashes --strip-extras --no-emit-index-ur
     --no-emit-trusted-host --no-emit-options
 
 clean: ## Remove what these commands made
-	rm -rf .venv .venv-bench .venv-lock .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venv-bench .venv-lock .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ----------------------------------------------------------------------------------------------------------------------

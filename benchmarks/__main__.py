@@ -21,9 +21,11 @@ from benchmarks.rows import (
     end_to_end_large,
     in_flight,
     latency,
+    longest_script,
     memory,
     record,
     record_many,
+    recover,
     run,
     sizes,
     tick,
@@ -41,6 +43,8 @@ _ALL: tuple[Row, ...] = (
     memory,
     backlog,
     in_flight,
+    longest_script,
+    recover,
     sizes,
 )
 ROWS = {row.NAME: row for row in _ALL}

@@ -10,16 +10,19 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests import parallel
 from tests.certificates import Certificates, make_certificates
 from tests.processes import Process, script
 from tests.programs import REQUIRE, required
 from tests.servers import Program, RealServer
+from tests.signals import children_have_default_signals, handlers_restored
 
 FAILED = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "leaves(*parts): keys of a batcher that the test leaves and means to")
+    parallel.pytest_configure(config)
     try:
         required()
     except ValueError as error:
@@ -34,6 +37,20 @@ def pytest_runtest_makereport(
     if report.failed:
         item.stash[FAILED] = True
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_of_a_terminal() -> Iterator[None]:
+    """Tests in the background, or under nohup, start their processes as those of a terminal do."""
+    with children_have_default_signals():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_signal_handlers() -> Iterator[None]:
+    """What a test runs in this process may install handlers. After the test Ctrl-C ends the run again."""
+    with handlers_restored():
+        yield
 
 
 @pytest.fixture(autouse=True)

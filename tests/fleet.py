@@ -68,7 +68,7 @@ _POOL = """\
 import logging, sys
 from microbatch.worker.pool import WorkerPool
 logging.basicConfig(level="INFO", format="%(message)s")
-WorkerPool(sys.argv[1], int(sys.argv[2])).run()
+WorkerPool(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])).run()
 """
 
 
@@ -128,8 +128,8 @@ class Fleet:
         """One worker process, as a pool starts them."""
         return self._process(["-m", "microbatch.worker", str(self._app)], settings)
 
-    def pool(self, concurrency: int, **settings: Any) -> Process:
-        return self.run(_POOL, self._app, concurrency, **settings)
+    def pool(self, concurrency: int, *, grace: float = 25, **settings: Any) -> Process:
+        return self.run(_POOL, self._app, concurrency, grace, **settings)
 
     def run(self, source: str, *arguments: object, **settings: Any) -> Process:
         """A Python program with the batcher's settings in its environment."""
@@ -150,7 +150,7 @@ class Fleet:
         path = self.folder / name
         return path.read_text().splitlines() if path.exists() else []
 
-    def wait_for_note(self, name: str, count: int = 1, timeout: float = 20) -> list[str]:
+    def wait_for_note(self, name: str, count: int = 1, timeout: float = 60) -> list[str]:
         """The lines noted in a file, as soon as there are so many."""
 
         def enough() -> list[str] | None:
@@ -169,7 +169,7 @@ class Fleet:
         """Until so many events were cut in all."""
         wait_until(lambda: self.broker.stats.counters().cut_events >= events, message=self.state)
 
-    def finish(self, batcher: MicroBatcher, timeout: float = 30) -> None:
+    def finish(self, batcher: MicroBatcher, timeout: float = 60) -> None:
         """Stop, and handle everything."""
         batcher.stop()
         assert batcher.wait_for_results(timeout), f"unfinished: {self.state()}"

@@ -92,7 +92,7 @@ class Fork:
         self._pid = pid
         self._log = log
 
-    def wait(self, timeout: float = 20) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Its exit code, or minus the signal that it was killed by."""
 
         def code() -> list[int]:

@@ -20,7 +20,7 @@ _OURS = re.compile(r"[^{}]+:\{[^{}]+\}:(?P<part>\w+)")
 # `results` is permanent as an empty stream only: an entry is a result that was not handled.
 _PERMANENT = {"config", "stats", "schedulers", "results"}
 # They go by themselves, so they may be there as long as they have a time to live: the lease of a killed
-# scheduler, the drain a minute after the last wait for an end, the row of failures ten minutes after the last.
+# scheduler, the drain a minute after the last wait, the row of failures ten minutes after its last.
 _EXPIRING = {"lease", "drain", "held", "failing", "breaker"}
 # RQ's own, and what tests count in.
 _NOT_OURS = ("rq:", "test:")

@@ -92,7 +92,7 @@ class Process:
         """What it has written to both, so far."""
         return "\n".join(self.lines)
 
-    def wait(self, timeout: float = 20) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Its exit code, as soon as it has ended and all that it wrote was read."""
         try:
             code = self._popen.wait(timeout)
@@ -103,7 +103,7 @@ class Process:
             thread.join(2)
         return code
 
-    def wait_for_line(self, pattern: str, timeout: float = 20, *, since: int = 0) -> re.Match[str]:
+    def wait_for_line(self, pattern: str, timeout: float = 60, *, since: int = 0) -> re.Match[str]:
         """The first match of ``pattern`` in a line of its output, from line ``since`` of ``lines`` on.
 
         Raises AssertionError with the output if none comes, or it ends without one.

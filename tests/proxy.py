@@ -1,4 +1,4 @@
-"""A proxy before a server, which can eat a reply, or go silent.
+"""A proxy before a server, which can eat a reply, go silent, or be slow.
 
 An eaten reply: the command is done, and its sender never hears of it. Silence: whatever is sent either way
 is held back, over connections that stay open.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
 from types import TracebackType
 
 from tests.servers import LOCALHOST, RealServer
@@ -32,6 +33,8 @@ class Proxy:
         self._passing.set()
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self.eaten = threading.Event()
+        self.bytes_per_second = 0
+        """How fast replies are passed on, over each connection; 0 for as fast as can be."""
 
     @property
     def url(self) -> str:
@@ -157,19 +160,21 @@ class _Link:
         self._proxy.forget(self)
 
     def _pass_replies(self) -> None:
-        while data := _receive(self._server):
+        while data := _receive(self._server, self._proxy.bytes_per_second // 20 or _BUFFER):
             if self._hungry.is_set():
                 self._proxy.eaten.set()
                 break
             self._proxy.wait_to_pass()
             if not _send(self._client, data):
                 break
+            if rate := self._proxy.bytes_per_second:
+                time.sleep(len(data) / rate)
         self.hang_up()
 
 
-def _receive(end: socket.socket) -> bytes:
+def _receive(end: socket.socket, most: int = _BUFFER) -> bytes:
     try:
-        return end.recv(_BUFFER)
+        return end.recv(most)
     except OSError:
         return b""
 

@@ -204,7 +204,13 @@ def find_program(program: Program) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOCALHOST, 0))
-        port: int = probe.getsockname()[1]
+    """A port for a server that is started next.
+
+    A connection on it was just closed at this end, so for a minute the kernel chooses it for nobody else. A
+    server that names the port may listen on it.
+    """
+    with socket.create_server((LOCALHOST, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        with socket.create_connection((LOCALHOST, port)):
+            listener.accept()[0].close()
         return port

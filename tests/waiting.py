@@ -12,7 +12,7 @@ _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.05
 
 
-def wait_until(predicate: Callable[[], T], timeout: float = 10, message: str | Callable[[], str] = "") -> T:
+def wait_until(predicate: Callable[[], T], timeout: float = 30, message: str | Callable[[], str] = "") -> T:
     """Call ``predicate`` until it returns something true, and return that.
 
     Raises AssertionError naming what was waited for after ``timeout`` seconds. A callable ``message`` is only

@@ -40,7 +40,7 @@ def total(batch, info: BatchInfo):
 
 config = Config(
     name="letters", batch_processor=total, frequency=200, max_size=4, max_retries=1, retry_delay=0.1,
-    max_waiting=4, dedupe_window=60, results_max=100, claim_after=1,
+    max_waiting=4, dedupe_window=60, results_max=100, claim_after=1, keep_dead="1h", keep_dead_max=100,
 )
 """
 
@@ -174,6 +174,27 @@ def test_each_role_works_with_its_own_rule(guarded: RealServer, command: Command
         process.terminate()
         assert process.wait() == 0, process.output
     assert refusals(guarded) == []
+
+
+def test_a_worker_may_show_that_it_lives_and_give_back_what_it_has_in_hand(
+    guarded: RealServer, command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "app.py").write_text(
+        "import time\nfrom microbatch.producer import Config\n"
+        "def process(batch):\n    print('it runs', flush=True)\n    time.sleep(600)\n"
+        "config = Config(name='letters', batch_processor=process, frequency=50)\n"
+    )
+    with start(Config(name="letters", redis_url=url_of(guarded, "producer"))) as mb:
+        mb.record_event("a")
+    command("microbatch", "scheduler", "app.py", url=url_of(guarded, "scheduler"))
+    worker = command("microbatch", "worker", "app.py", "--grace", "0", url=url_of(guarded, "worker"))
+    worker.wait_for_line("it runs")
+    claimed = guarded.admin.zrange(KEY + "inflight", 0, -1, withscores=True)
+    wait_until(lambda: guarded.admin.zrange(KEY + "inflight", 0, -1, withscores=True) != claimed)
+    worker.terminate()
+    assert worker.wait() == 0, worker.output
+    assert guarded.admin.lrange("rq:queue:letters", 0, -1) == [claimed[0][0]]
+    assert [refusal for refusal in refusals(guarded) if refusal[0] == "worker"] == []
 
 
 def test_a_producer_may_record_what_a_replica_has_to_confirm(

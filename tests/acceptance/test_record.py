@@ -95,13 +95,14 @@ def test_what_a_pipe_holds_is_recorded_before_more_comes(valkey_server: RealServ
         assert process.wait() == 0
 
 
+@pytest.mark.alone
 def test_it_keeps_to_a_rate(command: Command, valkey_server: RealServer) -> None:
     started = time.monotonic()
     process = command(
         "microbatch", "record", "letters", "--rate", "40", stdin="1\n" * 41, url=valkey_server.url
     )
     assert process.wait() == 0, process.output
-    assert 0.9 < time.monotonic() - started < 4  # the last of them is due after a second, less its chunk
+    assert time.monotonic() - started > 0.9  # the last of them is due after a second, less its chunk
     stamps = [int(raw[1:PREFIX], 16) for raw in valkey_server.admin.lrange(EVENTS, 0, -1)]
     assert 800 <= stamps[-1] - stamps[0] <= 1500
 

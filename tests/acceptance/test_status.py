@@ -33,6 +33,7 @@ def test_a_batcher_that_nobody_has_used(command: Command, server: RealServer) ->
         "workers": [],
         "settings": None,
         "paused": None,
+        "neglected": None,
         "risks": [NO_FILE],
     }
     assert not server.admin.keys("*")  # a look changes nothing
@@ -91,6 +92,22 @@ def test_it_tells_where_all_events_are(command: Command, letters: str, server: R
 def workers(found: dict[str, Any]) -> list[tuple[str, str | None]]:
     """What each is at, which may be a second old."""
     return [(worker["state"], worker["batch"]) for worker in found["workers"]]
+
+
+def test_it_says_that_nobody_comes_for_results(command: Command, valkey_server: RealServer) -> None:
+    valkey_server.admin.xadd("mb:{letters}:results", {"result": "1"}, id="1000-1")  # in 1970
+    text = "1 result or failure waits for a handler, the oldest for "
+    said = json_status(command, valkey_server)["neglected"]
+    assert said.startswith(text)
+    assert said.endswith(" h, and there is no consumer")
+    table = command("microbatch", "status", "letters", url=valkey_server.url)
+    assert table.wait() == 0
+    assert any(line.startswith(f"neglected  {text}") for line in table.stdout)
+    verify = command("microbatch", "verify", "letters", url=valkey_server.url)
+    assert verify.wait() == 1
+    assert any(line.startswith(f"mb:{{letters}}:results: {text}") for line in verify.stdout)
+    valkey_server.admin.delete("mb:{letters}:results")
+    assert json_status(command, valkey_server)["neglected"] is None
 
 
 def test_it_shows_no_password(command: Command, make_server: MakeServer) -> None:

@@ -15,6 +15,7 @@ from tests.chaos.mutants import MUTANTS
 from tests.chaos.run import CAST, Run, names
 from tests.chaos.traps import TRAPS, lay
 from tests.chaos.verdict import judge
+from tests.signals import children_have_default_signals
 
 
 def main() -> int:
@@ -27,7 +28,7 @@ def main() -> int:
     again = f"make chaos SECONDS={seconds:g} SEED={seed}{f' MUTANT={mutant}' if mutant else ''}"
     print(again, flush=True)
     folder = Path(tempfile.mkdtemp(prefix="microbatch-chaos-"))
-    with _run(folder, seconds, seed, mutant) as run:
+    with children_have_default_signals(), _run(folder, seconds, seed, mutant) as run:
         played = run.play(seconds)
     verdict = judge(played, seconds, thorough=not mutant)
     print(f"\n{verdict}: {again}")

@@ -12,18 +12,19 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from microbatch.broker import connection, policy, scripts, server
+from microbatch.broker.bounds import MAX_BYTES
 from microbatch.broker.config import Config
 from microbatch.broker.doorbell import Look
 from microbatch.broker.drain import Drain
 from microbatch.broker.errors import InDoubt
-from microbatch.broker.in_flight import NewBatch
+from microbatch.broker.in_flight import Made, NewBatch
 from microbatch.broker.ledger import Ledger
 from microbatch.broker.policy import Verdict
 from microbatch.broker.results import Entry, Results
 from microbatch.broker.run_record import RunRecord
 from microbatch.broker.scripts import Script
 from microbatch.broker.sent import Sent
-from microbatch.producer.consumer import Consumer
+from microbatch.producer.handlers import Handlers
 from microbatch.scheduler import burial
 from microbatch.scheduler.gates import Gates
 from microbatch.scheduler.queue import JobQueue
@@ -63,13 +64,13 @@ def commit_without_check() -> None:
 
 def acknowledge_before_handler() -> None:
     """Take a result from the stream before its handler is called."""
-    call_handler = Consumer._call_handler
+    handle = Handlers.handle
 
-    def call_late(self: Consumer, entry: Entry, results: Results) -> None:
+    def call_late(self: Handlers, entry: Entry, results: Results) -> None:
         results.handled([entry.id])
-        call_handler(self, entry, results)
+        handle(self, entry, results)
 
-    Consumer._call_handler = call_late  # type: ignore[method-assign]
+    Handlers.handle = call_late  # type: ignore[method-assign]
 
 
 def pop_outside_script() -> None:
@@ -84,14 +85,16 @@ def pop_outside_script() -> None:
         lease_ttl_ms: int,
         enqueue: Callable[[Any, Sequence[NewBatch]], None],
         look: Look | None = None,
-    ) -> list[int]:
+        max_bytes: int = MAX_BYTES,
+        event_bytes: int = 0,
+    ) -> Made:
         keys = self._keys
         batches = choose(self._server.do("LLEN", keys.events))
         if not batches:
-            return []
+            return Made([])
         count = sum(batch.header.size for batch in batches)
         popped = self._server.do("LPOP", keys.events, count) or []
-        args: list[Any] = [due_ms]
+        args: list[Any] = [due_ms, max_bytes, MAX_BYTES, 0]
         for batch in batches:
             args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
         names = [keys.events, keys.inflight, keys.stats, keys.drain, *(keys.batch(b.id) for b in batches)]
@@ -102,7 +105,7 @@ def pop_outside_script() -> None:
             pipe.eval(scripts.CUT.text, len(names), *names, *args)
             pipe.pexpire(keys.lease, lease_ttl_ms)
             enqueue(pipe, batches)
-            return [int(size) for size in transaction.execute()[1]]
+            return Made([int(size) for size in transaction.execute()[1][1:]])
 
     Ledger.cut = cut  # type: ignore[method-assign]
 

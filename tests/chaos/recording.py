@@ -16,7 +16,7 @@ from typing import Any
 
 from microbatch.broker import wire
 from microbatch.broker.errors import InDoubt, MicrobatchError
-from microbatch.broker.in_flight import Next, TakenBatch
+from microbatch.broker.in_flight import Made, Next, TakenBatch
 from microbatch.broker.lease import Lease
 from microbatch.broker.ledger import Ledger
 from microbatch.broker.results import Entry, Results
@@ -117,7 +117,7 @@ def _record_cuts() -> None:
     wrapped = Ledger.cut
 
     @functools.wraps(wrapped)
-    def recorded(self: Ledger, choose: Any, *, token: str, enqueue: Any, **others: Any) -> list[int]:
+    def recorded(self: Ledger, choose: Any, *, token: str, enqueue: Any, **others: Any) -> Made:
         tries: list[tuple[int, Facts]] = []
         since = time.monotonic()
 
@@ -140,11 +140,11 @@ def _record_cuts() -> None:
             pipe.eval(_NOTE_CUT, 2, self._keys.lease, CUTS, json.dumps(tries[-1][1]))
 
         try:
-            sizes = wrapped(self, choose_and_note, token=token, enqueue=enqueue_and_note, **others)
+            made = wrapped(self, choose_and_note, token=token, enqueue=enqueue_and_note, **others)
         except MicrobatchError as error:
             told(DOUBT if isinstance(error, InDoubt) else FAIL, error=type(error).__name__)
             raise
-        told(OK, sizes=sizes)
-        return sizes
+        told(OK, sizes=made.sizes)
+        return made
 
     Ledger.cut = recorded  # type: ignore[method-assign]

@@ -34,7 +34,7 @@ class State:
 def left(broker: Broker) -> str:
     """What waits, runs or is unhandled; empty if nothing is."""
     waiting, in_flight = broker.events.waiting(), len(broker.ledger.in_flight())
-    unhandled = broker.results().unhandled()
+    unhandled = broker.unhandled.count()
     if not (waiting or in_flight or unhandled):
         return ""
     return f"{waiting} events wait, {in_flight} batches are in flight, {unhandled} results are unhandled"

@@ -18,7 +18,7 @@ _TOGETHER = [trap for trap in TRAPS.values() if trap.conditions is None]
 _APART = [name for name, trap in TRAPS.items() if trap.conditions is not None]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.alone
 def test_half_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
     schedule = faults.draw(SEED, SECONDS, names(CAST))
     with Run(tmp_path, schedule, seed=SEED) as run:
@@ -35,6 +35,7 @@ def test_a_schedule_can_be_had_again() -> None:
     assert set(faults.by_kind(schedule)) == set(faults.KINDS)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mutant", MUTANTS)
 @pytest.mark.timeout(180)
 def test_the_checker_bites(mutant: str, tmp_path: Path) -> None:
@@ -43,11 +44,13 @@ def test_the_checker_bites(mutant: str, tmp_path: Path) -> None:
     assert trap.rule in {violation.rule for violation in verdict.violations}, str(verdict)
 
 
+@pytest.mark.alone
 def test_the_same_faults_break_nothing_in_the_library_as_it_is(tmp_path: Path) -> None:
     verdict = _play_short(_TOGETHER, tmp_path)
     assert verdict.passed, str(verdict)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("trap", _APART)
 @pytest.mark.timeout(180)
 def test_other_conditions_break_nothing_in_the_library_as_it_is(trap: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from redis.connection import AbstractConnection
 
 from microbatch.broker.broker import Broker
+from microbatch.broker.listener import Listener
 from microbatch.broker.server import Server
 from microbatch.producer import Config, start
 from tests.servers import RealServer
@@ -75,27 +76,20 @@ def test_a_wait_for_results_can_be_ended_after_one_that_was_interrupted(
         raise Interrupt
 
     broker = Broker(Config(name="letters", redis_url=valkey_server.url))
-    results = broker.results()
+    results, listener = broker.results(), Listener(broker.server)
     results.prepare()
-    assert results.wait(count=1, wait_ms=1, unless=bool) == []
+    assert results.wait(count=1, wait_ms=1, listener=listener) == []
     with monkeypatch.context() as patched:
         patched.setattr(AbstractConnection, "read_response", interrupt)
         with pytest.raises(Interrupt):
-            results.wait(count=1, wait_ms=1, unless=bool)
-    waited = threading.Event()
-
-    def wait() -> bool:
-        waited.set()
-        return False
-
-    options = {"count": 1, "wait_ms": 5_000, "unless": wait}
+            results.wait(count=1, wait_ms=1, listener=listener)
+    options = {"count": 1, "wait_ms": 5_000, "listener": listener}
     thread = threading.Thread(target=results.wait, kwargs=options)
     thread.start()
-    waited.wait()
-    interrupter = threading.Thread(target=results.interrupt)
-    interrupter.start()
-    interrupter.join(2.5)
-    assert not interrupter.is_alive()
-    thread.join()
+    wait_until(lambda: valkey_server.admin.info("clients")["blocked_clients"] == 1)
+    listener.wake()
+    thread.join(2.5)
+    assert not thread.is_alive()
     results.leave()
+    listener.close()
     broker.close()

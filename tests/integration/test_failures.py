@@ -184,3 +184,34 @@ def process(batch):
     assert result is not None
     assert "ValueError: odd" in str(result.exc_string)
     assert timedelta(days=6, hours=23) < kept_until - datetime.now(UTC) <= timedelta(days=7)
+
+
+def test_results_and_failures_that_are_discarded_take_no_memory(server: RealServer, tmp_path: Path) -> None:
+    processor = (
+        "def process(batch):\n"
+        "    if batch[0] == 'bad': raise ValueError('x' * 10_000)\n"
+        "    if batch[0] == 'half': raise PartialFailure({1: 'no'}, result='r' * 100_000)\n"
+        "    return 'r' * 100_000\n"
+    ).replace("PartialFailure", "__import__('microbatch.producer').producer.PartialFailure")
+    settings = {"max_size": 2, "max_retries": 0, "isolate_failures": False, "results": "discard"}
+    with Fleet(server, tmp_path, processor, **settings) as fleet:
+        fleet.worker()
+        fleet.scheduler()
+        mb = fleet.batcher()
+        mb.record_events(["good", "good"])
+        fleet.finish(mb)
+        before = server.admin.info("memory")["used_memory"]
+        mb = fleet.batcher()
+        mb.record_events(["good", "good"] * 100)  # 10 MB of results
+        fleet.finish(mb)
+        assert server.admin.info("memory")["used_memory"] - before < 2_000_000
+        mb = fleet.batcher()
+        mb.record_events(["bad", "bad", "half", "half"])
+        fleet.finish(mb)
+        assert server.admin.xlen(fleet.broker.keys.results) == 0
+        if server.admin.exists(fleet.broker.keys.results):
+            assert server.admin.xinfo_stream(fleet.broker.keys.results)["entries-added"] == 0
+        assert sorted(batch.failure.error[:10] for batch in fleet.broker.dead) == ["ValueError", "no"]
+        assert fleet.broker.stats.counters().dead_events == 3
+        for batch in list(fleet.broker.dead):
+            fleet.broker.dead.purge(batch.id)

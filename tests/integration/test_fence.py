@@ -37,7 +37,7 @@ def cut(
         lease_ttl_ms=lease.ttl_ms,
         enqueue=enqueue,
         look=look,
-    )
+    ).sizes
 
 
 @pytest.fixture
@@ -95,9 +95,9 @@ def test_another_takes_the_lease_meanwhile(server: RealServer, fleet: Fleet) -> 
 
 @pytest.mark.leaves("events")
 def test_the_lease_runs_out_meanwhile(server: RealServer, fleet: Fleet) -> None:
-    stalled = Lease(fleet.broker.server, fleet.broker.keys, 50)
-    assert stalled.acquire()
+    stalled = Lease(fleet.broker.server, fleet.broker.keys, 1_000)  # time enough to begin the cut
     expired = server.admin.info("stats")["expired_keys"]
+    assert stalled.acquire()
 
     def run_out() -> None:
         wait_until(lambda: server.admin.info("stats")["expired_keys"] > expired)

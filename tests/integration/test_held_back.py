@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from microbatch.broker.due import BAND_MS
 from microbatch.scheduler import scheduler
 from tests.fleet import Fleet
 from tests.servers import RealServer
@@ -121,13 +120,8 @@ def test_the_batch_of_a_killed_worker_goes_before_those_that_wait(
         os.kill(pid, signal.SIGKILL)
         assert worker.wait() != 0
         # It is the first of all that wait as soon as it is seen that its worker is silent.
-        keys = fleet.broker.keys
-        batch_id = wait_until(
-            lambda: valkey_server.admin.zrange(keys.inflight, "-inf", -1, byscore=True), message=fleet.state
-        )[0]
-        wait_until(lambda: valkey_server.admin.lindex("rq:queue:letters", 0) == batch_id, 15, fleet.state)
-        assert 0 <= valkey_server.admin.zscore(keys.inflight, batch_id) < BAND_MS
-        began = time.monotonic()
+        admin: Any = valkey_server.admin
+        (batch_id,) = admin.zrange(fleet.broker.keys.inflight, "-inf", "(0", byscore=True)
+        wait_until(lambda: admin.lindex("rq:queue:letters", 0) == batch_id, 15, fleet.state)
         fleet.worker()
-        lines = fleet.wait_for_note("runs", 2)
-        assert lines[1].startswith("first"), time.monotonic() - began
+        assert fleet.wait_for_note("runs", 2)[1].startswith("first")

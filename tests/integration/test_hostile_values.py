@@ -279,7 +279,7 @@ ASKS: dict[str, Callable[[Results], object]] = {
     "read_own": lambda results: results.read_own(count=1),
     "take_over": lambda results: results.take_over(idle_ms=0, count=1),
     "forget_silent": lambda results: results.forget_silent(idle_ms=0),
-    "last_id": lambda results: results.last_id(),
+    "hand_back": lambda results: results.hand_back(),
     "leave": lambda results: results.leave(),
 }
 

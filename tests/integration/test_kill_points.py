@@ -122,7 +122,8 @@ POINTS = {
         Scene.cut,
     ),
     "take": Point("broker.ledger.Ledger.take", "worker", (scripts.TAKE.sha,), Scene.requeue, recorded=DEAD),
-    "heartbeat": Point("broker.ledger.Ledger.renew", "worker", (scripts.HOLD.sha,), Scene.cut, file="slow"),
+    "find": Point("broker.claims.Claims.find", "worker", (scripts.FIND_CLAIM.sha,), Scene.cut, file="slow"),
+    "heartbeat": Point("broker.claims.Claims.renew", "worker", (scripts.HOLD.sha,), Scene.cut, file="slow"),
     "show": Point(
         "worker.rq_worker.BatchWorker._show_as_started", "worker", ("rq:wip:letters",), Scene.cut, file="slow"
     ),

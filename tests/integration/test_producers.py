@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+
 from tests.fleet import ECHO, Fleet
 from tests.servers import RealServer
 
@@ -57,6 +59,70 @@ mb.stop()
 assert mb.wait_for_results(20)
 mb.close()
 print("handled", *results, flush=True)
+"""
+
+
+# A fork while another thread is inside stop(), which goes on only after that.
+FORK_IN_A_STOP = """
+import os, sys, threading
+from microbatch.producer import Config, start
+
+mb = start(Config(), linger=60_000 if sys.argv[1] == "linger" else None)
+mb.record_event(1)
+inside, go = threading.Event(), threading.Event()
+position = mb._broker.events.position
+
+def held():
+    if threading.current_thread() is stopping:
+        inside.set()
+        go.wait()
+    return position()
+
+mb._broker.events.position = held
+stopping = threading.Thread(target=mb.stop)
+stopping.start()
+inside.wait()
+pid = os.fork()
+if not pid:
+    mb.stop()
+    mb.close()
+    print("stopped in the child", flush=True)
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+go.set()
+stopping.join()
+mb.close()
+print("stopped in the parent", flush=True)
+"""
+
+# A fork while another thread handles results; the child stops to consume, and the parent does not.
+FORK_IN_A_WAIT = """
+import os, sys, time
+from microbatch.producer import Config, start
+
+def show(result):
+    print("handled", os.getpid() == parent, result, flush=True)
+
+parent = os.getpid()
+mb = start(Config(result_handler=show))
+consumer = mb.start_consuming()
+mb.record_event(1)
+while not os.path.exists("fork"):
+    time.sleep(0.01)
+pid = os.fork()
+if not pid:
+    assert not consumer.is_running
+    assert consumer.stop()
+    mb.stop_consuming()
+    assert mb.wait_for_results() is False
+    mb.close()
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+assert consumer.is_running
+mb.record_event(2)
+mb.stop()
+assert consumer.join(20)
+mb.close()
 """
 
 
@@ -114,6 +180,32 @@ def test_eight_threads_record_at_once(server: RealServer, tmp_path: Path) -> Non
             thread.join()
         fleet.finish(mb)
     assert sorted(events) == list(range(1_600))
+
+
+@pytest.mark.parametrize("linger", ["linger", "no linger"])
+def test_a_fork_while_another_thread_stops(server: RealServer, tmp_path: Path, linger: str) -> None:
+    with Fleet(server, tmp_path) as fleet:
+        program = fleet.run(FORK_IN_A_STOP, linger)
+        program.wait_for_line("stopped in the child", timeout=20)
+        program.wait_for_line("stopped in the parent", timeout=20)
+        assert program.wait() == 0, program.output
+        fleet.worker()
+        fleet.scheduler()
+        fleet.finish(fleet.batcher())
+
+
+def test_a_child_that_stops_to_consume_leaves_its_parent_alone(server: RealServer, tmp_path: Path) -> None:
+    with Fleet(server, tmp_path) as fleet:
+        program = fleet.run(FORK_IN_A_WAIT)
+        fleet.worker()
+        fleet.scheduler()
+        program.wait_for_line("handled True 1", timeout=20)
+        fleet.let("fork")
+        assert program.wait(30) == 0, program.output
+        assert [line for line in program.lines if line.startswith("handled")] == [
+            "handled True 1",
+            "handled True 2",
+        ]
 
 
 def test_a_batcher_works_on_both_sides_of_a_fork(server: RealServer, tmp_path: Path) -> None:

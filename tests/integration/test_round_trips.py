@@ -17,7 +17,7 @@ from microbatch.broker import clock, doorbell, events
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt
 from microbatch.broker.events import Wake
-from microbatch.producer import Config, MicroBatcher, consumer
+from microbatch.producer import Config, MicroBatcher, member
 from microbatch.producer.consumer import Consumer
 from microbatch.scheduler import reconciler, scheduler
 from microbatch.scheduler.scheduler import Scheduler
@@ -50,7 +50,7 @@ COSTS = {
     # A producer.
     "an_event": cost("RPUSH"),
     "an_event_that_fills_a_batch": cost("RPUSH", "MULTI LREM RPUSH EXEC"),
-    "an_event_with_an_id": cost("record", calls="ZSCORE RPUSH ZADD ZREMRANGEBYSCORE PEXPIRE"),
+    "an_event_with_an_id": cost("record", calls="ZSCORE ZRANGE RPUSH ZADD PEXPIRE"),
     "an_event_whose_id_was_seen": cost("record", calls="ZSCORE"),
     "an_event_within_a_bound": cost("record", calls="LLEN RPUSH"),
     "an_event_that_a_replica_is_to_have": cost("record WAIT", calls="RPUSH"),
@@ -63,7 +63,7 @@ COSTS = {
     "a_tick_that_cuts_all_that_waits": cost(
         LOOK,
         f"MULTI cut PEXPIRE SADD {JOB} EXEC",
-        calls="TYPE*4 EXISTS*2 LLEN HMGET HINCRBY*2 ZADD RENAME LPUSH",
+        calls="LLEN TYPE*3 EXISTS*2 HMGET HINCRBY*2 MEMORY|USAGE ZADD RENAME LPUSH",
     ),
     "a_look_at_what_is_due": cost(LISTEN, "TIME", "clamp", "due", calls="ZRANGE*2"),
     "a_look_at_ten_batches_that_wait_for_a_worker": cost(
@@ -98,7 +98,7 @@ def nothing_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         (scheduler, "_MARK_SECONDS"),  # the marks that rates are told by, RQ's registries
         (heart, "LONG_RUN_SECONDS"),  # what shows a run in RQ
         (heart, "BEAT_SECONDS"),
-        (consumer, "_ACKNOWLEDGE_SECONDS"),  # so that a slow machine acknowledges no more often
+        (member, "_ACKNOWLEDGE_SECONDS"),  # so that a slow machine acknowledges no more often
     ]:
         monkeypatch.setattr(module, name, 1e6)
     monkeypatch.setattr(doorbell, "BLOCK_SECONDS", 0)  # for ever
@@ -278,11 +278,12 @@ def test_full_batches(server: RealServer, house: House, batches: int) -> None:
     wanted = cost(LISTEN)
     for first in range(0, batches, 100):
         count = min(100, batches - first)
+        chunks = count if first else count + 1  # a scheduler's first look at events is a short one
         wanted += cost(
             *([LOOK] if first else []),
             " ".join(["MULTI cut PEXPIRE SADD", *count * [JOB], "EXEC"]),
-            calls=f"TYPE*4 EXISTS LLEN HMGET HINCRBY*2 LTRIM EXISTS*{count} ZADD*{count} RPUSH*{2 * count} "
-            f"LRANGE*{count}",
+            calls=f"TYPE*3 EXISTS LLEN HMGET HINCRBY*2 LTRIM EXISTS*{count} ZADD*{count} "
+            f"RPUSH*{count + chunks} LRANGE*{chunks}",
         )
     with wiretap(server) as said:
         assert active.run_once() == batches
@@ -345,18 +346,18 @@ def test_twenty_results(house: House, counted: Counted) -> None:
     def handle(result: int) -> None:
         results.append(result)
         if len(results) == 20:
-            member.quit()
+            consumer.quit()
 
-    member = Consumer(house.broker(result_handler=handle))
+    consumer = Consumer(house.broker(result_handler=handle))
     with counted():
-        member.run(None)
+        consumer.run(None)
 
 
 def test_a_leave(house: House, counted: Counted) -> None:
-    member = Consumer(house.broker())
-    member.run(0.01)
+    consumer = Consumer(house.broker())
+    consumer.run(0.5)  # it joins, however slow the machine is
     with counted():
-        member.leave()
+        consumer.leave()
 
 
 def test_each_row_of_the_table_has_its_test() -> None:

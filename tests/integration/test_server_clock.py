@@ -21,6 +21,10 @@ pytestmark = pytest.mark.leaves("wake")
 
 HOUR_MS = 3_600_000
 
+# By the clock of the server, a lease would be kept for an hour. By its own clock a standby waits for four
+# leases of 0.8 s. The rest is for a machine that is busy with other tests.
+TAKEN_OVER_SECONDS = 4 * 0.8 + 20
+
 
 def jump(fleet: Fleet, server: RealServer, by_ms: int) -> None:
     """What a jump of the server's clock does to what is kept in its time."""
@@ -45,15 +49,14 @@ def test_the_clock_jumps_and_the_active_scheduler_dies(
         active = fleet.scheduler_process()
         wait_until(fleet.active_pid)
         standby = fleet.scheduler_process()
+        wait_until(lambda: server.admin.zcard(fleet.broker.keys.schedulers) == 2)
         mb = fleet.batcher(result_handler=handled)
         mb.record_events([1, 2])
         fleet.wait_for_note("runs")
         active.send(signal.SIGSTOP)
         jump(fleet, server, by_ms)
         mb.record_events([3, 4])
-        jumped = time.monotonic()
-        wait_until(lambda: fleet.active_pid() == standby.pid)
-        assert time.monotonic() - jumped < 4 * 0.8 + 1
+        wait_until(lambda: fleet.active_pid() == standby.pid, TAKEN_OVER_SECONDS)
         fleet.wait_for_cut(4)
         active.send(signal.SIGCONT)
         active.wait_for_line("no longer active, standing by")
@@ -66,6 +69,7 @@ def test_the_clock_jumps_and_the_active_scheduler_dies(
     assert handled.events == [1, 2, 3, 4]
 
 
+@pytest.mark.alone
 def test_a_live_scheduler_keeps_its_lease_when_the_clock_is_set_back(
     valkey_server: RealServer, tmp_path: Path
 ) -> None:
@@ -143,7 +147,7 @@ def test_the_clock_is_set_and_set_right_again(shifted: Shifted, tmp_path: Path, 
 
         def all_goes_on() -> None:
             wanted = recorder.count + 20
-            wait_until(lambda: fleet.broker.stats.counters().done_events >= wanted, 15, fleet.state)
+            wait_until(lambda: fleet.broker.stats.counters().done_events >= wanted, 60, fleet.state)
 
         all_goes_on()
         active = wait_until(fleet.active_pid)
@@ -153,7 +157,7 @@ def test_the_clock_is_set_and_set_right_again(shifted: Shifted, tmp_path: Path, 
         shifted.set_clock(hours)
         for process in gone:
             process.kill()
-        wait_until(lambda: fleet.active_pid() not in (None, active), 4 * 0.8 + 1)
+        wait_until(lambda: fleet.active_pid() not in (None, active), TAKEN_OVER_SECONDS)
         all_goes_on()
         shifted.set_clock(0)
         all_goes_on()

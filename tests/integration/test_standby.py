@@ -31,7 +31,7 @@ class Schedulers:
         self.wait_for_active()
         wait_until(lambda: fleet.broker.server.do("ZCARD", fleet.broker.keys.schedulers) == count)
 
-    def wait_for_active(self, but: Process | None = None, timeout: float = 15) -> Process:
+    def wait_for_active(self, but: Process | None = None, timeout: float = 60) -> Process:
         """The active scheduler, as soon as it is another than ``but``."""
 
         def active() -> Process | None:
@@ -48,6 +48,7 @@ def off_grid(infos: list[BatchInfo], frequency: int) -> list[int]:
     return [round(info.cut_at.timestamp() * 1000) % frequency for info in infos]
 
 
+@pytest.mark.alone
 def test_a_standby_takes_over_from_one_that_was_killed(server: RealServer, tmp_path: Path) -> None:
     infos: list[BatchInfo] = []
     events: list[int] = []
@@ -76,13 +77,13 @@ def test_a_standby_takes_over_from_one_that_was_killed(server: RealServer, tmp_p
 
 
 def test_one_that_is_told_to_end_hands_over_at_once(server: RealServer, tmp_path: Path) -> None:
-    with Fleet(server, tmp_path, lease_ttl=30) as fleet:
+    with Fleet(server, tmp_path, lease_ttl=120) as fleet:
         fleet.worker()
         schedulers = Schedulers(fleet, 2)
         active = schedulers.wait_for_active()
         active.terminate()
         # Well before the lease would have run out, of which it would have renewed a third by now at most.
-        schedulers.wait_for_active(but=active, timeout=10)
+        schedulers.wait_for_active(but=active, timeout=30)
         assert active.wait() == 0
         assert fleet.broker.server.do("ZCARD", fleet.broker.keys.schedulers) == 1
         mb = fleet.batcher()
@@ -124,6 +125,7 @@ def test_one_that_was_stalled_cuts_nothing_more(server: RealServer, tmp_path: Pa
     assert sorted(events) == list(range(recorder.count))
 
 
+@pytest.mark.alone
 def test_ticks_lie_on_a_grid(server: RealServer, tmp_path: Path) -> None:
     frequency = 400
     infos: list[BatchInfo] = []

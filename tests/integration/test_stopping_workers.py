@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -9,10 +10,18 @@ import pytest
 
 from microbatch.broker.wire import printable
 from microbatch.producer import BatchInfo
-from tests.fleet import HASTY, Fleet, Recorder
+from tests.fleet import Fleet, Recorder
 from tests.processes import Process
 from tests.servers import RealServer
 from tests.waiting import wait_until
+
+HELD_ONCE = """
+def process(batch, info: BatchInfo):
+    note("runs", f"{batch[0]} {info.attempt}")
+    if len(Path("runs").read_text().splitlines()) == 1:
+        wait_for("go")
+    return batch
+"""
 
 HELD = """
 def process(batch, info: BatchInfo):
@@ -55,19 +64,78 @@ def test_a_warm_stop_finishes_the_batch_in_hand_and_no_other(server: RealServer,
     assert results == [[1], [2]]
 
 
-@pytest.mark.parametrize("form", ["worker", "pool"])
-def test_a_second_signal_stops_hard(valkey_server: RealServer, tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "signals"),
+    [
+        ("worker", ["again"]),
+        ("pool", ["again"]),
+        ("pool", ["grace"]),
+    ],
+    ids=["worker", "pool", "a pool whose grace is over"],
+)
+def test_a_hard_stop_gives_the_batch_back(
+    server: RealServer, tmp_path: Path, form: str, signals: list[str]
+) -> None:
+    """It runs before all that waits, at once, and as if it had not run before."""
     results: list[list[int]] = []
-    with Fleet(valkey_server, tmp_path, HASTY + HELD) as fleet:
+    once = {"max_size": 1, "max_retries": 0, "max_worker_deaths": 0}
+    with Fleet(server, tmp_path, HELD_ONCE, **once) as fleet:
+        grace = 0.2 if signals == ["grace"] else 60
+        stopped = fleet.worker() if form == "worker" else fleet.pool(1, grace=grace)
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_events([1, 2, 3])
+        fleet.wait_for_note("runs")
+        fleet.wait_for_cut(3)
+        if signals == ["grace"]:
+            stopped.terminate()
+            stopped.wait()
+        else:
+            wait_until(lambda: ended_by_another_signal(stopped))
+        assert "SystemExit" not in stopped.output
+        assert fleet.broker.server.do("LINDEX", "rq:queue:letters", 0) in map(
+            str.encode, fleet.broker.ledger.in_flight()
+        )
+        assert fleet.broker.server.do("LLEN", "rq:queue:letters") == 3
+        fleet.worker()
+        fleet.finish(mb)
+        assert fleet.noted("runs") == ["1 1", "1 1", "2 1", "3 1"]
+    assert results == [[1], [2], [3]]
+
+
+@pytest.mark.parametrize("form", ["worker", "pool"])
+def test_a_closed_terminal_is_a_warm_stop(valkey_server: RealServer, tmp_path: Path, form: str) -> None:
+    results: list[list[int]] = []
+    with Fleet(valkey_server, tmp_path, HELD_ONCE) as fleet:
         stopped = fleet.worker() if form == "worker" else fleet.pool(1)
         fleet.scheduler()
         mb = fleet.batcher(result_handler=results.append)
         mb.record_event(1)
         fleet.wait_for_note("runs")
-        wait_until(lambda: ended_by_another_signal(stopped))
-        assert "SystemExit" not in stopped.output
-        fleet.worker()
+        stopped.send(signal.SIGHUP)
+        fleet.let("go")
+        assert stopped.wait() == 0, stopped.output
         fleet.finish(mb)
+        assert fleet.noted("runs") == ["1 1"]
+    assert results == [[1]]
+
+
+@pytest.mark.parametrize("form", ["worker", "pool"])
+def test_two_signals_at_once_are_one(valkey_server: RealServer, tmp_path: Path, form: str) -> None:
+    """As process managers send them: SIGTERM to the process and to its group, and SIGHUP with it."""
+    results: list[list[int]] = []
+    with Fleet(valkey_server, tmp_path, HELD_ONCE) as fleet:
+        stopped = fleet.worker() if form == "worker" else fleet.pool(1)
+        fleet.scheduler()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(1)
+        fleet.wait_for_note("runs")
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP):
+            stopped.send(number)
+        fleet.let("go")
+        assert stopped.wait() == 0, stopped.output
+        fleet.finish(mb)
+        assert fleet.noted("runs") == ["1 1"]
     assert results == [[1]]
 
 

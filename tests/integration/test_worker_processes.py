@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rq.serializers import JSONSerializer
 from microbatch.producer import BatchFailure, BatchInfo
 from tests.fleet import HASTY, Fleet
 from tests.processes import end_process, is_alive
+from tests.proxy import Proxy
 from tests.servers import RealServer
 from tests.waiting import wait_until
 
@@ -50,6 +52,27 @@ def process(batch):
     note("runs", os.getpid())
     if "poison" in batch:
         os.kill(os.getpid(), 9)
+    return batch
+"""
+
+KEEPS_THE_LOCK = """
+import ctypes
+
+def process(batch):
+    note("runs", os.getpid())
+    ctypes.PyDLL(None).usleep(4_500_000)  # which keeps the interpreter's lock, and every thread waiting
+    return batch
+"""
+
+KEEPS_THE_LOCK_FOR_EVER = """
+import ctypes, signal
+heart.GRACE_SECONDS = 0.5
+
+def process(batch, info: BatchInfo):
+    note("runs", os.getpid())
+    if len(Path("runs").read_text().splitlines()) == 1:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})  # which would end the sleep
+        ctypes.PyDLL(None).sleep(600)
     return batch
 """
 
@@ -121,6 +144,78 @@ def test_a_batch_that_takes_long_is_run_once_while_its_worker_shows_itself(
         fleet.let("go")
         fleet.finish(mb)
         assert len(fleet.noted("runs")) == 1
+    assert results == [[1]]
+
+
+def test_a_processor_that_keeps_the_interpreters_lock_is_run_once(
+    valkey_server: RealServer, tmp_path: Path
+) -> None:
+    """It runs three times as long as its worker may be silent, with retries that would be used up by then."""
+    results: list[list[int]] = []
+    with Fleet(valkey_server, tmp_path, HASTY + KEEPS_THE_LOCK, max_retries=0) as fleet:
+        fleet.pool(2)
+        fleet.scheduler_process()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(1)
+        fleet.finish(mb)
+        assert len(fleet.noted("runs")) == 1
+    assert results == [[1]]
+
+
+def test_one_that_keeps_the_interpreters_lock_for_ever_loses_its_worker(
+    valkey_server: RealServer, tmp_path: Path
+) -> None:
+    results: list[list[int]] = []
+    with Fleet(
+        valkey_server, tmp_path, HASTY + KEEPS_THE_LOCK_FOR_EVER, batch_timeout=1, max_retries=1
+    ) as fleet:
+        pool = fleet.pool(1)
+        fleet.scheduler_process()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(1)
+        fleet.finish(mb)
+        pool.wait_for_line("is still running past its time limit; ending it")
+        assert len(fleet.noted("runs")) == 2
+    assert results == [[1]]
+
+
+@pytest.mark.parametrize("form", ["worker", "pool"])
+def test_a_batch_that_takes_long_to_be_read_is_run_once(
+    valkey_server: RealServer, tmp_path: Path, form: str
+) -> None:
+    """Reading it takes thrice as long as its worker may be silent."""
+    results: list[int] = []
+    app = HASTY + "def process(batch):\n    note('runs', os.getpid())\n    return len(batch)\n"
+    with Proxy(valkey_server) as link, Fleet(valkey_server, tmp_path, app, max_retries=0) as fleet:
+        link.bytes_per_second = 400_000
+        for _ in range(2):  # of which the second would be given it
+            fleet.worker(redis_url=link.url) if form == "worker" else fleet.pool(1, redis_url=link.url)
+        fleet.scheduler_process()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_events(["x" * 900_000, "x" * 900_000])
+        fleet.finish(mb)
+        assert len(fleet.noted("runs")) == 1
+    assert results == [2]
+
+
+def test_a_worker_that_is_stopped_loses_its_batch_though_its_pool_lives(
+    valkey_server: RealServer, tmp_path: Path
+) -> None:
+    """By SIGSTOP, or in a debugger: nothing says that it will ever go on."""
+    results: list[list[int]] = []
+    with Fleet(valkey_server, tmp_path, HASTY + HELD) as fleet:
+        pool = fleet.pool(1)
+        fleet.scheduler_process()
+        mb = fleet.batcher(result_handler=results.append)
+        mb.record_event(1)
+        (stopped,) = map(int, fleet.wait_for_note("runs"))
+        os.kill(stopped, signal.SIGSTOP)
+        fleet.worker()
+        wait_until(lambda: mb.wait_for_results(0.05) or results)
+        assert pool.running
+        fleet.let("go")
+        os.kill(stopped, signal.SIGCONT)
+        fleet.finish(mb)
     assert results == [[1]]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import fakeredis
@@ -15,6 +16,14 @@ from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock
 from tests.unit.lingering import MakeBatcher
 from tests.unit.steps import FakeClient
+
+
+@pytest.fixture(autouse=True)
+def readable_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A fake server's connections have no socket to wait at: reading from one waits for the reply."""
+    with Path("/dev/zero").open("rb") as always:
+        monkeypatch.setattr("microbatch.broker.listener._descriptor", lambda _connection: always.fileno())
+        yield
 
 
 @pytest.fixture

@@ -126,3 +126,42 @@ def test_an_event_that_is_too_large_fails_its_batch(make_runner: MakeRunner) -> 
     runner = make_runner(total, max_event_bytes=3, max_retries=0)
     with pytest.raises(BatchDead, match="the event at position 1 has 4 bytes; the most is 3"):
         runner.run(record_and_cut(runner.broker, 100, 1000))
+
+
+def echo(batch: list[str]) -> list[str]:
+    return batch
+
+
+def test_a_result_that_is_too_large_fails_its_batch_and_is_not_sent(make_runner: MakeRunner) -> None:
+    runner = make_runner(echo, max_result_bytes=10, max_retries=0)
+    assert runner.run(record_and_cut(runner.broker, "a" * 6)) == "done"
+    message = r"EncodeError: the result has 11 bytes; the most is 10 \(max_result_bytes\)"
+    with pytest.raises(BatchDead, match=message):
+        runner.run(record_and_cut(runner.broker, "a" * 7))
+    assert [outcome.result for outcome in outcomes(runner.broker)] == [b'["aaaaaa"]', None]
+    check_account(runner.broker)
+
+
+def test_the_parts_of_a_batch_whose_result_is_too_large_are_done(make_runner: MakeRunner) -> None:
+    runner = make_runner(echo, max_result_bytes=10, max_retries=0, isolate_failures=True)
+    record_and_cut(runner.broker, "abc", "def")
+    for _ in range(5):
+        for batch_id in runner.broker.ledger.in_flight():
+            runner.run(batch_id)
+    assert runner.broker.ledger.in_flight() == []
+    assert sorted(outcome.result or b"" for outcome in outcomes(runner.broker)) == [b'["abc"]', b'["def"]']
+
+
+def test_an_error_of_any_length_is_stored_within_bounds(make_runner: MakeRunner) -> None:
+    def processor(batch: list[str]) -> None:
+        raise ValueError("begin " + 3_000_000 * "x" + " end")
+
+    runner = make_runner(processor, max_retries=0)
+    with pytest.raises(BatchDead):
+        runner.run(record_and_cut(runner.broker, "a"))
+    (dead,) = runner.broker.dead
+    for text in (dead.failure.error, dead.failure.traceback):
+        assert len(text) < 1_000_100
+        assert "ValueError: begin xxx" in text
+        assert "characters left out" in text
+        assert text.rstrip().endswith("xxx end")

@@ -17,6 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "failure_handler": None,
     "frequency": 1000,
     "max_size": 100,
+    "max_bytes": 8_000_000,
     "redis_url": None,
     "key_prefix": "mb",
     "batch_timeout": 300,
@@ -31,8 +32,12 @@ DEFAULTS: dict[str, Any] = {
     "max_in_flight": 1000,
     "max_waiting": None,
     "block_when_full": 0.0,
+    "keep_dead": None,
+    "keep_dead_max": None,
+    "results": "keep",
     "results_max": None,
     "max_event_bytes": 1_000_000,
+    "max_result_bytes": 16_000_000,
     "dedupe_window": 0.0,
     "durability": "server",
     "lease_ttl": 2.0,
@@ -46,6 +51,7 @@ OTHERS: dict[str, tuple[str, Any]] = {
     "failure_handler": ("letters:mourn", "letters:mourn"),
     "frequency": ("50", 50),
     "max_size": ("7", 7),
+    "max_bytes": ("5000", 5_000),
     "redis_url": ("redis://cache/2", "redis://cache/2"),
     "key_prefix": ("test", "test"),
     "batch_timeout": ("9", 9),
@@ -60,8 +66,12 @@ OTHERS: dict[str, tuple[str, Any]] = {
     "max_in_flight": ("7", 7),
     "max_waiting": ("1000", 1000),
     "block_when_full": ("2.5", 2.5),
+    "keep_dead": ("30d", 2_592_000.0),
+    "keep_dead_max": ("10000", 10_000),
+    "results": ("discard", "discard"),
     "results_max": ("10", 10),
     "max_event_bytes": ("100", 100),
+    "max_result_bytes": ("100", 100),
     "dedupe_window": ("60", 60.0),
     "durability": ("replicated", "replicated"),
     "lease_ttl": ("0.5", 0.5),
@@ -134,6 +144,9 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
+        ("max_size", 100_001, "Input should be less than or equal to 100000, not 100001"),
+        ("max_bytes", 8_000_001, "Input should be less than or equal to 8000000, not 8000001"),
+        ("max_bytes", 0, "Input should be greater than 0, not 0"),
         ("frequency", 0, "Input should be greater than 0, not 0"),
         ("frequency", -1, "Input should be greater than 0, not -1"),
         ("frequency", "soon", "Input should be a valid integer.*, not 'soon'"),
@@ -248,3 +261,10 @@ def test_a_missing_url_is_asked_for_when_it_is_needed() -> None:
 def test_durations_are_told_in_milliseconds_inside() -> None:
     config = make(lease_ttl=2.5, claim_after=1.25)
     assert (config.lease_ttl_ms, config.claim_after_ms) == (2_500, 1_250)
+
+
+@pytest.mark.parametrize("handler", ["result_handler", "failure_handler"])
+def test_what_is_discarded_has_no_handler(handler: str) -> None:
+    with pytest.raises(ConfigError, match=f"results: 'discard' leaves nothing for {handler}"):
+        Config(name="letters", results="discard", **{handler: print})
+    assert Config(name="letters", results="discard").results == "discard"

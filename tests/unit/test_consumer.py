@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from microbatch.broker.batch import moment
-from microbatch.broker.errors import ConfigError, DecodeError, InDoubt, Unavailable
+from microbatch.broker.errors import ConfigError, InDoubt, Unavailable
 from microbatch.broker.events import Wake
 from microbatch.broker.results import Entry, Results
 from microbatch.broker.wire import Trigger
@@ -20,7 +20,7 @@ from microbatch.worker.failing import BatchDead
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
 from tests.unit.conftest import MakeBroker
-from tests.unit.steps import RECORDED_AT_MS, FakeClient, check_account
+from tests.unit.steps import RECORDED_AT_MS, FakeClient, check_account, outcomes
 
 
 @dataclass
@@ -176,7 +176,7 @@ def test_what_was_handled_before_a_handler_raises_does_not_come_again(make_path:
     path.record_and_stop(0, 1, 2, 3, 4, 5, 6, 7, 8)
     with pytest.raises(ValueError, match="once"):
         path.batcher.wait_for_results(5)
-    assert path.broker.results().unhandled() == 2
+    assert path.broker.unhandled.count() == 2
     assert path.batcher.wait_for_results(5)
     assert seen == [3, 12, 12, 21]
 
@@ -185,11 +185,11 @@ def test_a_slow_handler_has_each_result_acknowledged_as_it_is_handled(
     make_path: MakePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If it is killed, the result at hand comes again and those before it do not."""
-    monkeypatch.setattr("microbatch.producer.consumer._ACKNOWLEDGE_SECONDS", 0.0)
+    monkeypatch.setattr("microbatch.producer.member._ACKNOWLEDGE_SECONDS", 0.0)
     left: list[int] = []
 
     def handler(_report: Report) -> None:
-        left.append(path.broker.results().unhandled())
+        left.append(path.broker.unhandled.count())
 
     path = make_path(result_handler=handler)
     path.record_and_stop(0, 1, 2, 3, 4, 5, 6, 7, 8)
@@ -322,17 +322,62 @@ def test_an_entry_is_put_aside_when_the_server_answers_again(
     assert "has gone from the stream: an entry on the results stream is not of" in caplog.text
 
 
-def test_a_result_that_does_not_fit_its_handler_is_told_and_kept(
+def never(result: list[int]) -> None:
+    raise AssertionError("not called")
+
+
+def test_a_result_that_does_not_fit_its_handler_is_quarantined_and_the_next_is_handled(
+    make_path: MakePath, client: FakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    handled: list[int] = []
+
+    def show(result: int) -> None:
+        handled.append(result)
+
+    path = make_path(result_handler=show, batch_processor=lambda batch: batch[0])
+    path.record_and_stop("five", 0, 0, 7)
+    (misfit, _) = outcomes(path.broker)
+    caplog.clear()
+    assert path.batcher.wait_for_results()
+    assert handled == [7]
+    aside = path.broker.keys.aside("results")
+    (kept,) = client.lrange(aside, 0, -1)
+    assert misfit.batch_id.encode() in kept
+    assert b'"five"' in kept
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert f"the result of batch {misfit.batch_id} (entry " in line
+    assert f"is put aside as {aside}: the result does not fit: Input should be a valid integer" in line
+    assert "five" not in line
+
+
+def test_a_result_that_does_not_fit_its_handler_goes_to_the_failure_handler(
     make_path: MakePath, client: FakeClient
 ) -> None:
-    def show(result: list[int]) -> None:
-        raise AssertionError("not called")
-
-    path = make_path(result_handler=show)
+    failures: list[BatchFailure] = []
+    path = make_path(result_handler=never, failure_handler=failures.append)
     path.record_and_stop(5)
-    with pytest.raises(DecodeError, match="the result does not fit: Input should be a valid array"):
-        path.batcher.wait_for_results()
-    assert client.xlen(path.broker.keys.results) == 1
+    (misfit,) = outcomes(path.broker)
+    assert path.batcher.wait_for_results()
+    (failure,) = failures
+    assert failure.batch.id == misfit.batch_id
+    assert failure.error == "DecodeError: the result does not fit: Input should be a valid array"
+    assert (failure.result, failure.events, failure.traceback) == ({"total": 5}, [], "")
+    assert client.xlen(path.broker.keys.results) == 0
+    assert not client.exists(path.broker.keys.aside("results"))
+
+
+def test_a_result_that_is_no_json_is_quarantined_whatever_handlers_there_are(
+    make_path: MakePath, client: FakeClient
+) -> None:
+    failures: list[BatchFailure] = []
+    path = make_path(result_handler=never, failure_handler=failures.append)
+    path.record_and_stop(5)
+    ((_, fields),) = client.xrange(path.broker.keys.results)
+    client.delete(path.broker.keys.results)
+    client.xadd(path.broker.keys.results, {**fields, b"result": b"{"})
+    assert path.batcher.wait_for_results()
+    assert failures == []
+    assert client.llen(path.broker.keys.aside("results")) == 1
 
 
 def test_the_results_of_a_silent_consumer_are_taken_over(make_path: MakePath) -> None:
@@ -353,7 +398,7 @@ def test_the_results_of_a_silent_consumer_are_taken_over(make_path: MakePath) ->
 def test_consumers_that_are_gone_are_forgotten(
     make_path: MakePath, client: FakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("microbatch.producer.consumer._FORGET_AFTER", 0)
+    monkeypatch.setattr("microbatch.producer.member._FORGET_AFTER", 0)
     caplog.set_level("INFO")
     path = make_path(claim_after=1)
     gone = path.broker.results()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
 
 import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, LeaseLost, Refused
-from microbatch.broker.in_flight import NewBatch, new_batch
+from microbatch.broker.in_flight import Made, NewBatch, new_batch
 from microbatch.broker.ledger import Transaction
 from microbatch.broker.run_record import RunRecord
 from microbatch.broker.wire import Header, Trigger
@@ -43,7 +45,7 @@ def cut_one(broker: Broker, batch: NewBatch, token: str = TOKEN, **options: obje
     enqueue = options.get("enqueue", enqueue_nothing)
     return broker.ledger.cut(
         lambda _waiting: [batch], due_ms=1, token=token, lease_ttl_ms=2_000, enqueue=enqueue  # type: ignore[arg-type]
-    )  # fmt: skip
+    ).sizes  # fmt: skip
 
 
 def test_the_oldest_events_move_into_the_batch(broker: Broker) -> None:
@@ -90,6 +92,87 @@ def test_more_events_than_one_move_takes_stay_in_order(broker: Broker, left: int
     check_account(broker)
 
 
+def text(length: int) -> str:
+    """A value whose event has so many bytes: a version, a stamp, and two quotes."""
+    return "x" * (length - 14)
+
+
+def cut_of(broker: Broker, *sizes: int, max_bytes: int, event_bytes: int = 0) -> tuple[Made, list[NewBatch]]:
+    client_of(broker).set(broker.keys.lease, TOKEN)
+    batches = [new_batch(Header(Trigger.SIZE, size, CUT_AT_MS)) for size in sizes]
+    made = broker.ledger.cut(
+        lambda _waiting: batches,
+        due_ms=1,
+        token=TOKEN,
+        lease_ttl_ms=2_000,
+        enqueue=enqueue_nothing,
+        max_bytes=max_bytes,
+        event_bytes=event_bytes,
+    )
+    return made, batches
+
+
+def lengths(broker: Broker, batch: NewBatch) -> list[int]:
+    """The bytes of a batch's events, once its header is found to tell how many there are."""
+    header, _, *events = client_of(broker).lrange(broker.keys.batch(batch.id), 0, -1)
+    assert Header.decode(header) == replace(batch.header, size=len(events))
+    return [len(event) for event in events]
+
+
+@pytest.mark.parametrize("event_bytes", [0, 1, 100, 10**6])
+def test_a_batch_is_closed_at_its_bytes(broker: Broker, event_bytes: int) -> None:
+    """A batch takes exactly as many bytes as it may; the next one begins with the event that was too much."""
+    record(broker, *(text(100) for _ in range(30)), text(101), *(text(50) for _ in range(9)))
+    made, batches = cut_of(broker, 40, 40, 40, max_bytes=1_000, event_bytes=event_bytes)
+    assert made == Made([10, 10, 10], 3_000)
+    assert [lengths(broker, batch) for batch in batches] == [[100] * 10] * 3
+    assert broker.events.waiting() == 10
+    made, (batch,) = cut_of(broker, 40, max_bytes=550, event_bytes=event_bytes)
+    assert (made, lengths(broker, batch)) == (Made([9], 501), [101, *[50] * 8])
+    made, (batch,) = cut_of(broker, 40, max_bytes=49, event_bytes=event_bytes)
+    assert (made, lengths(broker, batch)) == (Made([1], 50), [50])
+    assert broker.events.waiting() == 0
+    check_account(broker)
+
+
+def test_an_event_larger_than_a_batch_may_be_goes_alone(broker: Broker) -> None:
+    record(broker, text(20), text(501), text(502), text(20), text(20))
+    made, batches = cut_of(broker, 9, 9, 9, 9, 9, max_bytes=500)
+    assert made.sizes == [1, 1, 1, 2]
+    assert [lengths(broker, batch) for batch in batches[:4]] == [[20], [501], [502], [20, 20]]
+    check_account(broker)
+
+
+def test_no_batch_is_begun_beyond_the_bytes_of_one_call(broker: Broker) -> None:
+    """Batches that were not made leave nothing behind, and their events wait."""
+    record(broker, *(text(1_000_000) for _ in range(20)))
+    made, batches = cut_of(broker, 3, 3, 3, 3, 3, max_bytes=8_000_000)
+    assert made == Made([3, 3], 6_000_000)
+    assert sorted(broker.ledger.in_flight()) == sorted(batch.id for batch in batches[:2])
+    assert broker.events.waiting() == 14
+    check_account(broker)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_the_sizes_each_event_is_in_one_batch_in_order(broker: Broker, seed: int) -> None:
+    dice = Random(seed)
+    events = [text(dice.choice([14, 15, 20, 80, 400, 999, 1_000, 1_001, 3_000])) for _ in range(300)]
+    record(broker, *events)
+    found: list[bytes] = []
+    all_events = client_of(broker).lrange(broker.keys.events, 0, -1)
+    while broker.events.waiting():
+        sizes = [dice.randint(1, 120) for _ in range(dice.randint(1, 5))]
+        made, batches = cut_of(broker, *sizes, max_bytes=1_000, event_bytes=dice.choice([0, 20, 5_000]))
+        assert made.sizes
+        for batch, size in zip(batches, made.sizes, strict=False):
+            bytes_of_each = lengths(broker, batch)
+            assert len(bytes_of_each) == size <= batch.header.size
+            assert sum(bytes_of_each) <= 1_000 or size == 1
+            found += client_of(broker).lrange(broker.keys.batch(batch.id), 2, -1)
+    assert found == all_events
+    check_account(broker)
+
+
 def test_chunks_do_not_run_over_from_batch_to_batch(broker: Broker) -> None:
     record(broker, *range(10_001))
     first, second = cut(broker, 5_001, 5_000)
@@ -104,8 +187,8 @@ def test_fewer_events_than_asked_for_make_fewer_batches(broker: Broker) -> None:
     batches = [new_batch(Header(Trigger.SIZE, 2, CUT_AT_MS)) for _ in range(3)]
     sizes = broker.ledger.cut(
         lambda _waiting: batches, due_ms=1, token=TOKEN, lease_ttl_ms=2_000, enqueue=enqueue_nothing
-    )  # fmt: skip
-    assert sizes == [2, 1, 0]
+    ).sizes  # fmt: skip
+    assert sizes == [2, 1]
     assert sorted(broker.ledger.in_flight()) == sorted(batch.id for batch in batches[:2])
     assert client_of(broker).exists(broker.keys.batch(batches[2].id)) == 0
     check_account(broker)
@@ -114,7 +197,7 @@ def test_fewer_events_than_asked_for_make_fewer_batches(broker: Broker) -> None:
 def test_where_nothing_waits_nothing_is_made(broker: Broker, client: FakeClient) -> None:
     client.set(broker.keys.lease, TOKEN)
     before = snapshot(client)
-    assert cut_one(broker, new_batch(Header(Trigger.TICK, 1, CUT_AT_MS))) == [0]
+    assert cut_one(broker, new_batch(Header(Trigger.TICK, 1, CUT_AT_MS))) == []
     assert snapshot(client) == before
 
 

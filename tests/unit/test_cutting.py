@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from microbatch.broker.in_flight import Made
 from microbatch.broker.wire import Trigger
-from microbatch.scheduler.cutting import Cut, bound, plan
+from microbatch.scheduler.cutting import Cut, Cutter, bound, plan
 
 SIZE, TICK, FLUSH = Trigger.SIZE, Trigger.TICK, Trigger.FLUSH
 
@@ -34,7 +35,7 @@ def test_batches_of_one_are_all_full(rest: Trigger | None) -> None:
 
 @pytest.mark.parametrize(
     ("max_size", "most"),
-    [(1, 100), (30, 100), (1_000, 100), (1_001, 99), (60_000, 1), (100_000, 1), (100_001, 1), (10**9, 1)],
+    [(1, 100), (30, 100), (500, 100), (501, 99), (30_000, 1), (50_000, 1), (50_001, 1), (100_000, 1)],
 )
 def test_a_transaction_has_its_bounds(max_size: int, most: int) -> None:
     assert bound(max_size) == most
@@ -50,3 +51,45 @@ def test_the_rest_of_a_backlog_waits_for_its_turn() -> None:
 def test_a_batch_larger_than_the_bound_is_cut_all_the_same() -> None:
     assert sizes(250_000, 200_000, TICK) == [(200_000, SIZE)]
     assert sizes(150_000, 200_000, TICK) == [(150_000, TICK)]
+
+
+def test_what_was_due_and_did_not_fit_is_cut_before_the_tick() -> None:
+    cutter = Cutter(100, 8_000_000)
+    cutter.begin()
+    assert cutter.plan(130, None) == [Cut(100, SIZE)]
+    cutter.made(Made([8], 7_200_000))
+    assert cutter.more
+    assert cutter.plan(122, None) == [Cut(100, SIZE)]  # 130 - 8, and no more were recorded
+    cutter.made(Made([8], 7_200_000))
+    assert cutter.plan(60, None) == [Cut(60, SIZE)]
+    cutter.made(Made([60], 600_000))
+    cutter.plan(54, None)
+    cutter.made(Made([]))
+    cutter.begin()
+    assert cutter.plan(54, None) == []
+    assert not cutter.more
+
+
+@pytest.mark.parametrize("rest", [TICK, FLUSH])
+def test_a_tick_cuts_all_that_waits_however_little_fits(rest: Trigger) -> None:
+    cutter = Cutter(100, 8_000_000)
+    cutter.begin()
+    waiting = 30
+    while waiting:
+        assert cutter.plan(waiting, rest) == [Cut(waiting, rest)]
+        fits = min(8, waiting)
+        cutter.made(Made([fits], fits * 900_000))
+        waiting -= fits
+        assert cutter.more is (waiting > 0)
+
+
+def test_no_more_batches_are_planned_than_the_events_before_let_expect() -> None:
+    cutter = Cutter(100, 8_000_000)
+    cutter.begin()
+    assert len(cutter.plan(10_000, None)) == 100
+    cutter.made(Made([100] * 8, 8_000_000))  # 10 kB each
+    assert len(cutter.plan(9_200, None)) == 8
+    cutter.made(Made([100] * 8, 800_000))
+    assert len(cutter.plan(8_400, None)) == 80
+    cutter.made(Made([1], 30_000_000))  # one event, larger than all that a batch may have
+    assert len(cutter.plan(8_399, None)) == 1

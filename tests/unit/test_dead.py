@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+from microbatch.broker import dead as dead_module
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import BatcherFull, Refused
+from microbatch.broker.errors import BatcherFull, InDoubt, Refused
 from microbatch.broker.results import Outcome
 from microbatch.broker.wire import Failure
 from microbatch.worker.failing import BatchDead
@@ -55,6 +57,58 @@ def test_a_replayed_batch_waits_behind_the_others(broker: Broker, client: FakeCl
     assert broker.dead.replay(dead) == (0, 3)
     check_account(broker)
     assert broker.stats.counters().recorded(3) == 3
+
+
+@pytest.mark.parametrize(("step", "steps"), [((4, 10**9), 3), ((100, 60), 2), ((100, 10**9), 1)])
+def test_a_large_batch_is_replayed_in_steps_that_each_account_for_all(
+    broker: Broker, client: FakeClient, monkeypatch: pytest.MonkeyPatch, step: tuple[int, int], steps: int
+) -> None:
+    monkeypatch.setattr(dead_module, "_STEP_EVENTS", step[0])
+    monkeypatch.setattr(dead_module, "_STEP_BYTES", step[1])
+    dead = bury(broker, *range(10, 20))
+    record(broker, 3)
+    left = []
+    run = broker.server.run
+
+    def run_and_look(*arguments: Any, **options: Any) -> Any:
+        reply = run(*arguments, **options)
+        check_account(broker)
+        left.append([(batch.id, batch.header.size) for batch in broker.dead])
+        return reply
+
+    monkeypatch.setattr(broker.server, "run", run_and_look)
+    assert broker.dead.replay(dead) == (10, 11)
+    assert len(left) == steps
+    assert left[-1] == []
+    assert all(batch_id == dead for found in left for batch_id, _ in found)
+    assert values_of(client.lrange(broker.keys.events, 0, -1)) == [3, *range(10, 20)]
+    assert broker.stats.counters().replayed_batches == 1
+
+
+def test_a_replay_that_was_interrupted_goes_on_where_it_was(
+    broker: Broker, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_module, "_STEP_EVENTS", 4)
+    dead = bury(broker, *range(10))
+    run, calls = broker.server.run, []
+
+    def once(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise InDoubt("the connection broke")
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(broker.server, "run", once)
+    with pytest.raises(InDoubt):
+        broker.dead.replay(dead)
+    assert [(batch.id, batch.header.size, batch.failure.error) for batch in broker.dead] == [
+        (dead, 6, "ValueError: no")
+    ]
+    assert values_of(broker.dead.events(dead)) == [4, 5, 6, 7, 8, 9]
+    check_account(broker)
+    assert broker.dead.replay(dead) == (6, 10)
+    assert values_of(client.lrange(broker.keys.events, 0, -1)) == list(range(10))
+    check_account(broker)
 
 
 def test_a_replay_asks_for_no_room(make_broker: MakeBroker) -> None:

@@ -29,58 +29,58 @@ def finish_now(broker: Broker) -> Finish:
 
 
 def test_where_nothing_was_recorded_it_is_reached(broker: Broker, results: Results) -> None:
-    assert finish_now(broker).reached(results)
+    assert finish_now(broker).reached()
 
 
 def test_events_are_cut_and_committed_and_handled_before_it(broker: Broker, results: Results) -> None:
     record(broker, 1, 2, 3)
     finish = finish_now(broker)
-    assert not finish.reached(results)
+    assert not finish.reached()
     first, second = cut(broker, 2, 1)
-    assert not finish.reached(results)
+    assert not finish.reached()
     broker.ledger.commit(first.id, ENTRY)
-    assert not finish.reached(results)
+    assert not finish.reached()
     broker.ledger.commit(second.id, ENTRY)
-    assert not finish.reached(results)
+    assert not finish.reached()
     handle(results)
-    assert not finish.reached(results)
+    assert not finish.reached()
     entry = results.read(count=1)
-    assert not finish.reached(results)  # delivered, and not handled yet
+    assert not finish.reached()  # delivered, and not handled yet
     results.handled([entry[0].id])
-    assert finish.reached(results)
-    assert finish.reached(results)
+    assert finish.reached()
+    assert finish.reached()
 
 
 def test_what_was_in_flight_before_the_stop_is_waited_for(broker: Broker, results: Results) -> None:
     batch_id = record_and_cut(broker, 1)
     finish = finish_now(broker)
-    assert not finish.reached(results)
+    assert not finish.reached()
     broker.ledger.commit(batch_id, ())
-    assert finish.reached(results)
+    assert finish.reached()
 
 
 def test_a_dead_batch_is_dealt_with_when_its_failure_is_handled(broker: Broker, results: Results) -> None:
     taken = take(broker, record_and_cut(broker, 1))
     finish = finish_now(broker)
     bury(broker, taken.id, taken.run)
-    assert not finish.reached(results)
+    assert not finish.reached()
     handle(results)
-    assert finish.reached(results)
+    assert finish.reached()
 
 
 def test_events_recorded_later_are_not_waited_for(broker: Broker, results: Results) -> None:
     record(broker, 1, 2)
     finish = finish_now(broker)
     record(broker, 3, 4)
-    assert not finish.reached(results)
+    assert not finish.reached()
     (batch,) = cut(broker, 2)
-    assert not finish.reached(results)
+    assert not finish.reached()
     cut(broker, 1)  # in flight for the rest of the test
     broker.ledger.commit(batch.id, ENTRY)
     late = record_and_cut(broker, 5)
-    assert not finish.reached(results)
+    assert not finish.reached()
     handle(results)
-    assert finish.reached(results)
+    assert finish.reached()
     assert late in broker.ledger.in_flight()
 
 
@@ -89,27 +89,27 @@ def test_a_batch_that_holds_events_of_both_times_is_waited_for(broker: Broker, r
     finish = finish_now(broker)
     record(broker, 2, 3)
     (batch,) = cut(broker, 2)
-    assert not finish.reached(results)
+    assert not finish.reached()
     broker.ledger.commit(batch.id, ())
-    assert finish.reached(results)
+    assert finish.reached()
 
 
 def test_results_that_come_later_are_not_waited_for(broker: Broker, results: Results) -> None:
     early = record_and_cut(broker, 1)
     finish = finish_now(broker)
     broker.ledger.commit(early, ENTRY)
-    assert not finish.reached(results)  # from here on it waits for one entry
+    assert not finish.reached()  # from here on it waits for one entry
     broker.ledger.commit(record_and_cut(broker, 2), ENTRY)
     handle(results)
-    assert finish.reached(results)
+    assert finish.reached()
 
 
 def test_a_retried_batch_is_still_waited_for(broker: Broker, results: Results) -> None:
     batch_id = record_and_cut(broker, 1)
     finish = finish_now(broker)
-    assert not finish.reached(results)
+    assert not finish.reached()
     assert retry(broker, take(broker, batch_id), due_ms=9_000_000)
-    assert not finish.reached(results)
+    assert not finish.reached()
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -122,9 +122,9 @@ def test_of_many_batches_all_are_waited_for(
     finish = finish_now(broker)
     for done, batch_id in enumerate(ids):
         if done % step == 0:
-            assert not finish.reached(results)
+            assert not finish.reached()
         broker.ledger.commit(batch_id, ())
-    assert finish.reached(results)
+    assert finish.reached()
 
 
 def test_events_that_are_gone_are_not_waited_for(
@@ -133,43 +133,47 @@ def test_events_that_are_gone_are_not_waited_for(
     record(broker, 1, 2)
     finish = finish_now(broker)
     client.delete(broker.keys.events)
-    assert finish.reached(results)
+    assert finish.reached()
 
 
-def test_the_wait_ends_with_what_has_happened_since_the_last_look(
-    broker: Broker, results: Results, client: FakeClient
-) -> None:
-    batch_id = record_and_cut(broker, 1)
-    finish = finish_now(broker)
-    assert not finish.reached(results)
-    broker.ledger.commit(batch_id, ())
-    finish.wait(60_000)  # returns at once
-    assert client.exists(broker.keys.wake) == 0
-    assert 0 < client.pttl(broker.keys.drain) <= 60_000
-
-
-def test_a_scheduler_that_died_with_the_word_in_hand_is_followed_by_one_that_is_told_again(
-    broker: Broker, results: Results, client: FakeClient
-) -> None:
+def test_the_scheduler_is_reminded_until_all_is_cut(broker: Broker, client: FakeClient) -> None:
+    """One may have died with the word in hand."""
     record(broker, 1)
     finish = finish_now(broker)
-    assert not finish.reached(results)
-    finish.wait(1)
+    assert not finish.reached()
+    finish.remind()
     assert client.lrange(broker.keys.wake, 0, -1) == [Wake.FLUSH.encode()]
     client.delete(broker.keys.wake)
     cut(broker, 1)
-    assert not finish.reached(results)
-    finish.wait(1)
-    finish.wait(1)
+    assert not finish.reached()
+    finish.remind()
     assert client.exists(broker.keys.wake) == 0
 
 
-def test_a_drain_that_ran_out_meanwhile_is_opened_again(
-    broker: Broker, results: Results, client: FakeClient
-) -> None:
+def test_where_what_waits_is_left_to_its_tick_nobody_is_reminded(broker: Broker, client: FakeClient) -> None:
     record(broker, 1)
+    finish = Finish(broker, broker.events.position(), flush=False)
+    assert not finish.reached()
+    finish.remind()
+    assert client.exists(broker.keys.wake) == 0
+
+
+def test_what_one_thread_has_seen_another_need_not_ask_for(broker: Broker, results: Results) -> None:
+    """Threads ask in turns of their own; each step that one finds true is true for all."""
+    batch_id = record_and_cut(broker, 1)
     finish = finish_now(broker)
-    assert not finish.reached(results)
-    client.delete(broker.keys.drain)
-    finish.wait(1)
-    assert client.exists(broker.keys.drain) == 1
+    all_cut, asked = finish._all_cut, list[bool]()
+
+    def meanwhile() -> bool:
+        """Another thread asks while this one does."""
+        found = all_cut()
+        if not asked:
+            asked.append(found)
+            broker.ledger.commit(batch_id, ENTRY)
+            assert not finish.reached()  # up to the last entry now
+        return found
+
+    finish._all_cut = meanwhile  # type: ignore[method-assign]
+    assert not finish.reached()
+    handle(results)
+    assert finish.reached()

@@ -1,30 +1,64 @@
-"""The heart: one beat at a time."""
+"""The heart and the heartbeat: one beat at a time."""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
+import time
 
 import pytest
 
 from microbatch.broker.broker import Broker
+from microbatch.broker.claims import RqPlace
+from microbatch.broker.due import queued, running
 from microbatch.broker.errors import Unavailable
+from microbatch.broker.events import Wake
+from microbatch.broker.in_flight import Claim, TakenBatch
+from microbatch.broker.run_record import RunRecord
+from microbatch.worker import heart as heart_module
 from microbatch.worker.heart import BEAT_SECONDS, GRACE_SECONDS, RUN_TTL_MS, Heart
+from microbatch.worker.slot import Slot
 from tests.doubles import ManualClock
-from tests.unit.steps import due, record_and_cut, take
+from tests.unit.steps import client_of, record_and_cut, take
 from tests.waiting import wait_until
+
+RQ = RqPlace("rq:queue:letters", "rq:job:")
 
 
 @pytest.fixture
 def heart(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Heart:
-    """A heart that beats only when it is told to."""
-    monkeypatch.setattr("threading.Thread.start", lambda _thread: None)
+    """A heart that beats only when it is told to, and then for every claim."""
+    monkeypatch.setattr(Heart, "_live", lambda _heart: None)
+    monkeypatch.setattr(heart_module, "BEAT_SECONDS", 0.0)
     return Heart(broker, batch_timeout=300)
 
 
-def at_hand(heart: Heart) -> object:
-    return heart._batch
+def claimed(heart: Heart, broker: Broker, owner: str = "worker") -> TakenBatch:
+    """A batch that the heart's worker has claimed until 8 s from now."""
+    now_ms = broker.clock.now_ms()
+    heart.claiming(Claim(owner, now_ms, now_ms + RUN_TTL_MS))
+    return take(broker, record_and_cut(broker, 1, 2), owner=owner)
+
+
+def is_due_at(broker: Broker, batch: TakenBatch, ms: int) -> bool:
+    """Whether that is the moment from which on the scheduler takes the batch's worker for dead."""
+    return [silent_at(broker, at) for at in (ms - 1, ms)] == [[], [batch.id]]
+
+
+def silent_at(broker: Broker, ms: int) -> list[str]:
+    """The batches whose workers the scheduler takes for dead at that moment."""
+    return ids_between(broker, "-inf", running(ms))
+
+
+def without_a_job_at(broker: Broker, ms: int) -> list[str]:
+    """The batches that wait for a worker, and whose jobs the scheduler looks for at that moment."""
+    return ids_between(broker, queued(0), queued(ms))
+
+
+def ids_between(broker: Broker, lowest: int | str, highest: int) -> list[str]:
+    ids: list[bytes] = client_of(broker).zrangebyscore(broker.keys.inflight, lowest, highest)
+    return [raw.decode() for raw in ids]
 
 
 def test_several_beats_fit_into_the_time_that_a_worker_may_be_silent() -> None:
@@ -36,60 +70,98 @@ def test_a_worker_that_hangs_is_ended_in_time() -> None:
     assert GRACE_SECONDS + BEAT_SECONDS / 2 + RUN_TTL_MS / 1000 < 15 - 0.5
 
 
-def test_a_beat_keeps_the_batch(heart: Heart, broker: Broker, clock: ManualClock) -> None:
-    taken = take(broker, record_and_cut(broker, 1))
-    clock.advance(7_999)
-    heart._renew(taken)
-    assert due(broker, clock.ms + RUN_TTL_MS - 1) == []
-    assert [batch.id for batch in due(broker, clock.ms + RUN_TTL_MS)] == [taken.id]
+def test_a_beat_keeps_what_is_claimed_also_while_it_is_read(
+    heart: Heart, broker: Broker, clock: ManualClock
+) -> None:
+    """The worker knows of no batch yet, only of its claim."""
+    batch = claimed(heart, broker)
+    for _ in range(3):
+        clock.advance(RUN_TTL_MS - 1)
+        heart.heartbeat.once()
+        assert is_due_at(broker, batch, clock.ms + RUN_TTL_MS)
 
 
-def test_it_beats_for_the_batch_at_hand_only(heart: Heart, broker: Broker) -> None:
-    taken = take(broker, record_and_cut(broker, 1))
-    with heart.beating_for(taken):
-        assert at_hand(heart) is taken
-    assert at_hand(heart) is None
-    with pytest.raises(ZeroDivisionError), heart.beating_for(taken):
+def test_a_beat_keeps_a_batch_whose_due_time_another_has_changed(
+    heart: Heart, broker: Broker, clock: ManualClock
+) -> None:
+    """As the scheduler does when the server's clock was set back."""
+    batch = claimed(heart, broker)
+    client_of(broker).zincrby(broker.keys.inflight, -3_600_000, batch.id)
+    clock.advance(-3_600_000)
+    heart.heartbeat.once()
+    assert is_due_at(broker, batch, clock.ms + RUN_TTL_MS)
+
+
+def test_it_beats_for_the_run_at_hand_only(heart: Heart, broker: Broker, clock: ManualClock) -> None:
+    batch = claimed(heart, broker)
+    due_ms = clock.ms + RUN_TTL_MS
+    clock.advance(1_000)
+    with pytest.raises(ZeroDivisionError), heart.beating_for(batch):
         1 / 0  # noqa: B018
-    assert at_hand(heart) is None
+    heart.heartbeat.once()
+    assert is_due_at(broker, batch, due_ms)
 
 
-def test_a_batch_that_was_given_away_is_told(
+def test_it_beats_for_the_next_claim_while_the_run_before_is_committed(
+    heart: Heart, broker: Broker, clock: ManualClock
+) -> None:
+    first = claimed(heart, broker, "first")
+    with heart.beating_for(first):
+        second = claimed(heart, broker, "second")
+        clock.advance(1_000)
+        heart.heartbeat.once()
+    assert silent_at(broker, clock.ms + RUN_TTL_MS - 1) == []
+    assert sorted(silent_at(broker, clock.ms + RUN_TTL_MS)) == sorted([first.id, second.id])
+
+
+def test_a_claim_that_found_nothing_costs_no_beat(
+    heart: Heart, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heart.claiming(Claim("worker", 0, 8_000))
+    heart.claimed_nothing()
+    monkeypatch.setattr(broker.claims, "find", None)
+    heart.heartbeat.once()
+
+
+def test_a_batch_that_was_given_away_is_told_once(
     heart: Heart, broker: Broker, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    taken = take(broker, record_and_cut(broker, 1))
-    clock.advance(60_000)
-    take(broker, taken.id, owner="second")
-    with heart.beating_for(taken):
-        heart._renew(taken)
-    assert f"letters: batch {taken.id}: it was given to another worker" in caplog.text
+    batch = claimed(heart, broker)
+    with heart.beating_for(batch):
+        heart.heartbeat.once()
+        clock.advance(60_000)
+        take(broker, batch.id, owner="second")
+        for _ in range(3):
+            heart.heartbeat.once()
+    assert caplog.text.count(f"letters: batch {batch.id}: it was given to another worker") == 1
+    assert is_due_at(broker, batch, clock.ms + RUN_TTL_MS)  # as the other has claimed it
 
 
-def test_a_beat_that_failed_does_not_end_the_heart(
+def test_a_beat_that_failed_is_told_once_and_does_not_end_the_heart(
     heart: Heart, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken = take(broker, record_and_cut(broker, 1))
-
     def away(*_arguments: object, **_options: object) -> bool:
         raise Unavailable("no server answers")
 
-    monkeypatch.setattr(broker.ledger, "renew", away)
-    for _ in range(3):
-        heart._renew(taken)
-    assert caplog.text.count(f"letters: batch {taken.id}: no heartbeat: no server answers") == 1
+    claimed(heart, broker)
+    with monkeypatch.context() as patch:
+        patch.setattr(broker.claims, "find", away)
+        for _ in range(3):
+            heart.heartbeat.once()
+    assert caplog.text.count("letters: no heartbeat for worker: no server answers") == 1
 
 
 def test_a_run_that_cannot_be_shown_does_not_end_the_heart(
     heart: Heart, broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    taken = take(broker, record_and_cut(broker, 1))
+    batch = claimed(heart, broker)
 
     def show(_batch: object) -> None:
         raise TypeError("another release of RQ")
 
     heart.on_long_run = show
-    heart._tell(taken)
-    assert f"letters: batch {taken.id}: its run can't be shown" in caplog.text
+    heart._tell(batch)
+    assert f"letters: batch {batch.id}: its run can't be shown" in caplog.text
 
 
 def test_a_log_that_raises_does_not_end_the_heart(
@@ -99,27 +171,86 @@ def test_a_log_that_raises_does_not_end_the_heart(
 
     def away(*_arguments: object, **_options: object) -> bool:
         beats.append(1)
+        beating.heartbeat._missed = False
         raise Unavailable("no server answers")
 
     def fail(_record: logging.LogRecord) -> bool:
         raise ZeroDivisionError("the app's own filter")
 
     monkeypatch.setattr("microbatch.worker.heart.BEAT_SECONDS", 0.01)
-    monkeypatch.setattr(broker.ledger, "renew", away)
-    logger = logging.getLogger("microbatch.worker.heart")
+    monkeypatch.setattr(broker.claims, "find", away)
+    logger = logging.getLogger("microbatch.worker.heartbeat")
     logger.addFilter(fail)
+    beating = Heart(broker, batch_timeout=300)
     try:
-        with Heart(broker, batch_timeout=300).beating_for(take(broker, record_and_cut(broker, 1))):
-            wait_until(lambda: len(beats) > 2)
+        claimed(beating, broker)
+        wait_until(lambda: len(beats) > 2)
     finally:
+        beating.claimed_nothing()
         logger.removeFilter(fail)
     assert "the app's own filter" in capsys.readouterr().err
 
 
-def test_a_run_that_cannot_be_interrupted_ends_its_process(
-    heart: Heart, broker: Broker, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_cannot_be_interrupted_ends_its_process_with_no_further_beat(
+    broker: Broker, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(Heart, "_live", lambda _heart: None)
     monkeypatch.setattr("os.kill", lambda pid, sig: killed.append((pid, sig)))
-    heart._end_process(take(broker, record_and_cut(broker, 1)))
-    assert killed == [(os.getpid(), signal.SIGKILL)]
+    heart = Heart(broker, batch_timeout=-10)
+    batch = claimed(heart, broker)
+    with heart.beating_for(batch):
+        heart._once()
+        assert killed == [(os.getpid(), signal.SIGKILL)]
+        heart.processed()
+        heart._once()
+    assert len(killed) == 1
+    assert is_due_at(broker, batch, clock.ms + RUN_TTL_MS)
+
+
+def test_where_a_pool_beats_the_worker_does_not(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Heart, "_live", lambda _heart: None)
+    monkeypatch.setattr("os.kill", None)
+    monkeypatch.setattr(broker.claims, "find", None)
+    slot = Slot()
+    heart = Heart(broker, batch_timeout=-10, slot=slot)
+    heart.describe(RQ)
+    batch = claimed(heart, broker)
+    with heart.beating_for(batch):
+        heart._once()
+        (noted,) = slot.claims()
+    assert noted.owner == "worker"
+    assert noted.limit_at < time.monotonic()
+    about = slot.description()
+    assert about is not None
+    assert (about.name, about.queue, about.ttl_ms) == ("letters", RQ.queue, RUN_TTL_MS)
+
+
+@pytest.mark.parametrize("has_job", [True, False])
+def test_what_is_given_back_waits_for_a_worker_as_before(
+    heart: Heart, broker: Broker, clock: ManualClock, has_job: bool
+) -> None:
+    client = client_of(broker)
+    batch = claimed(heart, broker)
+    client.rpush(RQ.queue, "another")
+    if has_job:
+        client.hset(f"rq:job:{batch.id}", "status", "started")
+    heart.heartbeat.give_back(RQ, 5)
+    assert RunRecord.decode(client.lindex(broker.keys.batch(batch.id), 1)) == RunRecord()
+    if has_job:
+        assert client.lrange(RQ.queue, 0, -1) == [batch.id.encode(), b"another"]
+        assert client.hget(f"rq:job:{batch.id}", "status") == b"queued"
+        assert without_a_job_at(broker, clock.ms) == []
+        assert without_a_job_at(broker, clock.ms + RUN_TTL_MS) == [batch.id]
+    else:
+        assert without_a_job_at(broker, clock.ms) == [batch.id]
+        assert client.lrange(broker.keys.wake, 0, -1) == [Wake.LOOK.encode()]
+
+
+def test_what_another_has_taken_is_not_given_back(heart: Heart, broker: Broker, clock: ManualClock) -> None:
+    batch = claimed(heart, broker)
+    heart.heartbeat.once()
+    clock.advance(60_000)
+    take(broker, batch.id, owner="second")
+    heart.heartbeat.give_back(RQ, 5)
+    assert client_of(broker).lindex(broker.keys.batch(batch.id), 1).endswith(b" second")

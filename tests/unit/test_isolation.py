@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from microbatch.broker.batch import BatchInfo, PartialFailure
 from microbatch.broker.broker import Broker
-from microbatch.broker.in_flight import DueBatch, halves_of
+from microbatch.broker.errors import Refused
+from microbatch.broker.in_flight import DueBatch, Part, halves_of, part_of
 from microbatch.broker.results import Outcome
-from microbatch.broker.run_record import Mode
+from microbatch.broker.run_record import Mode, RunRecord
+from microbatch.broker.wire import Header, Trigger
 from microbatch.worker.failing import BatchDead
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeRunner
-from tests.unit.steps import check_account, client_of, due, failed, record_and_cut, take, values_of
+from tests.unit.steps import (
+    check_account,
+    client_of,
+    due,
+    failed,
+    record_and_cut,
+    snapshot,
+    take,
+    values_of,
+)
 
 
 def results(broker: Broker) -> list[bytes | None]:
@@ -130,6 +143,49 @@ def test_a_part_tells_its_whole_and_keeps_its_attempts(make_runner: MakeRunner, 
     assert first.run == second.run == replace(then, mode=Mode.ISOLATING)
     assert not broker.ledger.divide(batch_id, taken.run, parts)
     check_account(broker)
+
+
+@pytest.mark.parametrize(
+    ("positions", "runs"),
+    [
+        (range(5), [(0, 4)]),
+        (range(2, 5), [(2, 4)]),
+        (range(0, 6, 2), [(0, 0), (2, 2), (4, 4)]),
+        ([3], [(3, 3)]),
+        ([0, 1, 2, 5, 7, 8], [(0, 2), (5, 5), (7, 8)]),
+    ],
+)
+def test_a_part_names_its_events_by_runs_of_neighbours(
+    positions: Sequence[int], runs: list[tuple[int, int]]
+) -> None:
+    header = Header(Trigger.SIZE, len(positions), 1)
+    assert Part("id", header, RunRecord(), 0, positions).runs() == runs
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_part_gets_its_own_events_in_order(broker: Broker, seed: int) -> None:
+    dice = Random(seed)
+    count = 1_300  # more than is pushed at once
+    taken = take(broker, record_and_cut(broker, *range(count)))
+    where = [dice.choice("aabbb-") for _ in range(count)]
+    wanted = {name: [i for i in range(count) if where[i] == name] for name in "ab"}
+    parts = {name: part_of(taken, positions, taken.run, due_ms=0) for name, positions in wanted.items()}
+    assert broker.ledger.divide(taken.id, taken.run, list(parts.values()), ("v", 1, "result", "1"))
+    for name, part in parts.items():
+        header, _, *events = client_of(broker).lrange(broker.keys.batch(part.id), 0, -1)
+        assert values_of(events) == wanted[name]
+        assert Header.decode(header).size == len(events)
+    assert broker.stats.counters().done_events == where.count("-")
+    check_account(broker)
+
+
+@pytest.mark.parametrize("positions", [range(3, 5), [-1], [4]])
+def test_a_part_of_events_that_are_not_there_is_refused(broker: Broker, positions: Sequence[int]) -> None:
+    taken = take(broker, record_and_cut(broker, 1, 2, 3, 4))
+    before = snapshot(client_of(broker))
+    with pytest.raises(Refused, match="BADPOSITION"):
+        broker.ledger.divide(taken.id, taken.run, [part_of(taken, positions, taken.run, due_ms=0)])
+    assert snapshot(client_of(broker)) == before
 
 
 def test_named_events_alone_are_tried_again(make_runner: MakeRunner, clock: ManualClock) -> None:

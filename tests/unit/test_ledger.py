@@ -132,7 +132,7 @@ def test_retry_gives_the_batch_up_until_it_is_due(broker: Broker, clock: ManualC
     assert due(broker, clock.ms + 2_999) == []
     (waiting,) = due(broker, clock.ms + 3_000)
     assert waiting == DueBatch(taken.id, taken.header, then, then)
-    assert broker.ledger.recorded_at_ms(waiting) == RECORDED_AT_MS
+    assert broker.recovery.recorded_at_ms(waiting) == RECORDED_AT_MS
     check_account(broker)
     assert values_of(take(broker, taken.id, owner="again").events) == [1, 2]
 
@@ -353,10 +353,10 @@ def test_what_is_put_aside_twice_is_kept_twice(broker: Broker, client: FakeClien
     for evidence in ("first", "second", "third"):
         client.set(broker.keys.batch(batch_id), evidence)
         client.zadd(broker.keys.inflight, {batch_id: 0})
-        asides.append(broker.ledger.put_aside(batch_id, unreadable(broker).record))
+        asides.append(broker.recovery.put_aside(batch_id, unreadable(broker).record))
     assert asides[0] == broker.keys.aside(batch_id)
     assert [client.get(aside) for aside in asides] == [b"first", b"second", b"third"]
-    assert broker.ledger.put_aside(batch_id, b"") == ""
+    assert broker.recovery.put_aside(batch_id, b"") == ""
 
 
 @pytest.mark.parametrize("part", ["inflight", "dead"])
@@ -368,7 +368,7 @@ def test_nothing_is_put_aside_where_a_ledger_is_none(broker: Broker, client: Fak
     client.set(getattr(broker.keys, part), "hostile")
     before = snapshot(client)
     with pytest.raises(Refused, match="WRONGTYPE"):
-        broker.ledger.put_aside(batch_id, b"")
+        broker.recovery.put_aside(batch_id, b"")
     assert snapshot(client) == before
 
 
@@ -396,7 +396,7 @@ def test_what_has_changed_since_it_was_seen_is_left_where_it_is(
         case _:
             broker.ledger.commit(taken.id, ())
     before = snapshot(client)
-    assert broker.ledger.put_aside(taken.id, seen) == ""
+    assert broker.recovery.put_aside(taken.id, seen) == ""
     assert snapshot(client) == before
     check_account(broker)
 

@@ -8,7 +8,7 @@ from typing import Any
 import hiredis
 import pytest
 
-from microbatch.broker.errors import EncodeError, Refused, Stopped
+from microbatch.broker.errors import EncodeError, InDoubt, Refused, Stopped, Unavailable
 from microbatch.broker.wire import event_recorded_at_ms
 from microbatch.producer import MicroBatcher, start
 from microbatch.producer import batcher as module
@@ -282,3 +282,62 @@ def test_the_first_events_of_a_process_that_starts_are_checked(
     monkeypatch.setattr(broker.server, "check_version", lambda: checked.append(True))
     assert start(broker.config).config is broker.config
     assert checked == [True]
+
+
+@pytest.mark.parametrize("ours", [Unavailable("away"), InDoubt("lost")])
+@pytest.mark.parametrize(
+    "theirs", [InDoubt("theirs"), ValueError("theirs"), KeyboardInterrupt(), SystemExit(3)]
+)
+def test_the_error_of_a_block_comes_out_and_ours_is_logged(
+    batcher: MicroBatcher,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    ours: Exception,
+    theirs: BaseException,
+) -> None:
+    """Whoever takes ours for the call's would repeat a call that has recorded its event."""
+    closed = closings(batcher, monkeypatch)
+    fail_to_stop(batcher, monkeypatch, ours)
+    with pytest.raises(type(theirs)) as raised, batcher:
+        raise theirs
+    assert raised.value is theirs
+    assert f"letters: it could not be stopped: {ours}" in caplog.text
+    assert closed == [True]
+
+
+def test_where_a_block_raises_nothing_ours_comes_out(
+    batcher: MicroBatcher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed = closings(batcher, monkeypatch)
+    fail_to_stop(batcher, monkeypatch, Unavailable("away"))
+    with pytest.raises(Unavailable, match="away"), batcher:
+        pass
+    assert caplog.text == ""
+    assert closed == [True]
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), SystemExit(3)])
+def test_an_interrupt_of_the_stop_comes_out_whatever_the_block_raised(
+    batcher: MicroBatcher, monkeypatch: pytest.MonkeyPatch, interrupt: BaseException
+) -> None:
+    closed = closings(batcher, monkeypatch)
+    fail_to_stop(batcher, monkeypatch, interrupt)
+    with pytest.raises(type(interrupt)) as raised, batcher:
+        raise ValueError
+    assert raised.value is interrupt
+    assert isinstance(interrupt.__context__, ValueError)
+    assert closed == [True]
+
+
+def fail_to_stop(batcher: MicroBatcher, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fail() -> int:
+        raise error
+
+    monkeypatch.setattr(batcher._events, "position", fail)
+
+
+def closings(batcher: MicroBatcher, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """True for each time that its connections were closed."""
+    closed: list[bool] = []
+    monkeypatch.setattr(batcher._broker, "close", lambda **_options: closed.append(True))
+    return closed

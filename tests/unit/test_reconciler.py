@@ -245,7 +245,7 @@ def transactions(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     enqueue_again = stand.broker.ledger.enqueue_again
 
     def enqueue_and_note(*args: Any, **options: Any) -> Any:
-        stand.client.pexpire(stand.broker.keys.lease, 1_000)
+        stand.client.pexpire(stand.broker.keys.lease, 100_000)
         enqueued = enqueue_again(*args, **options)
         left.append(stand.client.pttl(stand.broker.keys.lease))
         return enqueued
@@ -281,7 +281,7 @@ def test_many_that_are_given_up_keep_the_lease_and_leave_some_for_later(
 
     def take_long(*args: Any, **options: Any) -> bool:
         left.append(stand.client.pttl(stand.broker.keys.lease))
-        stand.client.pexpire(stand.broker.keys.lease, 1_000)
+        stand.client.pexpire(stand.broker.keys.lease, 100_000)
         return bury(*args, **options)
 
     monkeypatch.setattr(stand.broker.ledger, "bury", take_long)
@@ -413,7 +413,7 @@ def test_a_batch_of_what_is_no_event_is_looked_after_as_well(
     stand = Stand(broker, clock)
     stand.client.delete(QUEUE)
     (batch,) = due(broker, clock.ms + LOOK_AGAIN_MS)
-    recorded_at_ms = broker.ledger.recorded_at_ms(batch)
+    recorded_at_ms = broker.recovery.recorded_at_ms(batch)
     assert recorded_at_ms == take(broker, stand.id).recorded_at_ms == batch.header.cut_at_ms
     assert stand.after(LOOK_AGAIN_MS) == 1
     assert stand.queued() == [stand.id]

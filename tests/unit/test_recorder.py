@@ -10,7 +10,7 @@ from microbatch.broker.errors import BatcherFull, ConfigError, EncodeError
 from microbatch.producer.batcher import MicroBatcher
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeBroker
-from tests.unit.steps import client_of, cut, values_of
+from tests.unit.steps import FakeClient, client_of, cut, values_of
 
 
 def waiting(batcher: MicroBatcher) -> list[object]:
@@ -32,6 +32,22 @@ def test_an_id_is_recorded_once_within_its_window(make_broker: MakeBroker, clock
     clock.advance(1)
     batcher.record_event("again", id="a")
     assert waiting(batcher) == ["first", "second", "third", "again"]
+
+
+def test_ids_that_come_out_of_date_together_are_forgotten_a_hundred_at_a_time(
+    make_broker: MakeBroker, client: FakeClient, clock: ManualClock
+) -> None:
+    broker = make_broker(dedupe_window=60)
+    batcher = MicroBatcher(broker.config, broker=broker)
+    client.zadd(broker.keys.seen, {f"old-{number}": clock.ms + number for number in range(250)})
+    clock.advance(61_000)
+    left = []
+    for number in range(4):
+        batcher.record_event(number, id=f"new-{number}")
+        left.append(len([name for name in client.zrange(broker.keys.seen, 0, -1) if name.startswith(b"old")]))
+    assert left == [150, 50, 0, 0]
+    batcher.record_event(9, id="new-0")
+    assert waiting(batcher) == [0, 1, 2, 3]
 
 
 def test_an_id_outlives_its_events_cut(make_broker: MakeBroker) -> None:

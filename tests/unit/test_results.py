@@ -66,17 +66,17 @@ def test_what_was_not_handled_is_read_again_by_its_reader(
 def test_what_is_handled_is_deleted(broker: Broker, results: Results, client: FakeClient) -> None:
     commit(broker, "a", "b")
     entries = results.read(count=10)
-    last = results.last_id()
+    last = broker.unhandled.last_id()
     assert last == entries[-1].id
-    assert results.unhandled_up_to(entries[0].id)
+    assert broker.unhandled.any_up_to(entries[0].id)
     results.handled([entries[0].id])
-    assert not results.unhandled_up_to(entries[0].id)
-    assert results.unhandled_up_to(last)
+    assert not broker.unhandled.any_up_to(entries[0].id)
+    assert broker.unhandled.any_up_to(last)
     results.handled([entries[1].id])
     results.handled([entries[1].id])  # by two consumers, say
     assert client.xlen(broker.keys.results) == 0
     assert client.xpending(broker.keys.results, GROUP)["pending"] == 0
-    assert results.last_id() == last
+    assert broker.unhandled.last_id() == last
 
 
 def test_the_entries_of_a_silent_consumer_are_taken_over(
@@ -123,17 +123,68 @@ def test_keep_shows_that_its_reader_is_alive(broker: Broker, results: Results, c
     assert client.xpending_range(key, GROUP, "-", "+", 1)[0]["time_since_delivered"] < 50_000
 
 
-def test_a_consumer_leaves_no_trace_but_what_it_has_in_hand(
+def test_a_consumer_that_leaves_hands_back_what_it_has_in_hand(
+    broker: Broker, results: Results, other: Results, client: FakeClient
+) -> None:
+    commit(broker, "a", "b", "c")
+    first, _, _ = results.read(count=10)
+    results.handled([first.id])
+    results.leave()
+    assert names(broker, client) == {"handed-back"}
+    assert read(other.take_over(idle_ms=60_000, count=10)) == [b"b", b"c"]
+    other.leave()
+    assert read(broker.results().take_over(idle_ms=60_000, count=10)) == [b"b", b"c"]
+
+
+def test_a_consumer_with_nothing_in_hand_leaves_no_trace(
+    broker: Broker, results: Results, client: FakeClient
+) -> None:
+    assert results.read(count=10) == []
+    results.leave()
+    assert names(broker, client) == set()
+
+
+def test_one_that_is_there_is_told_of_what_was_handed_back(
+    broker: Broker, results: Results, other: Results
+) -> None:
+    commit(broker, "a")
+    results.read(count=10)
+    assert other.read(count=10) == []
+    assert results.hand_back() == 1
+    (hint,) = other.read(count=10)
+    assert hint.is_hint
+    other.handled([hint.id])
+    assert read(other.take_over(idle_ms=60_000, count=10)) == [b"a"]
+
+
+def test_where_nobody_is_there_nobody_is_told(
     broker: Broker, results: Results, other: Results, client: FakeClient
 ) -> None:
     commit(broker, "a")
     results.read(count=10)
-    other.read(count=10)
-    results.leave()
-    other.leave()
-    consumers = [consumer["name"].decode() for consumer in client.xinfo_consumers(broker.keys.results, GROUP)]
-    assert consumers == [results.consumer]
-    assert read(broker.results().take_over(idle_ms=0, count=10)) == [b"a"]
+    assert results.hand_back() == 1
+    assert client.xlen(broker.keys.results) == 1
+    assert other.read(count=10) == []
+
+
+def test_what_was_taken_over_meanwhile_is_not_handed_back(
+    broker: Broker, results: Results, other: Results
+) -> None:
+    commit(broker, "a", "b")
+    results.read(count=10)
+    other.take_over(idle_ms=0, count=1)
+    assert results.hand_back() == 1
+    assert read(other.read_own(count=10)) == [b"a"]
+
+
+def test_those_who_wait_for_an_end_are_told_of_what_was_handed_back(
+    broker: Broker, results: Results, client: FakeClient
+) -> None:
+    commit(broker, "a")
+    broker.drain().open()
+    results.read(count=10)
+    results.hand_back()
+    assert [fields for _, fields in client.xrange(broker.keys.drain)] == [{b"handed_back": b"1"}]
 
 
 def names(broker: Broker, client: FakeClient) -> set[str]:

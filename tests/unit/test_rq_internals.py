@@ -18,9 +18,10 @@ from rq.timeouts import BaseDeathPenalty, UnixSignalDeathPenalty
 from rq.version import VERSION
 from rq.worker import BaseWorker
 
-from microbatch.worker import rq_books, rq_job, rq_limit, rq_sturdy, rq_worker
+from microbatch.worker import rq_books, rq_job, rq_limit, rq_report, rq_sturdy, rq_worker
 from microbatch.worker.rq_job import BatchJob
 from microbatch.worker.rq_limit import RunLimit
+from microbatch.worker.rq_report import ReportingWorker
 from microbatch.worker.rq_sturdy import SturdyWorker
 from microbatch.worker.rq_worker import BatchWorker
 
@@ -30,9 +31,13 @@ CLASSES: list[tuple[type, type, str]] = [
         BatchWorker,
         BaseWorker,
         """
-        job_class death_penalty_class dequeue_job_and_maintain_ttl execute_job prepare_execution kill_horse
-        handle_exception handle_job_failure request_force_stop _shutdown
+        death_penalty_class dequeue_job_and_maintain_ttl kill_horse _install_signal_handlers
         """,
+    ),
+    (
+        ReportingWorker,
+        BaseWorker,
+        "job_class execute_job prepare_execution handle_exception handle_job_failure",
     ),
     (
         SturdyWorker,
@@ -56,19 +61,20 @@ USES: list[tuple[Any, Any, str]] = [
         BaseWorker.work,
         """
         check_for_suspension should_run_maintenance_tasks run_maintenance_tasks _stop_requested
-        dequeue_job_and_maintain_ttl execute_job
+        dequeue_job_and_maintain_ttl execute_job _install_signal_handlers
         """,
     ),
-    (rq_worker, BaseWorker.request_stop, "_shutdown request_force_stop"),
     (rq_worker, BaseWorker.check_for_suspension, "_stop_requested"),
-    (rq_worker, SimpleWorker.execute_job, "prepare_execution"),
     (rq_worker, BaseWorker.perform_job, "prepare_job_execution death_penalty_class"),
-    (rq_worker, BaseWorker._finalize_failure, "handle_exception handle_job_failure"),
-    (rq_worker, BaseWorker.handle_job_failure, "_stopped_job_id job_class"),
+    (rq_worker, BaseWorker.handle_job_failure, "_stopped_job_id"),
+    (rq_report, BaseWorker.work, "execute_job"),
+    (rq_report, SimpleWorker.execute_job, "prepare_execution"),
+    (rq_report, BaseWorker._finalize_failure, "handle_exception handle_job_failure"),
+    (rq_report, BaseWorker.handle_job_failure, "job_class"),
     (rq_worker, command.handle_stop_job_command, "get_current_job_id _stopped_job_id kill_horse"),
     (rq_worker, BaseWorker.request_stop_execution, "_stopped_job_id kill_horse"),
-    (rq_worker, executions.prepare_execution, "executions"),
-    (rq_worker, executions.cleanup_execution, "executions"),
+    (rq_report, executions.prepare_execution, "executions"),
+    (rq_report, executions.cleanup_execution, "executions"),
     (rq_sturdy, BaseWorker.work, "check_for_suspension run_maintenance_tasks heartbeat"),
     (rq_sturdy, BaseWorker.bootstrap, "register_birth set_state"),
     (rq_sturdy, BaseWorker.teardown, "register_death unsubscribe"),

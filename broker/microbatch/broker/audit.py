@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from microbatch.broker import scripts
+from microbatch.broker.aside import literal
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.events import Wake
 from microbatch.broker.run_record import RunRecord
-from microbatch.broker.stats import Counters, is_number
+from microbatch.broker.stats import is_number
+from microbatch.broker.tally import take_tally
 from microbatch.broker.wire import Failure, Header, is_batch_id, printable
 
 OVERDUE_MS = 5_000
 """How late the scheduler may look at a batch before that is a finding."""
 _AT_ONCE = 500
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Audit:
         yield from self._batches(self._keys.inflight, RunRecord)
         yield from self._batches(self._keys.dead, Failure)
         yield from self._overdue()
+        yield from self._neglect()
         yield from self._strays()
         yield from self._counters()
 
@@ -73,18 +76,20 @@ class Audit:
 
     def _counters(self) -> Iterator[Finding]:
         keys = self._keys
-        names = (keys.events, keys.inflight, keys.dead, keys.stats)
-        reply = self._server.run(scripts.AUDIT, names, (keys.batch(""),))
-        _, inflight, inflight_events, dead, dead_events = (int(number) for number in reply[:5])
-        pairs = iter(reply[5])
-        fields = dict(zip(pairs, pairs, strict=True))
+        fields = self._server.do("HGETALL", keys.stats)
         if bad := [printable(name) for name, value in fields.items() if not is_number(value)]:
             yield Finding(keys.stats, f"no numbers: {', '.join(bad)}")  # the active scheduler puts them aside
             return
-        counters = Counters.of(fields)
+        tally = next((found for _ in range(_TRIES) if (found := take_tally(self._server, keys))), None)
+        if tally is None:
+            yield Finding(
+                keys.stats, "not compared: batches changed faster than they could be counted; try again"
+            )
+            return
+        counters = tally.counters
         for unit, cut, accounted in (
-            ("events", counters.cut_events, inflight_events + dead_events + counters.events_gone),
-            ("batches", counters.cut_batches, inflight + dead + counters.batches_gone),
+            ("events", counters.cut_events, tally.events + counters.events_gone),
+            ("batches", counters.cut_batches, tally.batches + counters.batches_gone),
         ):
             if cut != accounted:
                 yield Finding(
@@ -96,13 +101,15 @@ class Audit:
     def _batches(self, ledger: str, second: type[RunRecord | Failure]) -> Iterator[Finding]:
         """Batches in the ledger that are not there, or can't be read."""
         ids = []
-        for raw in self._server.do("ZRANGE", ledger, 0, -1):
-            if is_batch_id(batch_id := raw.decode("latin-1")):
-                ids.append(batch_id)
-            else:
-                (head,) = self._server.each(("LRANGE", self._keys.batch("").encode() + raw, 0, 1))
-                repair = self._put_aside(raw, head)
-                yield Finding(ledger, f"{printable(raw)} is no batch's id", repair)
+        with self._server.translated():
+            for raw, _score in self._server.client.zscan_iter(ledger, count=_AT_ONCE):
+                if is_batch_id(batch_id := raw.decode("latin-1")):
+                    ids.append(batch_id)
+                else:
+                    (head,) = self._server.each(("LRANGE", self._keys.batch("").encode() + raw, 0, 1))
+                    repair = self._put_aside(raw, head)
+                    yield Finding(ledger, f"{printable(raw)} is no batch's id", repair)
+        ids = list(dict.fromkeys(ids))  # a scan may give one twice
         for start in range(0, len(ids), _AT_ONCE):
             page = ids[start : start + _AT_ONCE]
             kinds = self._server.many(*(("TYPE", self._keys.batch(batch_id)) for batch_id in page))
@@ -127,11 +134,15 @@ class Audit:
                 self._wake,
             )
 
+    def _neglect(self) -> Iterator[Finding]:
+        if found := self._broker.unhandled.neglect(self._broker.clock.now_ms()):
+            yield Finding(self._keys.results, str(found))
+
     def _strays(self) -> Iterator[Finding]:
         """Batches that neither ledger knows."""
         prefix = self._keys.batch("")
         with self._server.translated():
-            for key in self._server.client.scan_iter(match=_literal(prefix) + "*", count=1000):
+            for key in self._server.client.scan_iter(match=literal(prefix) + "*", count=1000):
                 batch_id = key.removeprefix(prefix.encode())
                 exists, inflight, dead = self._server.many(
                     ("EXISTS", key),
@@ -158,7 +169,7 @@ class Audit:
         record = head[1] if isinstance(head, list) and len(head) > 1 else b""
 
         def repair() -> str:
-            aside = self._broker.ledger.put_aside(batch_id, record)
+            aside = self._broker.recovery.put_aside(batch_id, record)
             return f"put aside as {aside}" if aside else "it has gone by itself, or has changed"
 
         return repair
@@ -185,11 +196,6 @@ def _what_is_wrong(head: list[bytes], second: type[RunRecord | Failure]) -> str:
     except DecodeError as error:
         return f"it can't be read: {error}"
     return ""
-
-
-def _literal(text: str) -> str:
-    """The text as a pattern that matches nothing else."""
-    return "".join(f"\\{char}" if char in "\\*?[]^" else char for char in text)
 
 
 def _text(value: bytes | str) -> str:

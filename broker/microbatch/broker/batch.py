@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, SupportsIndex
 
 from microbatch.broker.wire import Header, Trigger
 
@@ -50,11 +52,15 @@ class PartialFailure(Exception):
         errors: what went wrong with each failed event, by its position in the batch, from 0: an exception, or
             a text. Anything else is told as its text.
         result: the result for the others, as the processor would have returned it.
+
+    Raises:
+        TypeError: a position is not an integer. What ``operator.index`` takes is one, as NumPy's are;
+            True and False are not.
     """
 
     def __init__(self, errors: Mapping[int, BaseException | str], result: Any = None) -> None:
         self.errors = {
-            position: error if isinstance(error, BaseException) else str(error)
+            _index(position): error if isinstance(error, BaseException) else str(error)
             for position, error in errors.items()
         }
         self.result = result
@@ -97,7 +103,7 @@ class RetryLater(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BatchFailure:
-    """A dead batch, as the failure handler sees it."""
+    """A dead batch, as the failure handler sees it; or a result that the result handler can't be given."""
 
     batch: BatchInfo
     error: str
@@ -105,7 +111,18 @@ class BatchFailure:
     traceback: str
     """The last attempt's traceback; empty if there was none to be had, as when the worker died."""
     events: list[Any]
-    """The events: plain JSON values. They stay in Redis as well."""
+    """The events: plain JSON values. They stay in Redis as well. Empty if the batch is done."""
+    result: Any = None
+    """None for a dead batch. Otherwise the batch is done: its result, a plain JSON value, does not fit the
+    annotation of ``result_handler``."""
+
+
+def _index(position: object) -> int:
+    """A position as a plain integer, whatever integer type it is of. Raises TypeError if it is not one."""
+    if not isinstance(position, bool) and isinstance(position, SupportsIndex):
+        with suppress(TypeError):  # NumPy's bool and its arrays have the method, and refuse it
+            return operator.index(position)
+    raise TypeError(f"PartialFailure: an event's position is an integer, not {position!r}")
 
 
 def moment(unix_ms: int) -> datetime:

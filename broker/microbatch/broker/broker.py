@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from microbatch.broker.breaker import Breaker
+from microbatch.broker.claims import Claims
 from microbatch.broker.clock import Clock, ServerClock
 from microbatch.broker.config import Config
 from microbatch.broker.dead import Dead
@@ -15,9 +16,10 @@ from microbatch.broker.recovery import Recovery
 from microbatch.broker.results import Results
 from microbatch.broker.server import Server
 from microbatch.broker.stats import Stats
+from microbatch.broker.unhandled import Unhandled
 from microbatch.broker.wire import printable
 
-_PUBLISHED = ("frequency", "max_size", "max_in_flight")
+_PUBLISHED = ("frequency", "max_size", "max_in_flight", "keep_dead", "keep_dead_max")
 
 
 class Broker:
@@ -33,11 +35,13 @@ class Broker:
         self.keys = Keys(config.key_prefix, config.name)
         self.clock: Clock = clock if clock is not None else ServerClock(self.server)
         self.events = Events(self.server, self.keys, config, self.clock)
-        self.ledger = Ledger(self.server, self.keys)
+        self.ledger = Ledger(self.server, self.keys, keeps_outcomes=config.results == "keep")
         self.recovery = Recovery(self.server, self.keys)
         self.breaker = Breaker(self.server, self.keys)
+        self.claims = Claims(self.server, self.keys)
         self.stats = Stats(self.server, self.keys)
         self.dead = Dead(self.server, self.keys)
+        self.unhandled = Unhandled(self.server, self.keys)
 
     def lease(self) -> Lease:
         """A scheduler's side of the lease, with a token of its own."""
@@ -53,11 +57,20 @@ class Broker:
 
     def publish_config(self) -> None:
         """Let those who know only the batcher's name see the settings that it works by."""
-        config = self.config
-        self.server.do(
-            "HSET", self.keys.config, "frequency", config.frequency, "max_size", config.max_size,
-            "max_in_flight", config.max_in_flight,
-        )  # fmt: skip
+        config, key = self.config, self.keys.config
+        settings: dict[str, int | None] = {
+            "frequency": config.frequency,
+            "max_size": config.max_size,
+            "max_in_flight": config.max_in_flight,
+            "keep_dead": None if config.keep_dead is None else int(config.keep_dead),  # seconds
+            "keep_dead_max": config.keep_dead_max,
+        }
+        self.server.many(
+            *(
+                ("HDEL", key, name) if value is None else ("HSET", key, name, value)
+                for name, value in settings.items()
+            )
+        )
 
     def published_config(self) -> dict[str, int]:
         """The settings that the last active scheduler published; empty if there never was one."""
@@ -83,6 +96,6 @@ class Broker:
         seconds = max(0, int(probe_at) - self.clock.now_ms()) / 1000
         return f"{printable(reason)}; next probe in {seconds:.0f} s"
 
-    def close(self) -> None:
-        """Close the connections."""
-        self.server.close()
+    def close(self, *, in_use: bool = True) -> None:
+        """Close the connections, those in use by other threads included."""
+        self.server.close(in_use=in_use)

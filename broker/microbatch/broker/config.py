@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from microbatch.broker import functions
+from microbatch.broker.bounds import MAX_BYTES, MAX_SIZE, MOST_RESULT_BYTES
 from microbatch.broker.connection import URL_HELP, split_url
 from microbatch.broker.durations import Duration
 from microbatch.broker.error_classes import ErrorClasses
 from microbatch.broker.errors import ConfigError
+from microbatch.broker.setting_errors import describe
 
 _YEAR = 31_536_000  # seconds, within what alarm(2) and the server take
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -55,8 +57,17 @@ class Config(BaseSettings):
     ] = None
     frequency: Annotated[int, Field(gt=0, description="The length of a cycle, in milliseconds.")] = 1000
     max_size: Annotated[
-        int, Field(gt=0, description="The most events in a batch; so many are cut at once.")
+        int,
+        Field(gt=0, le=MAX_SIZE, description="The most events in a batch; so many are cut at once."),
     ] = 100
+    max_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            le=MAX_BYTES,
+            description="The most bytes of events in a batch; a larger event is a batch of its own.",
+        ),
+    ] = MAX_BYTES
     redis_url: Annotated[
         str | None,
         Field(
@@ -119,12 +130,38 @@ class Config(BaseSettings):
         float,
         Field(ge=0, le=_YEAR, description="How long recording waits for room before it raises, in seconds."),
     ] = 0.0
+    keep_dead: Annotated[
+        Duration | None,
+        Field(
+            ge=1,
+            le=10 * _YEAR,
+            description="How long dead batches, and what was put aside, are kept; without it for ever.",
+        ),
+    ] = None
+    keep_dead_max: Annotated[
+        int | None,
+        Field(gt=0, description="The most dead batches, and keys put aside, that are kept; the newest stay."),
+    ] = None
+    results: Annotated[
+        Literal["keep", "discard"],
+        Field(
+            description="Whether results and failures are kept for a handler; dead batches are kept anyway."
+        ),
+    ] = "keep"
     results_max: Annotated[
         int | None, Field(gt=0, description="Cutting pauses while so many results wait for a handler.")
     ] = None
     max_event_bytes: Annotated[
         int, Field(gt=0, description="The largest event that may be recorded, as JSON, in bytes.")
     ] = 1_000_000
+    max_result_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            le=MOST_RESULT_BYTES,
+            description="The largest result that a processor may return, as JSON, in bytes.",
+        ),
+    ] = 16_000_000
     dedupe_window: Annotated[
         float,
         Field(
@@ -162,7 +199,7 @@ class Config(BaseSettings):
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise ConfigError(_describe(error)) from None
+            raise ConfigError(describe(error)) from None
 
     @field_validator("name", "key_prefix")
     @classmethod
@@ -187,6 +224,13 @@ class Config(BaseSettings):
             functions.check_reference(info.field_name, value)
         return value
 
+    @model_validator(mode="after")
+    def _check_results(self) -> Self:
+        for handler in ("result_handler", "failure_handler"):
+            if self.results == "discard" and getattr(self, handler) is not None:
+                raise ValueError(f"results: 'discard' leaves nothing for {handler}; leave out one of them")
+        return self
+
     def required_url(self) -> str:
         """The server's URL. Raises ConfigError, saying what to do, if none was set."""
         if self.redis_url is None:
@@ -203,19 +247,3 @@ class Config(BaseSettings):
     @property
     def claim_after_ms(self) -> int:
         return int(self.claim_after * 1000)
-
-
-def _describe(error: ValidationError) -> str:
-    """One line: each wrong setting, what is wrong with it and, unless it may be secret, its value."""
-    lines = []
-    for item in error.errors(include_url=False):
-        field = ".".join(str(part) for part in item["loc"][:1])
-        message = item["msg"].removeprefix("Value error, ").removeprefix(field).removeprefix(":").lstrip()
-        own_words = item["type"] == "value_error"
-        shown = (
-            ""
-            if own_words or item["type"] == "missing" or field == "redis_url"
-            else f", not {item['input']!r}"
-        )
-        lines.append(f"{field}: {message}{shown}")
-    return "; ".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from microbatch.broker import scripts
@@ -15,6 +15,8 @@ from microbatch.broker.server import Server
 from microbatch.broker.wire import LAST_MS, Failure, Header, printable
 
 _AT_ONCE = 500
+_STEP_EVENTS = 10_000  # put back at once; then other commands have their turn
+_STEP_BYTES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,16 @@ class Dead:
         start = 0
         while page := self._page(start):
             ids = [batch_id for batch_id, _ in page]
-            heads = self._server.each(*(("LRANGE", self._keys.batch(batch_id), 0, 1) for batch_id in ids))
-            for (batch_id, died_at_ms), head in zip(page, heads, strict=True):
+            names = [self._keys.batch(batch_id) for batch_id in ids]
+            heads = self._server.each(*(("LRANGE", name, 0, 1) for name in names))
+            lengths = self._server.each(*(("LLEN", name) for name in names))
+            for (batch_id, died_at_ms), head, length in zip(page, heads, lengths, strict=True):
                 try:
                     header, failure = Header.decode(head[0]), Failure.decode(head[1])
                 except (IndexError, TypeError, DecodeError):
                     continue
-                yield DeadBatch(batch_id, died_at_ms, header, failure)
+                # A replay that was interrupted has left fewer events than the header tells.
+                yield DeadBatch(batch_id, died_at_ms, replace(header, size=length - 2), failure)
             start += len(ids)
 
     def _page(self, start: int) -> list[tuple[str, int]]:
@@ -67,16 +72,37 @@ class Dead:
         return items if isinstance(items, list) and isinstance(dead, bytes | float) else []
 
     def replay(self, batch_id: str) -> tuple[int, int]:
-        """Put a dead batch's events back among those that wait. Returns how many, and how many wait now."""
+        """Put a dead batch's events back among those that wait. Returns how many, and how many wait now.
+
+        A large batch is put back in several steps. If one of them raises, the events of the steps before wait
+        again, and the others are still dead under the same id.
+        """
         keys = self._keys
         names = (keys.batch(batch_id), keys.dead, keys.events, keys.stats)
-        count, waiting = self._server.run(scripts.REPLAY, names, (batch_id,))
-        return int(count), int(waiting)
+        total = 0
+        while True:
+            reply = self._server.run(scripts.REPLAY, names, (batch_id, _STEP_EVENTS, _STEP_BYTES))
+            count, left, waiting = (int(number) for number in reply)
+            total += count
+            if not left:
+                return total, waiting
 
     def purge(self, batch_id: str) -> int:
         """Throw a dead batch away. Returns how many events it had."""
         names = (self._keys.batch(batch_id), self._keys.dead, self._keys.stats)
         return int(self._server.run(scripts.PURGE, names, (batch_id,)))
+
+    def retire(self, *, before_ms: int | None, kept: int | None, limit: int) -> tuple[int, list[str]]:
+        """Throw away up to ``limit`` of the oldest dead batches: those that died before ``before_ms``, and
+        those beyond the newest ``kept``. None stands for no such bound.
+
+        Returns how many events that were, and the ids of the batches.
+        """
+        keys = self._keys
+        before = "-inf" if before_ms is None else before_ms
+        args = (keys.batch(""), before, -1 if kept is None else kept, limit)
+        events, ids = self._server.run(scripts.RETIRE, (keys.dead, keys.stats), args)
+        return int(events), [printable(raw) for raw in ids]
 
     def revive(self, batch_id: str, *, due_ms: int, died_before_ms: int) -> bool:
         """Put a dead batch in flight again as it is, with all attempts before it. False if not dead."""

@@ -7,40 +7,61 @@ wakes every waiter. Its expiry clears it away when the waiters are gone.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from microbatch.broker.connection import BLOCK_SECONDS
+from microbatch.broker.exchange import Value
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server
 
 _EXPIRY_MS = 60_000
+_RENEW_SECONDS = _EXPIRY_MS / 1000 / 2
 
 
 class Drain:
-    """One waiter's side of a batcher's drain."""
+    """One waiter's side of a batcher's drain.
+
+    The order that misses nothing: `open`, look whether the end is there, `wait`, and again.
+    """
 
     def __init__(self, server: Server, keys: Keys) -> None:
         self._server = server
         self._key = keys.drain
         self._seen = "0-0"
+        self._renew_at = 0.0
 
     def open(self) -> None:
-        """Make sure that what happens from now on is noted, and remember how far it has been seen."""
+        """Make sure that what happens from now on is noted. Before each look: it seldom sends anything.
+
+        When a waiter was busy with something else for a minute, the drain has expired, and what happened
+        meanwhile was not noted.
+        """
+        now = time.monotonic()
+        if now < self._renew_at:
+            return
         entry, _ = self._server.many(
             ("XADD", self._key, "MAXLEN", 1, "*", "waiting", 1),
             ("PEXPIRE", self._key, _EXPIRY_MS),
             transaction=True,
         )
-        self._seen = entry.decode() if isinstance(entry, bytes) else entry
+        self._seen, self._renew_at = _text(entry), now + _RENEW_SECONDS
 
-    def wait(self, wait_ms: int) -> bool:
-        """Wait until something has happened since the last look, up to ``wait_ms`` (at most 5,000)."""
+    def wait(self, wait_ms: int, ask: Callable[[Sequence[Value]], Any] | None = None) -> bool:
+        """Wait until something has happened since the last look, up to ``wait_ms`` (at most 5,000).
+
+        ``ask`` sends the blocking command, if the wait is to be ended from elsewhere as well.
+        """
         block = min(max(wait_ms, 1), int(BLOCK_SECONDS * 1000))
-        reply: Any = self._server.do("XREAD", "BLOCK", block, "STREAMS", self._key, self._seen)
-        if not reply:
-            if not self._server.do("PEXPIRE", self._key, _EXPIRY_MS):
-                self.open()
-            return False
-        last = reply[0][1][-1][0]
-        self._seen = last.decode() if isinstance(last, bytes) else last
-        return True
+        command = ("XREAD", "BLOCK", block, "STREAMS", self._key, self._seen)
+        reply: Any = ask(command) if ask is not None else self._server.do(*command)
+        if reply:
+            self._seen = _text(reply[0][1][-1][0])
+        elif not self._server.do("PEXPIRE", self._key, _EXPIRY_MS):
+            self._renew_at = 0.0  # it is gone
+        return bool(reply)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -20,6 +20,16 @@ class NewBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """What a cut came to."""
+
+    sizes: list[int]
+    """The events of each batch that was made; batches that were not made come last and are left out."""
+    bytes: int = 0
+    """The bytes of all these events at the server; with some overhead where no event was copied."""
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A part of a batch, to be a batch of its own."""
 
@@ -28,7 +38,19 @@ class Part:
     run: RunRecord
     due_ms: int
     positions: Sequence[int]
-    """Where its events are in the batch, from 0."""
+    """Where its events are in the batch, from 0, in ascending order."""
+
+    def runs(self) -> list[tuple[int, int]]:
+        """The positions as runs of neighbours, each by its first and its last position."""
+        if isinstance(self.positions, range) and self.positions.step == 1 and self.positions:
+            return [(self.positions[0], self.positions[-1])]
+        found: list[tuple[int, int]] = []
+        for position in self.positions:
+            if found and found[-1][1] == position - 1:
+                found[-1] = (found[-1][0], position)
+            else:
+                found.append((position, position))
+        return found
 
 
 @dataclass(frozen=True, slots=True)

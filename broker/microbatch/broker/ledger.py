@@ -11,26 +11,20 @@ so whoever comes second changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 from redis import WatchError
 from redis.client import Pipeline
 
 from microbatch.broker import scripts, wire
+from microbatch.broker.bounds import MAX_BYTES
 from microbatch.broker.doorbell import Look
 from microbatch.broker.due import queued, retrying, running
 from microbatch.broker.errors import DecodeError, LeaseLost
 from microbatch.broker.exchange import Value
 from microbatch.broker.fenced import Fenced
-from microbatch.broker.in_flight import (
-    Claim,
-    DueBatch,
-    NewBatch,
-    Next,
-    Part,
-    TakenBatch,
-    recorded_at_ms,
-)
+from microbatch.broker.in_flight import Claim, DueBatch, Made, NewBatch, Next, Part, TakenBatch
 from microbatch.broker.keys import Keys
 from microbatch.broker.run_record import RunRecord
 from microbatch.broker.server import Along, Server
@@ -41,11 +35,15 @@ Transaction = Pipeline
 
 
 class Ledger:
-    """The batches of one batcher."""
+    """The batches of one batcher.
 
-    def __init__(self, server: Server, keys: Keys) -> None:
+    ``keeps_outcomes``: whether entries for the results stream are added to it.
+    """
+
+    def __init__(self, server: Server, keys: Keys, *, keeps_outcomes: bool = True) -> None:
         self._server = server
         self._keys = keys
+        self._keeps_outcomes = keeps_outcomes
 
     def cut(
         self,
@@ -56,12 +54,16 @@ class Ledger:
         lease_ttl_ms: int,
         enqueue: Callable[[Transaction, Sequence[NewBatch]], None],
         look: Look | None = None,
-    ) -> list[int]:
+        max_bytes: int = MAX_BYTES,
+        event_bytes: int = 0,
+    ) -> Made:
         """Cut batches and enqueue their jobs in one transaction, fenced by the lease and prolonging it.
 
         ``choose`` is given how many events wait, and says which batches are to be made of them; if none,
         nothing is done. A ``look`` saves a round trip; if the lease was prolonged since, there is a new one,
-        and ``choose`` is asked again. Returns the number of events that each batch got.
+        and ``choose`` is asked again. A batch takes events up to ``max_bytes``, and no batch is begun that is
+        likely to make it more than ``MAX_BYTES`` in all. So the last batches may not be made, and then their
+        jobs are for nothing. ``event_bytes`` is the likely size of an event, 0 if it is not known.
 
         Raises:
             LeaseLost: ``token`` is not the active scheduler's; nothing was done.
@@ -69,14 +71,15 @@ class Ledger:
             Unavailable, Refused: nothing was cut.
         """
 
-        def cut(transaction: Fenced, waiting: int) -> list[int]:
+        def cut(transaction: Fenced, waiting: int) -> Made:
             batches = choose(waiting)
             if not batches:
-                return []
-            self._add_cut(transaction.commands, batches, due_ms)
+                return Made([])
+            self._add_cut(transaction.commands, batches, [queued(due_ms), max_bytes, MAX_BYTES, event_bytes])
             transaction.commands.pexpire(self._keys.lease, lease_ttl_ms)
             enqueue(transaction.commands, batches)
-            return [int(size) for size in transaction.execute()[0]]
+            moved, *sizes = (int(number) for number in transaction.execute()[0])
+            return Made([size for size in sizes if size], moved)
 
         if look is not None and look.holder == token.encode():
             with self._server.fenced(look.connection) as transaction:
@@ -88,9 +91,8 @@ class Ledger:
             (waiting,) = self._fence(transaction, token, ("LLEN", self._keys.events))
             return cut(transaction, int(waiting))
 
-    def _add_cut(self, pipe: Transaction, batches: Sequence[NewBatch], due_ms: int) -> None:
+    def _add_cut(self, pipe: Transaction, batches: Sequence[NewBatch], args: list[Value]) -> None:
         keys = self._keys
-        args: list[Value] = [queued(due_ms)]
         for batch in batches:
             args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
         names = [keys.events, keys.inflight, keys.stats, keys.drain]
@@ -195,11 +197,8 @@ class Ledger:
 
         False if somebody else had committed or buried it: nothing has changed.
         """
-        keys = self._keys
-        names = (
-            keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain, keys.held, keys.wake
-        )  # fmt: skip
-        return bool(self._server.run(scripts.COMMIT, names, (batch_id, *entry), along=along))
+        args = (batch_id, *self._kept(entry))
+        return bool(self._server.run(scripts.COMMIT, self._ending(batch_id), args, along=along))
 
     def bury(
         self, batch_id: str, run: RunRecord, failure: Failure, entry: Sequence[Value], *, now_ms: int
@@ -208,7 +207,7 @@ class Ledger:
         keys = self._keys
         ledger = (keys.batch(batch_id), keys.inflight, keys.dead)
         names = (*ledger, keys.results, keys.stats, keys.drain, keys.held, keys.wake)
-        args = (batch_id, run.encode(), failure.encode(), now_ms, *entry)
+        args = (batch_id, run.encode(), failure.encode(), now_ms, *self._kept(entry))
         return bool(self._server.run(scripts.BURY, names, args))
 
     def divide(
@@ -219,34 +218,23 @@ class Ledger:
         False if it is no longer as ``run`` says: nothing has changed.
         """
         keys = self._keys
-        names = (
-            keys.batch(batch_id), keys.inflight, keys.results, keys.stats, keys.drain, keys.held, keys.wake
-        )  # fmt: skip
+        entry = self._kept(entry)
         args: list[Value] = [batch_id, run.encode(), len(entry), *entry]
         for part in parts:
-            args += (part.id, part.header.encode(), part.run.encode(), retrying(part.due_ms))
-            args.append(len(part.positions))
-            args += part.positions
+            runs = part.runs()
+            args += (part.id, part.header.encode(), part.run.encode(), retrying(part.due_ms), len(runs))
+            args += chain.from_iterable(runs)
         parts_names = [keys.batch(part.id) for part in parts]
-        return bool(self._server.run(scripts.DIVIDE, (*names, *parts_names), args))
+        return bool(self._server.run(scripts.DIVIDE, (*self._ending(batch_id), *parts_names), args))
 
-    def recorded_at_ms(self, batch: DueBatch) -> int:
-        """When the batch's oldest event was recorded."""
-        return recorded_at_ms(batch.header, self._server.do("LINDEX", self._keys.batch(batch.id), 2) or b"")
-
-    def put_aside(self, batch_id: str | bytes, record: bytes) -> str:
-        """Take what is no batch from the ledgers, whatever its id is.
-
-        ``record`` is what stood in the run record's place when it was seen. What is under its key is kept
-        under the key returned, where nothing was before. Empty if it has gone, or has changed since.
-        """
+    def _ending(self, batch_id: str) -> tuple[str, ...]:
+        """The keys of a script that ends a batch, and has an entry for the stream."""
         keys = self._keys
-        raw = batch_id.encode() if isinstance(batch_id, str) else batch_id
-        name = wire.printable(raw)
-        asides = keys.aside(name), keys.aside(f"{name}:{wire.new_id()}")
-        names = (keys.batch("").encode() + raw, keys.inflight, keys.dead, *asides)
-        where = self._server.run(scripts.PUT_ASIDE, names, (raw, record))
-        return asides[where - 1] if where else ""
+        ledger = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats)
+        return (*ledger, keys.drain, keys.held, keys.wake)
+
+    def _kept(self, entry: Sequence[Value]) -> Sequence[Value]:
+        return entry if self._keeps_outcomes else ()
 
     def in_flight(self) -> list[str]:
         """The ids of all batches in flight."""

@@ -14,7 +14,7 @@ from microbatch.broker.breaker import Health
 from microbatch.broker.due import BAND_MS, due_ms, queued, retrying, running
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.exchange import Value, good
-from microbatch.broker.in_flight import DueBatch, Unreadable
+from microbatch.broker.in_flight import DueBatch, Unreadable, recorded_at_ms
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Along, Server
 
@@ -122,6 +122,24 @@ class Recovery:
         """Look for the jobs of these batches then. Those that wait for no worker stay as they are."""
         args = [item for batch_id, due in due_ms.items() for item in (queued(due), batch_id)]
         self._server.run(scripts.RESCHEDULE, [self._keys.inflight], args)
+
+    def recorded_at_ms(self, batch: DueBatch) -> int:
+        """When the batch's oldest event was recorded."""
+        return recorded_at_ms(batch.header, self._server.do("LINDEX", self._keys.batch(batch.id), 2) or b"")
+
+    def put_aside(self, batch_id: str | bytes, record: bytes) -> str:
+        """Take what is no batch from the ledgers, whatever its id is.
+
+        ``record`` is what stood in the run record's place when it was seen. What is under its key is kept
+        under the key returned, where nothing was before. Empty if it has gone, or has changed since.
+        """
+        keys = self._keys
+        raw = batch_id.encode() if isinstance(batch_id, str) else batch_id
+        name = wire.printable(raw)
+        asides = keys.aside(name), keys.aside(f"{name}:{wire.new_id()}")
+        names = (keys.batch("").encode() + raw, keys.inflight, keys.dead, *asides)
+        where = self._server.run(scripts.PUT_ASIDE, names, (raw, record))
+        return asides[where - 1] if where else ""
 
 
 def _decode(group: Any, unreadable: list[Unreadable]) -> list[DueBatch]:

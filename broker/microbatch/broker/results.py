@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,12 +17,19 @@ from typing import Any
 from microbatch.broker import scripts
 from microbatch.broker.connection import BLOCK_SECONDS
 from microbatch.broker.errors import DecodeError, Refused
-from microbatch.broker.exchange import Value, good
+from microbatch.broker.exchange import Value
 from microbatch.broker.keys import Keys
+from microbatch.broker.listener import Listener
 from microbatch.broker.server import Server
 from microbatch.broker.wire import VERSION, Failure, Header, known_moment, new_id
 
 GROUP = "handlers"
+HANDED_BACK = "handed-back"
+"""The consumer in whose name entries wait that were handed back. It never reads."""
+_LONG_IDLE_MS = 86_400_000
+"""Longer than anybody's ``claim_after`` need be: entries so old are taken over at once."""
+_LISTENS_WITHIN_MS = 10_000
+"""A consumer that was seen within this time is still there: it waits at the server for half of it at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +80,19 @@ class Entry:
     id: str
     fields: dict[bytes, bytes]
 
+    @property
+    def is_hint(self) -> bool:
+        """Whether it is no outcome: its reader is to look for what was handed back, and to delete it."""
+        return is_hint(self.fields)
+
 
 class Results:
-    """One consumer's side of the results stream."""
+    """One consumer's side of the results stream. For one thread at a time, but for `keep`."""
 
     def __init__(self, server: Server, keys: Keys) -> None:
         self._server = server
         self._keys = keys
         self.consumer = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
-        self._reader: Any = None
-        self._reader_id = 0
-        self._idle = threading.Event()
-        self._idle.set()
 
     def prepare(self) -> None:
         """Make the stream and its group, from the first entry on, if they are not there."""
@@ -97,49 +104,25 @@ class Results:
 
     def read(self, *, count: int) -> list[Entry]:
         """New entries, without waiting for any."""
-        return self._read_group(self._server.do, count, (), ">")
+        return self._read_group(self._do, count, (), ">")
 
     def read_own(self, *, count: int) -> list[Entry]:
         """Entries that were delivered to this consumer and not handled."""
-        return self._read_group(self._server.do, count, (), "0")
+        return self._read_group(self._do, count, (), "0")
 
-    def wait(self, *, count: int, wait_ms: int, unless: Callable[[], bool]) -> list[Entry]:
-        """New entries; waits for the first up to ``wait_ms`` (at most 5,000), or until `interrupt` is called.
+    def wait(self, *, count: int, wait_ms: int, listener: Listener) -> list[Entry]:
+        """New entries; waits for one up to ``wait_ms`` (at most 5,000), or until the listener is woken."""
+        block = ("BLOCK", min(max(wait_ms, 1), int(BLOCK_SECONDS * 1000)))
+        return self._read_group(listener.ask, count, block, ">")
 
-        Does not wait if ``unless`` is true: whoever makes it true calls `interrupt` after that.
-        """
-        self._idle.clear()
-        try:
-            if unless():
-                return []
-            if self._reader is None:
-                with self._server.translated():
-                    self._reader = self._server.client.connection_pool.get_connection()
-                self._reader_id = self._ask_reader("CLIENT", "ID")
-            block = ("BLOCK", min(max(wait_ms, 1), int(BLOCK_SECONDS * 1000)))
-            return self._read_group(self._ask_reader, count, block, ">")
-        except BaseException:  # an interrupt too: it closes the connection, and the next has another id
-            reader, self._reader = self._reader, None
-            if reader is not None:
-                self._server.client.connection_pool.release(reader)
-            raise
-        finally:
-            self._idle.set()
-
-    def interrupt(self) -> None:
-        """End a `wait` that goes on in another thread. Raises ServerError if the server can't be asked."""
-        while not self._idle.wait(0.01):
-            self._server.do("CLIENT", "UNBLOCK", self._reader_id)
-
-    def _ask_reader(self, *command: Value) -> Any:
-        with self._server.translated():
-            return good(self._server.each_on(self._reader, command))[0]
+    def _do(self, command: Sequence[Value]) -> Any:
+        return self._server.do(*command)
 
     def _read_group(
-        self, ask: Callable[..., Any], count: int, block: Sequence[Value], start: str
+        self, ask: Callable[[Sequence[Value]], Any], count: int, block: Sequence[Value], start: str
     ) -> list[Entry]:
         command = ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count, *block)
-        reply = self._of_the_group(lambda: ask(*command, "STREAMS", self._keys.results, start), ())
+        reply = self._of_the_group(lambda: ask((*command, "STREAMS", self._keys.results, start)), ())
         return _entries(reply[0][1]) if reply else []
 
     def _of_the_group(self, ask: Callable[[], Any], otherwise: Any) -> Any:
@@ -196,18 +179,14 @@ class Results:
         )
         return lists[where - 1] if where else ""
 
-    def last_id(self) -> str:
-        """The id of the newest entry ever added."""
-        info = self._of_the_group(lambda: self._server.client.xinfo_stream(self._keys.results), {})
-        return _text(info.get("last-generated-id", "0-0"))
+    def hand_back(self) -> int:
+        """Give entries that were delivered to this consumer and not handled to the others, at once.
 
-    def unhandled(self) -> int:
-        """How many entries no handler has finished with."""
-        return int(self._server.do("XLEN", self._keys.results))
-
-    def unhandled_up_to(self, entry_id: str) -> bool:
-        """Whether an entry up to this id is still on the stream."""
-        return bool(self._server.do("XRANGE", self._keys.results, "-", entry_id, "COUNT", 1))
+        One of those who wait is told. Returns how many entries; they keep their places on the stream.
+        """
+        args = (GROUP, self.consumer, HANDED_BACK, _LONG_IDLE_MS, _LISTENS_WITHIN_MS)
+        names = [self._keys.results, self._keys.drain]
+        return int(self._of_the_group(lambda: self._server.run(scripts.HAND_BACK, names, args), 0))
 
     def forget_silent(self, *, idle_ms: int) -> int:
         """Remove other consumers that have nothing in hand and have not shown themselves for ``idle_ms``.
@@ -229,10 +208,16 @@ class Results:
         )
 
     def leave(self) -> None:
-        """Leave the group. Entries still pending here are taken over by the others in time."""
-        self._of_the_group(
-            lambda: self._server.run(scripts.LEAVE, [self._keys.results], (GROUP, self.consumer)), 0
-        )
+        """Leave the group. Entries still pending here are handed back first."""
+        keys, args = [self._keys.results], (GROUP, self.consumer)
+        leave = partial(self._server.run, scripts.LEAVE, keys, args)
+        if not self._of_the_group(leave, 1) and self.hand_back():
+            self._of_the_group(leave, 1)
+
+
+def is_hint(fields: Mapping[bytes, bytes]) -> bool:
+    """Whether an entry with these fields is no outcome, and only wakes a consumer."""
+    return b"handed_back" in fields
 
 
 def _entries(reply: Any) -> list[Entry]:

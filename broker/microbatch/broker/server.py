@@ -114,7 +114,7 @@ class Server:
     def many(self, *commands: Sequence[Value], transaction: bool = False) -> list[Any]:
         """Send commands in one round trip, as one MULTI/EXEC if ``transaction``; return their replies."""
         if transaction:
-            return self._as_read(commands, self.transact(*commands))
+            return self.as_read(commands, self.transact(*commands))
         with self.translated():
             return list(good(self.each(*commands)))
 
@@ -128,9 +128,10 @@ class Server:
         # Not by redis-py's client: when a signal's handler raises between sending and reading, that gives the
         # connection back, and the next who uses it gets this reply for its own.
         with self.translated():
-            return self._as_read(commands, exchange(connection, commands))
+            return self.as_read(commands, exchange(connection, commands))
 
-    def _as_read(self, commands: Sequence[Sequence[Value]], replies: Sequence[Any]) -> list[Any]:
+    def as_read(self, commands: Sequence[Sequence[Value]], replies: Sequence[Any]) -> list[Any]:
+        """Replies as the server gave them, as redis-py reads them; an error stays as it is."""
         readers = self.client.response_callbacks
         return [
             reply if isinstance(reply, Exception) else readers.get(str(command[0]), _as_it_is)(reply)
@@ -166,9 +167,9 @@ class Server:
         finally:
             client.connection_pool.disconnect()
 
-    def close(self) -> None:
-        """Close the connections. A later command opens new ones."""
-        self.client.connection_pool.disconnect()
+    def close(self, *, in_use: bool = True) -> None:
+        """Close the connections, those in use by other threads included. A later command opens new ones."""
+        self.client.connection_pool.disconnect(inuse_connections=in_use)
 
 
 def _as_it_is(reply: Any) -> Any:

@@ -24,6 +24,7 @@ _EVENT_VERSION = b"1"
 _STAMP_DIGITS = 11
 _PREFIX_LENGTH = 1 + _STAMP_DIGITS
 _PRINTED = 100
+_LONGEST_TEXT = 1_000_000  # of an error or a traceback, in characters
 LAST_MS = 253_402_300_799_999  # of the year 9999: no later moment can be told
 _BATCH_ID = re.compile(r"[0-9a-f]{32}(-[0-9a-f]{16})?")
 
@@ -142,7 +143,9 @@ class Failure:
     attempts: int
 
     def encode(self) -> str:
-        return json.dumps({"v": VERSION, **asdict(self)}, separators=(",", ":"))
+        """The failure as it is stored. A very long text loses its middle, as no server takes any length."""
+        texts = {"error": shortened(self.error), "traceback": shortened(self.traceback)}
+        return json.dumps({"v": VERSION, **asdict(self), **texts}, separators=(",", ":"))
 
     @classmethod
     def decode(cls, raw: bytes) -> Failure:
@@ -152,6 +155,14 @@ class Failure:
             return cls(str(fields["error"]), str(fields["traceback"]), int(fields["attempts"]))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DecodeError(f"a failure is malformed: {error}") from None
+
+
+def shortened(text: str) -> str:
+    """The text, without its middle if it is longer than what is stored of an error."""
+    if len(text) <= _LONGEST_TEXT:
+        return text
+    half = _LONGEST_TEXT // 2
+    return f"{text[:half]} [{len(text) - 2 * half:,} characters left out] {text[-half:]}"
 
 
 def _versioned(raw: bytes, what: str) -> Mapping[str, Any]:

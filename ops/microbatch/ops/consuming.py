@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from types import FrameType
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from microbatch.broker.batch import BatchFailure, BatchInfo
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
+from microbatch.broker.signals import StopSignals
 from microbatch.ops.json_lines import json_line
 from microbatch.ops.stack import census
 from microbatch.producer.consumer import Consumer
 
 log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5
 
 
 class Consuming:
@@ -28,7 +33,8 @@ class Consuming:
     def __init__(self, config: Config) -> None:
         self._broker = Broker(config)
         self._consumer = Consumer(self._broker)
-        self._signal = 0
+        self._signals = StopSignals(on_first=_let_the_next_interrupt)
+        self._done = False
 
     def run(self, *, follow: bool) -> int:
         """Hand results to the handlers until a signal, or, unless ``follow``, until all up to now is handled.
@@ -40,14 +46,31 @@ class Consuming:
             ServerError: the server can't be reached or used. What was not handled stays.
         """
         self._broker.server.check_version()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        if not follow:
-            self._finish_what_is_there()
-        self._consumer.run(None)
+        with self._signals, self._quitting_at_a_signal():
+            if not follow:
+                self._finish_what_is_there()
+            self._consumer.run(None)
         self._consumer.leave()
         self._broker.close()
-        return 128 + signal.SIGINT if self._signal == signal.SIGINT else 0
+        return 128 + signal.SIGINT if self._signals.last == signal.SIGINT else 0
+
+    @contextmanager
+    def _quitting_at_a_signal(self) -> Iterator[None]:
+        """Have the consumer quit at a signal. Not by its handler, as the consumer takes locks for that."""
+        watcher = threading.Thread(target=self._watch, name="signals", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            self._done = True
+            self._signals.notify()
+            watcher.join()
+
+    def _watch(self) -> None:
+        while not (self._signals.count or self._done):
+            self._signals.wait(_LOOK_SECONDS)
+        if self._signals.count:
+            self._consumer.quit()
 
     def _finish_what_is_there(self) -> None:
         found = census(self._broker).take()
@@ -58,10 +81,10 @@ class Consuming:
             )  # fmt: skip
         self._consumer.stop_at(self._broker.events.position(), flush=False)
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._signal = number
-        self._consumer.quit()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def _let_the_next_interrupt() -> None:
+    """The next Ctrl-C ends the process at once."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def print_result(result: object, batch: BatchInfo) -> None:

@@ -25,6 +25,7 @@ from microbatch.worker.lifeline import lifeline
 URL_VARIABLE = "MICROBATCH_REDIS_URL"
 _START_SECONDS = 30.0
 _PATIENCE_SECONDS = 10.0
+_GRACE_SECONDS = 6.0  # of the workers: they give their batches back before they are killed
 _LOOK_SECONDS = 0.02
 _DEFAULT_LEVEL = "WARNING"  # what the user's own program writes is to be readable
 
@@ -111,7 +112,7 @@ class Stack:
         try:
             others = {worker.name for worker in rq_facts.workers_of(broker)}
             self._spawn("scheduler", [])
-            self._spawn("worker", ["--concurrency", str(self._workers)])
+            self._spawn("worker", ["--concurrency", str(self._workers), "--grace", str(_GRACE_SECONDS)])
             self._wait_until_up(broker, others)
         finally:
             broker.close()

@@ -10,6 +10,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.census import Count
 from microbatch.broker.risks import risks
 from microbatch.broker.stats import Rates
+from microbatch.broker.unhandled import Neglect
 from microbatch.ops.rq_facts import WorkerFact, workers_of
 from microbatch.ops.stack import census
 
@@ -28,6 +29,8 @@ class Status:
     """What the active scheduler works by; empty if there never was one."""
     held_back: str
     """Why nothing is cut; empty if it is."""
+    neglect: Neglect | None
+    """What waits for a handler while nobody comes for it."""
     risks: list[str]
     """In what ways the server could lose what it has acknowledged."""
 
@@ -81,6 +84,7 @@ class Status:
             ],
             "settings": self.settings or None,
             "held_back": self.held_back or None,
+            "neglected": None if self.neglect is None else str(self.neglect),
             "risks": self.risks,
         }
 
@@ -96,5 +100,6 @@ def read_status(broker: Broker) -> Status:
         workers=workers_of(broker),
         settings=broker.published_config(),
         held_back=broker.held_back(),
+        neglect=broker.unhandled.neglect(count.at_ms),
         risks=risks(broker.server),
     )

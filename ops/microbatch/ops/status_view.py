@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from microbatch.broker.durations import duration_text
 from microbatch.ops.status import Status
 
 _WORKERS_SHOWN = 20
@@ -51,8 +52,11 @@ def _roles(status: Status) -> list[RenderableType]:
         ),
         Text.assemble(("scheduler  ", "bold"), active, (", standing by: ", "dim"), standbys),
     ]
+    lines.append(Text.assemble(("dead       ", "bold"), f"kept {_kept(status)}"))
     if status.held_back:
         lines.append(Text.assemble(("held back  ", "bold"), (status.held_back, "yellow")))
+    if status.neglect is not None:
+        lines.append(Text.assemble(("neglected  ", "bold"), (str(status.neglect), "yellow")))
     lines += [Text.assemble(("risk       ", "bold"), (risk, "yellow")) for risk in status.risks]
     if not status.workers:
         return [*lines, Text.assemble(("workers    ", "bold"), ("none", "bold red"))]
@@ -68,6 +72,14 @@ def _roles(status: Status) -> list[RenderableType]:
     if len(status.workers) > _WORKERS_SHOWN:
         lines.append(Text(f"and {len(status.workers) - _WORKERS_SHOWN} more workers", style="dim"))
     return lines
+
+
+def _kept(status: Status) -> str:
+    """How long dead batches are kept, and how many."""
+    age, most = (status.settings.get(name) for name in ("keep_dead", "keep_dead_max"))
+    bounds = [] if age is None else [f"for {duration_text(age)}"]
+    bounds += [] if most is None else [f"{most:,} batches at most"]
+    return ", ".join(bounds) or "for ever"
 
 
 def _age(age_ms: int | None) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -13,8 +12,9 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
 from microbatch.broker.errors import InDoubt, Stopped
 from microbatch.broker.events import Wake
+from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
-from microbatch.producer.linger import Buffer
+from microbatch.producer.linger import CLOSE_SECONDS, Buffer
 from microbatch.producer.recorder import CHUNK_BYTES, Recorder
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,6 @@ class MicroBatcher:
         self._consumer = Consumer(self._broker)
         self._recorder = Recorder(self._broker)
         self._buffer = Buffer(config.name, self._recorder, linger) if linger not in (None, 0) else None
-        self._stopping = threading.RLock()  # a signal handler may stop in the midst of a stop
         self._stopped = False
 
     def check(self) -> None:
@@ -157,30 +156,53 @@ class MicroBatcher:
         A result is acknowledged after its handler has returned. If the handler raises, the exception
         comes out here, and the result is delivered again: to the next call, or to another consumer.
 
-        A server that goes away is waited for.
+        A server that goes away is waited for. Several threads may be in it at the same time: each is a
+        consumer of its own, and each result goes to one of them.
+
+        Returns False as well after `stop_consuming` or `close`.
 
         Raises:
             Refused: the server answers, but does not do it. Nothing is lost; call it again.
         """
         return self._consumer.run(timeout)
 
-    def stop(self) -> None:
-        """Record no more here, and have all that waits cut now. May be called again, and from any thread.
+    def start_consuming(self, on_error: Callable[[Exception], object] | None = None) -> BackgroundConsumer:
+        """Handle results on a thread of its own from now on, as `wait_for_results` does.
 
-        What lingers is sent before.
+        Call it again for a second thread.
+
+        Args:
+            on_error: called on that thread with what a handler raised; consuming then goes on. Without it an
+                error ends the consumer, is logged, and is raised by its ``stop`` and ``join``.
+        """
+        return BackgroundConsumer(self.config.name, self._consumer, on_error)
+
+    def stop_consuming(self) -> None:
+        """Handle no more results here: not on any thread, and not later. Returns at once.
+
+        A handler that is running is not interrupted, and its result is acknowledged. Results that this
+        process was given and has not begun go to other consumers at once. Then `wait_for_results` returns
+        False, and background consumers end. May be called in a signal handler, and again.
+        """
+        self._consumer.quit()
+
+    def stop(self) -> None:
+        """Record no more here, and have all that waits cut now.
+
+        May be called again, from any thread, and in a signal handler. What lingers is sent before.
 
         Raises:
             ServerError: the server could not be told; the next tick cuts what waits all the same. With
                 ``linger`` also what `flush` raises: after InDoubt it is stopped, else call this again.
         """
-        with self._stopping:
-            self._stopped = True
-            doubt = self._flushed()
-            if not self._consumer.stopping:
-                self._consumer.stop_at(self._events.position())
-                self._events.wake(Wake.FLUSH)
-            if doubt is not None:
-                raise doubt
+        # Without a lock: two who stop at once do it twice, which harms nothing.
+        self._stopped = True
+        doubt = self._flushed()
+        if not self._consumer.stopping:
+            self._consumer.stop_at(self._events.position())
+            self._events.wake(Wake.FLUSH)
+        if doubt is not None:
+            raise doubt
 
     def _flushed(self) -> InDoubt | None:
         try:
@@ -190,16 +212,21 @@ class MicroBatcher:
         return None
 
     def close(self) -> None:
-        """Close the connections. Results that are not handled yet stay for other consumers.
+        """Stop consuming, as `stop_consuming` does, and close the connections.
+
+        Handlers that are running on other threads are waited for, for up to 5 seconds. Results that are not
+        handled yet stay for other consumers, who get those that this process was given at once.
 
         What lingers is sent before. If that can't be done within 5 seconds, it is lost, and an error is
         logged that says how many events that are.
         """
         self._stopped = True
+        self._consumer.quit()
         if self._buffer is not None:
             self._buffer.close()
+        all_over = self._consumer.wait(CLOSE_SECONDS)
         self._consumer.leave()
-        self._broker.close()
+        self._broker.close(in_use=all_over)
 
     def __enter__(self) -> Self:
         return self
@@ -207,5 +234,16 @@ class MicroBatcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop()
-        self.close()
+        try:
+            self._leave(error)
+        finally:
+            self.close()
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Stop, at the end of a block. What the block raised comes out, whatever the stop comes to."""
+        try:
+            self.stop()
+        except Exception as ours:
+            if error is None:
+                raise
+            log.error("%s: it could not be stopped: %s", self.config.name, ours)  # noqa: TRY400

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import traceback
-import weakref
 from itertools import accumulate
 from math import inf
 from multiprocessing.util import Finalize
 
 from microbatch.broker import wire
 from microbatch.broker.errors import BatcherFull, ConfigError, InDoubt, Refused, Unavailable
+from microbatch.broker.forking import renew_after_fork
 from microbatch.broker.patience import Patience
 from microbatch.producer.recorder import CHUNK_BYTES, CHUNK_EVENTS, Recorder
 
@@ -53,10 +52,10 @@ class Buffer:
         self._recorder = recorder
         self._linger_ms = linger
         self._closed = False
-        self.begin()
-        _buffers.add(self)
+        self.renew()
+        renew_after_fork(self)
 
-    def begin(self) -> None:
+    def renew(self) -> None:
         """Begin with nothing, as in a process that was forked just now."""
         self._lock = threading.RLock()  # Ctrl-C in the midst of "with self._changed" would leave it locked
         self._changed = threading.Condition(self._lock)
@@ -210,17 +209,6 @@ class Buffer:
             log.error(
                 "%s: %s may or may not have been recorded: %s", self._batcher, _events(len(chunk)), doubt
             )
-
-
-_buffers: weakref.WeakSet[Buffer] = weakref.WeakSet()
-
-
-def _begin_all() -> None:
-    for buffer in _buffers:
-        buffer.begin()
-
-
-os.register_at_fork(after_in_child=_begin_all)
 
 
 def _events(count: int) -> str:

@@ -60,7 +60,7 @@ class Burial:
 
     def _bury(self, batch: DueBatch, failure: Failure, kind: str, now_ms: int) -> None:
         ledger = self._broker.ledger
-        recorded_at_ms = ledger.recorded_at_ms(batch)
+        recorded_at_ms = self._broker.recovery.recorded_at_ms(batch)
         outcome = Outcome(batch.id, batch.header, failure.attempts, recorded_at_ms, failure=failure)
         if ledger.bury(batch.id, batch.run, failure, outcome.encode(), now_ms=now_ms):
             self._queue.show_as_failed(batch, failure)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from microbatch.broker.bounds import MAX_BYTES
+from microbatch.broker.in_flight import Made
 from microbatch.broker.wire import Trigger
 
 MAX_BATCHES = 100
 """The most batches cut in one transaction."""
-MAX_EVENTS = 100_000
-"""The most events cut in one transaction, some 40 ms of the server; a larger batch is cut all the same."""
+MAX_EVENTS = 50_000
+"""The most events cut in one transaction, some 25 ms of the server; a larger batch is cut all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,20 +22,73 @@ class Cut:
     trigger: Trigger
 
 
-def plan(waiting: int, max_size: int, rest: Trigger | None, room: int = MAX_BATCHES) -> list[Cut]:
+def plan(waiting: int, max_size: int, rest: Trigger | None, *, owed: int = 0, most: int = 0) -> list[Cut]:
     """The batches to cut from ``waiting`` events in one transaction, oldest first.
 
-    As many full batches as there are, up to the bounds above and to ``room`` batches. The events beyond them
-    go into a batch of their own if ``rest`` says why. Otherwise they wait. Never an empty batch.
+    As many full batches as there are, up to the bounds above and to ``most`` if that is given. The events
+    beyond them go into a batch of their own if ``rest`` says why, and wait otherwise. Never an empty batch.
+
+    ``owed``: of the oldest events, so many were to be cut before and are still there. They are cut now, as
+    if as many as a batch takes had waited.
     """
-    full, over = divmod(waiting, max_size)
-    most = min(bound(max_size), room)
+    due = waiting
+    if rest is None:
+        due = max(waiting - waiting % max_size, min(owed, waiting))
+    full, over = divmod(due, max_size)
+    most = min(most or MAX_BATCHES, bound(max_size))
     cuts = [Cut(max_size, Trigger.SIZE)] * min(full, most)
-    if rest is not None and over and full < most:
-        cuts.append(Cut(over, rest))
+    if over and full < most:
+        cuts.append(Cut(over, rest or Trigger.SIZE))
     return cuts
 
 
 def bound(max_size: int) -> int:
     """The most batches of ``max_size`` events cut in one transaction."""
     return min(MAX_BATCHES, max(1, MAX_EVENTS // max_size))
+
+
+class Cutter:
+    """Plans the transactions of one cut after another, each by what the one before came to.
+
+    How many events a batch takes is found out at the server, which counts their bytes. A transaction that
+    makes fewer batches than were planned leaves events for the next, and jobs for nothing; so the next plan
+    goes by the size of the events that were moved last.
+    """
+
+    def __init__(self, max_size: int, max_bytes: int) -> None:
+        self._max_size = max_size
+        self._max_bytes = max_bytes
+        self._due = 0
+        self.event_bytes = 0
+        """The size of an event that was moved last, 0 as long as none was."""
+
+    def begin(self) -> None:
+        """Begin a cut: nothing is owed yet."""
+        self._due = 0
+
+    def plan(self, waiting: int, rest: Trigger | None, room: int = MAX_BATCHES) -> list[Cut]:
+        """The batches of the next transaction, as `plan` does: as many as it is likely to make.
+
+        ``room`` is the most batches that may be cut.
+        """
+        owed = self._due
+        most = min(self._likely(), room)
+        self._due = waiting if rest else max(waiting - waiting % self._max_size, min(owed, waiting))
+        return plan(waiting, self._max_size, rest, owed=owed, most=most)
+
+    def made(self, made: Made) -> None:
+        """Learn what the transaction came to."""
+        events = sum(made.sizes)
+        self._due -= events
+        if events:
+            self.event_bytes = max(1, made.bytes // events)
+
+    @property
+    def more(self) -> bool:
+        """Whether events that were to be cut are still there."""
+        return self._due > 0
+
+    def _likely(self) -> int:
+        """The most batches that one transaction is likely to make."""
+        batch_bytes = min(self._max_size * self.event_bytes, self._max_bytes)
+        return max(1, int(MAX_BYTES / batch_bytes)) if batch_bytes else MAX_BATCHES

@@ -29,7 +29,6 @@ class Gates:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._name = broker.config.name
-        self._results = broker.results()
         self._with_a_job = self._queued = 0
         self._retries_due = 0
         self._ramp = broker.config.max_in_flight
@@ -110,7 +109,7 @@ class Gates:
         most = self._broker.config.results_max
         if most is None:
             return False
-        unhandled = self._results.unhandled()
+        unhandled = self._broker.unhandled.count()
         wait = "1 result waits" if unhandled == 1 else f"{unhandled:,} results wait"
         held = unhandled >= most
         if held != bool(self._reason):

@@ -7,7 +7,9 @@ import logging
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, MicrobatchError, ServerError, Unavailable
 from microbatch.broker.misfits import set_aside
+from microbatch.scheduler.neglect import NeglectWatch
 from microbatch.scheduler.queue import JobQueue
+from microbatch.scheduler.retention import Retention
 
 log = logging.getLogger(__name__)
 
@@ -18,12 +20,16 @@ class Maintenance:
     def __init__(self, broker: Broker, queue: JobQueue) -> None:
         self._broker = broker
         self._queue = queue
+        self._retention = Retention(broker, queue)
+        self._neglect = NeglectWatch(broker)
 
     def run_once(self, now_ms: int) -> None:
-        """Keep values that are not ours out of the way, and note where the counters stand."""
+        """Keep what is not ours out of the way, note where the counters stand, and forget what is old."""
         self._set_aside()
         self._broker.stats.mark(now_ms)
         self._queue.tidy()
+        self._retention.run_once()
+        self._neglect.look()
 
     def after(self, error: MicrobatchError) -> bool:
         """Whether the server refused something for a value that is not ours, which is out of the way now."""

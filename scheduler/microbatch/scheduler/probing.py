@@ -41,7 +41,8 @@ class Probing:
             return None
         if batch.header.size == 1:
             return replace(batch, then=replace(batch.then, mode=Mode.PROBE))
-        probe, rest = probe_of(batch, batch.run, now_ms, now_ms)
+        # The rest stays the first of all that wait, so that its other events are tried before any is again.
+        probe, rest = probe_of(batch, batch.run, now_ms, batch.run.since_ms)
         if not self._broker.ledger.divide(batch.id, batch.run, [probe, rest]):
             return None
         return DueBatch(probe.id, probe.header, probe.run, probe.run)

@@ -74,6 +74,26 @@ class JobQueue:
             pipeline=pipe,
         )
 
+    def forget(self, batches: Sequence[NewBatch]) -> None:
+        """Remove the jobs of batches that were not made. Nothing is sent if there are none."""
+        if not batches:
+            return
+        commands: list[tuple[str | int, ...]] = []
+        for batch in batches:
+            # A worker that has one already finds nothing to do, and ends it.
+            commands.append(("LREM", self._queue.key, -1, batch.id))
+            commands.append(("DEL", Job.key_for(batch.id)))
+        self._server.many(*commands)
+
+    def forget_failed(self, batch_ids: Sequence[str]) -> None:
+        """Take these batches from RQ's failed jobs. Nothing is sent if there are none."""
+        if not batch_ids:
+            return
+        jobs = [Job.key_for(batch_id) for batch_id in batch_ids]
+        results = [Result.get_key(batch_id) for batch_id in batch_ids]  # type: ignore[no-untyped-call]
+        failed = self._queue.failed_job_registry.key
+        self._server.many(("ZREM", failed, *batch_ids), ("UNLINK", *jobs, *results))
+
     def enqueue_again(self, pipe: Transaction, batches: Sequence[DueBatch]) -> None:
         """As `enqueue`, for batches that had a job before; what RQ still holds of it is cleared away."""
         self._forget_jobs(pipe, batches)

@@ -161,7 +161,7 @@ class Reconciler:
 
     def _put_aside(self, unreadable: Unreadable) -> None:
         self._stay_active()
-        if aside := self._broker.ledger.put_aside(unreadable.id, unreadable.record):  # else it has gone
+        if aside := self._broker.recovery.put_aside(unreadable.id, unreadable.record):  # else it has gone
             log.error(
                 "%s: batch %s: it can't be read, and is put aside as %s",
                 self._broker.config.name, printable(unreadable.id), aside,

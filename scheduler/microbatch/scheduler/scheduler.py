@@ -19,8 +19,7 @@ from microbatch.broker.events import Wake
 from microbatch.broker.in_flight import NewBatch, new_batch
 from microbatch.broker.patience import Patience
 from microbatch.broker.wire import Header, Trigger
-from microbatch.scheduler import cutting
-from microbatch.scheduler.cutting import Cut
+from microbatch.scheduler.cutting import Cut, Cutter
 from microbatch.scheduler.gates import Gates
 from microbatch.scheduler.maintenance import Maintenance
 from microbatch.scheduler.queue import JobQueue
@@ -63,6 +62,7 @@ class Scheduler:
         self._gates = Gates(self.broker)
         self._reconciler = Reconciler(self.broker, self._queue, self._lease, self._gates)
         self._maintenance = Maintenance(self.broker, self._queue)
+        self._cutter = Cutter(config.max_size, config.max_bytes)
         self._owed: Trigger | None = None  # why the rest was to be cut, where there was no room
         self._stopping = threading.Event()
         self._leaving = threading.Lock()
@@ -171,8 +171,9 @@ class Scheduler:
 
     def _cut(self, rest: Trigger | None, look: Look | None) -> int:
         made, self._owed = 0, rest
+        self._cutter.begin()
         while not self._stopping.is_set():
-            room = min(self._gates.room_for_cuts(), cutting.bound(self.config.max_size))
+            room = self._gates.room_for_cuts()
             if not room:
                 return made
             cuts = self._cut_once(rest, look, room)
@@ -181,32 +182,39 @@ class Scheduler:
             if cuts:
                 self._gates.spend(len(cuts))
                 self._look_after()  # a backlog that never ends must not keep us from it
-            if len(cuts) < room or cuts[-1].trigger is rest:
+            if not self._cutter.more:
                 break
         self._owed = None
         return made
 
     def _cut_once(self, rest: Trigger | None, look: Look | None, room: int) -> list[Cut]:
         cuts: list[Cut] = []
+        batches: list[NewBatch] = []
         now_ms = self._clock.now_ms()
 
         def choose(waiting: int) -> list[NewBatch]:
-            cuts[:] = cutting.plan(waiting, self.config.max_size, rest, room)
-            return [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
+            cuts[:] = self._cutter.plan(waiting, rest, room)
+            batches[:] = [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
+            return batches
 
-        sizes = self.broker.ledger.cut(
+        made = self.broker.ledger.cut(
             choose,
             due_ms=now_ms + LOOK_AGAIN_MS,
             token=self._lease.token,
             lease_ttl_ms=self._lease.ttl_ms,
             enqueue=self._queue.enqueue,
             look=look,
+            max_bytes=self.config.max_bytes,
+            event_bytes=self._cutter.event_bytes,
         )
+        self._cutter.made(made)
+        del cuts[len(made.sizes) :]
+        self._queue.forget(batches[len(cuts) :])
         if cuts:
-            self._log_cut(sizes, cuts)
+            self._log_cut(made.sizes, cuts)
         return cuts
 
-    def _log_cut(self, sizes: list[int], cuts: list[cutting.Cut]) -> None:
+    def _log_cut(self, sizes: list[int], cuts: list[Cut]) -> None:
         triggers = "/".join(dict.fromkeys(cut.trigger for cut in cuts))
         log.info(
             "%s: cut %d events (batches: %d, trigger: %s)", self.config.name, sum(sizes), len(sizes), triggers

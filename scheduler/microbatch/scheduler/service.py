@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections.abc import Sequence
-from types import FrameType
 
 from microbatch.broker.config import Config
 from microbatch.broker.risks import risks
+from microbatch.broker.signals import StopSignals
 from microbatch.scheduler.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -22,7 +21,8 @@ class SchedulerService:
 
     def __init__(self, configs: Sequence[Config]) -> None:
         self._schedulers = [Scheduler(config) for config in configs]
-        self._stop = threading.Event()
+        self._signals = StopSignals()
+        self._ended = False
         self._failed = False
 
     def check(self) -> None:
@@ -34,22 +34,24 @@ class SchedulerService:
                 log.warning("%s: %s", scheduler.config.name, risk)
 
     def run(self) -> bool:
-        """Work until SIGTERM or SIGINT. Returns False if a scheduler failed, and waiting can't mend it."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        threads = [
-            threading.Thread(target=self._run_one, args=(scheduler,), name=scheduler.config.name)
-            for scheduler in self._schedulers
-        ]
-        for thread in threads:
-            thread.start()
-        # Again and again: a signal may be given to another thread, and is heeded when this one runs.
-        while not self._stop.wait(_LOOK_SECONDS):
-            pass
-        for scheduler in self._schedulers:
-            scheduler.stop()
-        for thread in threads:
-            thread.join()
+        """Work until SIGTERM, SIGINT or SIGHUP. Returns False if a scheduler failed for good.
+
+        That is a failure which would only come again.
+        """
+        with self._signals:
+            threads = [
+                threading.Thread(target=self._run_one, args=(scheduler,), name=scheduler.config.name)
+                for scheduler in self._schedulers
+            ]
+            for thread in threads:
+                thread.start()
+            # Again and again: the system may deliver a signal to another thread, which does not end the wait.
+            while not (self._signals.count or self._ended):
+                self._signals.wait(_LOOK_SECONDS)
+            for scheduler in self._schedulers:
+                scheduler.stop()
+            for thread in threads:
+                thread.join()
         return not self._failed
 
     def _run_one(self, scheduler: Scheduler) -> None:
@@ -59,7 +61,5 @@ class SchedulerService:
             log.exception("%s: the scheduler failed; ending the process", scheduler.config.name)
             self._failed = True
         finally:
-            self._stop.set()
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._stop.set()
+            self._ended = True
+            self._signals.notify()

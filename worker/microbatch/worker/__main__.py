@@ -8,11 +8,13 @@ import sys
 
 from microbatch.broker.app import ENVIRONMENT_VARIABLE, load_config
 from microbatch.broker.errors import MicrobatchError
+from microbatch.worker.membership import join_pool
 from microbatch.worker.rq_worker import work
 
 
 def main() -> int:
     """Run batches until told to stop. Returns the exit code."""
+    join_pool()
     app = sys.argv[1]
     os.environ[ENVIRONMENT_VARIABLE] = app
     level = os.environ.get("MICROBATCH_LOG_LEVEL", "INFO").upper()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -32,20 +31,3 @@ def forks_end_here() -> Iterator[None]:
         if os.getpid() != pid:
             sys.stdout.flush()
             os._exit(code if isinstance(code, int) else int(code is not None))
-
-
-def signals_end_forks(handler_of: object) -> None:
-    """In forks of this process, let the signals that ``handler_of`` handles do what they do in any program.
-
-    The handlers would else be theirs as well, and put off an end that is the worker's alone.
-    """
-
-    def in_child() -> None:
-        for number, default in (
-            (signal.SIGINT, signal.default_int_handler),
-            (signal.SIGTERM, signal.SIG_DFL),
-        ):
-            if getattr(signal.getsignal(number), "__self__", None) is handler_of:
-                signal.signal(number, default)
-
-    os.register_at_fork(after_in_child=in_child)

@@ -1,9 +1,10 @@
-"""The heart: shows the scheduler that a batch's worker is alive, while the processor has its thread.
+"""The heart: a thread of a worker's that lives on while the processor has the main one.
 
-One thread per process, which beats for the batch at hand, and tells of a run that takes long enough to be
-shown to people. When a run is long past its time limit and
-the interpreter could not be interrupted (a C extension that never returns), the heart ends the process:
-the batch is run elsewhere, and a new worker takes this one's place.
+It tells of a run that takes long enough to be shown to people, and ends the process when it is told to stop
+hard. In a worker without a pool it also beats for what the worker has claimed, and ends the process when a
+run is long past its time limit and the interpreter could not be interrupted (a C extension that never
+returns): the batch is run elsewhere, and a new worker takes this one's place. With a pool both are the
+pool's, as this thread stands still while a processor keeps the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from math import inf
 
 from microbatch.broker import policy
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import ServerError
-from microbatch.broker.in_flight import TakenBatch
+from microbatch.broker.claims import RqPlace
+from microbatch.broker.in_flight import Claim, TakenBatch
+from microbatch.worker.heartbeat import heartbeat_of
+from microbatch.worker.slot import Description, Slot
 
 log = logging.getLogger(__name__)
 
@@ -34,101 +37,119 @@ GRACE_SECONDS = 5.0
 
 
 class Heart:
-    """Beats for one batch at a time.
+    """Looks after the claims and the run at hand of one worker process.
 
     Args:
         broker: the batcher's.
         batch_timeout: the time limit of a run, in seconds.
+        slot: the pool's, which then beats by it.
     """
 
-    def __init__(self, broker: Broker, batch_timeout: float) -> None:
+    def __init__(self, broker: Broker, batch_timeout: float, slot: Slot | None = None) -> None:
         self._broker = broker
+        self._name = broker.config.name
         self._limit_seconds = batch_timeout + GRACE_SECONDS
-        self._changed = threading.Condition()
+        self._slot = slot if slot is not None else Slot()
+        self._beats_here = slot is None
+        self.ttl_ms = RUN_TTL_MS
+        """How long this worker may be silent."""
+        self.heartbeat = heartbeat_of(broker, self._slot, ttl_ms=self.ttl_ms, beat_seconds=BEAT_SECONDS)
         self._batch: TakenBatch | None = None
         self._since = 0.0
         self._limit_at = inf
         self._told: TakenBatch | None = None
-        self._beat_at = 0.0
-        self._missed = False
         self._thread: threading.Thread | None = None
         self.on_long_run: Callable[[TakenBatch], None] = _nobody_asks
         """Told once of each batch whose run takes long, on the heart's thread."""
+        self.on_beat: Callable[[], None] = _nothing
+        """Called on the heart's thread, some times a second."""
+
+    def describe(self, rq: RqPlace) -> None:
+        """Leave for the pool what it needs to know to beat for this process, and to give back what it has."""
+        config = self._broker.config
+        self._slot.describe(
+            Description(
+                url=config.redis_url or "", key_prefix=config.key_prefix, name=config.name,
+                queue=rq.queue, job_prefix=rq.job_prefix,
+                ttl_ms=self.ttl_ms, beat_seconds=BEAT_SECONDS,
+            )
+        )  # fmt: skip
+
+    def claiming(self, claim: Claim) -> None:
+        """A claim is about to be made: from now on the worker is shown to be alive for it."""
+        self._slot.claim(claim.owner, claim.due_ms)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._live, name="heart", daemon=True)
+            self._thread.start()
+
+    def claimed_nothing(self) -> None:
+        """The last claim found no batch."""
+        self._slot.unclaim()
 
     @contextmanager
     def beating_for(self, batch: TakenBatch) -> Iterator[None]:
-        """Beat for ``batch`` while the block runs."""
-        self._set(batch)
+        """``batch`` is run while the block does."""
+        self._since = time.monotonic()
+        self._limit_at = self._since + self._limit_seconds
+        self._slot.begin(batch.run.owner, self._limit_at)
+        self._batch = batch
         try:
             yield
         finally:
-            self._set(None)
+            self._batch, self._limit_at = None, inf
+            self._slot.over()
 
     def processed(self) -> None:
         """The processor has returned: from now on there is no limit, a server that is away is waited for."""
         self._limit_at = inf
+        self._slot.limitless()
 
     @property
     def is_overdue(self) -> bool:
         """Whether the processor has been at the batch for longer than its process may go on."""
         return time.monotonic() > self._limit_at
 
-    def _set(self, batch: TakenBatch | None) -> None:
-        with self._changed:
-            self._batch, self._since = batch, time.monotonic()
-            self._limit_at = inf if batch is None else self._since + self._limit_seconds
-            if batch is not None and self._thread is None:
-                self._thread = threading.Thread(target=self._beat, name="heart", daemon=True)
-                self._thread.start()
-
-    def _beat(self) -> None:
+    def _live(self) -> None:
         while True:
             time.sleep(min(BEAT_SECONDS, LONG_RUN_SECONDS) / 2)
-            with self._changed:
-                batch, since = self._batch, self._since
-            if batch is not None:
-                try:
-                    self._beat_for(batch, since)
-                except Exception:  # noqa: BLE001 - a handler of the app's log may raise anything
-                    traceback.print_exc()
+            try:
+                self._once()
+            except Exception:  # noqa: BLE001 - a handler of the app's log may raise anything
+                traceback.print_exc()
 
-    def _beat_for(self, batch: TakenBatch, since: float) -> None:
-        now = time.monotonic()
-        if batch is not self._told and now - since >= LONG_RUN_SECONDS:
+    def _once(self) -> None:
+        self.on_beat()
+        batch, since = self._batch, self._since
+        if batch is None:
+            self._told = None
+        elif batch is not self._told and time.monotonic() - since >= LONG_RUN_SECONDS:
             self._told = batch
             self._tell(batch)
-        if self.is_overdue:
+        if not self._beats_here:
+            return
+        if batch is not None and self.is_overdue:
             self._end_process(batch)  # with no more beat, on which its batch would wait
-        elif now >= max(since + BEAT_SECONDS, self._beat_at):
-            self._beat_at = now + BEAT_SECONDS / 2
-            self._renew(batch)
+        else:
+            self.heartbeat.once()
 
     def _tell(self, batch: TakenBatch) -> None:
         try:
             self.on_long_run(batch)
         except Exception:
             # Whatever it is, it must not end the heart: the batch would be taken for its worker's last.
-            log.exception("%s: batch %s: its run can't be shown", self._broker.config.name, batch.id)
-
-    def _renew(self, batch: TakenBatch) -> None:
-        try:
-            renewed = self._broker.ledger.renew(batch, due_ms=self._broker.clock.now_ms() + RUN_TTL_MS)
-        except ServerError as error:
-            if not self._missed:
-                log.warning("%s: batch %s: no heartbeat: %s", self._broker.config.name, batch.id, error)
-            self._missed = True
-            return
-        self._missed = False
-        if not renewed and self._batch is batch:
-            log.warning("%s: batch %s: it was given to another worker", self._broker.config.name, batch.id)
+            log.exception("%s: batch %s: its run can't be shown", self._name, batch.id)
 
     def _end_process(self, batch: TakenBatch) -> None:
         log.critical(
             "%s: batch %s: still running %d s past its time limit; ending this worker",
-            self._broker.config.name, batch.id, GRACE_SECONDS,
+            self._name, batch.id, GRACE_SECONDS,
         )  # fmt: skip
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _nobody_asks(batch: TakenBatch) -> None:
     """What is told of long runs where nothing else is set."""
+
+
+def _nothing() -> None:
+    """What is called at each beat where nothing else is set."""

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from microbatch.broker.app import load_config_from_environment
 from microbatch.broker.errors import AppError
+from microbatch.worker.membership import slot_of_the_pool
 from microbatch.worker.runner import BatchRunner
 
 
@@ -38,4 +39,4 @@ def runner_of_this_process() -> BatchRunner:
 @functools.lru_cache(maxsize=1)
 def _runner(_pid: int) -> BatchRunner:
     """One per process: connections and threads don't cross a fork."""
-    return BatchRunner(load_config_from_environment())
+    return BatchRunner(load_config_from_environment(), slot=slot_of_the_pool())

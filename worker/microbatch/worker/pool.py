@@ -1,4 +1,4 @@
-"""The pool: keeps a number of worker processes running.
+"""The pool: keeps a number of worker processes running, and shows the scheduler that they are alive.
 
 Each is a process of its own from the start, not a fork of a loaded app, so nothing that the app opened
 or started on import is shared between them.
@@ -7,20 +7,26 @@ or started on import is shared between them.
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import subprocess
 import sys
 import threading
 import time
+import traceback
 from dataclasses import dataclass, field
-from types import FrameType
 
-from microbatch.worker.lifeline import lifeline
+from microbatch.broker.signals import StopSignals
+from microbatch.worker.child import Child
 
 log = logging.getLogger(__name__)
 
+GRACE_SECONDS = 25.0
+"""How long workers may take for the batches in hand when the pool is told to stop, if nothing else is said.
+
+Less than the 30 seconds after which Kubernetes and others kill it.
+"""
 _LOOK_SECONDS = 0.2
+_BEAT_SECONDS = 0.25
+_GIVE_BACK_SECONDS = 3.0
 _SHORT_LIFE_SECONDS = 2.0
 _LONGEST_BACK_OFF_SECONDS = 10.0
 
@@ -29,66 +35,88 @@ _LONGEST_BACK_OFF_SECONDS = 10.0
 class _Place:
     """One worker's place in the pool, and the process that holds it now."""
 
-    process: subprocess.Popen[bytes] | None = None
-    started_at: float = 0.0
+    child: Child | None = None
     start_at: float = 0.0
     back_off: float = field(default=0.0)
 
 
 class WorkerPool:
-    """Runs ``concurrency`` worker processes of one app, and starts another for each that dies."""
+    """Runs ``concurrency`` worker processes of one app, and starts another for each that dies.
 
-    def __init__(self, app: str, concurrency: int) -> None:
+    Args:
+        app: whose batches they run.
+        concurrency: how many processes there are.
+        grace: how long they may take for the batches in hand when the pool is told to stop, in seconds.
+    """
+
+    def __init__(self, app: str, concurrency: int, grace: float = GRACE_SECONDS) -> None:
         self._command = [sys.executable, "-m", "microbatch.worker", app]
         self._places = [_Place() for _ in range(concurrency)]
-        self._stop = threading.Event()
-        self._signals = 0
+        self._grace = grace
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT: workers finish the batch in hand. A second signal kills them."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        while not self._stop.is_set():
-            for place in self._places:
-                self._fill(place)
-            self._stop.wait(_LOOK_SECONDS)
-        self._signal_all(signal.SIGTERM)
-        killed = False
-        while any(place.process is not None and place.process.poll() is None for place in self._places):
-            if self._signals > 1 and not killed:
-                log.warning("stopping hard: the batches in hand are run again elsewhere")
-                self._signal_all(signal.SIGKILL)
-                killed = True
-            time.sleep(_LOOK_SECONDS / 4)
+        """Work until SIGTERM, SIGINT or SIGHUP: workers finish the batch in hand.
+
+        A worker that takes longer than the grace for it is killed, and its batch is given back, to be run
+        elsewhere. A second signal does that at once.
+        """
+        with StopSignals() as signals:
+            threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+            while not signals.count:
+                for place in self._places:
+                    self._fill(place)
+                signals.wait(_LOOK_SECONDS)
+            self._stop(signals)
+
+    def _stop(self, signals: StopSignals) -> None:
+        end_at = time.monotonic() + self._grace
+        for child in self._running():
+            child.send(signal.SIGTERM)
+        while running := self._running():
+            if signals.count > 1 or time.monotonic() > end_at:
+                log.warning("stopping hard: the batches in hand are given back, to be run elsewhere")
+                self._end_hard(running)
+                return
+            signals.wait(_LOOK_SECONDS / 4)
+
+    def _end_hard(self, children: list[Child]) -> None:
+        """At the same time: what waits for a server that is away must not add up."""
+        threads = [
+            threading.Thread(target=child.end_hard, args=(_GIVE_BACK_SECONDS,), daemon=True)
+            for child in children
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     def _fill(self, place: _Place) -> None:
         now = time.monotonic()
-        process = place.process
-        if process is not None:
-            code = process.poll()
+        child = place.child
+        if child is not None:
+            code = child.poll()
             if code is None:
                 return
-            short = now - place.started_at < _SHORT_LIFE_SECONDS
+            short = now - child.started_at < _SHORT_LIFE_SECONDS
             place.back_off = min(max(0.5, place.back_off * 2), _LONGEST_BACK_OFF_SECONDS) if short else 0.0
-            log.warning("worker %d ended with %s; starting another", process.pid, _outcome(code))
-            place.process, place.start_at = None, now + place.back_off
+            log.warning("worker %d ended with %s; starting another", child.pid, _outcome(code))
+            place.child, place.start_at = None, now + place.back_off
         if now >= place.start_at:
-            # Its own session: a Ctrl-C reaches the pool alone, which passes it on once.
-            place.process = subprocess.Popen(  # noqa: S603 - this interpreter and the app it was started with
-                self._command,
-                start_new_session=True,
-                preexec_fn=lifeline(signal.SIGKILL),  # noqa: PLW1509 - the pool has no threads
-            )
-            place.started_at = now
+            place.child = Child(self._command)
 
-    def _signal_all(self, number: signal.Signals) -> None:
-        for place in self._places:
-            if place.process is not None and place.process.poll() is None:
-                os.kill(place.process.pid, number)
+    def _running(self) -> list[Child]:
+        children = [place.child for place in self._places]
+        return [child for child in children if child is not None and child.poll() is None]
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._signals += 1
-        self._stop.set()
+    def _beat(self) -> None:
+        """Not on the main thread, which has to see signals and ends while a server does not answer."""
+        while True:
+            time.sleep(_BEAT_SECONDS)
+            for child in self._running():
+                try:
+                    child.beat()
+                except Exception:  # noqa: BLE001 - the others are to be beaten for all the same
+                    traceback.print_exc()
 
 
 def _outcome(code: int) -> str:

@@ -18,7 +18,7 @@ from rq.serializers import JSONSerializer
 from microbatch.broker.config import Config
 from microbatch.broker.in_flight import Part, TakenBatch
 from microbatch.broker.server import Server
-from microbatch.broker.wire import Failure
+from microbatch.broker.wire import Failure, shortened
 from microbatch.worker.rq_job import JOB_FUNCTION, BatchJob
 
 
@@ -101,5 +101,8 @@ def show_as_failed(config: Config, whole: Job, part: Part, failure: Failure) -> 
 
 
 def storable(text: str) -> str:
-    """The text with what has no UTF-8 (half a surrogate pair, as in undecodable file names) written out."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """The text with what has no UTF-8 (half a surrogate pair, as in undecodable file names) written out.
+
+    It is no longer than what is stored of an error elsewhere.
+    """
+    return shortened(text).encode("utf-8", "backslashreplace").decode()

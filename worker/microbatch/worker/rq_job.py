@@ -16,6 +16,7 @@ from rq.executions import Execution
 from rq.job import Job
 
 from microbatch.broker.errors import DecodeError
+from microbatch.broker.frames import release
 from microbatch.worker.job import run_batch
 
 JOB_FUNCTION = f"{run_batch.__module__}.{run_batch.__qualname__}"
@@ -40,6 +41,11 @@ class End:
     """What came of it, or what was raised."""
     execution: Execution | None = None
     """What shows the run in RQ, if it has been shown."""
+
+    def release(self) -> None:
+        """Let go of the memory that what was raised holds. RQ has been told."""
+        if isinstance(self.said, BaseException):
+            release(self.said)
 
 
 class BatchJob(Job):

@@ -13,16 +13,19 @@ from microbatch.broker import codec, wire
 from microbatch.broker.batch import BatchInfo, PartialFailure
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
-from microbatch.broker.errors import ConfigError, DecodeError
+from microbatch.broker.errors import ConfigError, DecodeError, EncodeError, InDoubt
 from microbatch.broker.exchange import Value
+from microbatch.broker.frames import release_locals
 from microbatch.broker.functions import UserFunction
 from microbatch.broker.in_flight import Claim, TakenBatch
 from microbatch.broker.patience import insist
 from microbatch.broker.results import Outcome
 from microbatch.broker.server import Along
+from microbatch.worker.doubts import Doubts
 from microbatch.worker.failing import Failing
 from microbatch.worker.forks import forks_end_here
-from microbatch.worker.heart import RUN_TTL_MS, Heart
+from microbatch.worker.heart import Heart
+from microbatch.worker.slot import Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +42,22 @@ class Run:
 class BatchRunner:
     """Runs batches of one batcher in this process, one at a time.
 
+    Args:
+        slot: where to note what is claimed, for a pool that looks after this process.
+
     Raises:
         ConfigError: the config has no usable processor, or no server.
     """
 
-    def __init__(self, config: Config, *, broker: Broker | None = None) -> None:
+    def __init__(self, config: Config, *, broker: Broker | None = None, slot: Slot | None = None) -> None:
         if config.batch_processor is None:
             raise ConfigError(f"batcher {config.name!r} has no batch_processor for its workers to run")
         self.config = config
         self.broker = broker if broker is not None else Broker(config)
         self._process = UserFunction("batch_processor", config.batch_processor)
         self._decoder = self._process.item_decoder()
-        self.heart = Heart(self.broker, config.batch_timeout)
+        self.heart = Heart(self.broker, config.batch_timeout, slot)
+        self.doubts = Doubts(self.broker)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:"
         self._failing = Failing(self.broker)
 
@@ -78,21 +85,35 @@ class BatchRunner:
     def take(self, batch_id: str) -> TakenBatch | None:
         """Take a batch for one run, or None if there is nothing to run. Raises as `run` does."""
         claim = self.claim()
-        return self.broker.ledger.take(batch_id, owner=claim.owner, now_ms=claim.now_ms, due_ms=claim.due_ms)
+        try:
+            batch = self.broker.ledger.take(
+                batch_id, owner=claim.owner, now_ms=claim.now_ms, due_ms=claim.due_ms
+            )
+        except (InDoubt, DecodeError):
+            if (batch := self.doubts.insist_on(claim)) is None:
+                raise
+        if batch is None:
+            self.heart.claimed_nothing()
+        return batch
 
     def claim(self) -> Claim:
-        """A claim to the next run in this process. Raises ServerError."""
+        """A claim to the next run in this process, which is about to be made. Raises ServerError."""
         now_ms = self.broker.clock.now_ms()
-        return Claim(f"{self._owner}{secrets.token_hex(4)}", now_ms, now_ms + RUN_TTL_MS)
+        claim = Claim(f"{self._owner}{secrets.token_hex(4)}", now_ms, now_ms + self.heart.ttl_ms)
+        self.heart.claiming(claim)
+        return claim
 
     def process(self, batch: TakenBatch) -> Run:
         """Call the processor. Whatever it raises is in the run that is returned."""
         try:
-            return self._process_events(batch)
+            run = self._process_events(batch)
         except BaseException as error:  # noqa: BLE001 - sys.exit() too: it is the batch's failure, not ours
-            return Run(batch, error=error)
+            run = Run(batch, error=error)
         finally:
             self.heart.processed()
+        if run.error is not None:
+            release_locals(run.error)
+        return run
 
     def settle(self, run: Run) -> str:
         """Record what a run came to. Returns it in words; raises as `run` does."""
@@ -111,7 +132,7 @@ class BatchRunner:
         return insist(self.config.name, lambda: commit(batch_id, entry, along=along()))
 
     def _revive(self, batch_id: str, enqueued_at: datetime) -> bool:
-        due_ms = self.broker.clock.now_ms() + RUN_TTL_MS
+        due_ms = self.broker.clock.now_ms() + self.heart.ttl_ms
         died_before_ms = int(enqueued_at.timestamp() * 1000)
         return self.broker.dead.revive(batch_id, due_ms=due_ms, died_before_ms=died_before_ms)
 
@@ -143,7 +164,11 @@ class BatchRunner:
 
     def _entry(self, batch: TakenBatch, result: object) -> list[Value]:
         """The result's entry on the stream; empty if there is nothing to handle."""
-        if result is None:
+        if result is None or self.config.results == "discard":
             return []
         body = codec.encode(result, "result")
+        if len(body) > self.config.max_result_bytes:
+            # Here, and not by the server: it would hang up in the middle, as if it were away.
+            most = self.config.max_result_bytes
+            raise EncodeError(f"the result has {len(body):,} bytes; the most is {most:,} (max_result_bytes)")
         return Outcome(batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms, result=body).encode()

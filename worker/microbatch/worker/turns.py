@@ -20,13 +20,16 @@ What this knows of RQ (3.0), beside the names of its keys, which it is given:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from microbatch.broker.claims import RqPlace, claim_of
+from microbatch.broker.errors import InDoubt, ServerError
 from microbatch.broker.exchange import Value
-from microbatch.broker.in_flight import Next
+from microbatch.broker.in_flight import Claim, Next, TakenBatch
 from microbatch.broker.server import Along
+from microbatch.broker.wire import is_batch_id
 from microbatch.worker.runner import BatchRunner, Run
 
 FINISHED_SECONDS = 10
@@ -40,27 +43,43 @@ class RqKeys:
     queue: str
     intermediate: str
     finished: str
-    job: Callable[[str], str]
+    job_prefix: str
+    """What the key of a job begins with."""
+
+    @property
+    def rq(self) -> RqPlace:
+        """Where a batch's job is put when the batch is given back."""
+        return RqPlace(self.queue, self.job_prefix)
 
 
 class Turns:
     """One worker's turns at one queue.
 
-    Raises, from every method, ServerError; a batch that was taken then is found by the scheduler.
+    Raises, from every method, ServerError. A batch that may have been claimed then is found out by the next
+    `wait`, or given back by `leave`.
     """
 
     def __init__(self, runner: BatchRunner, keys: RqKeys, worker: str) -> None:
         self._runner = runner
         self._ledger = runner.broker.ledger
+        self._claims = runner.broker.claims
         self._keys = keys
         self._worker = worker
         self._own = f"{keys.intermediate}:{worker}"  # holds an id only from one command to the next
+        self._held: TakenBatch | None = None  # claimed beside a commit that was refused
 
     def wait(self, seconds: float) -> Next:
         """What to do next; waits for a job. None if none came."""
-        keys = self._keys
+        if (batch := self._what_is_claimed()) is not None:
+            return batch
+        keys, claim = self._keys, self._runner.claim()
         move = ("BLMOVE", keys.queue, self._own, "LEFT", "RIGHT", seconds)
-        return self._ledger.take_next(self._own, keys.intermediate, self._runner.claim(), first=move)
+        try:
+            found = self._ledger.take_next(self._own, keys.intermediate, claim, first=move)
+        except InDoubt:
+            self._runner.doubts.add(claim)
+            raise
+        return self._looked_at(found, claim)
 
     def end(self, run: Run, began: float, *, go_on: bool) -> Next:
         """Commit a run that has succeeded, and note its job as finished.
@@ -68,7 +87,7 @@ class Turns:
         ``began`` is when the run did (unix seconds). Returns what to do next, as `wait` does, if that is
         asked for by ``go_on`` and a job waits.
         """
-        keys, job_key, now = self._keys, self._keys.job(run.batch.id), time.time()
+        keys, job_key, now = self._keys, self._keys.job_prefix + run.batch.id, time.time()
         ended = _moment(now)
         commands: list[Sequence[Value]] = [
             (
@@ -78,22 +97,58 @@ class Turns:
             ("EXPIRE", job_key, FINISHED_SECONDS, "NX"),  # not that of a batch which is dead meanwhile
             ("ZADD", keys.finished, int(now) + FINISHED_SECONDS, run.batch.id),
         ]  # fmt: skip
-        along: list[Along] = []
+        tries: list[tuple[Claim, Along]] = []
 
         def next_try() -> Along:
-            then = commands
-            if go_on:
-                then = [
-                    *commands,
-                    self._ledger.next_command(keys.queue, keys.intermediate, self._runner.claim()),
-                ]
-            along.append(Along(*then))
-            return along[-1]
+            if not go_on:
+                return Along(*commands)
+            claim = self._runner.claim()
+            along = Along(*commands, self._ledger.next_command(keys.queue, keys.intermediate, claim))
+            tries.append((claim, along))
+            return along
 
-        self._runner.commit(run, next_try)
-        reply = along[-1].replies[-1] if go_on else None
-        # It may be an error: `wait` comes to the same then, and raises it.
-        return None if isinstance(reply, Exception) else self._ledger.read_next(reply)
+        try:
+            self._runner.commit(run, next_try)
+        except ServerError:
+            found = self._next_of(tries)
+            self._held = found if isinstance(found, TakenBatch) else None
+            raise
+        return self._next_of(tries)
+
+    def give_back(self, batch: TakenBatch, *, seconds: float) -> None:
+        """Give a batch back whose run could not be recorded; it is run again in so many seconds."""
+        due_ms = self._runner.broker.clock.now_ms() + int(seconds * 1000)
+        self._claims.give_back(claim_of(batch), None, due_ms=due_ms)
+
+    def leave(self) -> None:
+        """Give back what was claimed and is not to be run any more by this worker, which stops."""
+        held, self._held = self._held, None
+        claimed = [] if held is None else [claim_of(held)]
+        for each in [*claimed, *self._runner.doubts.claimed()]:
+            self._claims.give_back(each, self._keys.rq, due_ms=self._runner.broker.clock.now_ms())
+
+    def _what_is_claimed(self) -> TakenBatch | None:
+        """A batch that is this worker's already, from a turn that did not end as it should."""
+        held, self._held = self._held, None
+        return held if held is not None else self._runner.doubts.next()
+
+    def _next_of(self, tries: Sequence[tuple[Claim, Along]]) -> Next:
+        """What the tries of one commit have claimed. Those whose reply was not read are in doubt."""
+        found: Next = None
+        for claim, along in tries:
+            if not along.replies:
+                self._runner.doubts.add(claim)
+            elif not isinstance(along.replies[-1], Exception):  # it was refused: `wait` will raise the same
+                found = self._looked_at(self._ledger.read_next(along.replies[-1]), claim)
+        return found
+
+    def _looked_at(self, found: Next, claim: Claim) -> Next:
+        if isinstance(found, bytes) and is_batch_id(found.decode("latin-1")):
+            # There is no batch to run for this job, or one that was claimed and can't be read.
+            self._runner.doubts.clear_up(claim)
+        if not isinstance(found, TakenBatch):
+            self._runner.heart.claimed_nothing()
+        return found
 
 
 def _moment(unix_seconds: float) -> str:

@@ -12,7 +12,7 @@
 -- ARGV[2] expected  run record
 -- ARGV[3] failure   JSON
 -- ARGV[4] now       (ms)
--- ARGV[5..]         fields and values of the failure's entry on the stream
+-- ARGV[5..]         fields and values of the failure's entry on the stream; none if nobody is to handle it
 --
 -- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(log batches).
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -31,7 +31,7 @@ for _, count in ipairs(redis.call('HMGET', KEYS[5], 'dead_batches', 'dead_events
 end
 redis.call('HINCRBY', KEYS[5], 'dead_batches', 1)
 redis.call('HINCRBY', KEYS[5], 'dead_events', redis.call('LLEN', KEYS[1]) - 2)
-redis.call('XADD', KEYS[4], '*', unpack(ARGV, 5))
+if #ARGV > 4 then redis.call('XADD', KEYS[4], '*', unpack(ARGV, 5)) end
 redis.call('LSET', KEYS[1], 1, ARGV[3])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])

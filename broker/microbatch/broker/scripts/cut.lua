@@ -6,15 +6,25 @@
 -- KEYS[4] drain     stream  there only while somebody waits for an end
 -- KEYS[5..] batch   list    one per batch; none of them exists yet
 -- ARGV[1] score     of batches that are queued, and when the scheduler looks at them next
--- ARGV[2..] id, header, run record, size    four per batch
+-- ARGV[2] most      bytes of events in one batch; an event that is larger is a batch of its own
+-- ARGV[3] in_all    bytes of events in one call: a batch that is likely to exceed it is not begun
+-- ARGV[4] likely    bytes of an event, as far as is known; 0 if nothing is
+-- ARGV[5..] id, header, run record, size    four per batch
 --
--- Returns the number of events that each batch got; fewer than asked only if fewer waited, and a
--- batch that would have been empty is not made. All is checked before anything is written, and the
--- waiting list is cut down last, so an error half-way can leave an event in two places, never in none.
--- O(events moved).
-local CHUNK = 5000  -- unpack() takes less than 8,000 values
+-- Returns {bytes moved, events of batch 1, of batch 2, ...}. A batch gets fewer events than asked if fewer
+-- waited or if its bytes reached the most; a batch that would have been empty or was not begun is not made,
+-- and neither are those after it. A header tells the size that its batch came to.
+-- All is checked before anything is written, and the waiting list is cut down last, so an error half-way can
+-- leave an event in two places, never in none. O(events moved).
+--
+-- Events are read in chunks that are likely to hold no more bytes than a batch still takes. The first chunk
+-- has FIRST events where nothing is known, and none has more than CHUNK: where large events follow small ones,
+-- that is the most that is read in vain.
+local FIRST, CHUNK = 8, 64
+local most, in_all, likely = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 
-for k, wanted in ipairs({'list', 'zset', 'hash', 'stream'}) do
+local waiting = redis.call('LLEN', KEYS[1])  -- which fails here if it is no list
+for k, wanted in pairs({[2] = 'zset', [3] = 'hash', [4] = 'stream'}) do
   local found = redis.call('TYPE', KEYS[k]).ok
   if found ~= wanted and found ~= 'none' then
     return redis.error_reply('WRONGTYPE ' .. KEYS[k] .. ' is a ' .. found .. ', not a ' .. wanted)
@@ -26,39 +36,78 @@ for k = 5, #KEYS do
   end
 end
 
-local waiting = redis.call('LLEN', KEYS[1])
-local taken, made, sizes = 0, 0, {}
-for k = 5, #KEYS do
-  local size = math.min(tonumber(ARGV[2 + (k - 5) * 4 + 3]), waiting - taken)
-  sizes[#sizes + 1] = size
-  taken = taken + size
-  if size > 0 then made = made + 1 end
-end
-if made == 0 then return sizes end
+local reply = {0}
+for k = 5, #KEYS do reply[k - 3] = 0 end
+if waiting == 0 then return reply end
 for _, count in ipairs(redis.call('HMGET', KEYS[3], 'cut_batches', 'cut_events')) do
   if count and count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
     return redis.error_reply('BADCOUNT ' .. KEYS[3] .. ' holds a counter that is no number')
   end
 end
-redis.call('HINCRBY', KEYS[3], 'cut_batches', made)
-redis.call('HINCRBY', KEYS[3], 'cut_events', taken)
 
-local first = 0
-for b = 1, made do
-  local batch, at, size = KEYS[4 + b], 2 + (b - 1) * 4, sizes[b]
-  redis.call('ZADD', KEYS[2], ARGV[1], ARGV[at])
-  if size == waiting then  -- all that waits is one batch: no event is copied
+-- What the whole list takes, if that is no more than a batch may have. A server that refuses to tell makes
+-- no difference but in speed: then events are counted as they are copied.
+local function bytes_of_all()
+  local used = redis.pcall('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', 0)
+  return type(used) == 'number' and used <= most and used
+end
+
+local function chunk_within(room)
+  if likely == 0 then return FIRST end
+  return math.max(1, math.min(CHUNK, math.floor(room / likely)))
+end
+
+-- Copy up to so many events into a batch. Returns how many, and their bytes.
+local function copy(batch, first, wanted)
+  local count, bytes = 0, 0
+  while count < wanted do
+    local from = first + count
+    local values = redis.call('LRANGE', KEYS[1], from, from + math.min(chunk_within(most - bytes), wanted - count) - 1)
+    local read, fit = 0, 0
+    for _, value in ipairs(values) do
+      read = read + #value
+      if bytes + #value <= most or count + fit == 0 then
+        bytes, fit = bytes + #value, fit + 1
+      else
+        break
+      end
+    end
+    likely = math.max(1, read / math.min(#values, fit + 1))
+    if fit > 0 then redis.call('RPUSH', batch, unpack(values, 1, fit)) end
+    count = count + fit
+    if fit < #values then break end
+  end
+  return count, bytes
+end
+
+local function header_of(size, at)
+  local planned = ARGV[at + 1]
+  return size == tonumber(ARGV[at + 3]) and planned or (string.gsub(planned, '"size":%d+', '"size":' .. size, 1))
+end
+
+local made, taken, bytes, all = 0, 0, 0, nil
+for k = 5, #KEYS do
+  local batch, at = KEYS[k], 5 + (k - 5) * 4
+  local size, moved = math.min(tonumber(ARGV[at + 3]), waiting - taken), 0
+  if size == 0 or (made > 0 and bytes + math.min(size * likely, most) > in_all) then break end
+  if size == waiting then all = bytes_of_all() end
+  if all then  -- all that waits is one batch: no event is copied
+    redis.call('ZADD', KEYS[2], ARGV[1], ARGV[at])
     redis.call('RENAME', KEYS[1], batch)
-    redis.call('LPUSH', batch, ARGV[at + 2], ARGV[at + 1])
+    redis.call('LPUSH', batch, ARGV[at + 2], header_of(size, at))
+    moved = all
   else
     redis.call('RPUSH', batch, ARGV[at + 1], ARGV[at + 2])
-    for from = first, first + size - 1, CHUNK do
-      local to = math.min(from + CHUNK, first + size) - 1
-      redis.call('RPUSH', batch, unpack(redis.call('LRANGE', KEYS[1], from, to)))
-    end
+    size, moved = copy(batch, taken, size)
+    if size ~= tonumber(ARGV[at + 3]) then redis.call('LSET', batch, 0, header_of(size, at)) end
+    redis.call('ZADD', KEYS[2], ARGV[1], ARGV[at])
   end
-  first = first + size
+  made, taken, bytes = made + 1, taken + size, bytes + moved
+  reply[made + 1] = size
 end
-if made > 1 or taken < waiting then redis.call('LTRIM', KEYS[1], taken, -1) end
+reply[1] = bytes
+redis.call('HINCRBY', KEYS[3], 'cut_batches', made)
+redis.call('HINCRBY', KEYS[3], 'cut_events', taken)
+if not all then redis.call('LTRIM', KEYS[1], taken, -1) end
 if redis.call('EXISTS', KEYS[4]) == 1 then redis.call('XADD', KEYS[4], 'MAXLEN', 1, '*', 'cut', made) end
-return sizes
+return reply

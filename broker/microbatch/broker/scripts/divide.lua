@@ -12,11 +12,12 @@
 -- ARGV[2] expected  run record
 -- ARGV[3] n         how many arguments the result's entry takes; 0 if there is nothing to handle
 -- ARGV[4..3+n]      its fields and values
--- then per part: id, header, run record, score, m, and the m events' positions in the batch, from 0
+-- then per part: id, header, run record, score, m, and m runs of its events: the first position in the
+--           batch and the last, from 0
 --
 -- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(events).
 -- The batch goes last: an error before that leaves it in flight.
-local CHUNK = 5000  -- unpack() takes less than 8,000 values
+local CHUNK = 500  -- larger ones are no faster, and unpack() takes less than 8,000 values
 
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 for k, wanted in ipairs({'list', 'zset', 'stream', 'hash', 'stream'}) do
@@ -31,20 +32,20 @@ end
 if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
 if redis.call('LINDEX', KEYS[1], 1) ~= ARGV[2] then return 0 end
 
-local events = redis.call('LRANGE', KEYS[1], 2, -1)
-local entry_length = tonumber(ARGV[3])
+local count, entry_length = redis.call('LLEN', KEYS[1]) - 2, tonumber(ARGV[3])
 local parts, kept, at = {}, 0, 4 + entry_length
 for k = 8, #KEYS do
-  local part = {key = KEYS[k], id = ARGV[at], score = ARGV[at + 3], values = {ARGV[at + 1], ARGV[at + 2]}}
-  local count = tonumber(ARGV[at + 4])
-  for i = at + 5, at + 4 + count do
-    local event = events[tonumber(ARGV[i]) + 1]
-    if not event then return redis.error_reply('BADPOSITION ' .. ARGV[i]) end
-    part.values[#part.values + 1] = event
+  local part = {key = KEYS[k], id = ARGV[at], header = ARGV[at + 1], run = ARGV[at + 2], score = ARGV[at + 3]}
+  part.runs = {}
+  local past = at + 5 + 2 * tonumber(ARGV[at + 4])
+  for i = at + 5, past - 1, 2 do
+    local first, last = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+    if first < 0 or last < first or last >= count then return redis.error_reply('BADPOSITION ' .. ARGV[i + 1]) end
+    part.runs[#part.runs + 1] = {first, last}
+    kept = kept + last - first + 1
   end
   parts[#parts + 1] = part
-  kept = kept + count
-  at = at + 5 + count
+  at = past
 end
 
 local counters = {'cut_batches', 'done_batches', 'divided_batches', 'done_events'}
@@ -53,15 +54,24 @@ for _, count in ipairs(redis.call('HMGET', KEYS[4], unpack(counters))) do
     return redis.error_reply('BADCOUNT ' .. KEYS[4] .. ' holds a counter that is no number')
   end
 end
-local done = #events - kept
+local done = count - kept
 redis.call('HINCRBY', KEYS[4], 'cut_batches', #parts)
 redis.call('HINCRBY', KEYS[4], done > 0 and 'done_batches' or 'divided_batches', 1)
 redis.call('HINCRBY', KEYS[4], 'done_events', done)
 if entry_length > 0 then redis.call('XADD', KEYS[3], '*', unpack(ARGV, 4, 3 + entry_length)) end
+local events = redis.call('LRANGE', KEYS[1], 2, -1)  -- a batch's events are bounded when it is cut
 for _, part in ipairs(parts) do
-  for first = 1, #part.values, CHUNK do
-    redis.call('RPUSH', part.key, unpack(part.values, first, math.min(first + CHUNK - 1, #part.values)))
+  local values = {part.header, part.run}
+  for _, run in ipairs(part.runs) do
+    for position = run[1], run[2] do
+      if #values >= CHUNK then
+        redis.call('RPUSH', part.key, unpack(values))
+        values = {}
+      end
+      values[#values + 1] = events[position + 1]
+    end
   end
+  if #values > 0 then redis.call('RPUSH', part.key, unpack(values)) end
   redis.call('ZADD', KEYS[2], part.score, part.id)
 end
 redis.call('ZREM', KEYS[2], ARGV[1])

@@ -18,7 +18,7 @@ from microbatch.scheduler.service import SchedulerService
 @click.argument("apps", metavar="APP...", nargs=-1, required=True)
 @options.log_level
 def command(apps: tuple[str, ...]) -> int:
-    """Cut the batches of one or more batchers, until SIGTERM or Ctrl-C.
+    """Cut the batches of one or more batchers, until SIGTERM, SIGHUP or Ctrl-C.
 
     Start it on several hosts: one is active, the others stand by and take over when it goes. SIGTERM hands
     over at once. Ends with 1 if a scheduler failed for a reason that waiting can't mend.

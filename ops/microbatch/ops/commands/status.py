@@ -37,8 +37,10 @@ def command(target: str, *, as_json: bool, watch: bool) -> None:
       rates              {recorded_per_second, done_per_second}
       scheduler          {active, standby: [...]}, each as host:pid
       workers            [{name, state, batch, heartbeat_age_ms}]
-      settings           {frequency, max_size} of the active scheduler, or null
+      settings           {frequency, max_size, max_in_flight} of the active scheduler, and keep_dead
+                         (seconds) and keep_dead_max where they are set, or null
       held_back          why nothing is cut, or null
+      neglected          that results wait and no consumer was seen for an hour, or null
       risks              [in what ways the server could lose events]
 
     \b

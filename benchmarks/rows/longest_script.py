@@ -1,0 +1,136 @@
+"""The longest script: for how long one script holds the server, whatever the sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from benchmarks import events
+from benchmarks.measure import Claim, Figures, Scale, System
+from benchmarks.ours import Ours
+from benchmarks.processes import clear
+from microbatch.broker import wire
+from microbatch.broker.bounds import MAX_SIZE
+from microbatch.broker.in_flight import NewBatch, TakenBatch, halves_of, new_batch
+from microbatch.broker.results import Outcome
+from microbatch.broker.scripts import Script
+from microbatch.broker.tally import take_tally
+from microbatch.broker.wire import Failure, Header, Trigger
+
+NAME = "longest-script"
+TITLE = "the longest that one script holds the server, with the largest batches that there may be"
+FIGURE = "ms"
+SMALL, LARGE = "100,000 events of 150 bytes a batch", "1,000 events of 900 kB a batch"
+CLAIMS = tuple(Claim(FIGURE, of, 50.0, at_most=True, what=of) for of in (SMALL, LARGE))
+_LARGE_BYTES = 900_000
+_LARGE_WAITING = 100
+_SMALL_LEAST = 10 * MAX_SIZE
+_REPEATS = 3
+_BATCHES = 10_000
+MULTIPLY = """
+local raws = redis.call('LRANGE', KEYS[1], 0, 999)
+for _ = 1, ARGV[1] do redis.call('RPUSH', KEYS[1], unpack(raws)) end
+"""
+
+
+def systems(scale: Scale, stack: ExitStack) -> Iterator[System]:
+    small = _Scripts(stack, [events.encode(event) for event in events.KINDS], _SMALL_LEAST)
+    yield System(SMALL, small.measure, first=scale.backlog)
+    large = _Scripts(stack, [b'"%s"' % (b"x" * (_LARGE_BYTES - 2))], _LARGE_WAITING)
+    yield System(LARGE, large.measure, first=_LARGE_WAITING)
+
+
+class _Scripts:
+    """A batcher at a server of its own, for whose events every script is run that goes through a batch."""
+
+    def __init__(self, stack: ExitStack, bodies: list[bytes], least: int) -> None:
+        self._least = least
+        self._ours = Ours(stack, max_size=MAX_SIZE, keep_dead_max=1)
+        self._client: Any = self._ours.server.admin
+        self._broker = self._ours.broker
+        self._raws = [wire.encode_event(body, 1) for body in bodies]
+        self._took: dict[str, float] = {}
+        self._run = self._broker.server.run
+        self._broker.server.run = self._run_and_note  # type: ignore[method-assign]
+
+    def measure(self, waiting: int) -> Figures:
+        """The most that each script took, with so many events waiting; the least of some repeats."""
+        clear(self._client)
+        found: dict[str, float] = {}
+        for _ in range(_REPEATS):
+            self._fill(max(waiting, self._least))
+            self._took = {}
+            self._repeat()
+            for name, milliseconds in self._took.items():
+                found[name] = min(milliseconds, found.get(name, milliseconds))
+        clear(self._client)
+        return {FIGURE: max(found.values()), **{f"{name} ms": value for name, value in found.items()}}
+
+    def _fill(self, waiting: int) -> None:
+        """Have at least so many events wait."""
+        events_key = self._broker.keys.events
+        while (there := self._broker.events.waiting()) < waiting:
+            if there < 1_000:
+                self._client.rpush(events_key, *self._raws)
+            else:
+                self._client.eval(MULTIPLY, 1, events_key, min(100, -(-(waiting - there) // 1_000)))
+
+    def _repeat(self) -> None:
+        """Each script once: what is cut is committed, or divided, buried, and put back or thrown away."""
+        dead, ledger = self._broker.dead, self._broker.ledger
+        assert ledger.commit(self._cut_and_take().id, ())
+        whole = self._cut_and_take()
+        assert ledger.divide(whole.id, whole.run, halves_of(whole, whole.run, due_ms=1))
+        self._client.zremrangebyrank(self._broker.keys.inflight, 0, -1)
+        for act in (dead.replay, dead.purge):
+            batch = self._cut_and_take()
+            self._bury(batch)
+            act(batch.id)
+        for _ in range(2):
+            self._bury(self._cut_and_take())
+        assert dead.retire(before_ms=None, kept=1, limit=100)[1]
+        self._client.delete(self._broker.keys.dead)
+        self._client.zadd(self._broker.keys.dead, dict(zip(map(str, count()), range(_BATCHES), strict=False)))
+        assert take_tally(self._broker.server, self._broker.keys) is not None
+        self._client.delete(self._broker.keys.dead)
+
+    def _cut_and_take(self) -> TakenBatch:
+        lease = self._broker.lease()
+        self._client.delete(self._broker.keys.lease)
+        assert lease.acquire()
+        batch = new_batch(Header(Trigger.SIZE, MAX_SIZE, 1))
+        nothing: Callable[..., None] = lambda *_: None  # noqa: E731
+        chosen: Callable[[int], list[NewBatch]] = lambda _: [batch]  # noqa: E731
+        with self._noted("cut"):
+            self._broker.ledger.cut(
+                chosen, due_ms=1, token=lease.token, lease_ttl_ms=600_000, enqueue=nothing
+            )
+        taken = self._broker.ledger.take(batch.id, owner="me", now_ms=1, due_ms=10**13)
+        assert taken is not None
+        return taken
+
+    def _bury(self, batch: TakenBatch) -> None:
+        failure = Failure("ValueError: no", "", 1)
+        entry = Outcome(batch.id, batch.header, 1, 1, failure=failure).encode()
+        assert self._broker.ledger.bury(batch.id, batch.run, failure, entry, now_ms=1)
+
+    def _run_and_note(self, script: Script, *arguments: Any, **options: Any) -> Any:
+        with self._noted(script.name):
+            return self._run(script, *arguments, **options)
+
+    @contextmanager
+    def _noted(self, name: str) -> Iterator[None]:
+        """Note what the block costs the server's one thread that runs scripts, if that is its most so far.
+
+        In CPU time: what other processes of the machine take from it is not the script's.
+        """
+        before = self._cpu_ms()
+        yield
+        self._took[name] = max(self._cpu_ms() - before, self._took.get(name, 0.0))
+
+    def _cpu_ms(self) -> float:
+        pid = self._ours.server.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e6

@@ -1,0 +1,35 @@
+-- give_back: give a claimed batch back, as if it had not been claimed. Its history stays as it is.
+--
+-- KEYS[1] batch     list    header, run record, events
+-- KEYS[2] inflight  zset    the ledger
+-- KEYS[3] wake      list    words for the active scheduler
+-- KEYS[4] jobs      list    RQ's queue; it and the next only if the job is to go in front of the queue
+-- KEYS[5] job       hash    RQ's job of the batch
+-- ARGV[1] id        of the batch
+-- ARGV[2] expected  run record
+-- ARGV[3] next      run record, without an owner
+-- ARGV[4] due       its score if it has no job in the queue
+-- ARGV[5] word      for the scheduler then
+-- ARGV[6] queued    its score if it has one
+--
+-- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(log batches).
+-- All is checked before anything is written.
+if redis.call('TYPE', KEYS[1]).ok ~= 'list' then return 0 end
+if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
+if redis.call('LINDEX', KEYS[1], 1) ~= ARGV[2] then return 0 end
+
+local has_job = false
+if KEYS[5] and redis.call('TYPE', KEYS[5]).ok == 'hash' then
+  local found = redis.call('TYPE', KEYS[4]).ok
+  has_job = found == 'list' or found == 'none'
+end
+redis.call('LSET', KEYS[1], 1, ARGV[3])
+redis.call('ZADD', KEYS[2], has_job and ARGV[6] or ARGV[4], ARGV[1])
+if has_job then
+  redis.call('HSET', KEYS[5], 'status', 'queued')
+  redis.call('LPUSH', KEYS[4], ARGV[1])
+else  -- a hint, which must not fail what is done already
+  redis.pcall('LREM', KEYS[3], 0, ARGV[5])
+  redis.pcall('RPUSH', KEYS[3], ARGV[5])
+end
+return 1

@@ -1,0 +1,38 @@
+-- hand_back: give the entries that are pending with a consumer to the others, at once.
+--
+-- KEYS[1] results   stream  what waits for a handler
+-- KEYS[2] drain     stream  there only while somebody waits for an end
+-- ARGV[1] group     the consumer group
+-- ARGV[2] consumer  the caller
+-- ARGV[3] keeper    the consumer in whose name they wait; it never reads
+-- ARGV[4] idle      how long they are to seem to have been pending (ms): so long that anybody takes them over
+-- ARGV[5] seen      a consumer that was seen within this time is there to be told (ms)
+--
+-- Those who wait for new entries do not look for old ones: if there are any, an entry that is only a hint wakes
+-- one of them. Returns how many entries were handed back. O(entries + consumers).
+local CHUNK = 1000  -- unpack() takes less than 8,000 values
+
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local count, from = 0, '-'
+while true do
+  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], from, '+', CHUNK, ARGV[2])
+  if #pending == 0 then break end
+  local ids = {}
+  for i, entry in ipairs(pending) do ids[i] = entry[1] end
+  from = '(' .. ids[#ids]
+  local args = {KEYS[1], ARGV[1], ARGV[3], 0, unpack(ids)}
+  for _, word in ipairs({'IDLE', ARGV[4], 'JUSTID'}) do args[#args + 1] = word end
+  count = count + #redis.call('XCLAIM', unpack(args))
+end
+if count == 0 then return 0 end
+
+for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local fields = {}
+  for i = 1, #row, 2 do fields[row[i]] = row[i + 1] end
+  if fields.name ~= ARGV[2] and fields.name ~= ARGV[3] and fields.idle < tonumber(ARGV[5]) then
+    redis.call('XADD', KEYS[1], '*', 'handed_back', count)
+    break
+  end
+end
+if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('XADD', KEYS[2], 'MAXLEN', 1, '*', 'handed_back', count) end
+return count

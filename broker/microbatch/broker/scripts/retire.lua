@@ -1,0 +1,35 @@
+-- retire: throw the oldest dead batches away that are older or more than are kept, with their events: one step.
+--
+-- KEYS[1] dead    zset  batches given up, scored by when (ms)
+-- KEYS[2] stats   hash  counters
+-- ARGV[1] prefix  of the batches' keys, which are found by the ids that the zset holds
+-- ARGV[2] before  those that died before this are thrown away (ms); '-inf' for no age
+-- ARGV[3] kept    the most that are kept; -1 for no bound
+-- ARGV[4] limit   the most that are thrown away in one step
+--
+-- Returns {how many events were thrown away, the ids of their batches}. O(limit log batches): a large list is
+-- freed by another thread of the server. Done by a server out of memory as well.
+local limit, kept = tonumber(ARGV[4]), tonumber(ARGV[3])
+local ids = redis.call('ZRANGE', KEYS[1], '-inf', '(' .. ARGV[2], 'BYSCORE', 'LIMIT', 0, limit)
+local over = kept < 0 and 0 or math.min(redis.call('ZCARD', KEYS[1]) - kept, limit)
+if over > #ids then ids = redis.call('ZRANGE', KEYS[1], 0, over - 1) end
+if #ids == 0 then return {0, ids} end
+for _, count in ipairs(redis.call('HMGET', KEYS[2], 'purged_batches', 'purged_events')) do
+  if count and count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
+    return redis.error_reply('BADCOUNT ' .. KEYS[2] .. ' holds a counter that is no number')
+  end
+end
+-- A server out of memory refuses what may need some, but in a script that is writing already: this writes nothing.
+redis.call('ZREM', KEYS[1], '')
+local events = 0
+for _, id in ipairs(ids) do
+  local key = ARGV[1] .. id
+  if redis.call('TYPE', key).ok == 'list' then events = events + math.max(redis.call('LLEN', key) - 2, 0) end
+end
+redis.call('HINCRBY', KEYS[2], 'purged_batches', #ids)
+redis.call('HINCRBY', KEYS[2], 'purged_events', events)
+for _, id in ipairs(ids) do
+  redis.call('ZREM', KEYS[1], id)
+  redis.call('UNLINK', ARGV[1] .. id)
+end
+return {events, ids}

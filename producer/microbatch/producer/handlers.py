@@ -1,0 +1,119 @@
+"""The handlers: an entry of the results stream becomes a call of the user's code, or is quarantined."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+from microbatch.broker import wire
+from microbatch.broker.batch import BatchFailure, BatchInfo
+from microbatch.broker.broker import Broker
+from microbatch.broker.codec import Decoder
+from microbatch.broker.errors import DecodeError
+from microbatch.broker.functions import UserFunction
+from microbatch.broker.patience import insist
+from microbatch.broker.results import Entry, Outcome, Results
+
+log = logging.getLogger(__name__)
+
+
+class Handlers:
+    """A batcher's result handler and failure handler. For one thread at a time, as async ones have a loop.
+
+    Raises:
+        ConfigError: a handler can't be used.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        config = broker.config
+        self._broker = broker
+        self._name = config.name
+        # Not "or": an object with run() may well be empty, such as a list of what it was given.
+        on_result, on_failure = config.result_handler, config.failure_handler
+        self._on_result = UserFunction("result_handler", _ignore if on_result is None else on_result)
+        self._on_failure = UserFunction("failure_handler", _log_failure if on_failure is None else on_failure)
+        self._takes_misfits = on_failure is not None
+        self._result_decoder = self._on_result.decoder()
+        self._plain = Decoder(object)
+
+    def handle(self, entry: Entry, results: Results) -> None:
+        """Call the handler for one entry. What it raises comes out.
+
+        An entry that no handler can be called for is quarantined, and said so in the log.
+        """
+        try:
+            outcome = _outcome(entry)
+        except DecodeError as error:
+            self._quarantine(entry, f"entry {entry.id}", str(error), results)
+            return
+        info = BatchInfo.of(
+            self._name, outcome.batch_id, outcome.header, outcome.attempt, outcome.recorded_at_ms
+        )
+        if outcome.failure is not None:
+            died = outcome.failure
+            self._on_failure(BatchFailure(info, died.error, died.traceback, self._events(info)), info)
+            return
+        result, why_not = _decoded(self._result_decoder, outcome)
+        if why_not:
+            self._misfit(entry, outcome, info, why_not, results)
+        else:
+            self._on_result(result, info)
+
+    def _misfit(self, entry: Entry, outcome: Outcome, info: BatchInfo, why: str, results: Results) -> None:
+        """A result that does not fit the annotation of its handler, or that is none at all."""
+        plain, is_none = _decoded(self._plain, outcome)
+        if self._takes_misfits and not is_none:
+            self._on_failure(BatchFailure(info, f"DecodeError: {why}", "", [], result=plain), info)
+        else:
+            self._quarantine(entry, f"the result of batch {info.id} (entry {entry.id})", why, results)
+
+    def _quarantine(self, entry: Entry, what: str, why: str, results: Results) -> None:
+        if aside := insist(self._name, functools.partial(results.put_aside, entry)):
+            log.error("%s: %s is put aside as %s: %s", self._name, what, aside, why)
+        else:
+            log.warning("%s: %s has gone from the stream: %s", self._name, what, why)
+
+    def _events(self, info: BatchInfo) -> list[object]:
+        """A dead batch's events."""
+        raws = insist(self._name, functools.partial(self._broker.dead.events, info.id))
+        if not raws:
+            log.warning("%s: batch %s: its events are no longer kept as dead", self._name, info.id)
+        return [self._plain_event(raw) for raw in raws]
+
+    def _plain_event(self, raw: bytes) -> object:
+        try:
+            return self._plain.one(wire.event_body(raw), "event")
+        except DecodeError:  # what the batch died of, perhaps: shown as it is
+            return raw.decode("utf-8", "backslashreplace")
+
+
+def _outcome(entry: Entry) -> Outcome:
+    """Raises DecodeError if no worker of ours has added the entry."""
+    outcome = Outcome.decode(entry.fields)
+    if not wire.is_batch_id(outcome.batch_id):
+        raise DecodeError("it names no batch's id")
+    return outcome
+
+
+def _decoded(decoder: Decoder, outcome: Outcome) -> tuple[object, str]:
+    """An outcome's result, and an empty text; or nothing, and why it can't be decoded."""
+    try:
+        return decoder.one(outcome.result or b"null"), ""
+    except DecodeError as error:
+        return None, str(error)
+
+
+def _ignore(result: object) -> None:
+    """The result handler of those who gave none."""
+
+
+def _log_failure(failure: BatchFailure) -> None:
+    """The failure handler of those who gave none. An error may quote events: only its kind is logged.
+
+    One without a traceback has none: it is a text of the processor's own.
+    """
+    batch, kind = failure.batch, f": {failure.error.partition(':')[0]}" if failure.traceback else ""
+    log.error(
+        "%s: batch %s is dead at attempt %d%s; `microbatch dead show %s %s` has the rest",
+        batch.batcher, batch.id, batch.attempt, kind, batch.batcher, batch.id,
+    )  # fmt: skip

@@ -1,0 +1,174 @@
+"""One member of the group that handles a batcher's results: reads entries, and has them handled."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import InDoubt, ServerError, Unavailable
+from microbatch.broker.failure_log import FailureLog
+from microbatch.broker.listener import Listener
+from microbatch.broker.patience import Patience, insist
+from microbatch.broker.results import Entry
+from microbatch.producer.finish import Finish
+from microbatch.producer.handlers import Handlers
+from microbatch.producer.keeper import Keeper
+
+log = logging.getLogger(__name__)
+
+_COUNT = 10
+_ACKNOWLEDGE_SECONDS = 0.1
+"""For how long a result may be handled and not be acknowledged yet, while others are handled."""
+_LONGEST_WAIT_SECONDS = 5.0
+_FORGET_AFTER = 10  # times claim_after: then a consumer that has nothing in hand is gone for good
+
+
+class Member:
+    """A membership of its own, with a connection and handlers. For one thread at a time.
+
+    Only `wake` may be called from elsewhere.
+
+    Raises:
+        ConfigError: a handler can't be used.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._name = broker.config.name
+        self._log = FailureLog(log)
+        self._handlers = Handlers(broker)
+        self._results = broker.results()
+        self._drain = broker.drain()
+        self._listener = Listener(broker.server)
+        self.wake = self._listener.wake
+        self._claim_after = broker.config.claim_after
+        self._claim_at = self._forget_at = 0.0
+        self._joined = False
+        self._patience = Patience(self._name)
+        self.thread = 0
+        """The thread that it is used by."""
+        self.over = threading.Lock()
+        """Held by that thread meanwhile."""
+
+    def run(self, is_told: Callable[[], bool], finish: Callable[[], Finish | None], until: float) -> bool:
+        """Handle entries until ``finish`` is reached: True. False if told to end, or at ``until``."""
+        unhandled = True  # of an earlier call, or delivered in a reply that was lost
+        with Keeper(self._results, self._claim_after / 3) as keeper:
+            while time.monotonic() < until:
+                self._listener.clear()
+                if is_told():
+                    self._hand_back(unhandled=unhandled)
+                    break
+                try:
+                    self._join()
+                    entries = (
+                        self._results.read_own(count=_COUNT) if unhandled else self._next(finish(), until)
+                    )
+                except (Unavailable, InDoubt) as error:
+                    unhandled = True
+                    if not is_told():
+                        self._listener.pause(min(self._patience.lost(error), until - time.monotonic()))
+                    continue
+                self._patience.found()
+                if entries is None:
+                    return True
+                all_handled = self._handle(entries, is_told, keeper)
+                unhandled = (unhandled and bool(entries)) or not all_handled
+        return False
+
+    def pause(self, seconds: float, is_told: Callable[[], bool]) -> None:
+        """Wait for so long, or until it is woken for what it is told."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._listener.clear()
+            if is_told():
+                return
+            self._listener.pause(left)
+
+    def leave(self) -> None:
+        """Leave the group, if it has joined it. What was not handled goes to the others at once."""
+        self._listener.close()
+        if self._joined:
+            self._joined = False
+            self._results.leave()
+
+    def _join(self) -> None:
+        if not self._joined:
+            self._results.prepare()
+            self._joined = True
+
+    def _next(self, finish: Finish | None, until: float) -> list[Entry] | None:
+        """What to handle next; it may be nothing yet. None if there is nothing more to come."""
+        now = time.monotonic()
+        if now >= self._claim_at:
+            self._claim_at = now + self._claim_after / 6
+            if taken := self._results.take_over(idle_ms=int(self._claim_after * 1000 * 5 / 6), count=_COUNT):
+                self._claim_at = now  # there may be more
+                return taken
+            self._forget_the_silent(now)
+        wait_ms = int((min(self._claim_at, now + _LONGEST_WAIT_SECONDS, until) - now) * 1000)
+        if finish is None:
+            return self._results.wait(count=_COUNT, wait_ms=wait_ms, listener=self._listener)
+        self._drain.open()  # before the first look: whatever happens after that ends the wait
+        if entries := self._results.read(count=_COUNT):
+            return entries
+        if finish.reached():
+            return None
+        if not self._drain.wait(wait_ms, self._listener.ask):
+            finish.remind()
+            self._tell_what_holds_back()
+        return []
+
+    def _tell_what_holds_back(self) -> None:
+        """Say why the end does not come, if the scheduler has said so."""
+        if reason := self._broker.held_back():
+            self._log.note(logging.WARNING, "held back", f"{self._name}: the end waits, held back: {reason}")
+
+    def _forget_the_silent(self, now: float) -> None:
+        """Those who died without leaving would else stay in the group for ever."""
+        if now >= self._forget_at:
+            self._forget_at = now + self._claim_after
+            if gone := self._results.forget_silent(idle_ms=int(self._claim_after * 1000 * _FORGET_AFTER)):
+                log.info("%s: %d consumers are gone, and forgotten", self._name, gone)
+
+    def _handle(self, entries: Sequence[Entry], is_told: Callable[[], bool], keeper: Keeper) -> bool:
+        """Have entries handled; those whose handler has returned are acknowledged together.
+
+        Returns whether all were: none is begun once this is told to end.
+        """
+        keeper.keep([entry.id for entry in entries])
+        handled: list[str] = []
+        acknowledge_at = time.monotonic() + _ACKNOWLEDGE_SECONDS
+        try:
+            for entry in entries:
+                if is_told():
+                    return False
+                if entry.is_hint:
+                    self._claim_at = 0.0
+                else:
+                    self._handlers.handle(entry, self._results)
+                handled.append(entry.id)
+                if time.monotonic() >= acknowledge_at:
+                    self._acknowledge(handled)
+                    acknowledge_at = time.monotonic() + _ACKNOWLEDGE_SECONDS
+        finally:
+            self._acknowledge(handled)
+            keeper.keep([])
+        return True
+
+    def _acknowledge(self, handled: list[str]) -> None:
+        if handled:
+            insist(self._name, functools.partial(self._results.handled, tuple(handled)))
+            handled.clear()
+
+    def _hand_back(self, *, unhandled: bool) -> None:
+        """Give what was delivered and not begun to the others. If that fails, they get it in time."""
+        if unhandled and self._joined:
+            try:
+                self._results.hand_back()
+            except ServerError as error:
+                log.debug("%s: what was not begun is taken over later: %s", self._name, error)

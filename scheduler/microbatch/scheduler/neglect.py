@@ -1,0 +1,57 @@
+"""Says in the log that results wait and that nobody comes for them."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import ServerError
+from microbatch.broker.unhandled import NEGLECTED_MS, Neglect
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 60.0
+_SAY_AGAIN_SECONDS = NEGLECTED_MS / 1000
+
+
+class NeglectWatch:
+    """Looks once a minute, and says once an hour that results are neglected.
+
+    A scheduler may not read results, so it can't tell how old they are. Where no consumer is remembered, they
+    are neglected when it has seen them wait for an hour itself.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._name = broker.config.name
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        self._since: float | None = None
+        self._say_at = 0.0
+
+    def look(self) -> None:
+        """Look, if it is time to. It is only for people: an error ends nothing."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        try:
+            found = self._neglect(now)
+        except ServerError as error:
+            log.debug("%s: whether results are neglected can't be seen: %s", self._name, error)
+            return
+        if found is None:
+            self._say_at = 0.0
+        elif now >= self._say_at:
+            self._say_at = now + _SAY_AGAIN_SECONDS
+            log.warning('%s: %s; run a consumer, or set results to "discard"', self._name, found)
+
+    def _neglect(self, now: float) -> Neglect | None:
+        count, unseen_ms = self._broker.unhandled.count(), self._broker.unhandled.unseen_ms()
+        if not count or (unseen_ms is not None and unseen_ms < NEGLECTED_MS):
+            self._since = None
+            return None
+        self._since = now if self._since is None else self._since
+        if unseen_ms is None and now - self._since < NEGLECTED_MS / 1000:
+            return None
+        return Neglect(count, None, unseen_ms)

@@ -1,0 +1,76 @@
+"""Retention: dead batches and what was put aside are kept as long, and as many, as the settings say."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+
+from microbatch.broker.aside import Aside, AsideKey
+from microbatch.broker.broker import Broker
+from microbatch.broker.durations import duration_text
+from microbatch.scheduler.queue import JobQueue
+
+log = logging.getLogger(__name__)
+
+_IN_ONE_SCRIPT = 100  # batches
+_IN_ONE_RUN = 1_000  # batches; the others have their turn in the next run
+
+
+class Retention:
+    """Throws away what is older, or more, than is kept. For the scheduler that holds the lease."""
+
+    def __init__(self, broker: Broker, queue: JobQueue) -> None:
+        self._broker = broker
+        self._queue = queue
+        self._age = broker.config.keep_dead
+        self._most = broker.config.keep_dead_max
+        self._aside = Aside(broker.server, broker.keys)
+        self._seen: dict[bytes, int] = {}
+
+    def run_once(self) -> int:
+        """Throw some of it away. Returns how many batches and keys those were.
+
+        Nothing is sent where everything is kept for ever. Raises ServerError; what was not done is done by
+        a later run.
+        """
+        if self._age is None and self._most is None:
+            return 0
+        return self._retire_batches() + self._retire_keys()
+
+    def _retire_batches(self) -> int:
+        before_ms = None if self._age is None else self._broker.clock.now_ms() - int(self._age * 1000)
+        batches, events = 0, 0
+        while batches < _IN_ONE_RUN:
+            some, ids = self._broker.dead.retire(before_ms=before_ms, kept=self._most, limit=_IN_ONE_SCRIPT)
+            self._queue.forget_failed(ids)
+            batches, events = batches + len(ids), events + some
+            if len(ids) < _IN_ONE_SCRIPT:
+                break
+        if batches:
+            self._tell(f"dead batches: {batches}, events: {events}")
+        return batches
+
+    def _retire_keys(self) -> int:
+        """What was put aside. Its age is how long nobody has touched it."""
+        if self._most is not None:
+            self._aside.trim_results(self._most)
+        for found in self._aside.look():
+            self._seen[found.key] = found.idle_seconds
+        if not self._aside.at_the_end:
+            return 0
+        seen, self._seen = self._seen, {}
+        removed = self._aside.remove(self._no_longer_kept([AsideKey(*item) for item in seen.items()]))
+        if removed:
+            self._tell(f"keys put aside: {removed}")
+        return removed
+
+    def _no_longer_kept(self, found: list[AsideKey]) -> list[bytes]:
+        over = 0 if self._most is None else max(0, len(found) - self._most)
+        oldest = heapq.nlargest(min(over, _IN_ONE_RUN), found, key=lambda one: one.idle_seconds)
+        old = [one for one in found if self._age is not None and one.idle_seconds >= self._age]
+        return list(dict.fromkeys(one.key for one in (*oldest, *old[:_IN_ONE_RUN])))
+
+    def _tell(self, what: str) -> None:
+        kept = [] if self._age is None else [f"keep_dead is {duration_text(self._age)}"]
+        kept += [] if self._most is None else [f"keep_dead_max is {self._most:,}"]
+        log.info("%s: thrown away: %s (%s)", self._broker.config.name, what, ", ".join(kept))

@@ -1,0 +1,95 @@
+"""Tests in parallel (pytest-xdist, ``make test``), and the few that need the machine alone.
+
+How to write a test that runs beside others:
+
+- Take servers, ports and folders from the fixtures. Each worker of pytest-xdist has its own shared servers.
+- Wait for a condition with ``wait_until``. The other tests take processor time, so a deadline is generous.
+- Mark a test ``@pytest.mark.alone`` if it keeps the machine busy by itself, or asserts on a time that the
+  load of another test would change. Nothing else runs meanwhile, so each such test makes the whole run longer
+  by its own duration. These tests come last.
+
+Without pytest-xdist the marker changes the order only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+ALONE = "alone"
+
+Turn = Generator[None, object, object]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Called by the hook of the same name in ``tests/conftest.py``."""
+    config.addinivalue_line("markers", f"{ALONE}: no other test runs meanwhile; see tests/parallel.py")
+    config.pluginmanager.register(Order())
+    if hasattr(config, "workerinput"):  # this process is a worker of pytest-xdist
+        # The worker's own folder is in that of the run, which all workers share.
+        config.pluginmanager.register(Turns(Path(config.getoption("basetemp")).parent))
+
+
+class Order:
+    """Puts the tests that need the machine alone at the end, on one worker."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=is_alone)
+        for item in filter(is_alone, items):
+            item.add_marker(pytest.mark.xdist_group(ALONE))
+
+
+class Turns:
+    """Lets the workers run tests at the same time, except those that need the machine alone.
+
+    Each worker holds ``running``, shared, during a test. A test that needs to be alone holds it exclusively,
+    and holds ``entrance`` while it waits for that, so that no worker starts another test.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self._entrance = (folder / "entrance.lock").open("w")
+        self._running = (folder / "running.lock").open("w")
+        self._alone = False
+
+    # Outermost: the time that a test waits for its turn is not part of its timeout.
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Turn:
+        if not self._alone:
+            self._begin(alone=is_alone(item))
+        try:
+            return (yield)
+        finally:
+            # Kept for a next test that needs to be alone too: the others would start only to be waited for.
+            self._alone = self._alone and nextitem is not None and is_alone(nextitem)
+            if not self._alone:
+                fcntl.flock(self._running, fcntl.LOCK_UN)
+
+    def pytest_unconfigure(self) -> None:
+        self._entrance.close()
+        self._running.close()
+
+    def _begin(self, *, alone: bool) -> None:
+        with _locked(self._entrance):
+            fcntl.flock(self._running, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        self._alone = alone
+
+
+def is_alone(item: pytest.Item) -> bool:
+    """Whether the test is marked as one that needs the machine alone."""
+    return item.get_closest_marker(ALONE) is not None
+
+
+@contextmanager
+def _locked(file: IO[str]) -> Iterator[None]:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,0 +1,123 @@
+"""Whatever brings the finish nearer, and at whatever moment of a look for it: the wait for it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.drain import Drain
+from microbatch.broker.events import Events
+from microbatch.broker.ledger import Ledger
+from microbatch.broker.results import Results
+from microbatch.broker.unhandled import Unhandled
+from microbatch.producer import MicroBatcher
+from tests.unit.conftest import MakeBroker
+from tests.unit.steps import cut, record
+
+ENTRY = ("v", 1, "result", "6")  # no outcome: it is quarantined, which is an end as good as any
+
+VERBS: list[tuple[type, str]] = [
+    (Results, "read_own"),
+    (Results, "take_over"),
+    (Results, "read"),
+    (Drain, "open"),
+    (Events, "cut_up_to"),
+    (Ledger, "in_flight"),
+    (Ledger, "first_in_flight"),
+    (Unhandled, "last_id"),
+    (Unhandled, "any_up_to"),
+    (Drain, "wait"),
+]
+
+
+class Steps:
+    """One event on its way to the end, step by step, by other hands than the consumer's."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._other = broker.results()
+        record(broker, 1)
+        self._steps = (self._cut, self._commit, self._deliver, self._handle)
+        self._taken = 0
+
+    def take(self, to: int) -> None:
+        """So many in all."""
+        while self._taken < to:
+            self._taken += 1
+            self._steps[self._taken - 1]()
+
+    def _cut(self) -> None:
+        (self._batch,) = cut(self._broker, 1)
+
+    def _commit(self) -> None:
+        assert self._broker.ledger.commit(self._batch.id, ENTRY)
+
+    def _deliver(self) -> None:
+        """To another consumer, unless this one has it already."""
+        self._other.prepare()
+        self._entries = self._other.read(count=1)
+
+    def _handle(self) -> None:
+        if self._entries:
+            self._other.handled([entry.id for entry in self._entries])
+
+
+def at(verb: str, owner: type, moment: str, do: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
+    """Do it once, before or after the next call of a verb."""
+    wrapped, pending = getattr(owner, verb), [do]
+
+    def interleaved(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if pending and moment == "before":
+            pending.pop()()
+        answer = wrapped(self, *args, **kwargs)
+        if pending:
+            pending.pop()()
+        return answer
+
+    patch.setattr(owner, verb, interleaved)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(("owner", "verb"), VERBS, ids=[f"{o.__name__}.{v}" for o, v in VERBS])
+@pytest.mark.parametrize(
+    ("done", "to"),
+    [(0, 2), (1, 2), (0, 4), (1, 4), (2, 4), (3, 4)],
+    ids=[
+        "recorded-committed",
+        "cut-committed",
+        "recorded-handled",
+        "cut-handled",
+        "committed-handled",
+        "delivered-handled",
+    ],
+)
+def test_the_wait_ends(  # noqa: PLR0917 - what is parametrized is given by name
+    make_broker: MakeBroker,
+    monkeypatch: pytest.MonkeyPatch,
+    done: int,
+    to: int,
+    owner: type,
+    verb: str,
+    moment: str,
+) -> None:
+    """``done`` steps before the wait for results, those up to ``to`` at the moment."""
+    broker = make_broker()
+    steps = Steps(broker)
+    steps.take(done)
+    batcher = MicroBatcher(broker.config, broker=broker)
+    batcher.stop()
+    wait = Drain.wait
+
+    def ends(drain: Drain, wait_ms: int, *arguments: Any) -> bool:
+        assert wait(drain, wait_ms, *arguments), "a wait ran out"
+        return True
+
+    monkeypatch.setattr(Drain, "wait", ends)
+    at(verb, owner, moment, lambda: steps.take(to), monkeypatch)
+    # Where the verb is not asked before the wait, the rest is done at the wait.
+    at("wait", Drain, "before", lambda: steps.take(to), monkeypatch)
+    assert batcher.wait_for_results(20)
+    assert broker.unhandled.count() == 0

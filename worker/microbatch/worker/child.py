@@ -1,0 +1,107 @@
+"""A worker process as its pool sees it: the process, and the slot where it notes what it has claimed."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from microbatch.broker.claims import Claims, RqPlace
+from microbatch.broker.clock import ServerClock
+from microbatch.broker.connection import open_client, safe_url
+from microbatch.broker.keys import Keys
+from microbatch.broker.server import Server
+from microbatch.worker.heartbeat import RunHeartbeat
+from microbatch.worker.membership import VARIABLE
+from microbatch.worker.slot import Description, Slot, slot_file
+
+log = logging.getLogger(__name__)
+
+_REPLY_SECONDS = 2.0  # a connection that has died is to cost few beats
+
+
+class Child:
+    """One worker process.
+
+    Args:
+        command: the program and its arguments.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        fd = slot_file()
+        try:
+            self._slot = Slot(fd)
+            # Its own session: a Ctrl-C reaches the pool alone, which passes it on once.
+            self._process = subprocess.Popen(  # noqa: S603 - the interpreter and the app of the pool
+                command,
+                start_new_session=True,
+                pass_fds=[fd],
+                env={**os.environ, VARIABLE: f"{os.getpid()}:{fd}"},
+            )
+        finally:
+            os.close(fd)
+        self.started_at = time.monotonic()
+        self._description: Description | None = None
+        self._heartbeat: RunHeartbeat | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.poll()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        self._process.send_signal(number)
+
+    def beat(self) -> None:
+        """Show the scheduler that it is alive, if it is; end it if its run is long past its time limit."""
+        if self.poll() is not None or self._is_stopped() or (heartbeat := self._beats()) is None:
+            return
+        if heartbeat.is_overdue():
+            log.critical("worker %d is still running past its time limit; ending it", self.pid)
+            self.send(signal.SIGKILL)
+        else:
+            heartbeat.once()
+
+    def end_hard(self, seconds: float) -> None:
+        """End it at once, and give back what it had in hand; that takes ``seconds`` at most."""
+        self.send(signal.SIGKILL)
+        self._process.wait()
+        heartbeat, description = self._beats(), self._description
+        if heartbeat is not None and description is not None:
+            heartbeat.give_back(RqPlace(description.queue, description.job_prefix), seconds)
+
+    def _beats(self) -> RunHeartbeat | None:
+        """Its heartbeat, once it has said what batches it runs."""
+        if self._heartbeat is None and (about := self._slot.description()) is not None:
+            server, clock = _server_at(about.url)
+            claims = Claims(server, Keys(about.key_prefix, about.name))
+            self._description = about
+            self._heartbeat = RunHeartbeat(
+                self._slot, claims, clock,
+                name=about.name, ttl_ms=about.ttl_ms, beat_seconds=about.beat_seconds,
+            )  # fmt: skip
+        return self._heartbeat
+
+    def _is_stopped(self) -> bool:
+        """Whether somebody has stopped it, as SIGSTOP does: nothing says that it will ever go on."""
+        try:
+            state = Path(f"/proc/{self.pid}/stat").read_text("latin-1").rpartition(")")[2].split()[0]
+        except OSError:
+            return False  # it has just ended, or this system has no such file
+        return state in ("T", "t")
+
+
+@functools.lru_cache(maxsize=4)
+def _server_at(url: str) -> tuple[Server, ServerClock]:
+    """All of a pool's processes use one server."""
+    server = Server(open_client(url, _REPLY_SECONDS), safe_url(url), url)
+    return server, ServerClock(server)

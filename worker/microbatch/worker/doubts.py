@@ -1,0 +1,86 @@
+"""Doubts: claims of which the worker does not know whether they were made, and of what batch.
+
+The reply to a claim can get lost: the connection breaks, or what came can't be read. The batch may be this
+worker's by then, and nobody else would run it before its worker had been silent for long enough to be taken
+for dead.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.claims import ClaimedBatch
+from microbatch.broker.errors import DecodeError, ServerError
+from microbatch.broker.in_flight import Claim, TakenBatch
+from microbatch.broker.patience import insist
+from microbatch.broker.wire import printable
+
+log = logging.getLogger(__name__)
+
+_LOOK_AGAIN_SECONDS = 1.0
+
+
+class Doubts:
+    """One worker's claims in doubt, each until its batch is found, or until it would have run out."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._claims: list[Claim] = []
+        self._look_at = 0.0
+
+    def add(self, claim: Claim) -> None:
+        """A claim that may have been made."""
+        self._claims.append(claim)
+        self._look_at = 0.0
+
+    def next(self) -> TakenBatch | None:
+        """A batch that was claimed, to be run; None if there is none.
+
+        Asks the server only where there are doubts, once a second: a claim may still be on its way. Raises
+        ServerError; then it is asked again.
+        """
+        if not self._claims or time.monotonic() < self._look_at:
+            return None
+        for claim in list(self._claims):
+            if (batch := self.resolve(claim)) is not None:
+                return batch
+        self._look_at = time.monotonic() + _LOOK_AGAIN_SECONDS
+        return None
+
+    def resolve(self, claim: Claim) -> TakenBatch | None:
+        """The batch that was claimed; None if there is none, or none that can be read."""
+        claimed = self._broker.claims.find(claim.owner, claim.due_ms)
+        batch = None if claimed is None else self._read(claimed)
+        if (claimed is not None or self._broker.clock.now_ms() > claim.due_ms) and claim in self._claims:
+            self._claims.remove(claim)
+        return batch
+
+    def clear_up(self, claim: Claim) -> None:
+        """Give back what was claimed, if anything was, of a claim whose reply was of no use."""
+        try:
+            self.resolve(claim)
+        except ServerError:
+            self.add(claim)
+
+    def insist_on(self, claim: Claim) -> TakenBatch | None:
+        """As `resolve`, of a claim that was not added. Asks until the server answers; raises as `insist`."""
+        return insist(self._broker.config.name, lambda: self.resolve(claim))
+
+    def claimed(self) -> Iterator[ClaimedBatch]:
+        """What was claimed, for a worker that does not run it any more. Raises ServerError."""
+        while self._claims:
+            claim = self._claims.pop()
+            if (found := self._broker.claims.find(claim.owner, claim.due_ms)) is not None:
+                yield found
+
+    def _read(self, claimed: ClaimedBatch) -> TakenBatch | None:
+        try:
+            return self._broker.claims.read(claimed)
+        except DecodeError as error:
+            log.error("%s: batch %s: %s", self._broker.config.name, printable(claimed.id), error)  # noqa: TRY400
+            # The scheduler is to look at it: it quarantines what is not a batch.
+            self._broker.claims.give_back(claimed, None, due_ms=self._broker.clock.now_ms())
+            return None

@@ -1,0 +1,118 @@
+"""The heartbeat of a worker process: shows the scheduler that the worker is alive, for what it has claimed.
+
+It goes by the worker's slot, so it is the same wherever it comes from: from the worker's pool, or, without
+a pool, from a thread of the worker itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from math import inf
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.claims import ClaimedBatch, Claims, RqPlace
+from microbatch.broker.clock import Clock
+from microbatch.broker.errors import ServerError
+from microbatch.broker.wire import printable
+from microbatch.worker.slot import NotedClaim, Slot
+
+log = logging.getLogger(__name__)
+
+
+class RunHeartbeat:
+    """Beats for the claims in one slot.
+
+    Args:
+        slot: where the worker notes what it claims.
+        name: the batcher's, for the log.
+        ttl_ms: how long the worker may be silent.
+        beat_seconds: how old a claim is when the first beat comes. Further ones come twice as often.
+    """
+
+    def __init__(
+        self, slot: Slot, claims: Claims, clock: Clock, *, name: str, ttl_ms: int, beat_seconds: float
+    ) -> None:
+        self._slot = slot
+        self._claims = claims
+        self._clock = clock
+        self._name = name
+        self._ttl_ms = ttl_ms
+        self._beat_seconds = beat_seconds
+        self._next_at: dict[str, float] = {}
+        self._found: dict[str, ClaimedBatch] = {}
+        self._missed = False
+
+    def once(self) -> None:
+        """Beat for each claim for which it is time. Does not raise if the server can't be asked."""
+        claims = {claim.owner: claim for claim in self._slot.claims()}
+        for forgotten in self._next_at.keys() - claims.keys():
+            del self._next_at[forgotten]
+            self._found.pop(forgotten, None)
+        now = time.monotonic()
+        for claim in claims.values():
+            if now >= self._next_at.setdefault(claim.owner, claim.claimed_at + self._beat_seconds):
+                self._next_at[claim.owner] = now + self._beat_seconds / 2
+                self._beat(claim)
+
+    def is_overdue(self) -> bool:
+        """Whether the processor is at a batch for longer than its process may go on."""
+        now = time.monotonic()
+        return any(now > claim.limit_at for claim in self._slot.claims())
+
+    def give_back(self, rq: RqPlace, seconds: float) -> None:
+        """Give back what the worker has claimed: it is about to be ended, or has been.
+
+        Returns after ``seconds`` at the latest; what was not given back then is run again all the same, when
+        its worker has been silent for too long.
+        """
+        thread = threading.Thread(target=self._give_all_back, args=(rq,), name="give back", daemon=True)
+        thread.start()
+        thread.join(seconds)
+
+    def _beat(self, claim: NotedClaim) -> None:
+        try:
+            claimed = self._find(claim)
+            renewed = claimed is None or self._claims.renew(
+                claimed, due_ms=self._clock.now_ms() + self._ttl_ms
+            )
+        except ServerError as error:
+            if not self._missed:
+                log.warning("%s: no heartbeat for %s: %s", self._name, claim.owner, error)
+            self._missed = True
+            return
+        self._missed = False
+        if claimed is not None and not renewed and self._is_still_there(claim):
+            log.warning("%s: batch %s: it was given to another worker", self._name, printable(claimed.id))
+            self._next_at[claim.owner] = inf
+
+    def _find(self, claim: NotedClaim) -> ClaimedBatch | None:
+        """What was claimed; None if that is nothing, or is not claimed yet."""
+        if claim.owner not in self._found:
+            found = self._claims.find(claim.owner, claim.due_ms)
+            if found is None:
+                return None
+            self._found[claim.owner] = found
+        return self._found[claim.owner]
+
+    def _is_still_there(self, claim: NotedClaim) -> bool:
+        return any(other.owner == claim.owner for other in self._slot.claims())
+
+    def _give_all_back(self, rq: RqPlace) -> None:
+        for claim in self._slot.claims():
+            try:
+                claimed = self._find(claim)
+                if claimed is None or not self._claims.give_back(claimed, rq, due_ms=self._clock.now_ms()):
+                    continue
+            except ServerError as error:
+                log.warning("%s: what %s had in hand can't be given back: %s", self._name, claim.owner, error)
+            else:
+                log.warning("%s: batch %s: given back, to be run elsewhere", self._name, claimed.id)
+
+
+def heartbeat_of(broker: Broker, slot: Slot, *, ttl_ms: int, beat_seconds: float) -> RunHeartbeat:
+    """The heartbeat of this process, where nobody else beats for it."""
+    return RunHeartbeat(
+        slot, broker.claims, broker.clock, name=broker.config.name, ttl_ms=ttl_ms, beat_seconds=beat_seconds
+    )

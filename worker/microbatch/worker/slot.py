@@ -1,0 +1,153 @@
+"""The slot: where a worker process notes what it has claimed, in memory that its pool can read.
+
+The pool shows the scheduler by it that the worker is alive, also while a processor keeps the interpreter's
+lock, and gives back what a worker had in hand that the pool has ended. A worker without a pool has a slot
+of its own.
+
+A slot has room for two claims: a worker commits one batch and claims the next in one round trip. It holds
+no lock, so neither side waits for the other, and a process that is killed leaves nothing locked. What is
+read while it is written is found out by its checksum, and is read again.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+import tempfile
+import time
+import zlib
+from dataclasses import asdict, dataclass
+from math import inf
+
+_SIZE = 8_192
+_HEAD = struct.Struct("=II")  # of the description: its length, its checksum
+_CLAIM = struct.Struct(
+    "=dd"
+)  # when it was made, and until when its processor may run, both by `time.monotonic`
+_BODY = struct.Struct("=d200s")  # until when it was made, and the owner
+_SUM = struct.Struct("=I")
+_MOMENT = struct.Struct("d")  # written and read at once
+_CLAIMS_AT = (7_168, 7_680)
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class NotedClaim:
+    """A claim as it stands in a slot. Times are those of `time.monotonic`."""
+
+    owner: str
+    due_ms: int
+    """Until when it was made, by the server's clock (unix ms)."""
+    claimed_at: float
+    limit_at: float
+    """When its process is to be ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a pool needs to know of a worker: it has not imported the app."""
+
+    url: str
+    key_prefix: str
+    name: str
+    queue: str
+    job_prefix: str
+    ttl_ms: int
+    """How long the worker may be silent."""
+    beat_seconds: float
+
+
+class Slot:
+    """One worker process's slot. One process writes it, and any may read it."""
+
+    def __init__(self, fd: int = -1) -> None:
+        self._memory = mmap.mmap(fd, _SIZE)
+        self._owners = ["", ""]
+        self._running: int | None = None
+
+    # The worker's side.
+
+    def describe(self, description: Description) -> None:
+        """Leave for the pool what it needs to know of this worker."""
+        text = json.dumps(asdict(description)).encode()
+        if len(text) > _CLAIMS_AT[0] - _HEAD.size:
+            raise ValueError("a slot's description is too long")
+        self._memory[_HEAD.size : _HEAD.size + len(text)] = text
+        self._memory[: _HEAD.size] = _HEAD.pack(len(text), zlib.crc32(text))
+
+    def claim(self, owner: str, due_ms: int) -> int:
+        """Note a claim that is about to be made, beside that of the run at hand. Returns its place."""
+        place = 1 if self._running == 0 else 0
+        body = _BODY.pack(due_ms, owner.encode())
+        at = _CLAIMS_AT[place]
+        claim = _CLAIM.pack(time.monotonic(), inf) + body + _SUM.pack(zlib.crc32(body))
+        self._memory[at : at + len(claim)] = claim
+        self._owners[place] = owner
+        return place
+
+    def begin(self, owner: str, limit_at: float) -> None:
+        """The batch that this owner has claimed is run now, until ``limit_at`` at most."""
+        place = self._owners.index(owner) if owner in self._owners else self.claim(owner, 0)
+        self._running = place
+        self._set(place, 8, limit_at)
+
+    def limitless(self) -> None:
+        """From now on there is no limit for the run at hand."""
+        if self._running is not None:
+            self._set(self._running, 8, inf)
+
+    def over(self) -> None:
+        """The run at hand is over."""
+        if self._running is not None:
+            self._set(self._running, 0, inf)
+            self._owners[self._running] = ""
+            self._running = None
+
+    def unclaim(self) -> None:
+        """Nothing was claimed by the last claim."""
+        place = 1 if self._running == 0 else 0
+        self._set(place, 0, inf)
+        self._owners[place] = ""
+
+    def _set(self, place: int, offset: int, moment: float) -> None:
+        _MOMENT.pack_into(self._memory, _CLAIMS_AT[place] + offset, moment)
+
+    # The reader's side.
+
+    def description(self) -> Description | None:
+        """What the worker has left, or None if it has not come to it yet."""
+        length, checksum = _HEAD.unpack_from(self._memory)
+        text = self._memory[_HEAD.size : _HEAD.size + min(length, _SIZE)]
+        if not length or zlib.crc32(text) != checksum:
+            return None
+        return Description(**json.loads(text))
+
+    def claims(self) -> list[NotedClaim]:
+        """The claims of this moment."""
+        return [claim for place in range(2) if (claim := self._read(_CLAIMS_AT[place])) is not None]
+
+    def _read(self, at: int) -> NotedClaim | None:
+        for _ in range(_TRIES):
+            raw = self._memory[at : at + _CLAIM.size + _BODY.size + _SUM.size]
+            claimed_at, limit_at = _CLAIM.unpack_from(raw)
+            body = raw[_CLAIM.size : -_SUM.size]
+            if claimed_at in (0, inf):
+                return None
+            if zlib.crc32(body) == _SUM.unpack_from(raw, len(raw) - _SUM.size)[0]:
+                due_ms, owner = _BODY.unpack(body)
+                text = owner.rstrip(b"\0").decode("utf-8", "replace")
+                return NotedClaim(text, int(due_ms), claimed_at, limit_at)
+        return None
+
+
+def slot_file() -> int:
+    """A new file for a slot, which no folder lists. Returns its descriptor."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("microbatch-slot")
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    os.ftruncate(fd, _SIZE)
+    return fd
