@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import secrets
 import shutil
 import sys
@@ -27,21 +28,29 @@ def main() -> int:
     again = f"make chaos SECONDS={seconds:g} SEED={seed}{f' MUTANT={mutant}' if mutant else ''}"
     print(again, flush=True)
     folder = Path(tempfile.mkdtemp(prefix="microbatch-chaos-"))
-    schedule = faults.draw(seed, seconds, names(CAST))
-    if mutant:
-        schedule = lay([TRAPS[mutant][0]], seconds, among=schedule)
-    with (
-        children_have_default_signals(),
-        Run(folder, schedule, seed=seed, mutant=mutant, say=lambda line: print(line, flush=True)) as run,
-    ):
+    with children_have_default_signals(), _run(folder, seconds, seed, mutant) as run:
         played = run.play(seconds)
-    verdict = judge(played, seconds)
+    verdict = judge(played, seconds, thorough=not mutant)
     print(f"\n{verdict}: {again}")
     if verdict.passed:
         shutil.rmtree(folder)
         return 0
     print(f"the history and the logs are in {folder}")
     return 1
+
+
+def _run(folder: Path, seconds: float, seed: int, mutant: str) -> Run:
+    say = functools.partial(print, flush=True)
+    schedule = faults.draw(seed, seconds, names(CAST))
+    if not mutant:
+        return Run(folder, schedule, seed=seed, say=say)
+    trap = TRAPS[mutant]
+    if trap.conditions is None:
+        return Run(folder, lay([trap], seconds, among=schedule), seed=seed, mutant=mutant, say=say)
+    return Run(
+        folder, lay([trap], seconds),
+        seed=seed, cast=trap.cast, mutant=mutant, conditions=trap.conditions, say=say,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import threading
 import time
 
 from microbatch.broker.errors import BatcherFull, InDoubt, MicrobatchError, Refused, ServerError, Unavailable
-from microbatch.producer import MicroBatcher
+from microbatch.producer import MicroBatcher, start
 from microbatch.scheduler.service import SchedulerService
 from microbatch.worker.pool import WorkerPool
 from tests.chaos import app, mutants
@@ -21,8 +21,9 @@ from tests.chaos.recording import record_verbs
 log = logging.getLogger(__name__)
 
 _WORKERS_APP = "tests.chaos.worker_app:config"
-_PAUSE_SECONDS = 0.02
 _MANY = 30
+_CLAIM_SECONDS = 30
+"""A stopper's, as by default: so what it misses costs it the five seconds of its longest wait."""
 
 
 def schedule() -> None:
@@ -51,7 +52,7 @@ def produce() -> None:
     stop = _stop_on_signal()
     batcher, dice = MicroBatcher(app.config), random.Random(sys.argv[2])
     count = 0
-    while not stop.wait(dice.uniform(0, 2 * _PAUSE_SECONDS)):
+    while not stop.wait(dice.uniform(0, 2 * app.conditions.pause_seconds)):
         many = _MANY if dice.random() < 0.02 else 1
         ids = [f"{os.environ[app.WHO]}.{os.getpid()}.{count + i}" for i in range(many)]
         count += many
@@ -62,7 +63,8 @@ def _record(batcher: MicroBatcher, ids: list[str], dice: random.Random, stop: th
     events = [app.new_event(event_id, dice) for event_id in ids]
     repeatable = len(ids) == 1 and dice.random() < 0.5
     call, since = app.history.new_call(), time.monotonic()
-    app.history.note("record", INVOKE, call=call, events=ids)
+    poison = [event["id"] for event in events if event["kind"] == app.POISON]
+    app.history.note("record", INVOKE, call=call, events=ids, poison=poison)
     while True:
         try:
             if repeatable:
@@ -85,13 +87,39 @@ def _record(batcher: MicroBatcher, ids: list[str], dice: random.Random, stop: th
         return
 
 
+def stop_often() -> None:
+    """Record an event, stop, and wait for the end, over and over, as the program of the README does."""
+    stop, dice, count = _stop_on_signal(), random.Random(sys.argv[2]), 0
+    config = app.config.model_copy(update={"claim_after": _CLAIM_SECONDS})
+    while not stop.wait(dice.uniform(0, 2 * app.conditions.pause_seconds)):
+        count += 1
+        event_id = f"{os.environ[app.WHO]}.{os.getpid()}.{count}"
+        try:
+            with start(config) as batcher:
+                _record(batcher, [event_id], random.Random(event_id), stop)
+                batcher.stop()
+                call, since = app.history.new_call(), time.monotonic()
+                app.history.note("stop", INVOKE, call=call)
+                batcher.wait_for_results()
+                app.history.note("stop", OK, call=call, since=since)
+        except ServerError as error:
+            log.warning("stopping again: %s", error)
+            stop.wait(0.2)
+
+
 def _stop_on_signal() -> threading.Event:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     return stop
 
 
-ROLES = {"producer": produce, "scheduler": schedule, "worker": run_batches, "consumer": consume}
+ROLES = {
+    "producer": produce,
+    "scheduler": schedule,
+    "worker": run_batches,
+    "consumer": consume,
+    "stopper": stop_often,
+}
 
 
 def main() -> int:

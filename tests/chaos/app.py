@@ -12,23 +12,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from microbatch.producer import BatchFailure, BatchInfo, Config, PartialFailure
+from microbatch.producer import BatchFailure, BatchInfo, PartialFailure
+from tests.chaos.conditions import Conditions
 from tests.chaos.history import FAIL, INVOKE, OK, History
 
-NAME = "chaos"
-HISTORY, WHO, MUTANT = "CHAOS_HISTORY", "CHAOS_WHO", "CHAOS_MUTANT"
+HISTORY, WHO, MUTANT, CONDITIONS = "CHAOS_HISTORY", "CHAOS_WHO", "CHAOS_MUTANT", "CHAOS_CONDITIONS"
+OUTAGE = "outage"
+"""The file beside the history that is there as long as every call of the processor fails."""
 
 Event = dict[str, str]
 PLAIN, POISON, FLAKY, PARTIAL = "plain", "poison", "flaky", "partial"
 _OUTCOME_OF = {True: OK, False: FAIL}
 
 history = History(Path(os.environ.get(HISTORY, os.devnull)), os.environ.get(WHO, "nobody"))
+conditions = Conditions.decode(os.environ.get(CONDITIONS, ""))
+_outage = Path(os.environ.get(HISTORY, os.devnull)).with_name(OUTAGE)
 
 
 def new_event(event_id: str, dice: random.Random) -> Event:
-    """An event; some make their batch fail: always, at the first attempt, or alone at the first attempt."""
+    """An event; some make their batch fail: always, at the first attempt, or alone at the first attempt.
+
+    Where nothing is retried none makes it fail at the first attempt: the events beside it would be dead.
+    """
+    again = 2 if config.max_retries else 0
     kinds = (PLAIN, POISON, FLAKY, PARTIAL)
-    return {"id": event_id, "kind": dice.choices(kinds, weights=(995, 1, 2, 2))[0]}
+    return {"id": event_id, "kind": dice.choices(kinds, weights=(995, 1, again, again))[0]}
 
 
 def process(batch: list[Event], info: BatchInfo) -> list[str]:
@@ -36,17 +44,27 @@ def process(batch: list[Event], info: BatchInfo) -> list[str]:
     call, since = history.new_call(), time.monotonic()
     history.note("run", INVOKE, call=call, batch=info.id, attempt=info.attempt, events=ids)
     # Now and then slow, so that faults find workers with a batch in hand.
-    time.sleep(random.uniform(0.5, 2.0) if random.random() < 0.08 else random.uniform(0.0, 0.02))
+    slow = random.uniform(0.5, 2.0) if random.random() < 0.08 else random.uniform(0.0, 0.02)
+    time.sleep(slow + conditions.run_seconds)
     kinds = {event["kind"] for event in batch}
-    failed = POISON in kinds or (FLAKY in kinds and info.attempt == 1)
-    history.note("run", _OUTCOME_OF[not failed], call=call, since=since, batch=info.id)
-    if failed:
-        raise ValueError("a poison event")
+    error = _error(kinds, info.attempt)
+    history.note("run", _OUTCOME_OF[error is None], call=call, since=since, batch=info.id)
+    if error is not None:
+        raise error
     if PARTIAL in kinds and info.attempt == 1:
         partial = {i: "not yet" for i, event in enumerate(batch) if event["kind"] == PARTIAL}
         done = [event_id for i, event_id in enumerate(ids) if i not in partial]
         raise PartialFailure(partial, result=done or None)
     return ids
+
+
+def _error(kinds: set[str], attempt: int) -> Exception | None:
+    """What the whole batch fails with, if it does."""
+    if _outage.exists():
+        return ConnectionRefusedError("the database is away")
+    if POISON in kinds or (FLAKY in kinds and attempt == 1):
+        return ValueError("a poison event")
+    return None
 
 
 def handle(result: list[str], info: BatchInfo) -> None:
@@ -61,20 +79,8 @@ def handle_failure(failure: BatchFailure) -> None:
 def _handle(facts: Mapping[str, Any]) -> None:
     call, since = history.new_call(), time.monotonic()
     history.note("handle", INVOKE, call=call, **facts)
-    time.sleep(random.uniform(0.3, 1.0) if random.random() < 0.04 else random.uniform(0.0, 0.04))
+    time.sleep(random.uniform(0.3, 1.0) if random.random() < 0.04 else random.uniform(0.03, 0.1))
     history.note("handle", OK, call=call, since=since, **facts)
 
 
-config = Config(
-    name=NAME,
-    batch_processor=process,
-    result_handler=handle,
-    failure_handler=handle_failure,
-    frequency=250,
-    max_size=40,
-    max_retries=2,
-    retry_delay=0.3,
-    claim_after=5,
-    dedupe_window=120,
-)
-"""Where the server is comes from the environment, as for any app."""
+config = conditions.config(batch_processor=process, result_handler=handle, failure_handler=handle_failure)

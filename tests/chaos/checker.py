@@ -9,9 +9,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from tests.chaos import fates
 from tests.chaos.evidence import Evidence
 from tests.chaos.history import OK, Note
 from tests.chaos.state import State
+from tests.chaos.stops import stops_end
 
 Rule = Callable[[Evidence, State], Iterator[str]]
 
@@ -161,6 +163,11 @@ RULES: tuple[Rule, ...] = (
     one_content,
     fenced,
     cut_once,
+    fates.only_poison_dies,
+    fates.poison_found,
+    fates.dies_after_failures,
+    fates.bounded,
+    stops_end,
     drained,
 )
 

@@ -19,6 +19,8 @@ class Evidence:
     """Events whose recording returned."""
     refused: set[str] = field(default_factory=set)
     """Events whose recording failed for certain."""
+    poison: set[str] = field(default_factory=set)
+    """Events that make their batch fail always."""
     contents: dict[str, set[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(set))
     """What anybody has read as a batch's events: one version, if all is well."""
     parents: dict[str, str] = field(default_factory=dict)
@@ -30,6 +32,11 @@ class Evidence:
     """The batches as part of which an event was handled."""
     handled: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """What was handled of a batch."""
+    died: set[str] = field(default_factory=set)
+    """Batches that were dead at some time, by whoever buried them or handled their failure."""
+    failed_runs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    lost_runs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """How many runs of a batch were begun and never ended, as their workers died."""
     replayed: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     @property
@@ -55,6 +62,10 @@ class Evidence:
                     batches[event].add(batch)
         return batches
 
+    def lineage(self, batch: str) -> list[str]:
+        """The batch, and those that it is a part of."""
+        return [batch, *self.ancestors(batch)]
+
     def ancestors(self, batch: str) -> list[str]:
         """The batches that this one is a part of, the nearest first."""
         found: list[str] = []
@@ -67,6 +78,7 @@ class Evidence:
 def _record(found: Evidence, note: Note) -> None:
     into = {INVOKE: found.invoked, OK: found.recorded, FAIL: found.refused, DOUBT: set[str]()}
     into[note.state].update(note["events"])
+    found.poison.update(note.facts.get("poison", ()))
 
 
 def _take(found: Evidence, note: Note) -> None:
@@ -76,13 +88,22 @@ def _take(found: Evidence, note: Note) -> None:
 
 
 def _run(found: Evidence, note: Note) -> None:
+    batch = note["batch"]
     if note.state == INVOKE:
-        found.contents[note["batch"]].add(tuple(note["events"]))
+        found.contents[batch].add(tuple(note["events"]))
+    found.lost_runs[batch] += 1 if note.state == INVOKE else -1
+    found.failed_runs[batch] += note.state == FAIL
 
 
 def _end(found: Evidence, note: Note) -> None:
     if note.state == OK and note["value"]:
         found.committed[note["batch"]] += 1
+
+
+def _bury(found: Evidence, note: Note) -> None:
+    _end(found, note)
+    if note.state == OK and note["value"]:
+        found.died.add(note["batch"])
 
 
 def _divide(found: Evidence, note: Note) -> None:
@@ -98,6 +119,8 @@ def _deliver(found: Evidence, note: Note) -> None:
 
 
 def _handle(found: Evidence, note: Note) -> None:
+    if note["dead"]:
+        found.died.add(note["batch"])
     if note.state == OK:
         found.handled[note["batch"]].update(note["events"])
         for event in note["events"]:
@@ -114,7 +137,7 @@ _READERS = {
     "take": _take,
     "run": _run,
     "commit": _end,
-    "bury": _end,
+    "bury": _bury,
     "divide": _divide,
     "deliver": _deliver,
     "handle": _handle,

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 from microbatch.broker import scripts
 
-KILL, STOP, SERVER, SILENCE, EAT = "kill", "stop", "server", "silence", "eat"
-KINDS = (KILL, STOP, SERVER, SILENCE, EAT)
+KILL, STOP, SERVER, SILENCE, EAT, OUTAGE = "kill", "stop", "server", "silence", "eat", "outage"
+KINDS = (KILL, STOP, SERVER, SILENCE, EAT, OUTAGE)
+
+PROCESSOR = "processor"
+"""What fails in an outage, on all workers."""
 
 ACTIVE = "scheduler-active"
 """Whichever scheduler holds the lease when the fault comes."""
@@ -68,6 +71,7 @@ EATEN: dict[str, Sequence[tuple[str, ...]]] = {
         ("EVALSHA", scripts.DIVIDE.sha),
     ],
     "consumer": [_HANDLED, ("XREADGROUP",), ("XAUTOCLAIM",)],
+    "stopper": [_HANDLED, ("XREADGROUP",), ("XREAD", ":drain")],
 }
 """By role: the commands whose reply may be eaten."""
 _NAMES = {
@@ -76,25 +80,37 @@ _NAMES = {
     if isinstance(script, scripts.Script)
 } | {_CUT: "cut", _RECORD: "record", _COMMIT: "commit", _AFTER_LOOK: "after LLEN"}
 
-_WEIGHTS = {KILL: 25, STOP: 15, SERVER: 8, SILENCE: 12, EAT: 40}
+_WEIGHTS = {KILL: 25, STOP: 15, SERVER: 8, SILENCE: 12, EAT: 40, OUTAGE: 4}
 _PREFERRED = (*2 * (ACTIVE,), *5 * (BUSY_WORKER,), *2 * (BUSY_CONSUMER,))
 _FIRST_AT, _GAP = 2.0, (0.8, 4.0)
+_OUTAGE_SECONDS = (5.0, 20.0)
+_OUTAGE_SHARE = 0.25
+"""The longest outage, as a share of the run: the rest of a short one is to have other faults."""
 
 
 def draw(seed: int, seconds: float, actors: Sequence[str]) -> list[Fault]:
     """The schedule of a run: what none can do without comes first, then whatever the dice say."""
     dice = random.Random(seed)
     opening = [(EAT, "producer"), (KILL, BUSY_WORKER), (KILL, ACTIVE), (SERVER, "server"), (EAT, "worker")]
-    opening += [(SILENCE, ""), (STOP, ""), (KILL, BUSY_CONSUMER)]
+    opening += [(SILENCE, ""), (STOP, ""), (KILL, BUSY_CONSUMER), (OUTAGE, "")]
     dice.shuffle(opening)
     faults, at = [], _FIRST_AT
     while at < seconds:
         kind, target = (
             opening.pop() if opening else (dice.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0], "")
         )
-        faults.append(_fault(dice, at, kind, target, actors))
+        faults.append(
+            _outage(dice, at, seconds) if kind == OUTAGE else _fault(dice, at, kind, target, actors)
+        )
         at += dice.uniform(*_GAP) if len(faults) > 1 else _GAP[0]
     return faults
+
+
+def _outage(dice: random.Random, at: float, run_seconds: float) -> Fault:
+    least, most = _OUTAGE_SECONDS
+    return Fault(
+        at, OUTAGE, PROCESSOR, dice.uniform(least, max(least, min(most, run_seconds * _OUTAGE_SHARE)))
+    )
 
 
 def _fault(dice: random.Random, at: float, kind: str, target: str, actors: Sequence[str]) -> Fault:

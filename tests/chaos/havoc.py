@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import deque
+from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.lease import holder_of
-from tests.chaos.faults import ACTIVE, BUSY_CONSUMER, BUSY_WORKER, EAT, SERVER, Fault
+from tests.chaos.faults import ACTIVE, BUSY_CONSUMER, BUSY_WORKER, EAT, OUTAGE, PROCESSOR, SERVER, Fault
 from tests.chaos.history import INVOKE, OK, History
 from tests.chaos.stage import Actor, Hands
 from tests.servers import RealServer
 
 _AGAIN_SECONDS = 0.02
 _ARMED_SECONDS = 4.0
+_NOBODY = (SERVER, PROCESSOR)
 _ROLES = {BUSY_WORKER: "worker", BUSY_CONSUMER: "consumer"}
 
 
@@ -40,19 +42,22 @@ class Havoc:
         server: RealServer,
         broker: Broker,
         *,
+        outage: Path,
         history: History,
         hands: Hands,
         say: Callable[[str], None],
     ) -> None:
-        self._faults = deque(faults)
+        self._faults = list(faults)
         self._actors = actors
         self._server = server
         self._broker = broker
+        self._outage = outage
         self._history = history
         self._hands = hands
         self._say = say
         self._doing: list[_Doing] = []
         self._paused = False
+        self._outages = 0
 
     @property
     def server_answers(self) -> bool:
@@ -62,12 +67,10 @@ class Havoc:
     def step(self, now: float) -> None:
         """Begin and end what is to be by now."""
         while self._faults and self._faults[0].at <= now:
-            fault = self._faults.popleft()
-            actor, pid = (None, 0) if fault.target == SERVER else self._victim(fault)
-            if actor is None and fault.target != SERVER:
-                self._faults.appendleft(
-                    replace(fault, at=now + _AGAIN_SECONDS)
-                )  # whoever is meant is yet to come
+            fault = self._faults.pop(0)
+            actor, pid = (None, 0) if fault.target in _NOBODY else self._victim(fault)
+            if actor is None and fault.target not in _NOBODY:  # whoever is meant is yet to come
+                insort(self._faults, replace(fault, at=now + _AGAIN_SECONDS), key=lambda later: later.at)
             else:
                 self._begin(fault, actor, pid)
         for doing in list(self._doing):
@@ -102,7 +105,7 @@ class Havoc:
         self._say(f"{fault}{f': {actor.name}' if actor and actor.name != fault.target else ''}")
         facts: dict[str, Any] = {
             "kind": fault.kind,
-            "target": actor.name if actor else SERVER,
+            "target": actor.name if actor else fault.target,
             "victim": actor.hand if actor else 0,
         }
         call, since = self._history.new_call(), time.monotonic()
@@ -114,7 +117,8 @@ class Havoc:
             self._history.note("fault", OK, call=call, since=begun, **facts)
 
         if actor is None:
-            self._later(fault.seconds, self._to_server(fault.kind), note)
+            end = self._to_processor() if fault.kind == OUTAGE else self._to_server(fault.kind)
+            self._later(fault.seconds, end, note)
             return
         match fault.kind:
             case "kill":
@@ -131,6 +135,18 @@ class Havoc:
                 self._later(fault.seconds, lambda: actor.proxy.go_on(hang_up=fault.hang_up), note)
             case _:
                 self._eat(fault, actor, note)
+
+    def _to_processor(self) -> Callable[[], None]:
+        """Have every call of the processor fail. Returns what ends this outage."""
+        self._outages += 1
+        self._outage.touch()
+
+        def work_again() -> None:
+            self._outages -= 1
+            if not self._outages:
+                self._outage.unlink()
+
+        return work_again
 
     def _to_server(self, kind: str) -> Callable[[], None]:
         """Kill or stop the server. Returns what has it work again."""

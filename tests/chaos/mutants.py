@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from microbatch.broker import connection, scripts, server
+from microbatch.broker import connection, policy, scripts, server
 from microbatch.broker.bounds import MAX_BYTES
+from microbatch.broker.config import Config
 from microbatch.broker.doorbell import Look
+from microbatch.broker.drain import Drain
 from microbatch.broker.errors import InDoubt
 from microbatch.broker.in_flight import Made, NewBatch
 from microbatch.broker.ledger import Ledger
+from microbatch.broker.policy import Verdict
 from microbatch.broker.results import Entry, Results
 from microbatch.broker.run_record import RunRecord
 from microbatch.broker.scripts import Script
 from microbatch.broker.sent import Sent
 from microbatch.producer.handlers import Handlers
+from microbatch.scheduler import burial
+from microbatch.scheduler.gates import Gates
+from microbatch.scheduler.queue import JobQueue
+from microbatch.worker import failing
 
 
 def retry_connections() -> None:
@@ -101,11 +110,76 @@ def pop_outside_script() -> None:
     Ledger.cut = cut  # type: ignore[method-assign]
 
 
+def open_drain_late() -> None:
+    """Look first whether the end is there, and listen afterwards for what brings it."""
+    open_drain, wait = Drain.open, Drain.wait
+
+    def open_later(_self: Drain) -> None:
+        """Not yet."""
+
+    def open_and_wait(self: Drain, *args: Any) -> bool:
+        time.sleep(0.02)  # as on a busy machine
+        open_drain(self)
+        return wait(self, *args)
+
+    Drain.open = open_later  # type: ignore[method-assign, assignment]
+    Drain.wait = open_and_wait  # type: ignore[method-assign, assignment]
+
+
+def requeue_at_tail() -> None:
+    """Enqueue a batch that has lost its worker behind all others."""
+    JobQueue.enqueue_first = JobQueue.enqueue_again  # type: ignore[method-assign]
+
+
+def cut_without_bound() -> None:
+    """Cut whatever waits, however many batches have a job."""
+    room_for_cuts = Gates.room_for_cuts
+
+    def much_room(self: Gates) -> int:
+        return room_for_cuts(self) if self.is_open else 1000
+
+    Gates.room_for_cuts = much_room  # type: ignore[method-assign]
+
+
+def charge_claims() -> None:
+    """Count a failure when a batch is claimed, and not when its run has failed."""
+    for name in ("TAKE", "TAKE_NEXT"):
+        script = vars(scripts)[name]
+        charged = "(string.gsub(history, '^(%d+) (%d+)', function(r, f) return r .. ' ' .. f + 1 end))"
+        text = script.text.replace("history .. ' ' .. ARGV[2]", f"{charged} .. ' ' .. ARGV[2]")
+        assert text != script.text, f"{script.name} claims otherwise than this mutant knows"
+        vars(scripts)[name] = Script(script.name, text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324
+    failed, judge_run, judge_loss = RunRecord.failed, policy.judge, policy.judge_death
+
+    def given_back(run: RunRecord) -> RunRecord:
+        return replace(run, failures=max(run.failures - 1, 0))
+
+    def fail(self: RunRecord, *args: Any, **facts: Any) -> RunRecord:
+        return failed(given_back(self), *args, **facts)
+
+    def judge(run: RunRecord, *args: Any) -> Verdict:
+        return judge_run(given_back(run), *args)
+
+    def judge_death(run: RunRecord, size: int, config: Config) -> Verdict:
+        return (
+            policy.isolate(size, config)
+            if run.failures > config.max_retries
+            else judge_loss(run, size, config)
+        )
+
+    RunRecord.failed = fail  # type: ignore[method-assign]
+    vars(failing)["judge"], vars(burial)["judge_death"] = judge, judge_death
+
+
 MUTANTS = {
     "retrying-connections": retry_connections,
     "commit-without-check": commit_without_check,
     "ack-before-handler": acknowledge_before_handler,
     "destructive-outside-script": pop_outside_script,
+    "drain-after-read": open_drain_late,
+    "requeue-at-tail": requeue_at_tail,
+    "unbounded-in-flight": cut_without_bound,
+    "charged-claim": charge_claims,
 }
 
 

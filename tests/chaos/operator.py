@@ -1,4 +1,4 @@
-"""The operator: looks in on a run now and then, and puts a dead batch's events back among those that wait."""
+"""The operator: replays a dead batch now and then, and counts the batches that have a job."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import islice
 
 from microbatch.broker import wire
 from microbatch.broker.broker import Broker
+from microbatch.broker.due import BAND_MS
 from microbatch.broker.errors import ServerError
 from tests.chaos.history import INVOKE, History
 
@@ -17,12 +18,13 @@ _EVERY_SECONDS = 5.0
 
 
 class Operator:
-    """Replays the batch that has been dead for longest, every few seconds."""
+    """Replays the batch that has been dead for longest, every few seconds. Counts whenever it is asked to."""
 
     def __init__(self, broker: Broker, history: History) -> None:
         self._broker = broker
         self._history = history
         self._next = _EVERY_SECONDS
+        self._most = 0
 
     def step(self, now: float) -> None:
         """Look in, if it is time. ``now``: seconds since the start."""
@@ -37,3 +39,14 @@ class Operator:
                 self._broker.dead.replay(batch.id)
         except ServerError as error:
             log.info("another time: %s", error)
+
+    def count(self) -> None:
+        """Note how many batches are queued or running, if those are more than ever before."""
+        try:
+            now = self._broker.server.do("ZCOUNT", self._broker.keys.inflight, "-inf", f"({BAND_MS}")
+        except ServerError as error:
+            log.info("another time: %s", error)
+            return
+        if now > self._most:
+            self._most = now
+            self._history.note("in_flight", batches=now)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from microbatch.broker.broker import Broker
 from tests.chaos import app, state
+from tests.chaos.conditions import Conditions
 from tests.chaos.faults import Fault
 from tests.chaos.havoc import Havoc
 from tests.chaos.history import History
@@ -18,8 +19,9 @@ from tests.chaos.stage import Actor, Hands
 from tests.servers import RealServer
 from tests.waiting import wait_until
 
-CAST = {"scheduler": 2, "worker": 4, "consumer": 2, "producer": 3}
-DRAIN_SECONDS = 60.0
+CAST = {"scheduler": 2, "worker": 4, "consumer": 2, "producer": 3, "stopper": 1}
+DRAIN_SECONDS = 120.0
+"""After an outage the next probe may be 30 s away; then all is tried again, and bad events are isolated."""
 _STEP_SECONDS = 0.02
 
 
@@ -49,19 +51,24 @@ class Run:
         seed: int = 0,
         cast: Mapping[str, int] = CAST,
         mutant: str = "",
+        conditions: Conditions | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._folder = folder
         self._stack = ExitStack()
         self._server = RealServer("valkey", folder, appendonly=True)
-        self._actors = {name: Actor(name, self._server, folder, seed, mutant) for name in names(cast)}
+        self._actors = {
+            name: Actor(name, self._server, folder, seed=seed, mutant=mutant, conditions=conditions)
+            for name in names(cast)
+        }
         self._history = History(folder / "history", "harness")
-        self._broker = Broker(app.config.model_copy(update={"redis_url": self._server.socket_url}))
+        config = (conditions or Conditions()).config(redis_url=self._server.socket_url)
+        self._broker = Broker(config)
         self._operator = Operator(self._broker, self._history)
-        hands = Hands(folder / "history")
         self._havoc = Havoc(
-            faults, self._actors, self._server, self._broker, history=self._history, hands=hands, say=say
-        )
+            faults, self._actors, self._server, self._broker,
+            outage=folder / app.OUTAGE, history=self._history, hands=Hands(folder / "history"), say=say,
+        )  # fmt: skip
 
     def __enter__(self) -> Run:
         self._stack.callback(self._history.close)
@@ -79,13 +86,14 @@ class Run:
         """Start everybody, do the faults for so long, let all drain, and end."""
         for actor in self._actors.values():
             actor.start()
-        wait_until(self._works, 90, lambda: f"a first batch; the logs are in {self._folder}")
+        wait_until(self._works, 120, lambda: f"a first batch; the logs are in {self._folder}")
         self._history.note("begin")
         started = time.monotonic()
         while (now := time.monotonic() - started) < seconds:
             self._havoc.step(now)
             if self._havoc.server_answers:
                 self._operator.step(now)
+                self._operator.count()
             self._look_after_all()
         self._havoc.end()
         self._history.note("calm")
@@ -106,10 +114,22 @@ class Run:
         time.sleep(_STEP_SECONDS)
 
     def _drain(self) -> None:
-        for actor in self._actors.values():
-            if actor.role == "producer":
-                actor.retire(10)
+        producers, stoppers = self._of("producer"), self._of("stopper")
+        for actor in (*producers, *stoppers):
+            actor.dismiss()
+        for actor in producers:
+            actor.retire(10)
         give_up_at = time.monotonic() + DRAIN_SECONDS
-        while state.left(self._broker) and time.monotonic() < give_up_at:
-            self._look_after_all()
+        self._wait_until_nothing_is_left(give_up_at)
+        for actor in stoppers:  # whose last stop ends now
+            actor.retire(10)
+        self._wait_until_nothing_is_left(give_up_at)
         self._history.note("drained")
+
+    def _of(self, role: str) -> list[Actor]:
+        return [actor for actor in self._actors.values() if actor.role == role]
+
+    def _wait_until_nothing_is_left(self, give_up_at: float) -> None:
+        while state.left(self._broker) and time.monotonic() < give_up_at:
+            self._operator.count()
+            self._look_after_all()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from microbatch.worker.lifeline import lifeline
 from tests.chaos import app
+from tests.chaos.conditions import Conditions
 from tests.chaos.history import INVOKE, read
 from tests.processes import clean_environment, descendants, is_alive
 from tests.proxy import Proxy
@@ -29,7 +30,16 @@ _RESTART_SECONDS = 0.3
 class Actor:
     """One process, which is started again whenever it has ended, until it retires."""
 
-    def __init__(self, name: str, server: RealServer, folder: Path, seed: int, mutant: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        server: RealServer,
+        folder: Path,
+        *,
+        seed: int,
+        mutant: str = "",
+        conditions: Conditions | None = None,
+    ) -> None:
         self.name = name
         self.role = name.partition("-")[0]
         self.proxy = Proxy(server)
@@ -47,6 +57,7 @@ class Actor:
             app.HISTORY: str(folder / "history"),
             app.WHO: name,
             app.MUTANT: mutant,
+            app.CONDITIONS: conditions.encode() if conditions is not None else "",
         }
 
     @property
@@ -113,12 +124,17 @@ class Actor:
             self._process.wait()
             wait_until(lambda: not is_alive(hand), message=f"{self.name} was killed: the end of its child")
 
+    def dismiss(self) -> None:
+        """Have it end for good when it has done what it is at: with SIGTERM."""
+        if not self.retired:
+            self.retired = True
+            self._note_ends_of_children()
+            self.send(signal.SIGCONT)
+            self.send(signal.SIGTERM)
+
     def retire(self, seconds: float) -> None:
-        """End it for good: with SIGTERM, or by force when it has not ended after so many seconds."""
-        self.retired = True
-        self._note_ends_of_children()
-        self.send(signal.SIGCONT)
-        self.send(signal.SIGTERM)
+        """End it for good, by force when it has not ended after so many seconds."""
+        self.dismiss()
         if self._process is not None:
             try:
                 self._process.wait(seconds)

@@ -24,6 +24,9 @@ class State:
     """The ids of the events of each dead batch."""
     cuts: list[dict[str, Any]] = field(default_factory=list)
     """What each cut's own transaction wrote down: batches, token, and who held the lease at that moment."""
+    max_retries: int = 2
+    max_worker_deaths: int = 3
+    max_in_flight: int = 20
     findings: list[str] = field(default_factory=list)
     """What `microbatch verify` would find."""
 
@@ -41,7 +44,11 @@ def look(broker: Broker) -> State:
     """The state as it is now."""
     info: Any = broker.server.client.xinfo_stream(broker.keys.results)
     stats = broker.server.do("HGETALL", broker.keys.stats)
+    config = broker.config
     return State(
+        max_retries=config.max_retries,
+        max_worker_deaths=config.max_worker_deaths,
+        max_in_flight=config.max_in_flight,
         left=left(broker),
         stats={name.decode(): int(value) for name, value in stats.items() if value.isdigit()},
         entries_added=int(info["entries-added"]),

@@ -7,16 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import faults
-from tests.chaos.faults import Fault
 from tests.chaos.mutants import MUTANTS
 from tests.chaos.run import CAST, Run, names
-from tests.chaos.traps import TRAPS, lay
+from tests.chaos.traps import TRAPS, Trap, lay
 from tests.chaos.verdict import Verdict, judge
 
 SECONDS = 30.0
 SEED = 28
-_SMALL = {"scheduler": 1, "worker": 2, "consumer": 1, "producer": 1}
-_SHORT_SECONDS = 4.0
+_TOGETHER = [trap for trap in TRAPS.values() if trap.conditions is None]
+_APART = [name for name, trap in TRAPS.items() if trap.conditions is not None]
 
 
 @pytest.mark.alone
@@ -38,19 +37,30 @@ def test_a_schedule_can_be_had_again() -> None:
 
 @pytest.mark.alone
 @pytest.mark.parametrize("mutant", MUTANTS)
+@pytest.mark.timeout(180)
 def test_the_checker_bites(mutant: str, tmp_path: Path) -> None:
-    trap, rule = TRAPS[mutant]
+    trap = TRAPS[mutant]
     verdict = _play_short([trap], tmp_path, mutant)
-    assert rule in {violation.rule for violation in verdict.violations}, str(verdict)
+    assert trap.rule in {violation.rule for violation in verdict.violations}, str(verdict)
 
 
 @pytest.mark.alone
 def test_the_same_faults_break_nothing_in_the_library_as_it_is(tmp_path: Path) -> None:
-    verdict = _play_short([trap for trap, _ in TRAPS.values()], tmp_path)
+    verdict = _play_short(_TOGETHER, tmp_path)
     assert verdict.passed, str(verdict)
 
 
-def _play_short(traps: list[list[Fault]], folder: Path, mutant: str = "") -> Verdict:
-    schedule = lay(traps, _SHORT_SECONDS, first_at=0.3, every=0.9)
-    with Run(folder, schedule, cast=_SMALL, mutant=mutant) as run:
-        return judge(run.play(_SHORT_SECONDS), _SHORT_SECONDS, thorough=False)
+@pytest.mark.alone
+@pytest.mark.parametrize("trap", _APART)
+@pytest.mark.timeout(180)
+def test_other_conditions_break_nothing_in_the_library_as_it_is(trap: str, tmp_path: Path) -> None:
+    verdict = _play_short([TRAPS[trap]], tmp_path)
+    assert verdict.passed, str(verdict)
+
+
+def _play_short(traps: list[Trap], folder: Path, mutant: str = "") -> Verdict:
+    seconds = max(trap.seconds for trap in traps)
+    schedule = lay(traps, seconds, first_at=0.3, every=0.9)
+    cast, conditions = traps[0].cast, traps[0].conditions
+    with Run(folder, schedule, cast=cast, mutant=mutant, conditions=conditions) as run:
+        return judge(run.play(seconds), seconds, thorough=False)

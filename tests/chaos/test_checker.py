@@ -13,6 +13,7 @@ from tests.chaos.evidence import Evidence
 from tests.chaos.history import DOUBT, FAIL, INVOKE, OK, Note
 from tests.chaos.recovery import in_time, recoveries
 from tests.chaos.state import State
+from tests.chaos.stops import STOP_SECONDS
 
 EVENTS = ["a", "b", "c"]
 BATCH, PART, OTHER = "1f", "1f-22", "3e"
@@ -54,13 +55,15 @@ def told() -> Story:
     """Two events are handled with their batch; the third fails at first, runs as a part, and dies."""
     story = Story()
     for state in (INVOKE, OK):
-        story.tell("record", state, events=EVENTS)
+        story.tell("record", state, events=EVENTS, poison=["c"])
     story.tell("acquire", token="t1", value=True)
     story.tell("cut", token="t1", batches=[BATCH], sizes=[3])
     story.tell("take", batch=BATCH, attempt=1, parent="", events=EVENTS)
-    story.tell("run", INVOKE, batch=BATCH, attempt=1, events=EVENTS)
+    run(story, BATCH, EVENTS, times=2)
     story.tell("divide", batch=BATCH, parts=[PART], entry=True, value=True)
-    story.tell("take", batch=PART, attempt=2, parent=BATCH, events=["c"])
+    story.tell("take", batch=PART, attempt=3, parent=BATCH, events=["c"])
+    run(story, PART, ["c"])
+    story.tell("in_flight", batches=20)
     story.tell("bury", batch=PART, value=True)
     story.tell("deliver", entries=[["1-0", BATCH], ["2-0", PART]])
     story.tell("handle", batch=BATCH, events=["a", "b"], dead=False)
@@ -72,6 +75,13 @@ def told() -> Story:
         cuts=[{"token": "t1", "held": "t1", "batches": [BATCH]}],
     )
     return story
+
+
+def run(story: Story, batch: str, events: list[str], *, times: int = 1) -> None:
+    """A batch is run, and fails."""
+    for _ in range(times):
+        for state in (INVOKE, FAIL):
+            story.tell("run", state, batch=batch, attempt=1, events=events)
 
 
 def test_a_good_history_breaks_no_rule() -> None:
@@ -92,10 +102,11 @@ def test_a_replayed_event_may_be_in_two_batches() -> None:
     story = told()
     story.tell("replay", batch=PART, events=["c"])
     story.tell("take", batch=OTHER, attempt=1, parent="", events=["c"])
+    run(story, OTHER, ["c"], times=3)
     story.tell("deliver", entries=[["3-0", OTHER]])
-    story.tell("handle", batch=OTHER, events=["c"], dead=False)
+    story.tell("handle", batch=OTHER, events=["c"], dead=True)
     cuts = [*story.state.cuts, {"token": "t1", "held": "t1", "batches": [OTHER]}]
-    story.be(stats={"done_batches": 2, "dead_batches": 1}, entries_added=3, dead={}, cuts=cuts)
+    story.be(stats={"done_batches": 1, "dead_batches": 2}, entries_added=3, dead={OTHER: ["c"]}, cuts=cuts)
     assert story.broken() == set()
 
 
@@ -174,6 +185,55 @@ def run_what_was_never_cut(story: Story) -> None:
     story.be(cuts=[])
 
 
+def bury_a_good_event(story: Story) -> None:
+    story.be(dead={PART: ["c"], OTHER: ["a"]})
+
+
+def bury_a_batch_whole(story: Story) -> None:
+    story.tell("bury", batch=BATCH, value=True)
+
+
+def bury_two_bad_events_together(story: Story) -> None:
+    story.tell("record", INVOKE, events=["d", "e"], poison=["d", "e"])
+    story.be(dead={PART: ["c"], OTHER: ["d", "e"]})
+
+
+def never_find_a_bad_event(story: Story) -> None:
+    story.be(dead={})
+
+
+def bury_what_was_claimed_and_never_ran(story: Story) -> None:
+    story.without("run")
+
+
+def bury_what_failed_too_seldom(story: Story) -> None:
+    story.be(max_retries=3)
+
+
+def have_too_many_in_flight(story: Story) -> None:
+    story.tell("in_flight", batches=21)
+
+
+def stop_late(story: Story) -> None:
+    story.tell("stop", INVOKE, pid=3)
+    story.now += STOP_SECONDS
+    story.tell("stop", pid=3)
+
+
+def handle_late_while_stopping(story: Story) -> None:
+    story.tell("run", INVOKE, batch=OTHER, attempt=1, events=["a"])
+    story.tell("run", batch=OTHER)
+    story.tell("stop", INVOKE, pid=3)
+    story.now += STOP_SECONDS
+    story.tell("handle", pid=3, batch=OTHER, events=["a"], dead=False)
+    story.tell("stop", pid=3)
+
+
+def never_end_a_stop(story: Story) -> None:
+    story.tell("stop", INVOKE, pid=3)
+    story.tell("drained")
+
+
 def leave_a_batch_in_flight(story: Story) -> None:
     story.be(left="1 batch is in flight")
 
@@ -199,6 +259,16 @@ BREACHES: dict[Callable[[Story], None], str] = {
     cut_under_a_token_that_does_not_hold_the_lease: "fenced",
     cut_after_another_became_active: "fenced",
     run_what_was_never_cut: "cut_once",
+    bury_a_good_event: "only_poison_dies",
+    bury_a_batch_whole: "only_poison_dies",
+    bury_two_bad_events_together: "only_poison_dies",
+    never_find_a_bad_event: "poison_found",
+    bury_what_was_claimed_and_never_ran: "dies_after_failures",
+    bury_what_failed_too_seldom: "dies_after_failures",
+    have_too_many_in_flight: "bounded",
+    stop_late: "stops_end",
+    handle_late_while_stopping: "stops_end",
+    never_end_a_stop: "stops_end",
     leave_a_batch_in_flight: "drained",
     leave_a_ledger_that_disagrees: "drained",
 }
@@ -221,6 +291,43 @@ def test_a_cut_that_was_begun_before_is_no_breach() -> None:
     story.tell("acquire", pid=2, token="t2", value=True)
     story.tell("cut", token="t1", batches=[OTHER], sizes=[1], since=begun)
     assert "fenced" not in story.broken()
+
+
+def test_a_batch_whose_workers_died_of_it_may_die_unfailed() -> None:
+    story = told()
+    bury_what_was_claimed_and_never_ran(story)
+    for pid in range(4):
+        story.tell("run", INVOKE, pid=10 + pid, batch=PART, attempt=1, events=["c"])
+    assert "dies_after_failures" not in story.broken()
+
+
+def test_a_stop_may_wait_for_what_was_recorded_before_it() -> None:
+    story = told()
+    story.tell("record", INVOKE, events=["d"])
+    story.tell("stop", INVOKE, pid=3)
+    story.now += 60
+    story.tell("handle", batch=OTHER, events=["d"], dead=False)
+    story.now += STOP_SECONDS - 2
+    story.tell("stop", pid=3)
+    assert "stops_end" not in story.broken()
+
+
+def test_a_stop_is_excused_while_the_server_is_away() -> None:
+    story = told()
+    story.tell("stop", INVOKE, pid=3)
+    begun = story.now
+    story.now += 4
+    story.tell("fault", kind="server", target="server", victim=0, since=begun)
+    story.tell("stop", pid=3)
+    assert "stops_end" not in story.broken()
+
+
+def test_a_stop_of_a_process_that_was_killed_need_not_end() -> None:
+    story = told()
+    story.tell("stop", INVOKE, pid=3)
+    story.tell("fault", kind="kill", target="stopper-1", victim=3)
+    story.tell("drained")
+    assert "stops_end" not in story.broken()
 
 
 def killed(target: str) -> Story:

@@ -1,35 +1,73 @@
-"""Traps: for each mutant the faults that its protection is there for, so that it meets them for certain."""
+"""Traps: for each mutant what its protection is there for, so that it meets that for certain."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from tests.chaos.faults import ACTIVE, BUSY_CONSUMER, EAT, KILL, Fault
+from tests.chaos.conditions import Conditions
+from tests.chaos.faults import ACTIVE, BUSY_CONSUMER, BUSY_WORKER, EAT, KILL, Fault
 
 _EVERY_SECONDS = 5.0
 _FIRST_AT = 1.0
 
-TRAPS: dict[str, tuple[list[Fault], str]] = {
-    "retrying-connections": (
-        [Fault(0, EAT, "producer-1", words=("RPUSH", ":events"))],
-        "one_batch",
-    ),
-    "commit-without-check": (
+SMALL = {"scheduler": 1, "worker": 2, "consumer": 1, "producer": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Trap:
+    """The faults, in turn, and the ``rule`` that they have the mutant break."""
+
+    faults: Sequence[Fault]
+    rule: str
+    conditions: Conditions | None = None
+    """It takes a run of its own kind, with no other faults."""
+    cast: Mapping[str, int] = dataclasses.field(default_factory=lambda: SMALL)
+    seconds: float = 4.0
+    """How long its run is at least."""
+    once: bool = False
+    """Its faults come once, and not every few seconds."""
+
+
+TRAPS = {
+    "retrying-connections": Trap([Fault(0, EAT, "producer-1", words=("RPUSH", ":events"))], "one_batch"),
+    "commit-without-check": Trap(
         [
             Fault(0, EAT, name, words=("EVALSHA", ":inflight", ":results"))
             for name in ("worker-1", "worker-2")
         ],
         "one_entry",
     ),
-    "ack-before-handler": ([Fault(0, KILL, BUSY_CONSUMER)], "nothing_lost"),
-    "destructive-outside-script": ([Fault(0, EAT, ACTIVE, words=("LPOP", ":events"))], "nothing_lost"),
+    "ack-before-handler": Trap([Fault(0, KILL, BUSY_CONSUMER)], "nothing_lost"),
+    "destructive-outside-script": Trap([Fault(0, EAT, ACTIVE, words=("LPOP", ":events"))], "nothing_lost"),
+    # Beside other events something always happens that ends a wait.
+    "drain-after-read": Trap(
+        [], "stops_end", Conditions(), cast={"scheduler": 1, "worker": 1, "stopper": 1}, seconds=6.0
+    ),
+    # Four batches come in a second, and less than two are run: at the tail a batch waits for long.
+    "requeue-at-tail": Trap(
+        [Fault(0, KILL, BUSY_WORKER)],
+        "in_time",
+        Conditions({"max_in_flight": 1000}, run_seconds=1.2),
+        seconds=11.0,
+        once=True,
+    ),
+    "unbounded-in-flight": Trap([], "bounded", Conditions({"max_in_flight": 3}, run_seconds=0.5)),
+    "charged-claim": Trap(
+        [
+            Fault(0, EAT, "worker-1", words=("EVALSHA", "rq:queue:", ":inflight")),
+            Fault(0, KILL, BUSY_WORKER),
+        ],
+        "dies_after_failures",
+        Conditions({"max_size": 1, "max_retries": 0}, pause_seconds=0.15),
+    ),
 }
-"""By mutant: the faults, in turn, and the rule that they have it break."""
+"""By mutant."""
 
 
 def lay(
-    traps: Sequence[Sequence[Fault]],
+    traps: Sequence[Trap],
     seconds: float,
     *,
     among: Sequence[Fault] = (),
@@ -38,8 +76,9 @@ def lay(
 ) -> list[Fault]:
     """The schedule with one fault of each trap in every so many seconds."""
     laid = [
-        dataclasses.replace(trap[turn % len(trap)], at=first_at + every * turn)
-        for turn in range(int((seconds - first_at) // every) + 1)
+        dataclasses.replace(trap.faults[turn % len(trap.faults)], at=first_at + every * turn)
         for trap in traps
+        if trap.faults
+        for turn in range(1 if trap.once else int((seconds - first_at) // every) + 1)
     ]
     return sorted([*among, *laid], key=lambda fault: fault.at)

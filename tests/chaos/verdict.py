@@ -13,6 +13,7 @@ from tests.chaos.faults import KINDS
 from tests.chaos.history import DOUBT, OK, read
 from tests.chaos.recovery import SCHEDULER_SECONDS, WORKER_SECONDS, Recovery, in_time, recoveries
 from tests.chaos.run import Played
+from tests.chaos.stops import stops
 
 FEWEST_EVENTS_A_SECOND = 10
 
@@ -76,7 +77,8 @@ def figures(found: Evidence, played: Played) -> str:
     doubts = Counter(note.what for note in found.notes if note.state == DOUBT)
     stats, dead = state.stats, sum(map(len, state.dead.values()))
     events = [f"{len(found.recorded)} recorded", f"{len(found.doubtful)} in doubt"]
-    events += [f"{len(found.outcomes)} handled", f"{dead} dead"]
+    events += [f"{len(found.outcomes)} handled"]
+    events += [f"{dead} of {len(found.poison)} that always fail dead"]
     batches = [f"{stats.get('cut_batches', 0)} cut", f"{stats.get('divided_batches', 0)} divided"]
     batches += [f"{stats.get('replayed_batches', 0)} replayed"]
     batches += [f"{state.entries_added} entries on the stream"]
@@ -88,8 +90,22 @@ def figures(found: Evidence, played: Played) -> str:
         "in doubt": f"{doubts.total()}: {', '.join(f'{what} {count}' for what, count in doubts.items())}",
         "batches of killed workers ran again": _spread(recovered, WORKER_SECONDS),
         "killed schedulers were replaced": _spread(recovered, SCHEDULER_SECONDS),
+        "stops": _stops(found),
+        "most batches with a job": f"{_most_in_flight(found)} of {state.max_in_flight} allowed",
     }
     return "\n".join(f"{name + ':':<37}{value}" for name, value in lines.items())
+
+
+def _stops(found: Evidence) -> str:
+    seconds = [stop.seconds for stop in stops(found) if stop.seconds is not None]
+    if not seconds:
+        return "none"
+    spread = f"median {statistics.median(seconds):.2f} s, worst {max(seconds):.2f} s"
+    return f"{len(seconds)}, from the last result to the end {spread}"
+
+
+def _most_in_flight(found: Evidence) -> int:
+    return max((note["batches"] for note in found.notes if note.what == "in_flight"), default=0)
 
 
 def _spread(all_found: Sequence[Recovery], bound: float) -> str:

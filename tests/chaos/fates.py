@@ -1,0 +1,49 @@
+"""The rules of failing: what may die, and when, and how many batches have a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.chaos.evidence import Evidence
+from tests.chaos.state import State
+
+
+def only_poison_dies(found: Evidence, state: State) -> Iterator[str]:
+    """Only events that make their batch fail always are ever dead, each in a batch of its own."""
+    for batch in sorted(found.died | state.dead.keys()):
+        events = {event for version in found.contents[batch] for event in version}
+        events.update(state.dead.get(batch, ()), found.handled.get(batch, ()))
+        if good := sorted(events - found.poison):
+            yield f"batch {batch} is dead with {len(events)} events, and {good} would have succeeded"
+        elif len(events) > 1:
+            yield f"batch {batch} is dead with {sorted(events)}, which had not been told apart"
+
+
+def poison_found(found: Evidence, state: State) -> Iterator[str]:
+    """Each event that makes its batch fail always is dead at the end, however long it was held back."""
+    dead = {event for events in state.dead.values() for event in events}
+    for event in sorted((found.poison & found.recorded) - dead):
+        yield f"event {event} fails always, and is not dead; it was seen in {_seen(found, event)}"
+
+
+def dies_after_failures(found: Evidence, state: State) -> Iterator[str]:
+    """A batch dies only after so many of its runs failed, or so many of its workers died.
+
+    Those of the batches that it is a part of count. What was claimed and not run has not failed.
+    """
+    for batch in sorted(found.died | state.dead.keys()):
+        lineage = found.lineage(batch)
+        failed, lost = (sum(runs[name] for name in lineage) for runs in (found.failed_runs, found.lost_runs))
+        if failed <= state.max_retries and lost <= state.max_worker_deaths:
+            yield f"batch {batch} is dead after {failed} failed runs and {lost} that ended with their worker"
+
+
+def bounded(found: Evidence, state: State) -> Iterator[str]:
+    """No more batches are queued or running than ``max_in_flight``."""
+    most = max((note["batches"] for note in found.notes if note.what == "in_flight"), default=0)
+    if most > state.max_in_flight:
+        yield f"{most} batches were queued or running; max_in_flight is {state.max_in_flight}"
+
+
+def _seen(found: Evidence, event: str) -> str:
+    return ", ".join(sorted(found.batches_of_events().get(event, ()))) or "no batch"
