@@ -73,13 +73,13 @@ def mode(run: RunRecord, mode: Mode) -> RunRecord:
         (mode(SPENT, Mode.LATER), 9, ALONE, PROBE),
         # What was found to be at fault already is divided further, whatever happens around it.
         (mode(SPENT, Mode.ISOLATING), 9, ALONE, DIVIDE),
-        # A single event dies only if something succeeded since it failed by itself, or nothing else ran for long.
+        # A single event dies if something succeeded since it failed by itself, or nothing else ran for long.
         (mode(SPENT, Mode.ISOLATING), 1, BESIDE, RETRY),
         (mode(SPENT, Mode.ISOLATING), 1, OTHERS_SUCCEED, RETRY),
         (mode(SPENT, Mode.SUSPECT), 1, BESIDE, RETRY),
         (mode(SPENT, Mode.SUSPECT), 1, OTHERS_SUCCEED, BURY),
-        (replace(mode(SPENT, Mode.SUSPECT), failures=SPENT.failures + 2), 1, BESIDE, RETRY),
-        (replace(mode(SPENT, Mode.SUSPECT), failures=SPENT.failures + 3), 1, BESIDE, BURY),
+        (replace(mode(SPENT, Mode.SUSPECT), failures=SPENT.failures + 3), 1, BESIDE, RETRY),
+        (replace(mode(SPENT, Mode.SUSPECT), failures=SPENT.failures + 4), 1, BESIDE, BURY),
         (mode(SPENT, Mode.SUSPECT), 1, OPEN, RETRY),
         (mode(ONCE, Mode.ISOLATING), 9, ALONE, RETRY),
         # The breaker is open: nothing is divided, and nothing is dead.
