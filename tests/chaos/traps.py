@@ -45,12 +45,12 @@ TRAPS = {
     "drain-after-read": Trap(
         [], "stops_end", Conditions(), cast={"scheduler": 1, "worker": 1, "stopper": 1}, seconds=6.0
     ),
-    # Four batches come in a second, and less than two are run: at the tail a batch waits for long.
+    # Four batches come in a second, and two are run: at the tail a batch waits for long.
     "requeue-at-tail": Trap(
         [Fault(0, KILL, BUSY_WORKER)],
         "in_time",
-        Conditions({"max_in_flight": 1000}, run_seconds=1.2),
-        seconds=11.0,
+        Conditions({"max_in_flight": 1000}, run_seconds=1.0),
+        seconds=10.0,
         once=True,
     ),
     "unbounded-in-flight": Trap([], "bounded", Conditions({"max_in_flight": 3}, run_seconds=0.5)),
