@@ -93,7 +93,9 @@ def process(batch):
     note("workers", os.getpid())
     raise ValueError("no file \\udcff")
 """
-    with Fleet(server, tmp_path, source, max_retries=0, max_size=1) as fleet:
+    # Without time for retries the two die, though nothing else succeeds.
+    settings = {"max_retries": 0, "retry_delay": 0, "retry_for": 0}
+    with Fleet(server, tmp_path, source, max_size=1, **settings) as fleet:
         fleet.worker()
         fleet.scheduler()
         mb = fleet.batcher(failure_handler=failures.append)

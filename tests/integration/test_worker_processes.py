@@ -271,7 +271,7 @@ def test_one_that_will_not_be_stopped_loses_its_worker(valkey_server: RealServer
 def test_a_batch_that_kills_its_workers_is_given_up(valkey_server: RealServer, tmp_path: Path) -> None:
     results: list[list[str]] = []
     failures: list[BatchFailure] = []
-    with Fleet(valkey_server, tmp_path, HASTY + KILLS_ITSELF, max_size=1, max_retries=1) as fleet:
+    with Fleet(valkey_server, tmp_path, HASTY + KILLS_ITSELF, max_size=1, max_worker_deaths=1) as fleet:
         pool = fleet.pool(1)
         fleet.scheduler()
         mb = fleet.batcher(result_handler=results.append, failure_handler=failures.append)

@@ -10,7 +10,7 @@ from microbatch.broker import wire
 from microbatch.broker.broker import Broker
 from microbatch.broker.in_flight import DueBatch, NewBatch, TakenBatch, new_batch
 from microbatch.broker.ledger import Transaction
-from microbatch.broker.results import Outcome
+from microbatch.broker.results import Outcome, is_hint
 from microbatch.broker.run_record import Mode, RunRecord
 from microbatch.broker.wire import Failure, Header, Trigger
 
@@ -106,7 +106,8 @@ def batches_of(broker: Broker) -> list[tuple[Trigger, list[Any]]]:
 
 def outcomes(broker: Broker) -> list[Outcome]:
     """What waits for a handler."""
-    return [Outcome.decode(fields) for _, fields in client_of(broker).xrange(broker.keys.results)]
+    entries = client_of(broker).xrange(broker.keys.results)
+    return [Outcome.decode(fields) for _, fields in entries if not is_hint(fields)]
 
 
 def check_account(broker: Broker) -> None:

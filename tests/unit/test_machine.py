@@ -347,7 +347,7 @@ class Microbatch(Modelled):
         entry = self.entries[-1 - which % len(self.entries)]
         there = {raw_id for raw_id, _ in self.client.xrange(self.broker.keys.results)}
         self.consumers[0].handled([entry.id])
-        if entry.id.encode() in there:
+        if entry.id.encode() in there and not entry.is_hint:
             outcome = Outcome.decode(entry.fields)
             self.model.outcomes.remove((outcome.batch_id, "failure" if outcome.failure else "result"))
 

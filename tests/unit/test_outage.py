@@ -66,7 +66,8 @@ def test_an_outage_leaves_all_batches_whole_and_charges_nothing(
     assert max(record.failures for record in records) <= 3
     probes = [batch for batch in flow.in_flight() if len(batch) == 1]
     assert len(probes) <= 8
-    assert all(len(batch) >= 8 for batch in flow.in_flight() if batch not in probes)  # none is halved
+    # None is halved. The batch that has waited longest has given its events to the probes.
+    assert len([batch for batch in flow.in_flight() if 1 < len(batch) < 10]) <= 1
     assert flow.broker.events.waiting() >= 600  # nothing is cut meanwhile
     runs = len(flow.runs)
     assert runs < 60
