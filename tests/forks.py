@@ -15,22 +15,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from microbatch.broker.app import ENVIRONMENT_VARIABLE, load_config
 from microbatch.broker.broker import Broker
+from microbatch.broker.claims import RqPlace, claim_of
 from microbatch.broker.errors import MicrobatchError
 from microbatch.producer import Config, start
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.lifeline import die_with_parent, lifeline
 from microbatch.worker.rq_worker import work
+from microbatch.worker.runner import BatchRunner
 from tests.waiting import wait_until
 
 log = logging.getLogger(__name__)
 
 When = Literal["before", "after"]
+
+
+class NotHandledError(Exception):
+    """What a handler raises."""
 
 
 class Forks:
@@ -147,6 +154,15 @@ def schedule_and_leave(config: Config) -> None:
     scheduler.run()
 
 
+def claim_and_give_back(config: Config) -> None:
+    """What a worker does that is told to stop while it has a batch in hand."""
+    runner = BatchRunner(config)
+    for batch_id in runner.broker.ledger.in_flight():
+        if (batch := runner.take(batch_id)) is not None:
+            rq = RqPlace(f"rq:queue:{config.name}", "rq:job:")
+            runner.broker.claims.give_back(claim_of(batch), rq, due_ms=runner.broker.clock.now_ms())
+
+
 def consume(config: Config) -> None:
     with start(config) as mb:
         mb.wait_for_results()
@@ -155,6 +171,18 @@ def consume(config: Config) -> None:
 def consume_and_leave(config: Config) -> None:
     mb = start(config)
     mb.wait_for_results(0.3)
+    mb.close()
+
+
+def consume_and_hand_back(config: Config) -> None:
+    """Be given results, and close with none of them handled."""
+
+    def fail(result: object) -> None:
+        raise NotHandledError
+
+    mb = start(config.model_copy(update={"result_handler": fail}))
+    with suppress(NotHandledError):
+        mb.wait_for_results()
     mb.close()
 
 
@@ -177,8 +205,10 @@ ROLES: dict[str, Callable[[Config], None]] = {
     "scheduler": schedule,
     "leaving scheduler": schedule_and_leave,
     "worker": work,
+    "stopping worker": claim_and_give_back,
     "consumer": consume,
     "leaving consumer": consume_and_leave,
+    "consumer that hands back": consume_and_hand_back,
     "replay": replay,
     "purge": purge,
 }

@@ -145,6 +145,12 @@ class Scene:
         self.work(lambda: self.fleet.broker.dead.count() == 1)
         (self.fleet.folder / "bad").unlink()
 
+    def die_long_ago(self) -> None:
+        """As `die`, a day before."""
+        self.die()
+        (batch,) = self.fleet.broker.dead
+        self.server.admin.zincrby(self.fleet.broker.keys.dead, -86_400_000, batch.id)
+
     def requeue(self) -> None:
         """As `die`; then somebody requeues the job by hand."""
         self.die()

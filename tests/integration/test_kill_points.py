@@ -134,6 +134,9 @@ POINTS = {
     "take": Point("broker.ledger.Ledger.take", "worker", (scripts.TAKE.sha,), Scene.requeue, recorded=DEAD),
     "find": Point("broker.claims.Claims.find", "worker", (scripts.FIND_CLAIM.sha,), Scene.cut, file="slow"),
     "heartbeat": Point("broker.claims.Claims.renew", "worker", (scripts.HOLD.sha,), Scene.cut, file="slow"),
+    "give-back": Point(
+        "broker.claims.Claims.give_back", "stopping worker", (scripts.GIVE_BACK.sha,), Scene.cut
+    ),
     "show": Point(
         "worker.rq_worker.BatchWorker._show_as_started", "worker", ("rq:wip:letters",), Scene.cut, file="slow"
     ),
@@ -182,6 +185,15 @@ POINTS = {
     "purge": Point(
         "broker.dead.Dead.purge", "purge", (scripts.PURGE.sha,), Scene.die, recorded=(), recorded_before=DEAD
     ),
+    "retire": Point(
+        "broker.dead.Dead.retire",
+        "scheduler",
+        (scripts.RETIRE.sha,),
+        Scene.die_long_ago,
+        {"keep_dead": "1h"},
+        recorded=(),
+        recorded_before=DEAD,
+    ),
     "deliver": Point("broker.results.Results.wait", "consumer", ("XREADGROUP", "BLOCK"), Scene.commit),
     "take-over": Point(
         "broker.results.Results.take_over", "consumer", ("XAUTOCLAIM",), Scene.deliver_to_one_that_is_gone
@@ -191,12 +203,18 @@ POINTS = {
         "broker.results.Results.put_aside", "consumer", (scripts.SHELVE.sha,), Scene.commit_with_a_stranger
     ),
     "handled": Point("broker.results.Results.handled", "consumer", (scripts.HANDLED.sha,), Scene.commit),
+    "hand-back": Point(
+        "broker.results.Results.hand_back",
+        "consumer that hands back",
+        (scripts.HAND_BACK.sha,),
+        Scene.commit,
+    ),
     "leave": Point("broker.results.Results.leave", "leaving consumer", (scripts.LEAVE.sha,), Scene.commit),
 }
-LEAVING = {"leaving consumer"}
-"""Those who have done their work: that the end of it is in doubt is told in the log alone."""
 LASTING = {"scheduler", "worker", "consumer", "leaving scheduler"}
 """Those who go on when a reply was lost. The others end as a command does, with an error that says so."""
+QUIET = {"leaving consumer", "consumer that hands back"}
+"""Those who end all the same: others find out by themselves."""
 
 
 def test_each_script_has_its_point() -> None:
@@ -238,5 +256,5 @@ def test_a_reply_is_lost(scene: Scene, point: Point) -> None:
         if point.role in LASTING:
             process.end()
         else:
-            assert process.wait() == int(point.role not in LEAVING), process.log()
+            assert process.wait() == int(point.role not in QUIET), process.log()
     finish(scene, point, done=True)

@@ -337,6 +337,9 @@ class Microbatch(Modelled):
             assert {entry.id for entry in taken} <= self.delivered
             self.consumers[1 - which].leave()
         entries = self.consumers[which].read(count=count)
+        for hint in [entry for entry in entries if entry.is_hint]:  # of what was handed back
+            self.consumers[which].handled([hint.id])
+            entries.remove(hint)
         assert not self.delivered & {entry.id for entry in entries}
         self.delivered |= {entry.id for entry in entries}
         self.entries += entries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from microbatch.broker.policy import (
     judge_death,
     longest_retry_delay,
     retry_delay,
+    suspect_delay,
 )
 from microbatch.broker.run_record import Mode, RunRecord
 
@@ -71,7 +73,14 @@ def mode(run: RunRecord, mode: Mode) -> RunRecord:
         (mode(SPENT, Mode.LATER), 9, ALONE, PROBE),
         # What was found to be at fault already is divided further, whatever happens around it.
         (mode(SPENT, Mode.ISOLATING), 9, ALONE, DIVIDE),
-        (mode(SPENT, Mode.ISOLATING), 1, BESIDE, BURY),
+        # A single event dies if something succeeded since it failed by itself, or nothing else ran for long.
+        (mode(SPENT, Mode.ISOLATING), 1, BESIDE, RETRY),
+        (mode(SPENT, Mode.ISOLATING), 1, OTHERS_SUCCEED, RETRY),
+        (mode(SPENT, Mode.SUSPECT), 1, BESIDE, RETRY),
+        (mode(SPENT, Mode.SUSPECT), 1, OTHERS_SUCCEED, BURY),
+        (replace(mode(SPENT, Mode.SUSPECT), failures=SPENT.failures + 3), 1, BESIDE, RETRY),
+        (replace(mode(SPENT, Mode.SUSPECT), failures=SPENT.failures + 4), 1, BESIDE, BURY),
+        (mode(SPENT, Mode.SUSPECT), 1, OPEN, RETRY),
         (mode(ONCE, Mode.ISOLATING), 9, ALONE, RETRY),
         # The breaker is open: nothing is divided, and nothing is dead.
         (FRESH, 9, OPEN, RETRY),
@@ -209,5 +218,5 @@ def test_no_retry_waits_longer_than_the_longest_delay(
 ) -> None:
     monkeypatch.setattr(random, "uniform", max)
     config = make(retry_delay=first_seconds)
-    delays = [retry_delay(run, config) for run in (*range(1, 100), 5_000)]
+    delays = [delay(run, config) for run in (*range(1, 100), 5_000) for delay in (retry_delay, suspect_delay)]
     assert max(delays) == longest_retry_delay(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from enum import Enum
 
 from microbatch.broker.breaker import Health
@@ -12,6 +13,7 @@ from microbatch.broker.run_record import Mode, RunRecord
 RUN_TTL_MS = 8_000
 """How long a worker may be silent before its batch is run elsewhere."""
 _JITTER = 0.25
+_SUSPECT_SECONDS = (1.0, 2.0, 4.0, 8.0)
 _DOUBLINGS = 64  # more make no difference, and at last no number
 
 
@@ -46,12 +48,34 @@ def judge(run: RunRecord, size: int, health: Health, config: Config, now_ms: int
     if run.failures + 1 <= config.max_retries and not is_out_of_time(run, config, now_ms):
         return Verdict.RETRY
     others_succeed = run.runs > 0 and health.done > run.done
-    if run.mode is Mode.ISOLATING or others_succeed or is_out_of_time(run, config, now_ms):
-        return isolate(size, config)
+    if others_succeed or is_out_of_time(run, config, now_ms):
+        return Verdict.RETRY if _is_new_suspect(run, size) else isolate(size, config)
+    if run.mode in (Mode.ISOLATING, Mode.SUSPECT):
+        # An outage may have begun meanwhile, which divides these parts in vain but lets none die.
+        return isolate(size, config) if size > 1 or _has_waited(run, config) else Verdict.RETRY
     if isolate(size, config) is Verdict.DIVIDE:
         return Verdict.PROBE
     # There is nothing to compare it with if it fails alone. Beside others that fail it may be an outage.
     return Verdict.BURY if health.batches <= 1 else Verdict.RETRY
+
+
+def after_failure(run: RunRecord, size: int, health: Health, config: Config, now_ms: int) -> RunRecord:
+    """The run record of a batch whose present run has failed. A failure in an outage is not charged."""
+    mode = run.mode if run.mode in (Mode.ISOLATING, Mode.SUSPECT) else Mode.WHOLE
+    then = run.failed(now_ms, charged=not health.is_open, done=health.done, mode=mode)
+    if _is_new_suspect(run, size) and not health.is_open:
+        return replace(then, failures=config.max_retries + 1, mode=Mode.SUSPECT)
+    return then
+
+
+def _is_new_suspect(run: RunRecord, size: int) -> bool:
+    """Whether a single event that division came down to has failed by itself for the first time."""
+    return run.mode is Mode.ISOLATING and size == 1
+
+
+def _has_waited(run: RunRecord, config: Config) -> bool:
+    """Whether an outage would have shown in other batches by now."""
+    return run.mode is Mode.SUSPECT and run.failures - config.max_retries > len(_SUSPECT_SECONDS) - 1
 
 
 def judge_death(run: RunRecord, size: int, config: Config) -> Verdict:
@@ -85,9 +109,18 @@ def retry_delay(failure: int, config: Config) -> float:
     return _delay(failure, config) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
 
 
+def suspect_delay(failures: int, config: Config) -> float:
+    """Seconds until a suspect, with so many failures charged, is run again: 15 s in all, if none succeeds.
+
+    The breaker opens within that time in an outage.
+    """
+    waits = failures - config.max_retries - 1
+    return _SUSPECT_SECONDS[min(max(waits, 0), len(_SUSPECT_SECONDS) - 1)]
+
+
 def longest_retry_delay(config: Config) -> float:
     """The most seconds that any retry waits, unless its processor asked for the time."""
-    return _delay(_DOUBLINGS, config) * (1 + _JITTER)
+    return max(_delay(_DOUBLINGS, config) * (1 + _JITTER), _SUSPECT_SECONDS[-1])
 
 
 def _delay(failure: int, config: Config) -> float:

@@ -21,6 +21,8 @@ class Mode(StrEnum):
     """A single event, run to tell a bad event from an outage."""
     ISOLATING = "isolating"
     """A part of a batch that failed while others succeeded: it is divided down to the bad events."""
+    SUSPECT = "suspect"
+    """A single event that failed by itself once. Only a success elsewhere shows that it is at fault."""
     LATER = "later"
     """Its processor asked for the time of its next run."""
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from microbatch.broker.batch import PartialFailure, Reject, RetryLater
 from microbatch.broker.breaker import Health
 from microbatch.broker.broker import Broker
+from microbatch.broker.config import Config
 from microbatch.broker.errors import MicrobatchError
 from microbatch.broker.exchange import Value
 from microbatch.broker.failure_log import FailureLog
@@ -23,11 +24,13 @@ from microbatch.broker.patience import insist
 from microbatch.broker.policy import (
     RUN_TTL_MS,
     Verdict,
+    after_failure,
     is_given_up,
     is_out_of_time,
     isolate,
     judge,
     retry_delay,
+    suspect_delay,
 )
 from microbatch.broker.results import Outcome
 from microbatch.broker.run_record import Mode, RunRecord
@@ -68,21 +71,26 @@ class Failing:
             case RetryLater() if not is_out_of_time(batch.run, self._config, now_ms):
                 return self._put_off(batch, error, now_ms)
         health = self._health_after(batch, error, now_ms)
-        then = _after(batch.run, health, now_ms)
+        then = self._after(batch, health, now_ms)
         verdict = judge(batch.run, batch.header.size, health, self._config, now_ms)
         if is_given_up(error, self._config):
             verdict = isolate(batch.header.size, self._config)
+        if verdict is Verdict.RETRY and health.is_open:
+            return self._hold_back(batch, then, error, now_ms)
         return self._carry_out(verdict, batch, then, error, now_ms)
+
+    def _hold_back(self, batch: TakenBatch, then: RunRecord, error: BaseException, now_ms: int) -> str:
+        """The breaker is open. It is due at once, and the scheduler holds it back until a batch succeeds."""
+        self._insist_on_retry(batch, then, now_ms)
+        return self._report(batch, error, "again when a batch succeeds, as all fail")
 
     def _carry_out(
         self, verdict: Verdict, batch: TakenBatch, then: RunRecord, error: BaseException, now_ms: int
     ) -> str:
-        delay = retry_delay(then.failures, self._config)
+        wait = suspect_delay if then.mode is Mode.SUSPECT else retry_delay
+        delay = wait(then.failures, self._config)
         due_ms = now_ms + int(delay * 1000)
         match verdict:
-            case Verdict.RETRY if then.failures == batch.run.failures:
-                self._insist_on_retry(batch, then, now_ms)  # the scheduler holds it back
-                return self._report(batch, error, "again when a batch succeeds, as all fail")
             case Verdict.RETRY:
                 self._insist_on_retry(batch, then, due_ms)
                 return self._report(batch, error, f"again in {delay:.1f} s")
@@ -98,10 +106,13 @@ class Failing:
     def _health_after(self, batch: TakenBatch, error: BaseException, now_ms: int) -> Health:
         """The row of failures with this one. What is known to be a bad event says nothing about others."""
         breaker, mode = self._broker.breaker, batch.run.mode
-        if mode is Mode.ISOLATING or is_given_up(error, self._config):
+        if mode in (Mode.ISOLATING, Mode.SUSPECT) or is_given_up(error, self._config):
             return insist(self._config.name, breaker.health)
         probe, root, kind = mode is Mode.PROBE, root_of(batch.id), kind_of(error)
         return insist(self._config.name, lambda: breaker.note_failure(root, kind, now_ms=now_ms, probe=probe))
+
+    def _after(self, batch: TakenBatch, health: Health, now_ms: int) -> RunRecord:
+        return after_failure(batch.run, batch.header.size, health, self._config, now_ms)
 
     def _put_off(self, batch: TakenBatch, later: RetryLater, now_ms: int) -> str:
         """The processor said when to try again."""
@@ -128,10 +139,8 @@ class Failing:
         if len(partial.errors) == size:  # nothing succeeded: it may be an outage
             health = self._health_after(batch, partial, now_ms)
             if health.is_open and not is_out_of_time(batch.run, self._config, now_ms):
-                return self._carry_out(
-                    Verdict.RETRY, batch, _after(batch.run, health, now_ms), partial, now_ms
-                )
-        again, dead = self._sort(batch, partial.errors, _after(batch.run, health, now_ms), now_ms)
+                return self._hold_back(batch, self._after(batch, health, now_ms), partial, now_ms)
+        again, dead = self._sort(batch, partial.errors, self._after(batch, health, now_ms), now_ms)
         self._divide(batch, [*again, *(part for part, _ in dead)], entry)
         buried = [
             (part, failure)
@@ -160,7 +169,7 @@ class Failing:
         for position, error in sorted(errors.items()):
             if isinstance(error, RetryLater) and not late:
                 retries.setdefault(error.seconds, []).append(position)
-            elif late or self._is_last(then, error):
+            elif late or _is_last(then, error, self._config):
                 reason = error.error if isinstance(error, Reject) else error
                 dead.setdefault(summarize(reason), ([], reason))[0].append(position)
             else:
@@ -176,12 +185,6 @@ class Failing:
         return again, [
             (part_of(batch, positions, then, bury_by_ms), error) for positions, error in dead.values()
         ]
-
-    def _is_last(self, then: RunRecord, error: BaseException | str) -> bool:
-        """Whether an event with this error is not run again."""
-        if isinstance(error, Reject) or then.failures > self._config.max_retries:
-            return True
-        return isinstance(error, BaseException) and is_given_up(error, self._config)
 
     def _bury(
         self, batch: TakenBatch | Part, run: RunRecord, recorded_ms: int, error: BaseException | str
@@ -209,7 +212,8 @@ class Failing:
         return f"{outlook}: {summarize(error)}"
 
 
-def _after(run: RunRecord, health: Health, now_ms: int) -> RunRecord:
-    """The run record after a failure. One that an outage explains is not charged."""
-    mode = Mode.ISOLATING if run.mode is Mode.ISOLATING else Mode.WHOLE
-    return run.failed(now_ms, charged=not health.is_open, done=health.done, mode=mode)
+def _is_last(then: RunRecord, error: BaseException | str, config: Config) -> bool:
+    """Whether an event with this error is not run again."""
+    if isinstance(error, Reject) or then.failures > config.max_retries:
+        return True
+    return isinstance(error, BaseException) and is_given_up(error, config)
