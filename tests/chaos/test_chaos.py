@@ -16,6 +16,8 @@ SECONDS = 30.0
 SEED = 28
 _TOGETHER = [trap for trap in TRAPS.values() if trap.conditions is None]
 _APART = [name for name, trap in TRAPS.items() if trap.conditions is not None]
+"""These runs wait most of the time, so other tests may run beside them."""
+_BITES = [pytest.param(name, marks=[] if name in _APART else pytest.mark.alone) for name in MUTANTS]
 
 
 @pytest.mark.alone
@@ -35,8 +37,7 @@ def test_a_schedule_can_be_had_again() -> None:
     assert set(faults.by_kind(schedule)) == set(faults.KINDS)
 
 
-@pytest.mark.alone
-@pytest.mark.parametrize("mutant", MUTANTS)
+@pytest.mark.parametrize("mutant", _BITES)
 @pytest.mark.timeout(180)
 def test_the_checker_bites(mutant: str, tmp_path: Path) -> None:
     trap = TRAPS[mutant]
@@ -50,7 +51,6 @@ def test_the_same_faults_break_nothing_in_the_library_as_it_is(tmp_path: Path) -
     assert verdict.passed, str(verdict)
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("trap", _APART)
 @pytest.mark.timeout(180)
 def test_other_conditions_break_nothing_in_the_library_as_it_is(trap: str, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class Trap:
     seconds: float = 4.0
     """How long its run is at least."""
     once: bool = False
-    """Its faults come once, and not every few seconds."""
+    """Its faults come once each, and not over and over."""
 
 
 TRAPS = {
@@ -47,7 +47,7 @@ TRAPS = {
     ),
     # Four batches come in a second, and less than two are run: at the tail a batch waits for long.
     "requeue-at-tail": Trap(
-        [Fault(0, KILL, BUSY_WORKER)],
+        [Fault(0, KILL, BUSY_WORKER)] * 2,  # one may come when a run has just ended
         "in_time",
         Conditions({"max_in_flight": 1000}, run_seconds=1.2),
         seconds=11.0,
@@ -79,6 +79,6 @@ def lay(
         dataclasses.replace(trap.faults[turn % len(trap.faults)], at=first_at + every * turn)
         for trap in traps
         if trap.faults
-        for turn in range(1 if trap.once else int((seconds - first_at) // every) + 1)
+        for turn in range(len(trap.faults) if trap.once else int((seconds - first_at) // every) + 1)
     ]
     return sorted([*among, *laid], key=lambda fault: fault.at)
