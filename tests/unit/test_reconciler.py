@@ -14,6 +14,7 @@ from microbatch.broker.in_flight import new_batch
 from microbatch.broker.results import Outcome
 from microbatch.broker.run_record import RunRecord
 from microbatch.broker.wire import Header, Trigger
+from microbatch.scheduler import reconciler
 from microbatch.scheduler.gates import Gates
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.reconciler import LOOK_AGAIN_MS, ON_THE_WAY_MS, Reconciler
@@ -416,4 +417,20 @@ def test_a_batch_of_what_is_no_event_is_looked_after_as_well(
     recorded_at_ms = broker.recovery.recorded_at_ms(batch)
     assert recorded_at_ms == take(broker, stand.id).recorded_at_ms == batch.header.cut_at_ms
     assert stand.after(LOOK_AGAIN_MS) == 1
+    assert stand.queued() == [stand.id]
+
+
+def test_workers_have_some_seconds_to_show_themselves_when_a_scheduler_becomes_active(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may have been away: then no worker could, however well it is."""
+    stand.dequeue()
+    take(stand.broker, stand.id)
+    stand.begin()
+    monkeypatch.setattr(reconciler, "FIRST_SIGN_SECONDS", 1e6)
+    stand.reconciler.begin()
+    assert stand.after(60_000) == 0
+    monkeypatch.setattr(reconciler, "FIRST_SIGN_SECONDS", 0.0)
+    stand.reconciler.begin()
+    assert stand.after(0) == 1
     assert stand.queued() == [stand.id]

@@ -10,6 +10,7 @@ from microbatch.broker.batch import BatchFailure, BatchInfo
 from microbatch.broker.broker import Broker
 from microbatch.broker.codec import Decoder
 from microbatch.broker.errors import DecodeError
+from microbatch.broker.failure_log import FailureLog
 from microbatch.broker.functions import UserFunction
 from microbatch.broker.patience import insist
 from microbatch.broker.results import Entry, Outcome, Results
@@ -28,13 +29,26 @@ class Handlers:
         config = broker.config
         self._broker = broker
         self._name = config.name
+        self._log = FailureLog(log)
         # Not "or": an object with run() may well be empty, such as a list of what it was given.
         on_result, on_failure = config.result_handler, config.failure_handler
         self._on_result = UserFunction("result_handler", _ignore if on_result is None else on_result)
-        self._on_failure = UserFunction("failure_handler", _log_failure if on_failure is None else on_failure)
+        self._on_failure = UserFunction("failure_handler", self._tell if on_failure is None else on_failure)
         self._takes_misfits = on_failure is not None
         self._result_decoder = self._on_result.decoder()
         self._plain = Decoder(object)
+
+    def _tell(self, failure: BatchFailure) -> None:
+        """The failure handler of those who gave none. An error may quote events: only its kind is logged.
+
+        One without a traceback has none: it is a text of the processor's own.
+        """
+        batch, kind = failure.batch, f": {failure.error.partition(':')[0]}" if failure.traceback else ""
+        line = (
+            f"{batch.batcher}: batch {batch.id} is dead at attempt {batch.attempt}{kind}; "
+            f"`microbatch dead show {batch.batcher} {batch.id}` has the rest"
+        )
+        self._log.note(logging.ERROR, kind, line)
 
     def handle(self, entry: Entry, results: Results) -> None:
         """Call the handler for one entry. What it raises comes out.
@@ -105,15 +119,3 @@ def _decoded(decoder: Decoder, outcome: Outcome) -> tuple[object, str]:
 
 def _ignore(result: object) -> None:
     """The result handler of those who gave none."""
-
-
-def _log_failure(failure: BatchFailure) -> None:
-    """The failure handler of those who gave none. An error may quote events: only its kind is logged.
-
-    One without a traceback has none: it is a text of the processor's own.
-    """
-    batch, kind = failure.batch, f": {failure.error.partition(':')[0]}" if failure.traceback else ""
-    log.error(
-        "%s: batch %s is dead at attempt %d%s; `microbatch dead show %s %s` has the rest",
-        batch.batcher, batch.id, batch.attempt, kind, batch.batcher, batch.id,
-    )  # fmt: skip

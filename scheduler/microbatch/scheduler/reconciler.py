@@ -7,6 +7,7 @@ comes due has a worker that died, a job that got lost, or a delay that is over, 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -29,6 +30,8 @@ LOOK_AGAIN_MS = 8_000
 """How long a batch that waits in RQ's queue is left alone."""
 ON_THE_WAY_MS = 3_000
 """How long a worker may take from the queue to the batch."""
+FIRST_SIGN_SECONDS = 3.0
+"""How long workers have to show themselves when a scheduler has become active."""
 _AT_ONCE = 1_000  # batches looked at in one pass; the others are still due at the next
 _PER_TRANSACTION = 100  # batches enqueued again in one; the lease is prolonged by each
 _ONE_BY_ONE = 100  # batches in one pass that each take round trips of their own
@@ -47,8 +50,16 @@ class Reconciler:
         self._probing = Probing(broker, gates)
         self._on_the_way: dict[str, int] = {}
         self._look_again_ms = LOOK_AGAIN_MS
+        self._silence_counts_at = 0.0
         self.next_retry_ms: int | None = None
         """When the next retry is due, if one waits that may get a job then."""
+
+    def begin(self) -> None:
+        """Begin, as a scheduler that has just become active.
+
+        The server may have been away, so that no worker could show itself: they have some seconds for that.
+        """
+        self._silence_counts_at = time.monotonic() + FIRST_SIGN_SECONDS
 
     def run_once(self) -> int:
         """Look at what is due. Returns the number of batches that were enqueued again or given up.
@@ -103,7 +114,10 @@ class Reconciler:
 
     def _sort_silent(self, survey: Survey, now_ms: int) -> tuple[list[DueBatch], list[DueBatch]]:
         """The batches whose workers have gone silent: those that are run again, and those that are not."""
-        again, last = [], []
+        again: list[DueBatch] = []
+        last: list[DueBatch] = []
+        if time.monotonic() < self._silence_counts_at:
+            return again, last
         # One that is queued though it has an owner was put off in the moment of its claim.
         for batch in [*survey.silent, *(batch for batch in survey.queued if batch.run.owner)]:
             if self._burial.is_last_death(batch):

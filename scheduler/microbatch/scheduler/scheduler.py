@@ -149,10 +149,9 @@ class Scheduler:
         self._gates.reset()
         log.info(
             "%s: active, cutting every %d ms and at %d events",
-            self.config.name,
-            self.config.frequency,
-            self.config.max_size,
-        )
+            self.config.name, self.config.frequency, self.config.max_size,
+        )  # fmt: skip
+        self._reconciler.begin()
         self._reconcile_at = 0.0
         self._look_after()  # before the first cut: the breaker may be open
 
