@@ -40,7 +40,10 @@ def total(batch: list[str]) -> int:
             raise OSError("connection refused")
     return len(batch)
 
-config = Config(name="letters", batch_processor=total, frequency=100, max_size=2, max_retries=0)
+config = Config(
+    name="letters", batch_processor=total, frequency=100, max_size=2, max_retries=0,
+    give_up_on=(ValueError, OSError),  # dead at once, whether others succeed or not
+)
 """
 
 # Fails for NaN, which it knows when it sees it.
@@ -53,7 +56,7 @@ def total(batch: list[float]) -> list[float]:
         raise ValueError("not a number")
     return [*batch, math.inf, math.nan]
 
-config = Config(name="letters", batch_processor=total, frequency=100, max_size=2, max_retries=0)
+config = Config(name="letters", batch_processor=total, frequency=100, max_size=2, give_up_on=ValueError)
 """
 
 
@@ -313,7 +316,7 @@ def test_verify_finds_nothing_wrong_in_a_busy_system(operator: Operator) -> None
     assert operator.run("verify", "letters") == ["letters: all is accounted for"]
 
 
-def test_status_shows_a_pause_and_the_risks(
+def test_status_shows_what_holds_it_back_and_the_risks(
     command: Command, valkey_server: RealServer, tmp_path: Path
 ) -> None:
     (tmp_path / "app.py").write_text(APP.replace("max_size=2", "max_size=2, results_max=1"))
@@ -323,16 +326,16 @@ def test_status_shows_a_pause_and_the_risks(
     assert command("microbatch", "record", "letters", stdin='"a"\n"b"\n', url=url).wait() == 0
     wait_until(lambda: valkey_server.admin.xlen(KEY + "results") == 1)
     assert command("microbatch", "record", "letters", stdin='"a"\n"b"\n', url=url).wait() == 0
-    wait_until(lambda: valkey_server.admin.hexists(KEY + "config", "paused"))
+    wait_until(lambda: valkey_server.admin.hexists(KEY + "config", "held_back"))
     table = command("microbatch", "status", "letters", url=url)
     assert table.wait() == 0
-    assert "paused     1 result waits for a handler; results_max is 1" in table.stdout
+    assert "held back  1 result waits for a handler; results_max is 1" in table.stdout
     assert any(line.startswith("risk       there is no append-only file") for line in table.stdout)
     status = command("microbatch", "status", "letters", "--json", url=url)
     assert status.wait() == 0
     (found,) = map(json.loads, status.stdout)
-    assert found["paused"] == "1 result waits for a handler; results_max is 1"
+    assert found["held_back"] == "1 result waits for a handler; results_max is 1"
     results = command("microbatch", "results", "letters", url=url)
     assert results.wait() == 0, results.output
     assert len(results.stdout) == 2
-    wait_until(lambda: not valkey_server.admin.hexists(KEY + "config", "paused"))
+    wait_until(lambda: not valkey_server.admin.hexists(KEY + "config", "held_back"))

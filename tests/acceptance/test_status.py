@@ -32,7 +32,7 @@ def test_a_batcher_that_nobody_has_used(command: Command, server: RealServer) ->
         "scheduler": {"active": None, "standby": []},
         "workers": [],
         "settings": None,
-        "paused": None,
+        "held_back": None,
         "neglected": None,
         "risks": [NO_FILE],
     }
@@ -65,7 +65,7 @@ def test_it_tells_where_all_events_are(command: Command, letters: str, server: R
     assert found["in_flight"]["events"] == 4  # there is no worker
     assert found["in_flight"]["batches"] == 2
     assert 0 < found["in_flight"]["oldest_age_ms"] < 20_000
-    assert found["settings"] == {"frequency": 200, "max_size": 3}
+    assert found["settings"] == {"frequency": 200, "max_size": 3, "max_in_flight": 1000}
     assert found["scheduler"]["active"].endswith(f":{scheduler.pid}")
 
     command("microbatch", "worker", letters, "--concurrency", "2", url=server.url)

@@ -46,6 +46,7 @@ LOOK = "WATCH GET LLEN"  # the fence, and how many events wait
 LISTEN = f"BLPOP UNWATCH {LOOK}"
 JOB = "HSET HSET RPUSH"  # RQ's own, for each batch
 
+HEALTH = "ZCOUNT ZCOUNT ZCOUNT ZRANGE HGETALL ZCARD HGET"  # how the batcher is doing
 COSTS = {
     # A producer.
     "an_event": cost("RPUSH"),
@@ -65,10 +66,10 @@ COSTS = {
         f"MULTI cut PEXPIRE SADD {JOB} EXEC",
         calls="LLEN TYPE*3 EXISTS*2 HMGET HINCRBY*2 MEMORY|USAGE ZADD RENAME LPUSH",
     ),
-    "a_look_at_what_is_due": cost(LISTEN, "TIME", "clamp", "due", calls="ZRANGE*2"),
+    "a_look_at_what_is_due": cost(LISTEN, "TIME", "clamp", f"due {HEALTH}", calls="ZRANGE*6"),
     "a_look_at_ten_batches_that_wait_for_a_worker": cost(
-        LISTEN, "TIME", "clamp", "due", "MULTI LRANGE LRANGE EXEC", "ZADD",
-        calls="ZRANGE*2 TYPE*10 LINDEX*20 LLEN*10",
+        LISTEN, "TIME", "clamp", f"due {HEALTH}", "LRANGE LRANGE", "reschedule",
+        calls="ZRANGE*6 TYPE*10 LINDEX*20 LLEN*10 ZSCORE*10 ZADD*10",
     ),
     "a_pause_for_too_many_results": cost("XLEN"),
     # A worker, for one batch after another.

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from microbatch.broker import scripts, tally
-from microbatch.broker.audit import Audit
+from microbatch.broker.audit import OVERDUE_MS, Audit
 from microbatch.broker.broker import Broker
 from microbatch.broker.scripts import Script
 from tests.doubles import ManualClock
-from tests.unit.steps import FakeClient, check_account, record, record_and_cut, take
+from tests.unit.steps import FakeClient, check_account, due, record, record_and_cut, retry, take
 from tests.unit.test_dead import bury
 
 
@@ -140,6 +140,28 @@ def test_a_stray_that_is_no_batch_is_put_aside(busy: Broker, client: FakeClient)
 
 def test_batches_that_nobody_looks_at(busy: Broker, clock: ManualClock) -> None:
     clock.advance(3_600_000)
+    assert "1 batches are due and nobody looks at them" in found(busy)[busy.keys.inflight]
+
+
+def test_a_batch_at_work_is_not_overdue(busy: Broker, clock: ManualClock) -> None:
+    at_work = take(busy, record_and_cut(busy, 7))
+    assert found(busy) == {}
+    clock.advance(OVERDUE_MS)
+    for batch in due(busy, clock.ms):
+        busy.ledger.commit(batch.id, ())
+    silent = take(busy, record_and_cut(busy, 8), ttl_ms=0)
+    assert silent.id != at_work.id
+    clock.advance(OVERDUE_MS + 1)
+    assert "1 batches are due and nobody looks at them" in found(busy)[busy.keys.inflight]
+
+
+def test_a_retry_is_overdue_when_nobody_looks_at_it(busy: Broker, clock: ManualClock) -> None:
+    for batch_id in busy.ledger.in_flight():
+        busy.ledger.commit(batch_id, ())
+    assert retry(busy, take(busy, record_and_cut(busy, 7)), due_ms=clock.ms + 60_000)
+    clock.advance(60_000)
+    assert found(busy) == {}
+    clock.advance(OVERDUE_MS + 1)
     assert "1 batches are due and nobody looks at them" in found(busy)[busy.keys.inflight]
 
 
