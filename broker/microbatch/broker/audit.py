@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from microbatch.broker.aside import literal
 from microbatch.broker.broker import Broker
+from microbatch.broker.due import queued, retrying, running
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.events import Wake
 from microbatch.broker.run_record import RunRecord
@@ -126,7 +127,16 @@ class Audit:
 
     def _overdue(self) -> Iterator[Finding]:
         before = self._broker.clock.now_ms() - OVERDUE_MS
-        count = self._server.do("ZCOUNT", self._keys.inflight, "-inf", before)
+        key = self._keys.inflight
+        silent, lost, retries, with_a_job = self._server.many(
+            ("ZCOUNT", key, "-inf", running(before)),
+            ("ZCOUNT", key, queued(0), queued(before)),
+            ("ZCOUNT", key, retrying(0), retrying(before)),
+            ("ZCOUNT", key, "-inf", f"({retrying(0)}"),
+        )
+        most = self._broker.published_config().get("max_in_flight", with_a_job + 1)
+        is_held_back = self._broker.held_back() or with_a_job >= most
+        count = silent + lost + (0 if is_held_back else retries)
         if count:
             yield Finding(
                 self._keys.inflight,
