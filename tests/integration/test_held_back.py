@@ -73,6 +73,7 @@ def test_no_more_batches_have_a_job_than_may(valkey_server: RealServer, tmp_path
         assert done(fleet) == 1_200
 
 
+@pytest.mark.leaves("results")
 def test_room_is_noticed_at_once(
     valkey_server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,13 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.leaves("aside", "dead", "batch", "inflight", "events")
 
-FAILING = "def process(batch): raise ValueError('no')"
+FAILING = """\
+from microbatch.worker import Reject
+
+
+def process(batch):
+    raise Reject("no")
+"""
 
 
 def retention_of(fleet: Fleet) -> Retention:
