@@ -6,6 +6,7 @@ keys, scripts or counters. After each step it is held against the server.
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -71,11 +72,22 @@ class Model:
         self.outcomes.append((batch_id, "failure"))
 
 
+class SameSecrets:
+    """As `secrets`, and the same in each run."""
+
+    dice = random.Random(0)
+
+    @classmethod
+    def token_hex(cls, count: int) -> str:
+        return cls.dice.randbytes(count).hex()
+
+
 class Modelled(RuleBasedStateMachine):
     """A fake server with all that works on it, the model, and what holds of both at every moment."""
 
     @initialize(max_retries=st.sampled_from([0, 0, 1]), retry_for=st.sampled_from([20, 3_600]))
     def begin(self, max_retries: int, retry_for: int) -> None:
+        SameSecrets.dice.seed(0)
         self.max_retries, self.retry_for = max_retries, retry_for
         self.client: FakeClient = fakeredis.FakeRedis(server=fakeredis.FakeServer(), protocol=2)
         self.clock = ManualClock()

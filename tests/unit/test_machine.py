@@ -18,13 +18,20 @@ from microbatch.broker.errors import BatcherFull, LeaseLost
 from microbatch.broker.events import Wake
 from microbatch.broker.exchange import Value
 from microbatch.broker.in_flight import TakenBatch
-from microbatch.broker.policy import Verdict, is_out_of_time, judge
+from microbatch.broker.policy import Verdict, after_failure, is_out_of_time, judge
 from microbatch.broker.results import Outcome
 from microbatch.broker.run_record import Mode, RunRecord
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.failing import BatchDead
-from tests.unit.model import MAX_SIZE, MAX_WAITING, RUN_MS, WINDOW_MS, InFlight, Modelled
+from tests.unit.model import MAX_SIZE, MAX_WAITING, RUN_MS, WINDOW_MS, InFlight, Modelled, SameSecrets
 from tests.unit.steps import values_of
+
+
+@pytest.fixture(autouse=True)
+def ids_that_are_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches that are due at the same moment come in the order of their ids."""
+    monkeypatch.setattr(wire, "secrets", SameSecrets)
+
 
 some = st.integers(0, 7)  # which of those that there are, from the newest on
 outcomes_of_runs = st.sampled_from(["done", "failed", "failed", "failed in part", "alive", "silent"])
@@ -274,8 +281,7 @@ class Microbatch(Modelled):
 
     def after(self, run: TakenBatch, health: Health) -> RunRecord:
         """The record after a run has failed. It is charged, unless all batches fail."""
-        mode = Mode.ISOLATING if run.run.mode is Mode.ISOLATING else Mode.WHOLE
-        return run.run.failed(self.clock.ms, charged=not health.is_open, done=health.done, mode=mode)
+        return after_failure(run.run, len(run.events), health, self.broker.config, self.clock.ms).free()
 
     def fail_in_part(self, run: TakenBatch) -> None:
         batch, dead = self.batch_of(run), False

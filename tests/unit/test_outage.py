@@ -192,7 +192,7 @@ def test_a_bad_event_while_nothing_else_goes_on_dies_alone(make_flow: MakeFlow) 
     flow.finish(60)
     assert flow.dead() == [("ValueError: it takes no such event", [POISON])]
     assert flow.done() == 999
-    assert len(flow.runs) <= 2 + 2 + 2 * 10
+    assert len(flow.runs) <= 2 + 2 + 2 * 10 + 4  # the last one, alone, is tried a few times more
 
 
 def test_a_bad_event_alone_in_its_batch_dies(make_flow: MakeFlow) -> None:
