@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -242,15 +243,16 @@ def operate(command: Command, server: RealServer, url: str) -> None:
     wait_until(dead, 20)
     assert microbatch("dead", "purge", "letters", "--all").startswith("purge: 1 batch, 1 event")
 
+    now_ms = int(time.time() * 1000)  # what died long ago is no longer kept
     stray: list[str | bytes] = [
         Header(Trigger.TICK, 1, 1).encode(),
         RunRecord().encode(),
         encode_event(b'"x"', 1),
     ]
     server.admin.rpush(KEY + f"batch:{new_id()}", *stray)
-    server.admin.zadd(KEY + "dead", {"missing": 1})
+    server.admin.zadd(KEY + "dead", {"missing": now_ms})
     server.admin.rpush(KEY + "batch:broken", "so what")
-    server.admin.zadd(KEY + "dead", {"broken": 1})
+    server.admin.zadd(KEY + "dead", {"broken": now_ms})
     server.admin.rpush("rq:queue:letters", "nobody")
     repaired = microbatch("verify", "letters", "--repair", code=1)
     assert "put in flight" in repaired
