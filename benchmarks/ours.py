@@ -21,6 +21,8 @@ from microbatch.scheduler.scheduler import Scheduler
 from tests.servers import RealServer
 
 WORKERS = 2
+UNBOUNDED = 10_000_000
+"""The `max_in_flight` of rows that have all batches cut before any is run."""
 
 
 class Ours:

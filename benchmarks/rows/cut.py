@@ -12,7 +12,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from benchmarks.measure import Claim, Figures, Scale, System
-from benchmarks.ours import Ours
+from benchmarks.ours import UNBOUNDED, Ours
 from benchmarks.processes import clear, server
 from benchmarks.tally import check
 
@@ -24,7 +24,7 @@ _PIPELINE = 100
 
 
 def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
-    ours = Ours(stack, max_size=SIZE)
+    ours = Ours(stack, max_size=SIZE, max_in_flight=UNBOUNDED)
     theirs = stack.enter_context(server())
     client = stack.enter_context(redis.Redis.from_url(theirs.url))
     queue = Queue("sums", connection=client, serializer=JSONSerializer)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from benchmarks.measure import Claim, Figures, Scale, System
-from benchmarks.ours import Ours
+from benchmarks.ours import UNBOUNDED, Ours
 from benchmarks.processes import clear, wait_until
 from benchmarks.rows.backlog import FIGURE, steps
 from benchmarks.rows.cut import SIZE
@@ -26,7 +26,7 @@ _RUN_UP = 50
 
 
 def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
-    ours = Ours(stack, max_size=SIZE)
+    ours = Ours(stack, max_size=SIZE, max_in_flight=UNBOUNDED)
     for in_flight in steps(_FEWEST, _MOST):
         yield System(f"{in_flight:,} in flight", _InFlight(ours, in_flight).measure, first=_BATCHES)
 

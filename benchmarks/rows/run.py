@@ -12,7 +12,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from benchmarks.measure import Claim, Figures, Scale, System
-from benchmarks.ours import Ours
+from benchmarks.ours import UNBOUNDED, Ours
 from benchmarks.plain_rq import WORKER
 from benchmarks.processes import PYTHON, clear, running, server, wait_until
 from benchmarks.rows.cut import SIZE, enqueue_many
@@ -25,7 +25,7 @@ _STEP = 50
 
 
 def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
-    ours = Ours(stack, max_size=SIZE)
+    ours = Ours(stack, max_size=SIZE, max_in_flight=UNBOUNDED)
     theirs = stack.enter_context(server())
     client = stack.enter_context(redis.Redis.from_url(theirs.url))
     queue = Queue("sums", connection=client, serializer=JSONSerializer)
