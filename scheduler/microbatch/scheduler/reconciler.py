@@ -1,4 +1,4 @@
-"""The reconciler: holds the ledger against RQ, and runs what would else stand still.
+"""The reconciler: compares the ledger with RQ's queue, and runs what would otherwise stand still.
 
 Every batch in flight has a due time. A worker at it pushes that on; a retry waits for it; so what
 comes due has a worker that died, a job that got lost, or a delay that is over, and is enqueued again.
