@@ -21,6 +21,7 @@ from microbatch.broker.in_flight import TakenBatch
 from microbatch.broker.policy import Verdict, after_failure, is_out_of_time, judge
 from microbatch.broker.results import Outcome
 from microbatch.broker.run_record import Mode, RunRecord
+from microbatch.scheduler import reconciler
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.failing import BatchDead
 from tests.unit.model import MAX_SIZE, MAX_WAITING, RUN_MS, WINDOW_MS, InFlight, Modelled, SameSecrets
@@ -28,9 +29,10 @@ from tests.unit.steps import values_of
 
 
 @pytest.fixture(autouse=True)
-def ids_that_are_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches that are due at the same moment come in the order of their ids."""
+def the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches due at the same moment come in the order of their ids. No time counts but the manual clock."""
     monkeypatch.setattr(wire, "secrets", SameSecrets)
+    monkeypatch.setattr(reconciler, "FIRST_SIGN_SECONDS", 0.0)
 
 
 some = st.integers(0, 7)  # which of those that there are, from the newest on
