@@ -149,6 +149,31 @@ def test_a_batch_whose_worker_went_silent_is_enqueued_again(
     assert job.description == "letters: a batch of 2 events, cut by tick, attempt 2"
 
 
+def test_what_had_a_worker_goes_before_all_that_wait(stand: Stand) -> None:
+    stand.dequeue()
+    take(stand.broker, stand.id)
+    stand.begin()
+    stand.client.rpush(QUEUE, "first", "second")
+    assert stand.after(8_000) == 1
+    assert stand.queued() == [stand.id, "first", "second"]
+
+
+def test_what_has_lost_its_job_goes_before_all_that_wait(stand: Stand) -> None:
+    stand.client.delete(QUEUE)
+    stand.client.rpush(QUEUE, "first", "second")
+    assert stand.after(LOOK_AGAIN_MS) == 1
+    assert stand.queued() == [stand.id, "first", "second"]
+
+
+def test_what_is_tried_again_waits_for_its_turn(stand: Stand) -> None:
+    stand.dequeue()
+    assert retry(stand.broker, take(stand.broker, stand.id), due_ms=stand.clock.ms)
+    stand.begin()
+    stand.client.rpush(QUEUE, "first", "second")
+    assert stand.after(0) == 1
+    assert stand.queued() == ["first", "second", stand.id]
+
+
 def test_a_batch_that_kills_its_workers_is_buried(stand: Stand) -> None:
     for attempt in (1, 2):
         stand.dequeue()
