@@ -93,3 +93,14 @@ def test_no_more_batches_are_planned_than_the_events_before_let_expect() -> None
     assert len(cutter.plan(8_400, None)) == 80
     cutter.made(Made([1], 30_000_000))  # one event, larger than all that a batch may have
     assert len(cutter.plan(8_399, None)) == 1
+
+
+@pytest.mark.parametrize(
+    ("room", "sizes_of_cuts"),
+    [(1, [(30, SIZE)]), (3, [(30, SIZE)] * 3), (4, [(30, SIZE)] * 3 + [(7, TICK)])],
+)
+def test_no_more_batches_are_cut_than_there_is_room_for(
+    room: int, sizes_of_cuts: list[tuple[int, Trigger]]
+) -> None:
+    cuts = plan(3 * 30 + 7, 30, TICK, most=room)
+    assert [(cut.size, cut.trigger) for cut in cuts] == sizes_of_cuts
