@@ -38,11 +38,17 @@ def test_a_schedule_can_be_had_again() -> None:
 
 
 @pytest.mark.parametrize("mutant", _BITES)
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_the_checker_bites(mutant: str, tmp_path: Path) -> None:
-    trap = TRAPS[mutant]
-    verdict = _play_short([trap], tmp_path, mutant)
-    assert trap.rule in {violation.rule for violation in verdict.violations}, str(verdict)
+    """On a busy machine a fault may find no victim in time. A run that meets none is followed by another."""
+    trap, verdicts = TRAPS[mutant], []
+    for run in range(3):
+        folder = tmp_path / str(run)
+        folder.mkdir()
+        verdicts.append(_play_short([trap], folder, mutant))
+        if trap.rule in {violation.rule for violation in verdicts[-1].violations}:
+            return
+    raise AssertionError("\n".join(map(str, verdicts)))
 
 
 @pytest.mark.alone
