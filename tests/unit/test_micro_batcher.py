@@ -295,7 +295,7 @@ def test_the_error_of_a_block_comes_out_and_ours_is_logged(
     ours: Exception,
     theirs: BaseException,
 ) -> None:
-    """Whoever takes ours for the call's would repeat a call that has recorded its event."""
+    """A caller that takes ours for the error of its call would repeat a call that has recorded its event."""
     closed = closings(batcher, monkeypatch)
     fail_to_stop(batcher, monkeypatch, ours)
     with pytest.raises(type(theirs)) as raised, batcher:

@@ -129,7 +129,7 @@ class Member:
             self._log.note(logging.WARNING, "held back", f"{self._name}: the end waits, held back: {reason}")
 
     def _forget_the_silent(self, now: float) -> None:
-        """Those who died without leaving would else stay in the group for ever."""
+        """Those who died without leaving would otherwise stay in the group for ever."""
         if now >= self._forget_at:
             self._forget_at = now + self._claim_after
             if gone := self._results.forget_silent(idle_ms=int(self._claim_after * 1000 * _FORGET_AFTER)):
