@@ -109,11 +109,11 @@ def test_while_it_lasts_single_events_are_tried_ever_more_rarely(
 def test_when_it_is_over_all_is_done_within_a_minute(make_flow: MakeFlow, database: Database) -> None:
     flow = make_flow()
     database.is_away = True
-    flow.record(*range(1_000))
+    flow.record(*range(300))
     flow.steps(600, by_ms=1_000)
     database.is_away = False
     flow.finish(60)
-    assert (flow.done(), flow.dead()) == (1_000, [])
+    assert (flow.done(), flow.dead()) == (300, [])
     assert flow.broker.held_back() == ""
 
 
@@ -219,6 +219,28 @@ def test_where_all_are_bad_but_few_the_others_are_done(make_flow: MakeFlow, good
     flow.finish(600)
     assert flow.done() == good
     assert sorted(event for _, batch in flow.dead() for event in batch) == [*range(2_000, 2_020 - good)]
+
+
+def test_bad_events_in_a_row_hold_the_others_back_for_a_few_probes(
+    make_flow: MakeFlow, clock: ManualClock
+) -> None:
+    flow = make_flow(max_retries=1)
+    bad = range(2_000, 2_070)
+    flow.record(*bad)  # seven batches of them
+    flow.step()
+    assert flow.broker.breaker.health().is_open
+    began = clock.ms
+    flow.record(*range(10))
+    while not flow.done():
+        flow.step()
+    assert clock.ms - began < 5_000
+
+    while flow.broker.stats.counters().dead_events < len(bad):
+        flow.record(*range(10))
+        flow.step()
+    assert clock.ms - began < 60_000
+    flow.finish(10)
+    assert sorted(event for _, batch in flow.dead() for event in batch) == [*bad]
 
 
 def test_a_bad_event_during_an_outage_is_found_afterwards(make_flow: MakeFlow, database: Database) -> None:

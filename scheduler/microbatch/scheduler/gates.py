@@ -54,7 +54,7 @@ class Gates:
         """Take note of how the batcher is doing."""
         self._with_a_job, self._queued = survey.with_a_job, survey.queued_now
         self._retries_due = survey.retries_due
-        self._may_cut_a_probe = False
+        self._may_cut_a_probe &= survey.health.is_open
         self._ramp = min(self._ramp * 2, self._broker.config.max_in_flight)
         if survey.health.is_open and not self.is_open:
             self._opened_ms, self._probe_wait_ms = survey.health.opened_ms, _FIRST_PROBE_MS
@@ -79,7 +79,7 @@ class Gates:
         self._broker.publish_held_back(self._reason, self._probe_at_ms)
 
     def let_a_probe_be_cut(self) -> None:
-        """Let one batch be cut though the breaker is open: there is none to try again."""
+        """Let one batch be cut though the breaker is open, at the next tick at the latest."""
         self._may_cut_a_probe = True
 
     def spend(self, batches: int) -> None:

@@ -1,6 +1,8 @@
-"""Probing: while the breaker is open, one event at a time shows whether the outage is over.
+"""Probing: while the breaker is open, one batch at a time shows whether the outage is over.
 
-If it is not, a bad event may be what all failures come from. So the next probe is another event.
+If it is not, bad events may be what all failures come from. So each probe is something else: one event of the
+batch that has waited longest, each time another, and in turn a new batch of what waits to be cut. Many bad
+events in a row hold the others back for some probes only.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ class Probing:
         self._broker = broker
         self._gates = gates
         self._last: str | None = None
+        self._new_is_next = False
 
     def next(self, now_ms: int) -> DueBatch | None:
-        """The batch of one event that is to get a job now, if one is."""
+        """The batch of one event that is to get a job now, if one is. Otherwise one may be cut."""
         if not self._gates.probe_is_due(now_ms) or self._is_probing():
             return None
         self._gates.probed(now_ms)
@@ -36,9 +39,11 @@ class Probing:
 
     def _choose(self, now_ms: int) -> DueBatch | None:
         batch = self._broker.recovery.first_retry()
-        if batch is None:
+        if batch is None or (self._new_is_next and self._broker.events.waiting()):
             self._gates.let_a_probe_be_cut()
+            self._new_is_next = False
             return None
+        self._new_is_next = True
         if batch.header.size == 1:
             return replace(batch, then=replace(batch.then, mode=Mode.PROBE))
         # The rest stays the first of all that wait, so that its other events are tried before any is again.
