@@ -208,6 +208,41 @@ def test_named_events_alone_are_tried_again(make_runner: MakeRunner, clock: Manu
     assert broker.stats.counters().done_events == 5
 
 
+def test_the_only_event_of_a_batch_fails_with_its_own_error(
+    make_runner: MakeRunner, clock: ManualClock
+) -> None:
+    seen: list[str] = []
+
+    def processor(batch: list[int], info: BatchInfo) -> None:
+        seen.append(info.id)
+        raise PartialFailure({0: ValueError("odd")}, result="nothing was done")
+
+    broker = run_all(make_runner, clock, processor, range(1))
+    assert dead_events(broker) == [("ValueError: odd", [0])]
+    assert results(broker) == []
+    assert len(seen) == 2
+    assert len(set(seen)) == 1  # it was not divided
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_isolated_event_has_its_time_whether_it_is_named_or_not(
+    named: bool, make_runner: MakeRunner, clock: ManualClock
+) -> None:
+    """It is run again a second later, in which an outage would show."""
+    alone_at: list[int] = []
+
+    def processor(batch: list[int]) -> None:
+        if batch == [3]:
+            alone_at.append(clock.ms)
+            raise PartialFailure({0: "no"}) if named else ValueError
+        if 3 in batch:
+            raise ValueError
+
+    broker = run_all(make_runner, clock, processor, range(4))
+    assert [events for _, events in dead_events(broker)] == [[3]]
+    assert alone_at[1] - alone_at[0] == 1_000
+
+
 def test_what_fails_for_good_is_buried_by_its_error(make_runner: MakeRunner, clock: ManualClock) -> None:
     def processor(batch: list[int]) -> None:
         errors = {

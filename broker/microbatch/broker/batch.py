@@ -51,7 +51,8 @@ class PartialFailure(Exception):
     Args:
         errors: what went wrong with each failed event, by its position in the batch, from 0: an exception, or
             a text. Anything else is told as its text.
-        result: the result for the others, as the processor would have returned it.
+        result: the result for the others, as the processor would have returned it. It counts for nothing
+            where the batch has one event, and that has failed.
 
     Raises:
         TypeError: a position is not an integer. What ``operator.index`` takes is one, as NumPy's are;

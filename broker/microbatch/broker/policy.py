@@ -88,8 +88,13 @@ def isolate(size: int, config: Config) -> Verdict:
     return Verdict.DIVIDE if config.isolate_failures and size > 1 else Verdict.BURY
 
 
-def is_given_up(error: BaseException, config: Config) -> bool:
-    """Whether the settings say that a run which failed with this error is of no use to repeat."""
+def is_given_up(error: BaseException | str, config: Config) -> bool:
+    """Whether the settings say that a run which failed with this error is of no use to repeat.
+
+    They name kinds of errors. A text, as a `PartialFailure` may give for an event, has none.
+    """
+    if isinstance(error, str):
+        return False
     if isinstance(error, config.give_up_on):
         return True
     return bool(config.retry_on) and not isinstance(error, config.retry_on)

@@ -60,7 +60,7 @@ class Failing:
         self._config = broker.config
         self._log = FailureLog(log)
 
-    def whole(self, batch: TakenBatch, error: BaseException) -> str:
+    def whole(self, batch: TakenBatch, error: BaseException | str) -> str:
         """A run failed. Returns what comes next; raises BatchDead if nothing does."""
         now_ms = self._now_ms()
         match error:
@@ -79,13 +79,13 @@ class Failing:
             return self._hold_back(batch, then, error, now_ms)
         return self._carry_out(verdict, batch, then, error, now_ms)
 
-    def _hold_back(self, batch: TakenBatch, then: RunRecord, error: BaseException, now_ms: int) -> str:
+    def _hold_back(self, batch: TakenBatch, then: RunRecord, error: BaseException | str, now_ms: int) -> str:
         """The breaker is open. It is due at once, and the scheduler holds it back until a batch succeeds."""
         self._insist_on_retry(batch, then, now_ms)
         return self._report(batch, error, "again when a batch succeeds, as all fail")
 
     def _carry_out(
-        self, verdict: Verdict, batch: TakenBatch, then: RunRecord, error: BaseException, now_ms: int
+        self, verdict: Verdict, batch: TakenBatch, then: RunRecord, error: BaseException | str, now_ms: int
     ) -> str:
         wait = suspect_delay if then.mode is Mode.SUSPECT else retry_delay
         delay = wait(then.failures, self._config)
@@ -103,7 +103,7 @@ class Failing:
             case Verdict.BURY:
                 return self._die(batch, error)
 
-    def _health_after(self, batch: TakenBatch, error: BaseException, now_ms: int) -> Health:
+    def _health_after(self, batch: TakenBatch, error: BaseException | str, now_ms: int) -> Health:
         """The row of failures with this one. What is known to be a bad event says nothing about others."""
         breaker, mode = self._broker.breaker, batch.run.mode
         if mode in (Mode.ISOLATING, Mode.SUSPECT) or is_given_up(error, self._config):
@@ -135,6 +135,9 @@ class Failing:
     def in_part(self, batch: TakenBatch, partial: PartialFailure, entry: list[Value]) -> str:
         """Some events failed, the others are done. Returns what comes next, or raises BatchDead."""
         now_ms, attempt, size = self._now_ms(), batch.run.attempt, batch.header.size
+        if size == 1 and partial.errors:
+            (error,) = partial.errors.values()
+            return self.whole(batch, error)
         health = Health(done=batch.run.done)
         if len(partial.errors) == size:  # nothing succeeded: it may be an outage
             health = self._health_after(batch, partial, now_ms)
@@ -216,4 +219,4 @@ def _is_last(then: RunRecord, error: BaseException | str, config: Config) -> boo
     """Whether an event with this error is not run again."""
     if isinstance(error, Reject) or then.failures > config.max_retries:
         return True
-    return isinstance(error, BaseException) and is_given_up(error, config)
+    return is_given_up(error, config)
