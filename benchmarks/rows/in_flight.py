@@ -26,7 +26,8 @@ _RUN_UP = 50
 
 
 def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
-    ours = Ours(stack, max_size=SIZE, max_in_flight=UNBOUNDED)
+    # A scheduler here stands still while a worker runs what it has cut, and keeps its lease all the same.
+    ours = Ours(stack, max_size=SIZE, max_in_flight=UNBOUNDED, lease_ttl=600)
     for in_flight in steps(_FEWEST, _MOST):
         yield System(f"{in_flight:,} in flight", _InFlight(ours, in_flight).measure, first=_BATCHES)
 

@@ -23,7 +23,7 @@ from microbatch.broker.wire import Failure, Header, Trigger
 NAME = "longest-script"
 TITLE = "the longest that one script holds the server, with the largest batches that there may be"
 FIGURE = "ms"
-SMALL, LARGE = "100,000 events of 150 bytes a batch", "1,000 events of 900 kB a batch"
+SMALL, LARGE = f"{MAX_SIZE:,} events of 150 bytes a batch", "1,000 events of 900 kB a batch"
 CLAIMS = tuple(Claim(FIGURE, of, 50.0, at_most=True, what=of) for of in (SMALL, LARGE))
 _LARGE_BYTES = 900_000
 _LARGE_WAITING = 100

@@ -143,7 +143,7 @@ def test_two_producers_lose_and_double_nothing(server: RealServer, tmp_path: Pat
 def test_a_stop_ends_although_others_record_on(server: RealServer, tmp_path: Path) -> None:
     events: list[int] = []
     # Cut only at a stop, so that there is no moment at which nothing waits.
-    with Fleet(server, tmp_path, ECHO, max_size=100_000, frequency=600_000) as fleet:
+    with Fleet(server, tmp_path, ECHO, max_size=25_000, frequency=600_000) as fleet:
         fleet.worker()
         fleet.scheduler()
         other = fleet.run(RECORD_ON)

@@ -144,7 +144,7 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("max_size", 100_001, "Input should be less than or equal to 100000, not 100001"),
+        ("max_size", 25_001, "Input should be less than or equal to 25000, not 25001"),
         ("max_bytes", 8_000_001, "Input should be less than or equal to 8000000, not 8000001"),
         ("max_bytes", 0, "Input should be greater than 0, not 0"),
         ("frequency", 0, "Input should be greater than 0, not 0"),

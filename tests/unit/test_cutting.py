@@ -35,7 +35,7 @@ def test_batches_of_one_are_all_full(rest: Trigger | None) -> None:
 
 @pytest.mark.parametrize(
     ("max_size", "most"),
-    [(1, 100), (30, 100), (500, 100), (501, 99), (30_000, 1), (50_000, 1), (50_001, 1), (100_000, 1)],
+    [(1, 100), (30, 100), (250, 100), (251, 99), (12_500, 2), (12_501, 1), (25_000, 1)],
 )
 def test_a_transaction_has_its_bounds(max_size: int, most: int) -> None:
     assert bound(max_size) == most

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MAX_SIZE = 100_000
+MAX_SIZE = 25_000
 """The most events that a batch may ever have."""
 MAX_BYTES = 8_000_000
 """The most bytes of events that one script moves, and that a batch may ever have, but for one large event."""

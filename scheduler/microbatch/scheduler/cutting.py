@@ -10,8 +10,8 @@ from microbatch.broker.wire import Trigger
 
 MAX_BATCHES = 100
 """The most batches cut in one transaction."""
-MAX_EVENTS = 50_000
-"""The most events cut in one transaction, some 25 ms of the server; a larger batch is cut all the same."""
+MAX_EVENTS = 25_000
+"""The most events cut in one transaction, some 30 ms of the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,12 @@ class Cut:
     trigger: Trigger
 
 
-def plan(waiting: int, max_size: int, rest: Trigger | None, *, owed: int = 0, most: int = 0) -> list[Cut]:
+def plan(
+    waiting: int, max_size: int, rest: Trigger | None, *, owed: int = 0, most: int = MAX_BATCHES
+) -> list[Cut]:
     """The batches to cut from ``waiting`` events in one transaction, oldest first.
 
-    As many full batches as there are, up to the bounds above and to ``most`` if that is given. The events
+    As many full batches as there are, up to the bounds above and to ``most``. The events
     beyond them go into a batch of their own if ``rest`` says why, and wait otherwise. Never an empty batch.
 
     ``owed``: of the oldest events, so many were to be cut before and are still there. They are cut now, as
@@ -35,7 +37,7 @@ def plan(waiting: int, max_size: int, rest: Trigger | None, *, owed: int = 0, mo
     if rest is None:
         due = max(waiting - waiting % max_size, min(owed, waiting))
     full, over = divmod(due, max_size)
-    most = min(most or MAX_BATCHES, bound(max_size))
+    most = min(most, bound(max_size))
     cuts = [Cut(max_size, Trigger.SIZE)] * min(full, most)
     if over and full < most:
         cuts.append(Cut(over, rest or Trigger.SIZE))
