@@ -72,7 +72,7 @@ def test_a_wait_for_results_can_be_ended_after_one_that_was_interrupted(
     valkey_server: RealServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(connection: AbstractConnection, **_options: object) -> None:
-        connection.disconnect()  # as redis-py does in the midst of a read
+        connection.disconnect()  # as redis-py does during a read
         raise Interrupt
 
     broker = Broker(Config(name="letters", redis_url=valkey_server.url))

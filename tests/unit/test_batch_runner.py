@@ -89,7 +89,7 @@ def test_there_is_nothing_to_do_for_a_batch_that_is_gone_or_at_work(make_runner:
 
 
 def test_two_runs_of_a_batch_commit_once(make_runner: MakeRunner, clock: ManualClock) -> None:
-    """The first goes silent in the midst of its work, and comes back after the second has finished."""
+    """The first goes silent during its work, and comes back after the second has finished."""
     results = iter(["zombie", "second"])
     reports = []
 

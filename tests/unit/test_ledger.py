@@ -8,6 +8,7 @@ import pytest
 
 from microbatch.broker import scripts
 from microbatch.broker.broker import Broker
+from microbatch.broker.claims import claim_of
 from microbatch.broker.due import queued, retrying, running
 from microbatch.broker.errors import DecodeError, Refused
 from microbatch.broker.in_flight import DueBatch, Unreadable
@@ -118,7 +119,7 @@ def test_a_batch_of_another_version_is_not_run(broker: Broker, client: FakeClien
 
 def test_renew_pushes_the_due_time_on(broker: Broker, clock: ManualClock) -> None:
     taken = take(broker, record_and_cut(broker, 1))
-    assert broker.ledger.renew(taken, due_ms=clock.ms + 9_000)
+    assert broker.claims.renew(claim_of(taken), due_ms=clock.ms + 9_000)
     assert score(broker, taken.id) == running(clock.ms + 9_000)
     assert run_record(broker, taken.id) == taken.run
 
@@ -155,7 +156,7 @@ def test_who_no_longer_owns_a_batch_changes_nothing(
         case _:
             client.zrem(broker.keys.inflight, taken.id)
     before = snapshot(client)
-    assert not broker.ledger.renew(taken, due_ms=clock.ms + 1)
+    assert not broker.claims.renew(claim_of(taken), due_ms=clock.ms + 1)
     assert not retry(broker, taken, due_ms=clock.ms + 1)
     assert not bury(broker, taken.id, taken.run)
     assert snapshot(client) == before
@@ -171,7 +172,7 @@ def test_enqueue_again_takes_the_batch_from_its_owner(broker: Broker, clock: Man
     enqueue_again(broker, due_ms=clock.ms + 5_000)
     assert run_record(broker, batch_id) == RunRecord()
     assert score(broker, batch_id) == queued(clock.ms + 5_000)
-    assert not broker.ledger.renew(zombie, due_ms=clock.ms + 9_000)
+    assert not broker.claims.renew(claim_of(zombie), due_ms=clock.ms + 9_000)
     check_account(broker)
     assert take(broker, batch_id, owner="next").run == RunRecord(owner="next")
     assert broker.ledger.commit(batch_id, ())  # the zombie's, say
@@ -280,7 +281,7 @@ def test_what_is_due_as_it_may_be_is_left_alone(
     record(broker, 1)
     cut(broker, 1, due_ms=clock.ms + 16_000)
     owned = take(broker, record_and_cut(broker, 2))
-    assert broker.ledger.renew(owned, due_ms=clock.ms + 16_000)
+    assert broker.claims.renew(claim_of(owned), due_ms=clock.ms + 16_000)
     failing = take(broker, record_and_cut(broker, 3))
     assert retry(broker, failing, due_ms=clock.ms + LONGEST_RETRY_MS + 8_000)
     put_off = take(broker, record_and_cut(broker, 4))
@@ -313,7 +314,7 @@ def test_what_is_due_too_late_is_due_as_late_as_it_may_be(
         batch_id: most for batch_id, (most, _) in longest.items()
     }
     assert {batch_id: run_record(broker, batch_id) for batch_id in longest} == records
-    assert broker.ledger.renew(owned, due_ms=clock.ms + 9_000)  # its owner, if alive, goes on
+    assert broker.claims.renew(claim_of(owned), due_ms=clock.ms + 9_000)  # its owner, if alive, goes on
     assert clamp(broker) == []
 
 

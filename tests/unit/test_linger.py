@@ -337,7 +337,7 @@ def test_while_it_closes_it_is_tried_again_and_again(
     batcher: MicroBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(linger, "CLOSE_SECONDS", 3)
-    errors: Iterator[Exception] = iter([Unavailable("gone")] * 10)  # which would else take half a minute
+    errors: Iterator[Exception] = iter([Unavailable("gone")] * 10)  # which otherwise take half a minute
 
     def record(record: Call, raws: Any) -> int:
         if error := next(errors, None):

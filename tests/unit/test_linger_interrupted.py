@@ -38,7 +38,7 @@ def test_a_signal_may_stop_it_at_any_moment(make_batcher: MakeBatcher, client: F
             batcher = make_batcher(1)
             signal.setitimer(signal.ITIMER_REAL, 0.002 + moment / 20_000)
             taken = record_until_stopped()
-            # What was taken before the stop is there. The call that it came in the midst of goes on after it.
+            # What was taken before the stop is there. The call that it interrupted goes on after it.
             assert taken - 1 <= stopped[-1] <= taken
             batcher.close()
             assert waiting(client) == list(range(taken))

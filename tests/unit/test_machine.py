@@ -14,6 +14,7 @@ from microbatch.broker import wire
 from microbatch.broker.audit import Audit
 from microbatch.broker.batch import PartialFailure
 from microbatch.broker.breaker import Health
+from microbatch.broker.claims import claim_of
 from microbatch.broker.errors import BatcherFull, LeaseLost
 from microbatch.broker.events import Wake
 from microbatch.broker.exchange import Value
@@ -129,7 +130,7 @@ class Microbatch(Modelled):
                 self.clock.advance(RUN_MS)
                 self.reconcile()
             case "jobs":
-                self.client.delete("rq:queue:letters")
+                self.client.delete("rq:queue:mb:letters")
             case "time":
                 self.clock.advance(WINDOW_MS // 2)
 
@@ -191,7 +192,7 @@ class Microbatch(Modelled):
     @precondition(lambda self: self.has_jobs())
     @rule(outcome=outcomes_of_runs, then=outcomes_of_runs)
     def work(self, outcome: str, then: str) -> None:
-        job = self.client.lpop("rq:queue:letters")
+        job = self.client.lpop("rq:queue:mb:letters")
         if self.take(job.decode()):
             self.end(self.runs[-1], outcome)
             self.end(self.runs[-1], then)
@@ -227,7 +228,7 @@ class Microbatch(Modelled):
             self.end(run, outcome)
 
     def has_jobs(self) -> bool:
-        return bool(self.client.exists("rq:queue:letters"))
+        return bool(self.client.exists("rq:queue:mb:letters"))
 
     def take(self, batch_id: str) -> bool:
         now, owner = self.clock.ms, f"worker-{len(self.runs)}"
@@ -249,7 +250,7 @@ class Microbatch(Modelled):
 
     def heartbeat(self, run: TakenBatch) -> None:
         batch = self.batch_of(run)
-        assert self.broker.ledger.renew(run, due_ms=self.clock.ms + RUN_MS) == (batch is not None)
+        assert self.broker.claims.renew(claim_of(run), due_ms=self.clock.ms + RUN_MS) == (batch is not None)
         if batch is not None:
             batch.alive_until = self.clock.ms + RUN_MS
 
@@ -259,10 +260,13 @@ class Microbatch(Modelled):
         if first:
             self.model.finish(run.id)
 
-    def fail(self, run: TakenBatch) -> None:
+    def fail(self, run: TakenBatch, partial: PartialFailure | None = None) -> None:
         batch, dead = self.batch_of(run), False
         try:
-            self.failing.whole(run, ValueError("no"))
+            if partial is None:
+                self.failing.whole(run, ValueError("no"))
+            else:
+                self.failing.in_part(run, partial, self.result_of(run))
         except BatchDead:
             dead = True
         health, config = self.broker.breaker.health(), self.broker.config
@@ -286,6 +290,9 @@ class Microbatch(Modelled):
         return after_failure(run.run, len(run.events), health, self.broker.config, self.clock.ms).free()
 
     def fail_in_part(self, run: TakenBatch) -> None:
+        if len(run.events) == 1:
+            self.fail(run, partial=PartialFailure({0: "error"}))
+            return
         batch, dead = self.batch_of(run), False
         failed = [i for i, event in enumerate(values_of(run.events)) if event % 4] or [0]
         try:

@@ -77,7 +77,7 @@ def _connected(pool: redis.ConnectionPool, connect: Any) -> Any:
             raise
         raise _NotSent(str(error)) from error
     except BaseException:
-        # A signal's handler may have raised in the midst of it, and redis-py keeps what is half made.
+        # A signal's handler may have raised meanwhile, and redis-py keeps what is half made.
         pool.disconnect(inuse_connections=False)
         raise
 

@@ -98,7 +98,7 @@ class UserFunction:
             raise
 
     def _cancel(self, runner: asyncio.Runner, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """End a call that was interrupted while it waited: it would else go on in the midst of the next."""
+        """End a call that was interrupted while it waited. Otherwise it would go on during the next."""
         for task in asyncio.all_tasks(runner.get_loop()):
             if task.get_coro() is coroutine:
                 task.cancel()

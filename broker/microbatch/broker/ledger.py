@@ -177,11 +177,6 @@ class Ledger:
         args = (self._keys.batch(""), claim.owner, running(claim.now_ms), running(claim.due_ms))
         return (jobs, others, self._keys.inflight), args
 
-    def renew(self, batch: TakenBatch, *, due_ms: int) -> bool:
-        """Show that a batch's owner is alive. False if the batch is no longer the owner's."""
-        names, record = (self._keys.batch(batch.id), self._keys.inflight), batch.run.encode()
-        return bool(self._server.run(scripts.HOLD, names, (batch.id, record, record, running(due_ms))))
-
     def retry(self, batch: TakenBatch, then: RunRecord, *, due_ms: int) -> bool:
         """Put a batch off until ``due_ms``, to be enqueued again, with the run record that it has ``then``.
 

@@ -131,7 +131,7 @@ class Results:
             with self._server.translated():
                 return ask()
         except Refused as error:
-            if "NOGROUP" not in str(error) and "no such key" not in str(error):
+            if not is_gone(error):
                 raise
             self.prepare()
             return otherwise
@@ -213,6 +213,11 @@ class Results:
         leave = partial(self._server.run, scripts.LEAVE, keys, args)
         if not self._of_the_group(leave, 1) and self.hand_back():
             self._of_the_group(leave, 1)
+
+
+def is_gone(error: Refused) -> bool:
+    """Whether a command was refused because the stream is not there, or its group."""
+    return "NOGROUP" in str(error) or "no such key" in str(error)
 
 
 def is_hint(fields: Mapping[bytes, bytes]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from microbatch.broker.errors import Refused
 from microbatch.broker.keys import Keys
-from microbatch.broker.results import GROUP, HANDED_BACK, is_hint
+from microbatch.broker.results import GROUP, HANDED_BACK, is_gone, is_hint
 from microbatch.broker.server import Server
 
 NEGLECTED_MS = 3_600_000
@@ -88,7 +88,7 @@ class Unhandled:
             with self._server.translated():
                 return ask()
         except Refused as error:
-            if "NOGROUP" not in str(error) and "no such key" not in str(error):
+            if not is_gone(error):
                 raise
             return otherwise
 

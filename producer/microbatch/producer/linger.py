@@ -35,7 +35,7 @@ class Buffer:
     What the server did not take (`Unavailable`, `Refused`, `BatcherFull`) stays, and is tried again until it
     does. What is in doubt is not sent again: it is logged, and `flush` raises it.
 
-    A signal handler may call anything in the midst of a call: the lock is re-entrant, and who waits leaves it
+    A signal handler may call anything during a call: the lock is re-entrant, and who waits leaves it
     to the thread. So nothing is sent, logged or joined under it. After a fork the child begins with an empty
     buffer and a thread of its own: what was in the buffer before, the parent sends.
 

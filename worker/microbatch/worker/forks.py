@@ -13,7 +13,7 @@ from contextlib import contextmanager
 def forks_end_here() -> Iterator[None]:
     """End any process but this one that leaves the block, with the exit code that a program would have.
 
-    It would else go on as a second worker of the same name, which nobody ends.
+    Otherwise it would go on as a second worker of the same name, which nobody ends.
     """
     pid = os.getpid()
     code: object = 0
