@@ -12,6 +12,7 @@ import pytest
 
 from tests import parallel
 from tests.certificates import Certificates, make_certificates
+from tests.preloaded import Preloaded
 from tests.processes import Process, script
 from tests.programs import REQUIRE, required
 from tests.servers import Program, RealServer
@@ -43,6 +44,13 @@ def pytest_runtest_makereport(
 def signals_of_a_terminal() -> Iterator[None]:
     """Tests in the background, or under nohup, start their processes as those of a terminal do."""
     with children_have_default_signals():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def preloaded_programs(signals_of_a_terminal: None) -> Iterator[None]:
+    """Start Python programs without waiting for their imports."""
+    with Preloaded():
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -126,10 +127,14 @@ class Fleet:
 
     def worker(self, **settings: Any) -> Process:
         """One worker process, as a pool starts them."""
-        return self._process(["-m", "microbatch.worker", str(self._app)], settings)
+        return self.module("microbatch.worker", self._app, **settings)
 
     def pool(self, concurrency: int, *, grace: float = 25, **settings: Any) -> Process:
         return self.run(_POOL, self._app, concurrency, grace, **settings)
+
+    def module(self, name: str, *arguments: object, **settings: Any) -> Process:
+        """A module as a program, with the batcher's settings in its environment."""
+        return self._process(["-m", name, *map(str, arguments)], settings)
 
     def run(self, source: str, *arguments: object, **settings: Any) -> Process:
         """A Python program with the batcher's settings in its environment."""
@@ -138,6 +143,7 @@ class Fleet:
     def _process(self, words: list[str], settings: dict[str, Any]) -> Process:
         merged = {**self.settings, **settings}
         env = {f"MICROBATCH_{name.upper()}": str(value) for name, value in merged.items()}
+        env["PYTHONPATH"] = os.pathsep.join(sys.path)
         return self.stack.enter_context(Process([sys.executable, *words], cwd=self.folder, env=env))
 
     def active_pid(self) -> int | None:

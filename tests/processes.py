@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from microbatch.worker.lifeline import lifeline
+from tests.preloaded import spawn
 from tests.waiting import wait_until
 
 SCRIPTS = Path(sys.executable).parent
@@ -33,7 +34,10 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 class Process:
-    """A running command. It ends with the tests, whatever ends those."""
+    """A running command. It ends with the tests, whatever ends those.
+
+    A Python program is forked from the process that has its imports, unless ``fresh`` says otherwise.
+    """
 
     def __init__(
         self,
@@ -42,29 +46,24 @@ class Process:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         stdin: str | None = None,
+        fresh: bool = False,
     ) -> None:
         self.arguments = list(arguments)
         self.stdout: list[str] = []
         self.stderr: list[str] = []
         self.lines: list[str] = []  # both, in the order of arrival
-        self._popen = subprocess.Popen(
-            self.arguments,
-            cwd=cwd,
-            env=clean_environment(env),
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            process_group=0,  # a Ctrl-C meant for the tests is not meant for it
-            preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
-        )
-        self._threads = [
-            threading.Thread(target=self._read, args=(self._popen.stdout, self.stdout), daemon=True),
-            threading.Thread(target=self._read, args=(self._popen.stderr, self.stderr), daemon=True),
+        self._streams: list[IO[str]] = []
+        self._threads: list[threading.Thread] = []
+        theirs = [
+            os.open(os.devnull, os.O_RDONLY) if stdin is None else self._pipe_to(stdin),
+            self._pipe_from(self.stdout),
+            self._pipe_from(self.stderr),
         ]
-        if stdin is not None:
-            self._threads.append(threading.Thread(target=self._write, args=(stdin,), daemon=True))
+        try:
+            self._popen = spawn(self.arguments, theirs, cwd=cwd, env=clean_environment(env), fresh=fresh)
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
         for thread in self._threads:
             thread.start()
 
@@ -149,18 +148,33 @@ class Process:
             end_process(pid)
         for thread in self._threads:
             thread.join(5)
-        for stream in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
-            if stream is not None:
+        for stream in self._streams:
+            with suppress(BrokenPipeError):
                 stream.close()
+
+    def _pipe_from(self, lines: list[str]) -> int:
+        """The end that the process writes to."""
+        ours, theirs = os.pipe()
+        stream = os.fdopen(ours, errors="replace")
+        self._attend(stream, self._read, lines)
+        return theirs
+
+    def _pipe_to(self, text: str) -> int:
+        """The end that the process reads from."""
+        theirs, ours = os.pipe()
+        self._attend(os.fdopen(ours, "w"), self._write, text)
+        return theirs
+
+    def _attend(self, stream: IO[str], target: Callable[..., None], argument: object) -> None:
+        self._streams.append(stream)
+        self._threads.append(threading.Thread(target=target, args=(stream, argument), daemon=True))
 
     def _read(self, stream: IO[str], lines: list[str]) -> None:
         for line in stream:
             lines.append(line.rstrip("\n"))
             self.lines.append(line.rstrip("\n"))
 
-    def _write(self, text: str) -> None:
-        stream = self._popen.stdin
-        assert stream is not None
+    def _write(self, stream: IO[str], text: str) -> None:
         try:
             stream.write(text)
             stream.close()

@@ -11,7 +11,7 @@ from microbatch.broker.audit import Audit
 from microbatch.broker.results import GROUP
 from microbatch.producer import BatchInfo
 from tests.fleet import Fleet
-from tests.forks import Fork, Forks
+from tests.processes import Process
 from tests.servers import RealServer
 from tests.unit.steps import check_account, outcomes, values_of
 from tests.waiting import wait_until
@@ -78,14 +78,15 @@ class Scene:
 
     server: RealServer
     fleet: Fleet
-    forks: Forks
     handled: Handled = field(default_factory=Handled)
     strange_entries: int = 0
     """How many of the stream's entries are no results."""
 
-    def start(self, role: str, *arguments: Any, **settings: Any) -> Fork:
-        merged = {**self.fleet.settings, "result_handler": "app:show", **settings}
-        return self.forks.start(role, self.fleet.folder, *arguments, **merged)
+    def start(self, role: str, *killed_at: str, **settings: Any) -> Process:
+        """A process in one of the roles; it may be said at which verb it is killed, and when."""
+        return self.fleet.module(
+            "tests.roles", role, *killed_at, **{"result_handler": "app:show", **settings}
+        )
 
     def record(self, *events: int) -> None:
         self.fleet.batcher().record_events(events or EVENTS)
@@ -101,7 +102,7 @@ class Scene:
 
     def cut_and_lose_the_jobs(self) -> None:
         self.cut()
-        self.server.admin.delete("rq:queue:letters")
+        self.server.admin.delete("rq:queue:mb:letters")
 
     def cut_before_the_clock_was_set_back(self) -> None:
         self.cut_and_lose_the_jobs()
@@ -155,7 +156,7 @@ class Scene:
         """As `die`; then somebody requeues the job by hand."""
         self.die()
         (batch,) = self.fleet.broker.dead
-        self.server.admin.lpush("rq:queue:letters", batch.id)
+        self.server.admin.lpush("rq:queue:mb:letters", batch.id)
         self.server.admin.hset(f"rq:job:{batch.id}", "enqueued_at", "2999-01-01T00:00:00.000000Z")
 
     def outlive(self) -> None:

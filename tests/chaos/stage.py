@@ -14,10 +14,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from microbatch.worker.lifeline import lifeline
 from tests.chaos import app
 from tests.chaos.conditions import Conditions
 from tests.chaos.history import INVOKE, read
+from tests.preloaded import Forked, spawn
 from tests.processes import clean_environment, descendants, is_alive
 from tests.proxy import Proxy
 from tests.servers import RealServer
@@ -50,7 +50,7 @@ class Actor:
         self._seed = seed
         self._starts = 0
         self._ended_at: float | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._environment = {
             "MICROBATCH_REDIS_URL": self.proxy.url,
             "PYTHONPATH": str(ROOT),
@@ -83,17 +83,11 @@ class Actor:
             self.role,
             f"{self._seed}.{self.name}.{self._starts}",
         ]
-        with (self._folder / f"{self.name}.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                cwd=self._folder,
-                env=clean_environment(self._environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,
-                preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
-            )
+        log_file = self._folder / f"{self.name}.log"
+        with log_file.open("ab") as log, Path(os.devnull).open("rb") as nothing:
+            environment = clean_environment(self._environment)
+            streams = nothing.fileno(), log.fileno(), log.fileno()
+            self._process = spawn(command, streams, cwd=self._folder, env=environment)
         self._starts += 1
         self._ended_at = None
 
@@ -103,7 +97,7 @@ class Actor:
             return
         if self._ended_at is None:
             self._ended_at = time.monotonic()
-            if (code := self._process.returncode) != -signal.SIGKILL:
+            if (code := self._process.wait()) != -signal.SIGKILL:
                 self.ends.append(code)
         elif time.monotonic() - self._ended_at >= _RESTART_SECONDS:
             self.start()

@@ -62,7 +62,7 @@ def test_slow():
 def run_pytest(*arguments: str | Path, before: list[str] | None = None, cwd: Path = ROOT) -> Process:
     """A run of pytest on its own, beside this one."""
     words = [*(before or []), sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, arguments)]
-    return Process(words, cwd=cwd, env={"PYTHONPATH": str(ROOT)})
+    return Process(words, cwd=cwd, env={"PYTHONPATH": str(ROOT)}, fresh=True)
 
 
 def test_in_the_background_the_tests_start_processes_that_ctrl_c_reaches(tmp_path: Path) -> None:

@@ -1,0 +1,261 @@
+"""Python programs that start at once: forked from a process that has imported what they import.
+
+The imports of a worker take half a second of processor time, and the tests start more than a thousand
+processes. A program that is started here has another ``/proc/<pid>/cmdline``. Nothing else tells it from one
+that a shell has started.
+
+``python -m tests.preloaded`` is the process that they are forked from. It has one thread.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import io
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+from microbatch.worker.lifeline import die_with_parent, lifeline
+
+_MODULES = (
+    "microbatch.ops.cli",
+    "microbatch.scheduler.service",
+    "microbatch.worker.pool",
+    "microbatch.worker.rq_worker",
+    "rq.cli",
+)
+_MESSAGE_BYTES = 200_000
+
+
+class Forked:
+    """A program that runs, with as much of `subprocess.Popen` as the tests use."""
+
+    def __init__(self, preloaded: Preloaded, pid: int) -> None:
+        self._preloaded = preloaded
+        self._pidfd = os.pidfd_open(pid)
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            ended = select.poll()
+            ended.register(self._pidfd, select.POLLIN)
+            if not ended.poll(None if timeout is None else timeout * 1000):
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            self.returncode = os.waitstatus_to_exitcode(self._preloaded.ask([], wait=self.pid))
+            os.close(self._pidfd)
+        return self.returncode
+
+    def send_signal(self, sig: signal.Signals) -> None:
+        if self.poll() is None:
+            with suppress(ProcessLookupError):  # it has just ended
+                signal.pidfd_send_signal(self._pidfd, sig)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Preloaded:
+    """The process that programs are forked from, started when the first is. For a ``with`` block."""
+
+    current: ClassVar[Preloaded | None] = None
+    """The one to use, while tests run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Preloaded:
+        Preloaded.current = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Preloaded.current = None
+        if self._process is not None:
+            self._socket.close()  # at which it ends
+            self._process.wait()
+
+    def start(
+        self, arguments: Sequence[str], cwd: Path | None, env: Mapping[str, str], streams: Sequence[int]
+    ) -> Forked:
+        """Start a program of which `is_python` is true, with these standard streams."""
+        request = {"arguments": list(arguments), "cwd": str(cwd or Path.cwd()), "env": dict(env)}
+        return Forked(self, self.ask(streams, **request))
+
+    def ask(self, descriptors: Sequence[int], **request: object) -> int:
+        """Have a request carried out, which passes these descriptors on. Returns its answer."""
+        with self._lock:
+            if self._process is None:
+                self._begin()
+            socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
+            answer = self._socket.recv(_MESSAGE_BYTES)
+        assert answer, "the process that others are forked from has ended"
+        return int(answer)
+
+    def _begin(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.preloaded", str(theirs.fileno())],
+                cwd=Path(__file__).parent.parent,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+            )
+
+
+def spawn(
+    arguments: Sequence[str],
+    streams: Sequence[int],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str],
+    fresh: bool = False,
+) -> subprocess.Popen[bytes] | Forked:
+    """Start a program, in a process group of its own, which ends with this process.
+
+    A Python program is forked, unless it is to be ``fresh`` or nobody has begun to use `Preloaded`.
+    """
+    if Preloaded.current is not None and not fresh and is_python(arguments, env):
+        return Preloaded.current.start(arguments, cwd, env, streams)
+    stdin, stdout, stderr = streams
+    return subprocess.Popen(
+        arguments,
+        cwd=cwd,
+        env=env,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        process_group=0,  # a Ctrl-C meant for the tests is not meant for it
+        preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+    )
+
+
+def is_python(arguments: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Whether these words start a Python program that `Preloaded.start` can start.
+
+    A fork has the modules and the interpreter's settings of the process that it comes from.
+    """
+    path = env.get("PYTHONPATH", "")
+    if any(folder not in sys.path for folder in path.split(os.pathsep) if folder):
+        return False
+    if _for_the_interpreter(env) != _for_the_interpreter(os.environ):
+        return False
+    if arguments[0] == sys.executable:
+        return arguments[1] in ("-c", "-m") or not arguments[1].startswith("-")
+    program = Path(arguments[0])
+    return program.parent == Path(sys.executable).parent and _begins_with_python(program)
+
+
+def _for_the_interpreter(env: Mapping[str, str]) -> dict[str, str]:
+    """What an interpreter reads at its start, but for what a fork can be given afterwards."""
+    later = {"PYTHONPATH", "PYTHONUNBUFFERED"}
+    return {
+        name: value
+        for name, value in env.items()
+        if name.startswith(("PYTHON", "LC_", "LANG")) and name not in later
+    }
+
+
+def _begins_with_python(script: Path) -> bool:
+    with script.open("rb") as file:
+        return file.readline().rstrip() == f"#!{sys.executable}".encode()
+
+
+def main(channel: socket.socket) -> dict[str, Any] | None:
+    """Fork, and tell the pid; or tell how a fork has ended. In a fork: return what it is to run."""
+    parent = os.getpid()
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 3)
+        if not message:
+            return None
+        request = json.loads(message)
+        if "wait" in request:
+            _, answer = os.waitpid(request["wait"], 0)
+        elif answer := os.fork():
+            with suppress(ProcessLookupError, PermissionError):
+                os.setpgid(answer, 0)  # before anybody may send a signal to it
+        else:
+            channel.close()
+            _take_over(request, descriptors, parent)
+            return dict(request)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        channel.send(b"%d" % answer)
+
+
+def _take_over(request: Mapping[str, Any], descriptors: Sequence[int], parent: int) -> None:
+    """Be in all that can be seen the process that was asked for."""
+    os.setpgid(0, 0)
+    die_with_parent(signal.SIGKILL, parent)
+    for target, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    sys.stdin = _text(0, "r")
+    sys.stdout = _text(1, "w")
+    sys.stderr = _text(2, "w", errors="backslashreplace")
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    sys.path += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in sys.path]
+
+
+def _text(descriptor: int, mode: str, errors: str = "strict") -> io.TextIOWrapper:
+    """A standard stream as the interpreter makes it, unbuffered."""
+    binary: Any = os.fdopen(descriptor, f"{mode}b", -1 if mode == "r" else 0, closefd=False)
+    return io.TextIOWrapper(binary, errors=errors, write_through=True)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run a program as ``__main__``; its end is that of this process."""
+    first, *words = arguments[1:] if arguments[0] == sys.executable else arguments
+    if first == "-m":
+        sys.argv, sys.path[0] = words, str(Path.cwd())
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    elif first == "-c":
+        source, *words = words
+        sys.argv, sys.path[0] = ["-c", *words], ""
+        module = sys.modules["__main__"] = ModuleType("__main__")
+        exec(compile(source, "<string>", "exec"), module.__dict__)  # noqa: S102 - as python -c does
+    else:
+        sys.argv, sys.path[0] = [first, *words], str(Path(first).resolve().parent)
+        runpy.run_path(first, run_name="__main__")
+
+
+def preload() -> None:
+    """Import what the programs import."""
+    for name in _MODULES:
+        importlib.import_module(name)
+    commands = importlib.import_module("microbatch.ops.commands")
+    for found in pkgutil.iter_modules(commands.__path__):
+        importlib.import_module(f"{commands.__name__}.{found.name}")
+    gc.collect()
+    gc.freeze()  # so that the collector of a fork does not copy all pages
+
+
+if __name__ == "__main__":
+    preload()
+    with socket.socket(fileno=int(sys.argv[1])) as asked:
+        wanted = main(asked)
+    if wanted is not None:
+        run(wanted["arguments"])
