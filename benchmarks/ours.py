@@ -115,7 +115,7 @@ class Ours:
         keys, size = self.broker.keys, self.config.max_size
         ids = client.zrange(keys.inflight, 0, -1)
         check("batches in flight", len(ids), count // size)
-        check("jobs", client.llen(f"rq:queue:{self.config.name}"), len(ids))
+        check("jobs", client.llen(f"rq:queue:{self.broker.keys.queue}"), len(ids))
         numbers = 0
         for batch_id in ids:
             _, _, *raws = client.lrange(keys.batch(batch_id.decode()), 0, -1)

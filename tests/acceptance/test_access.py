@@ -194,7 +194,7 @@ def test_a_worker_may_show_that_it_lives_and_give_back_what_it_has_in_hand(
     wait_until(lambda: guarded.admin.zrange(KEY + "inflight", 0, -1, withscores=True) != claimed)
     worker.terminate()
     assert worker.wait() == 0, worker.output
-    assert guarded.admin.lrange("rq:queue:letters", 0, -1) == [claimed[0][0]]
+    assert guarded.admin.lrange("rq:queue:mb:letters", 0, -1) == [claimed[0][0]]
     assert [refusal for refusal in refusals(guarded) if refusal[0] == "worker"] == []
 
 
@@ -253,7 +253,7 @@ def operate(command: Command, server: RealServer, url: str) -> None:
     server.admin.zadd(KEY + "dead", {"missing": now_ms})
     server.admin.rpush(KEY + "batch:broken", "so what")
     server.admin.zadd(KEY + "dead", {"broken": now_ms})
-    server.admin.rpush("rq:queue:letters", "nobody")
+    server.admin.rpush("rq:queue:mb:letters", "nobody")
     repaired = microbatch("verify", "letters", "--repair", code=1)
     assert "put in flight" in repaired
     assert "put aside as" in repaired
@@ -265,9 +265,9 @@ def browse(dashboard: Process, server: RealServer) -> None:
     """Look at every page of the dashboard, and requeue the dead batch there."""
     url = dashboard.wait_for_line(r"rq-dashboard of letters on .*: (http://\S+) ")[1]
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    failed: Any = server.admin.zrange("rq:failed:letters", 0, -1)
+    failed: Any = server.admin.zrange("rq:failed:mb:letters", 0, -1)
     (job,) = (raw.decode() for raw in failed)
-    for path in ("queues", "workers", "jobs/letters/failed/8/asc/1", f"job/{job}"):
+    for path in ("queues", "workers", "jobs/mb:letters/failed/8/asc/1", f"job/{job}"):
         with opener.open(f"{url}0/data/{path}.json", timeout=10) as answer:
             assert answer.status == 200
     with opener.open(f"{url}job/{job}/requeue", data=b"", timeout=10) as answer:
@@ -299,7 +299,7 @@ FORBIDDEN: dict[str, list[tuple[str, ...]]] = {
         ("RENAME", KEY + "events", KEY + "batch:1"),
         ("ZADD", KEY + "inflight", "1", "1"),
         ("SET", KEY + "lease", "me"),
-        ("RPUSH", "rq:queue:letters", "1"),
+        ("RPUSH", "rq:queue:mb:letters", "1"),
         ("EVAL", "return redis.call('LPOP', KEYS[1])", "1", KEY + "events"),
         ("EVAL", "return redis.call('RPUSH', KEYS[1], '1')", "1", KEY + "batch:1"),
     ],
@@ -308,7 +308,7 @@ FORBIDDEN: dict[str, list[tuple[str, ...]]] = {
         ("RPUSH", KEY + "batch:1", "1"),
         ("ZADD", KEY + "inflight", "1", "1"),
         ("SET", KEY + "lease", "me"),
-        ("RPUSH", "rq:queue:letters", "1"),
+        ("RPUSH", "rq:queue:mb:letters", "1"),
     ],
     "worker": [
         ("RPUSH", KEY + "events", "1"),

@@ -69,7 +69,7 @@ def test_no_log_has_a_password_or_an_event(command: Command, make_server: MakeSe
     admin.rpush(KEY + "events", f"{SECRET} is no event")
     admin.xadd(KEY + "results", {SECRET: SECRET})
     admin.hset("rq:job:forged", mapping={"created_at": "2026-01-01T00:00:00Z", "data": SECRET})
-    admin.rpush("rq:queue:letters", "forged")
+    admin.rpush("rq:queue:mb:letters", "forged")
     (tmp_path / "producer.py").write_text(PRODUCER)
     producer = command("python", "producer.py", SECRET, *KINDS, url=url)
     with start(Config(name="letters", redis_url=url)) as mb:

@@ -75,7 +75,7 @@ def test_the_access_rule_is_enough_for_all_roles(
     results.interrupt()
     status = command("microbatch", "status", "letters", url=url)
     assert status.wait() == 0, status.output
-    rq = command("rq", "info", "--url", url, "letters")
+    rq = command("rq", "info", "--url", url, "mb:letters")
     assert rq.wait() == 0, rq.output
     for process in (scheduler, worker):
         process.terminate()

@@ -113,7 +113,7 @@ def test_a_consumer_finishes_the_result_in_hand(
 def test_a_stock_rq_worker_runs_batches(command: Command, letters: str, server: RealServer) -> None:
     command("microbatch", "scheduler", letters, url=server.url)
     worker = command(
-        "rq", "worker", "letters", "--url", server.url, "--serializer", "rq.serializers.JSONSerializer",
+        "rq", "worker", "mb:letters", "--url", server.url, "--serializer", "rq.serializers.JSONSerializer",
         env={"MICROBATCH_APP": "letters:config", "MICROBATCH_REDIS_URL": server.url},
     )  # fmt: skip
     assert command("microbatch", "record", "letters", stdin='"a"\n"b"\n"d"\n', url=server.url).wait() == 0
@@ -130,7 +130,7 @@ def test_a_following_consumer_waits_for_a_server_that_has_gone(
     command("microbatch", "scheduler", letters, url=url)
     command("microbatch", "worker", letters, url=url)
     results = command("microbatch", "results", "letters", "--follow", url=url)
-    up = ("mb:{letters}:results", "mb:{letters}:lease", "rq:workers:letters")
+    up = ("mb:{letters}:results", "mb:{letters}:lease", "rq:workers:mb:letters")
     wait_until(lambda: server.admin.exists(*up) == len(up))
     server.kill()
     results.wait_for_line("trying again until it answers")

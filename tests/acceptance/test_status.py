@@ -121,12 +121,12 @@ def test_it_shows_no_password(command: Command, make_server: MakeServer) -> None
 def test_a_worker_that_rq_cannot_read_is_told_in_one_line(
     command: Command, valkey_server: RealServer
 ) -> None:
-    valkey_server.admin.sadd("rq:workers:letters", "rq:worker:forged")
+    valkey_server.admin.sadd("rq:workers:mb:letters", "rq:worker:forged")
     valkey_server.admin.hset("rq:worker:forged", "last_heartbeat", "soon")
     process = command("microbatch", "status", "letters", url=valkey_server.url)
     assert process.wait() == 2
     (line,) = process.lines
-    assert line.startswith("microbatch: error: RQ can't read the workers in rq:workers:letters: ")
+    assert line.startswith("microbatch: error: RQ can't read the workers in rq:workers:mb:letters: ")
 
 
 def test_watching_repeats_until_ctrl_c(command: Command, valkey_server: RealServer) -> None:

@@ -26,7 +26,7 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.leaves("inflight", "batch", "results", "wake")
 
 END = (scripts.COMMIT.sha, scripts.TAKE_NEXT.sha)
-QUEUE = "rq:queue:letters"
+QUEUE = "rq:queue:mb:letters"
 
 
 class Line:

@@ -102,7 +102,7 @@ def process(batch):
         mb.record_events("ab")
         fleet.finish(mb)
         assert len(set(fleet.noted("workers"))) == 1
-        wait_until(lambda: len(FailedJobRegistry("letters", server.admin).get_job_ids()) == 2)
+        wait_until(lambda: len(FailedJobRegistry("mb:letters", server.admin).get_job_ids()) == 2)
     assert len(failures) == 2
 
 
@@ -178,10 +178,10 @@ def process(batch):
         mb.record_events([1, 2, 3])
         fleet.finish(mb)
         (dead,) = fleet.broker.dead
-        wait_until(lambda: dead.id in FailedJobRegistry("letters", server.admin).get_job_ids())
+        wait_until(lambda: dead.id in FailedJobRegistry("mb:letters", server.admin).get_job_ids())
         job = Job.fetch(dead.id, connection=server.admin, serializer=JSONSerializer)
         result = job.latest_result()
-        kept_until = FailedJobRegistry("letters", server.admin).get_expiration_time(job)
+        kept_until = FailedJobRegistry("mb:letters", server.admin).get_expiration_time(job)
     assert job.description == "letters: a part of a batch, 2 of its events"
     assert result is not None
     assert "ValueError: odd" in str(result.exc_string)

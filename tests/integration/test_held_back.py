@@ -67,7 +67,7 @@ def test_no_more_batches_have_a_job_than_may(valkey_server: RealServer, tmp_path
         wait_until(lambda: len(fleet.broker.ledger.in_flight()) == 20, message=fleet.state)
         batcher.record_events(range(200))  # as many as there is room for again
         assert fleet.broker.events.waiting() == 1_000
-        assert valkey_server.admin.llen("rq:queue:letters") == 20
+        assert valkey_server.admin.llen("rq:queue:mb:letters") == 20
         fleet.worker()
         fleet.finish(batcher)
         assert done(fleet) == 1_200
@@ -123,6 +123,6 @@ def test_the_batch_of_a_killed_worker_goes_before_those_that_wait(
         # It is the first of all that wait as soon as it is seen that its worker is silent.
         admin: Any = valkey_server.admin
         (batch_id,) = admin.zrange(fleet.broker.keys.inflight, "-inf", "(0", byscore=True)
-        wait_until(lambda: admin.lindex("rq:queue:letters", 0) == batch_id, 15, fleet.state)
+        wait_until(lambda: admin.lindex("rq:queue:mb:letters", 0) == batch_id, 15, fleet.state)
         fleet.worker()
         assert fleet.wait_for_note("runs", 2)[1].startswith("first")

@@ -164,7 +164,7 @@ def test_a_job_of_a_batch_that_cannot_be_read_is_told_in_a_line(house: House) ->
     batch_id, in_two_seconds = new_id(), house.fleet.broker.clock.now_ms() + 2_000
     house.admin.rpush(KEY + f"batch:{batch_id}", HEADER, "often", EVENT)
     house.admin.zadd(KEY + "inflight", {batch_id: in_two_seconds})
-    queue = Queue("letters", connection=house.admin, serializer=JSONSerializer)
+    queue = Queue("mb:letters", connection=house.admin, serializer=JSONSerializer)
     queue.enqueue_call(JOB_FUNCTION, args=("letters", batch_id), job_id=batch_id)
     house.told_once(house.worker, f"batch {batch_id}: .* has no run record")
     house.told_once(house.scheduler, f"batch {batch_id}: it can't be read, and is put aside as")
@@ -326,8 +326,8 @@ def test_forged_jobs_are_refused_in_one_line_each(house: House, tmp_path: Path) 
         for job_id in (f"{number:032x}", f"forged-{number}"):
             fields: Any = JOBS[what]
             house.admin.hset(f"rq:job:{job_id}", mapping=fields)
-            house.admin.rpush("rq:queue:letters", job_id)
-    wait_until(lambda: house.admin.llen("rq:queue:letters") == 0)
+            house.admin.rpush("rq:queue:mb:letters", job_id)
+    wait_until(lambda: house.admin.llen("rq:queue:mb:letters") == 0)
     house.assert_all_well()
     assert not (tmp_path / "forged").exists()
     lines = [line for line in house.worker.lines if "is no batch's, and is refused" in line]
@@ -336,14 +336,14 @@ def test_forged_jobs_are_refused_in_one_line_each(house: House, tmp_path: Path) 
 
 
 def test_job_ids_that_are_none_harm_nobody(house: House) -> None:
-    house.admin.rpush("rq:queue:letters", b"\xff\xfe", b"", b"a\nb", b"x" * 100_000)
+    house.admin.rpush("rq:queue:mb:letters", b"\xff\xfe", b"", b"a\nb", b"x" * 100_000)
     house.assert_all_well()
 
 
 def test_ids_that_are_none_in_rqs_registries_end_no_worker(house: House) -> None:
     for registry in ("wip", "finished", "failed", "ready", "scheduled"):
         house.admin.zadd(f"rq:{registry}:letters", {b"\xff": 1})
-    house.admin.rpush("rq:queue:letters:intermediate", b"\xff")
+    house.admin.rpush("rq:queue:mb:letters:intermediate", b"\xff")
     house.admin.sadd("rq:groups", b"\xff")
     house.admin.sadd("rq:workers", b"\xff")
     worker = house.fleet.worker()  # it tidies them up as it starts
@@ -355,7 +355,7 @@ def test_ids_that_are_none_in_rqs_registries_end_no_worker(house: House) -> None
 
 def test_a_job_that_is_no_hash_harms_nobody(house: House) -> None:
     house.admin.set("rq:job:" + "0" * 32, "hostile")
-    house.admin.rpush("rq:queue:letters", "0" * 32)
+    house.admin.rpush("rq:queue:mb:letters", "0" * 32)
     house.assert_all_well()
 
 

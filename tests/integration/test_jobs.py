@@ -27,7 +27,7 @@ def process(batch, info: BatchInfo):
 
 
 def rq_queue(server: RealServer, **options: Any) -> Queue:
-    return Queue("letters", connection=server.admin, **{"serializer": JSONSerializer, **options})
+    return Queue("mb:letters", connection=server.admin, **{"serializer": JSONSerializer, **options})
 
 
 @pytest.mark.parametrize("way", ["empty", "del", "flush", "lose", "intermediate"])
@@ -46,7 +46,7 @@ def test_lost_jobs_are_made_up_for(
             case "empty":
                 queue.empty()  # type: ignore[no-untyped-call]
             case "del":
-                server.admin.delete("rq:queue:letters")
+                server.admin.delete("rq:queue:mb:letters")
             case "flush":
                 server.admin.delete(*server.admin.keys("rq:*"))
             case "lose":
@@ -76,7 +76,7 @@ def process(batch, info: BatchInfo):
         mb = fleet.batcher(result_handler=results.append)
         mb.record_event(1)
         assert worker.wait() == 0, worker.output
-        wait_until(lambda: server.admin.llen("rq:queue:letters") == 1, message="a job in the queue")
+        wait_until(lambda: server.admin.llen("rq:queue:mb:letters") == 1, message="a job in the queue")
         (batch_id,) = fleet.broker.ledger.in_flight()
         job = server.admin.hgetall(f"rq:job:{batch_id}")
         assert (job[b"status"], job.get(b"worker_name", b"")) == (b"queued", b"")

@@ -13,8 +13,8 @@ import pytest
 from microbatch.broker import scripts
 from microbatch.scheduler import reconciler
 from tests.fleet import Fleet
-from tests.forks import Forks, When
 from tests.proxy import Proxy
+from tests.roles import When
 from tests.scene import BAD, DEAD, EVENTS, PROCESSOR, Scene
 from tests.servers import RealServer
 from tests.wiretap import SCRIPTS
@@ -23,25 +23,17 @@ from tests.wiretap import SCRIPTS
 pytestmark = pytest.mark.leaves("dead", "batch", "seen", "wake", "aside")
 
 
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    with Forks() as forks:
-        yield forks
-
-
 @pytest.fixture
 def scene(
     valkey_server: RealServer,
     tmp_path: Path,
-    forks: Forks,
     hasty_reconciler: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Scene]:
     monkeypatch.setattr(reconciler, "RUN_TTL_MS", 700)
     settings = {"frequency": 20, "lease_ttl": 0.5, "retry_delay": 0.05, "claim_after": 1, "max_size": 2}
     with Fleet(valkey_server, tmp_path, PROCESSOR, **settings) as fleet:
-        yield Scene(valkey_server, fleet, forks)
-    forks.end_all()
+        yield Scene(valkey_server, fleet)
 
 
 @dataclass(frozen=True)
@@ -138,12 +130,16 @@ POINTS = {
         "broker.claims.Claims.give_back", "stopping worker", (scripts.GIVE_BACK.sha,), Scene.cut
     ),
     "show": Point(
-        "worker.rq_worker.BatchWorker._show_as_started", "worker", ("rq:wip:letters",), Scene.cut, file="slow"
+        "worker.rq_worker.BatchWorker._show_as_started",
+        "worker",
+        ("rq:wip:mb:letters",),
+        Scene.cut,
+        file="slow",
     ),
     "rq-end": Point(
         "worker.rq_worker.BatchWorker.execute_job",
         "worker",
-        ("rq:finished:letters",),
+        ("rq:finished:mb:letters",),
         record_bad,
         recorded=BAD,
     ),
@@ -239,7 +235,7 @@ def test_killed(scene: Scene, point: Point, when: When) -> None:
     scene.fleet.let(point.file)
     point.prepare(scene)
     process = scene.start(point.role, point.verb, when, **point.settings)
-    assert process.wait() == -signal.SIGKILL, process.log()
+    assert process.wait() == -signal.SIGKILL, process.output
     finish(scene, point, done=when == "after")
 
 
@@ -252,9 +248,9 @@ def test_a_reply_is_lost(scene: Scene, point: Point) -> None:
     with Proxy(scene.server) as proxy:
         proxy.eat_reply_to(*point.words)
         process = scene.start(point.role, **{**point.settings, "redis_url": proxy.url})
-        assert proxy.eaten.wait(20), process.log()
+        assert proxy.eaten.wait(20), process.output
         if point.role in LASTING:
             process.end()
         else:
-            assert process.wait() == int(point.role not in QUIET), process.log()
+            assert process.wait() == int(point.role not in QUIET), process.output
     finish(scene, point, done=True)

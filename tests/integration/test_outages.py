@@ -162,10 +162,10 @@ def test_after_a_chunk_in_doubt_no_other_is_sent(
         pytest.param((scripts.HANDLED.sha,), id="acknowledge"),
         pytest.param((scripts.RENEW_LEASE.sha,), id="renew"),
         # What RQ notes about jobs and workers.
-        pytest.param(("ZADD", "rq:wip:letters"), id="rq-start"),
+        pytest.param(("ZADD", "rq:wip:mb:letters"), id="rq-start"),
         pytest.param(("PERSIST",), id="rq-started"),
         pytest.param(("SMEMBERS",), id="rq-end"),
-        pytest.param(("rq:finished:letters",), id="rq-ended"),
+        pytest.param(("rq:finished:mb:letters",), id="rq-ended"),
         pytest.param(("state", "idle"), id="rq-idle"),
         pytest.param(("rq:suspended",), id="rq-suspended"),
     ],

@@ -115,7 +115,7 @@ def test_the_active_scheduler_keeps_no_more_dead_batches_than_it_is_told(
         counters = fleet.broker.stats.counters
         wait_until(lambda: counters().purged_batches == 3, timeout=20, message=fleet.state)
         assert fleet.broker.dead.count() == 2
-        wait_until(lambda: server.admin.zcard("rq:failed:letters") == 2)
+        wait_until(lambda: server.admin.zcard("rq:failed:mb:letters") == 2)
         status = command("microbatch", "status", "letters", url=server.url)
         assert status.wait() == 0
         assert any(line.split() == ["dead", "kept", "2", "batches", "at", "most"] for line in status.lines)

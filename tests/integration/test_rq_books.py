@@ -42,7 +42,7 @@ class Books:
 
     def __init__(self, fleet: Fleet) -> None:
         self.connection = fleet.broker.server.client
-        self.queue = Queue("letters", connection=self.connection, serializer=JSONSerializer)
+        self.queue = Queue("mb:letters", connection=self.connection, serializer=JSONSerializer)
 
     def worker(self) -> BaseWorker:
         return wait_until(lambda: Worker.all(connection=self.connection), message="a worker that RQ knows")[0]

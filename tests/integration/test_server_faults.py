@@ -9,6 +9,7 @@ import pytest
 
 from microbatch.broker import scripts
 from microbatch.broker.audit import Audit
+from microbatch.broker.claims import claim_of
 from microbatch.broker.errors import Refused, ServerError, Unavailable
 from microbatch.broker.in_flight import NewBatch, new_batch
 from microbatch.broker.results import Outcome
@@ -91,7 +92,7 @@ def test_scripts_are_forgotten_between_load_and_use(server: RealServer, tmp_path
         server.admin.script_flush()
         run = fleet.broker.ledger.take(batch.id, owner="me", now_ms=1, due_ms=2)
         assert run is not None
-        assert fleet.broker.ledger.renew(run, due_ms=3)
+        assert fleet.broker.claims.renew(claim_of(run), due_ms=3)
         server.admin.script_flush()
         assert retry(fleet.broker, run, due_ms=4)
         assert_drains(fleet, [1, 2, 3])
@@ -128,7 +129,7 @@ def test_the_memory_is_full_when_a_batch_is_cut(server: RealServer, tmp_path: Pa
         make_room(server)
         assert fleet.broker.events.waiting() == 3
         assert fleet.broker.ledger.in_flight() == []
-        assert not server.admin.exists("rq:queue:letters", f"rq:job:{batch.id}")
+        assert not server.admin.exists("rq:queue:mb:letters", f"rq:job:{batch.id}")
         lease.release()
         assert_drains(fleet, [1, 2, 3])
 
@@ -171,7 +172,7 @@ def test_what_frees_memory_is_done_while_it_is_full(server: RealServer, tmp_path
         assert broker.ledger.commit(done.id, Outcome(done.id, done.header, 1, 1, result=b"[1, 2]").encode())
         assert broker.dead.purge(dead.id) == 1
         make_room(server)
-        server.admin.delete("rq:queue:letters")
+        server.admin.delete("rq:queue:mb:letters")
         check_account(broker)
         assert_drains(fleet, [1, 2])
 
@@ -185,11 +186,11 @@ def test_a_key_of_the_cut_is_of_a_wrong_type(server: RealServer, tmp_path: Path,
         with pytest.raises(ServerError, match="WRONGTYPE"):
             try_to_cut(fleet, 3)
         assert fleet.broker.events.waiting() == 3
-        server.admin.delete(key, "rq:queue:letters")
+        server.admin.delete(key, "rq:queue:mb:letters")
         assert_drains(fleet, [1, 2, 3])
 
 
-@pytest.mark.parametrize("key", ["rq:queues", "rq:queue:letters"])
+@pytest.mark.parametrize("key", ["rq:queues", "rq:queue:mb:letters"])
 def test_a_key_of_rq_is_of_a_wrong_type(server: RealServer, tmp_path: Path, key: str) -> None:
     with Fleet(server, tmp_path, HASTY + ECHO) as fleet:
         fleet.batcher().record_events([1, 2, 3])

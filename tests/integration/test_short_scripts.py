@@ -43,7 +43,7 @@ def test_large_events_that_are_due_are_cut_at_once_and_no_job_is_left_over(
         assert sizes(fleet, server) == sorted(cut, reverse=True)
         assert fleet.broker.events.waiting() == events - sum(cut)
         assert jobs(server) == sorted(fleet.broker.ledger.in_flight())
-        assert server.admin.llen("rq:queue:letters") == len(cut)
+        assert server.admin.llen("rq:queue:mb:letters") == len(cut)
         assert list(Audit(fleet.broker).findings()) == []
         fleet.worker()
         fleet.scheduler()

@@ -93,10 +93,10 @@ def test_a_hard_stop_gives_the_batch_back(
         else:
             wait_until(lambda: ended_by_another_signal(stopped))
         assert "SystemExit" not in stopped.output
-        assert fleet.broker.server.do("LINDEX", "rq:queue:letters", 0) in map(
+        assert fleet.broker.server.do("LINDEX", "rq:queue:mb:letters", 0) in map(
             str.encode, fleet.broker.ledger.in_flight()
         )
-        assert fleet.broker.server.do("LLEN", "rq:queue:letters") == 3
+        assert fleet.broker.server.do("LLEN", "rq:queue:mb:letters") == 3
         fleet.worker()
         fleet.finish(mb)
         assert fleet.noted("runs") == ["1 1", "1 1", "2 1", "3 1"]
@@ -152,7 +152,7 @@ def test_an_idle_worker_that_is_told_to_stop_leaves_no_batch_on_the_way(
         fleet.scheduler()
         assert worker.wait() == 0, worker.output
         fleet.wait_for_cut(1)
-        assert valkey_server.admin.keys("rq:queue:letters:*") == []
+        assert valkey_server.admin.keys("rq:queue:mb:letters:*") == []
         fleet.worker()
         fleet.finish(mb)
         assert len(fleet.noted("runs")) == 1

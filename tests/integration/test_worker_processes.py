@@ -280,7 +280,7 @@ def test_a_batch_that_kills_its_workers_is_given_up(valkey_server: RealServer, t
         assert pool.running
         assert len(fleet.noted("runs")) == 3
         (dead,) = fleet.broker.dead
-        wait_until(lambda: FailedJobRegistry("letters", valkey_server.admin).get_job_ids() == [dead.id])
+        wait_until(lambda: FailedJobRegistry("mb:letters", valkey_server.admin).get_job_ids() == [dead.id])
         job = Job.fetch(dead.id, connection=valkey_server.admin, serializer=JSONSerializer)
         assert job.description == "letters: a batch of 1 event, cut by size, attempt 2"
     assert results == [["harmless"]]

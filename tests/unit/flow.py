@@ -15,7 +15,7 @@ from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
 from tests.unit.steps import check_account, client_of, record, values_of
 
-QUEUE = "rq:queue:letters"
+QUEUE = "rq:queue:mb:letters"
 
 
 class Flow:

@@ -106,7 +106,7 @@ def test_a_batch_with_an_event_that_cannot_be_read_is_as_it_should_be(
 def test_a_batch_whose_events_are_gone(busy: Broker, client: FakeClient) -> None:
     (batch_id,) = busy.ledger.in_flight()
     client.delete(busy.keys.batch(batch_id))
-    assert found(busy)[busy.keys.batch(batch_id)] == "it is a none, not a list of events"
+    assert found(busy)[busy.keys.batch(batch_id)] == "its events are gone"
     repair(busy)
     assert found(busy) == {}
     assert busy.ledger.in_flight() == []
@@ -174,6 +174,6 @@ def test_keys_of_the_wrong_type_are_named(busy: Broker, client: FakeClient) -> N
 
 def test_an_id_that_is_none_is_put_aside(busy: Broker, client: FakeClient) -> None:
     client.zadd(busy.keys.dead, {b"\xff\nx": 1})
-    assert found(busy)[busy.keys.dead] == "\\xff\\nx is no batch's id"
+    assert found(busy)[busy.keys.batch("\\xff\\nx")] == "its id is none of a batch"
     repair(busy)
     assert found(busy) == {}

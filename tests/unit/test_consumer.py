@@ -55,7 +55,7 @@ class Path:
         self.broker.server.client.delete(self.broker.keys.wake)  # the manual doorbell leaves it there
         self._doorbell.ring(Wake.FLUSH)
         self._scheduler.run_once()
-        queued: Any = self.broker.server.client.lrange("rq:queue:letters", 0, -1)
+        queued: Any = self.broker.server.client.lrange("rq:queue:mb:letters", 0, -1)
         for batch_id in queued:
             try:
                 self._runner.run(batch_id.decode())

@@ -23,7 +23,7 @@ from tests.doubles import ManualClock
 from tests.unit.steps import client_of, record_and_cut, take
 from tests.waiting import wait_until
 
-RQ = RqPlace("rq:queue:letters", "rq:job:")
+RQ = RqPlace("rq:queue:mb:letters", "rq:job:")
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_a_process_has_one_runner_and_a_fork_another(monkeypatch: pytest.MonkeyP
 
 def enqueued(client: FakeClient, function: Any, *args: Any, **options: Any) -> Job:
     """A job as a worker reads it."""
-    queue = Queue("letters", connection=client, serializer=JSONSerializer)
+    queue = Queue("mb:letters", connection=client, serializer=JSONSerializer)
     job = queue.enqueue(function, *args, **options)
     return BatchJob.fetch(job.id, connection=client, serializer=JSONSerializer)
 

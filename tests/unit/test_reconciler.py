@@ -9,6 +9,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
+from microbatch.broker.claims import claim_of
 from microbatch.broker.errors import LeaseLost
 from microbatch.broker.in_flight import new_batch
 from microbatch.broker.results import Outcome
@@ -33,8 +34,8 @@ from tests.unit.steps import (
     take,
 )
 
-QUEUE = "rq:queue:letters"
-INTERMEDIATE = "rq:queue:letters:intermediate"
+QUEUE = "rq:queue:mb:letters"
+INTERMEDIATE = "rq:queue:mb:letters:intermediate"
 
 
 class Stand:
@@ -129,7 +130,7 @@ def test_a_batch_at_work_is_left_alone(stand: Stand) -> None:
     taken = take(stand.broker, stand.id)
     stand.begin()
     for _ in range(3):
-        stand.broker.ledger.renew(taken, due_ms=stand.clock.ms + 8_000)
+        stand.broker.claims.renew(claim_of(taken), due_ms=stand.clock.ms + 8_000)
         assert stand.after(7_999) == 0
     assert stand.queued() == []
     assert stand.run_record() == taken.run
@@ -366,7 +367,7 @@ def test_a_worker_that_lives_on_when_the_clock_is_set_back_keeps_its_batch(stand
     assert stand.after(-HOUR_MS) == 0
     for _ in range(5):
         assert stand.after(2_000) == 0
-        assert stand.broker.ledger.renew(taken, due_ms=stand.clock.ms + 8_000)
+        assert stand.broker.claims.renew(claim_of(taken), due_ms=stand.clock.ms + 8_000)
     assert stand.queued() == []
     assert stand.run_record() == taken.run
 
@@ -394,7 +395,7 @@ def test_a_worker_that_sees_first_that_the_clock_was_set_back_keeps_its_batch(
     stand.dequeue()
     taken = take(broker, stand.id)
     stand.begin()
-    assert broker.ledger.renew(taken, due_ms=clock.ms - HOUR_MS + 8_000)
+    assert broker.claims.renew(claim_of(taken), due_ms=clock.ms - HOUR_MS + 8_000)
     assert stand.after(-HOUR_MS) == 0
     assert stand.run_record() == taken.run
     assert stand.after(8_000) == 1

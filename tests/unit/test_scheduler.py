@@ -20,7 +20,7 @@ from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient, batches_of, check_account, client_of, due, record
 
 SIZE, TICK, FLUSH = Trigger.SIZE, Trigger.TICK, Trigger.FLUSH
-QUEUE = "rq:queue:letters"
+QUEUE = "rq:queue:mb:letters"
 
 
 class Stand:
@@ -221,6 +221,6 @@ def test_the_counters_are_marked_for_rates(stand: Stand) -> None:
 
 
 def test_finished_jobs_that_have_expired_are_forgotten(stand: Stand, client: FakeClient) -> None:
-    client.zadd("rq:finished:letters", {"expired": 1, "kept": 4_102_444_800})
+    client.zadd("rq:finished:mb:letters", {"expired": 1, "kept": 4_102_444_800})
     stand.step()
-    assert client.zrange("rq:finished:letters", 0, -1) == [b"kept"]
+    assert client.zrange("rq:finished:mb:letters", 0, -1) == [b"kept"]

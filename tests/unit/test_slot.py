@@ -11,7 +11,7 @@ import pytest
 
 from microbatch.worker.slot import Description, NotedClaim, Slot, slot_file
 
-ABOUT = Description("redis://host:6379/0", "mb", "letters", "rq:queue:letters", "rq:job:", 8_000, 2.0)
+ABOUT = Description("redis://host:6379/0", "mb", "letters", "rq:queue:mb:letters", "rq:job:", 8_000, 2.0)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from microbatch.broker.run_record import RunRecord
 from tests.doubles import ManualClock
 from tests.unit.steps import FakeClient, bury, check_account, record_and_cut, snapshot, take, values_of
 
-JOBS, OTHERS = "rq:queue:letters", "rq:queue:letters:intermediate"
+JOBS, OTHERS = "rq:queue:mb:letters", "rq:queue:mb:letters:intermediate"
 
 
 def take_next(broker: Broker, owner: str = "me") -> Next:

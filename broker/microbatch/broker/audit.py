@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 from microbatch.broker.aside import literal
 from microbatch.broker.broker import Broker
@@ -14,6 +16,8 @@ from microbatch.broker.run_record import RunRecord
 from microbatch.broker.stats import is_number
 from microbatch.broker.tally import take_tally
 from microbatch.broker.wire import Failure, Header, is_batch_id, printable
+
+T = TypeVar("T")
 
 OVERDUE_MS = 5_000
 """How late the scheduler may look at a batch before that is a finding."""
@@ -32,15 +36,22 @@ class Finding:
 
 
 class Audit:
-    """Looks one batcher over. Writes nothing but by a finding's repair.
+    """Looks one batcher over, in bounded memory. Writes nothing but by a finding's repair.
 
+    ``on_progress`` is told of each look at a batch; each batch is looked at twice.
     Raises ServerError from every method if the server can't be asked.
     """
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, on_progress: Callable[[int], None] = lambda _: None) -> None:
+        self._on_progress = on_progress
         self._broker = broker
         self._server = broker.server
         self._keys = broker.keys
+
+    def looks(self) -> int:
+        """How many looks at batches it will be, as far as is known now."""
+        in_flight, dead = self._server.many(("ZCARD", self._keys.inflight), ("ZCARD", self._keys.dead))
+        return 2 * (int(in_flight) + int(dead))
 
     def findings(self) -> Iterator[Finding]:
         """All that disagrees, the counters last, since the repairs before may put them right."""
@@ -53,13 +64,6 @@ class Audit:
         yield from self._neglect()
         yield from self._strays()
         yield from self._counters()
-
-    def holds(self, batch_id: bytes) -> bool:
-        """Whether a batch is in flight or dead."""
-        scores = self._server.many(
-            ("ZSCORE", self._keys.inflight, batch_id), ("ZSCORE", self._keys.dead, batch_id), transaction=True
-        )
-        return any(score is not None for score in scores)
 
     def _wrong_types(self) -> dict[str, str]:
         wanted = self._keys.types()
@@ -101,29 +105,29 @@ class Audit:
 
     def _batches(self, ledger: str, second: type[RunRecord | Failure]) -> Iterator[Finding]:
         """Batches in the ledger that are not there, or can't be read."""
-        ids = []
-        with self._server.translated():
-            for raw, _score in self._server.client.zscan_iter(ledger, count=_AT_ONCE):
-                if is_batch_id(batch_id := raw.decode("latin-1")):
-                    ids.append(batch_id)
-                else:
-                    (head,) = self._server.each(("LRANGE", self._keys.batch("").encode() + raw, 0, 1))
-                    repair = self._put_aside(raw, head)
-                    yield Finding(ledger, f"{printable(raw)} is no batch's id", repair)
-        ids = list(dict.fromkeys(ids))  # a scan may give one twice
-        for start in range(0, len(ids), _AT_ONCE):
-            page = ids[start : start + _AT_ONCE]
-            kinds = self._server.many(*(("TYPE", self._keys.batch(batch_id)) for batch_id in page))
-            lists = [batch_id for batch_id, kind in zip(page, kinds, strict=True) if _text(kind) == "list"]
-            replies = self._server.many(*(("LRANGE", self._keys.batch(batch_id), 0, 2) for batch_id in lists))
-            heads = dict(zip(lists, replies, strict=True))
-            for batch_id, kind in zip(page, kinds, strict=True):
-                what = f"it is a {_text(kind)}, not a list of events"
-                if batch_id in heads:
-                    what = _what_is_wrong(heads[batch_id], second)
-                if what and self._server.do("ZSCORE", ledger, batch_id) is not None:  # else it has just gone
-                    repair = self._put_aside(batch_id, heads.get(batch_id))
-                    yield Finding(self._keys.batch(batch_id), what, repair)
+        found: set[bytes] = set()  # a scan may give one twice
+        for page in self._pages(self._server.client.zscan_iter(ledger, count=_AT_ONCE)):
+            ids = [raw for raw, _score in page]
+            replies = self._server.each(*(("LRANGE", self._batch(raw), 0, 2) for raw in ids))
+            for raw, head in zip(ids, replies, strict=True):
+                what = _what_is_wrong(raw, head, second)
+                if not what or raw in found or self._server.do("ZSCORE", ledger, raw) is None:
+                    continue  # the last: it has just gone
+                found.add(raw)
+                yield Finding(printable(self._batch(raw)), what, self._put_aside(raw, head))
+
+    def _pages(self, items: Iterator[T]) -> Iterator[list[T]]:
+        """The items of a scan, some at a time."""
+        while True:
+            with self._server.translated():
+                page = list(islice(items, _AT_ONCE))
+            if not page:
+                return
+            yield page
+            self._on_progress(len(page))
+
+    def _batch(self, raw_id: bytes) -> bytes:
+        return self._keys.batch("").encode() + raw_id
 
     def _overdue(self) -> Iterator[Finding]:
         before = self._broker.clock.now_ms() - OVERDUE_MS
@@ -151,21 +155,27 @@ class Audit:
     def _strays(self) -> Iterator[Finding]:
         """Batches that neither ledger knows."""
         prefix = self._keys.batch("")
-        with self._server.translated():
-            for key in self._server.client.scan_iter(match=literal(prefix) + "*", count=1000):
-                batch_id = key.removeprefix(prefix.encode())
-                exists, inflight, dead = self._server.many(
-                    ("EXISTS", key),
-                    ("ZSCORE", self._keys.inflight, batch_id),
-                    ("ZSCORE", self._keys.dead, batch_id),
-                    transaction=True,
-                )
-                if exists and inflight is None and dead is None:
-                    head = self._server.each(("LRANGE", key, 0, 2))[0]
-                    readable = isinstance(head, list) and not _what_is_wrong(head, RunRecord)
-                    ours = is_batch_id(text := batch_id.decode("latin-1"))
-                    repair = self._adopt(text) if readable and ours else self._put_aside(batch_id, head)
-                    yield Finding(printable(key), "no ledger knows it", repair)
+        for page in self._pages(self._server.client.scan_iter(match=literal(prefix) + "*", count=1_000)):
+            ids = [key.removeprefix(prefix.encode()) for key in page]
+            in_flight, dead = self._server.many(
+                ("ZMSCORE", self._keys.inflight, *ids), ("ZMSCORE", self._keys.dead, *ids)
+            )
+            for raw, *scores in zip(ids, in_flight, dead, strict=True):
+                # Looked at again at one moment: it may have moved from one ledger to the other, or have gone.
+                if scores == [None, None] and self._is_stray(raw):
+                    (head,) = self._server.each(("LRANGE", self._batch(raw), 0, 2))
+                    readable = not _what_is_wrong(raw, head, RunRecord)
+                    repair = self._adopt(raw.decode()) if readable else self._put_aside(raw, head)
+                    yield Finding(printable(self._batch(raw)), "no ledger knows it", repair)
+
+    def _is_stray(self, raw_id: bytes) -> bool:
+        exists, in_flight, dead = self._server.many(
+            ("EXISTS", self._batch(raw_id)),
+            ("ZSCORE", self._keys.inflight, raw_id),
+            ("ZSCORE", self._keys.dead, raw_id),
+            transaction=True,
+        )
+        return bool(exists) and in_flight is None and dead is None
 
     def _adjust(self, counter: str, by: int) -> Callable[[], str]:
         def repair() -> str:
@@ -197,7 +207,12 @@ class Audit:
         return "the active scheduler was told"
 
 
-def _what_is_wrong(head: list[bytes], second: type[RunRecord | Failure]) -> str:
+def _what_is_wrong(raw_id: bytes, head: object, second: type[RunRecord | Failure]) -> str:
+    """``head``: the first values of the batch's list, or the error that it is none."""
+    if not is_batch_id(raw_id.decode("latin-1")):
+        return "its id is none of a batch"
+    if not isinstance(head, list):
+        return "it is not a list of events"
     if len(head) < 3:
         return "its events are gone"
     try:

@@ -41,7 +41,7 @@ class Config(BaseSettings):
         arbitrary_types_allowed=True,
     )
 
-    name: Annotated[str, Field(description="The batcher's name, which is also its RQ queue's.")]
+    name: Annotated[str, Field(description="The batcher's name.")]
     batch_processor: Annotated[
         Any,
         Field(
@@ -75,7 +75,7 @@ class Config(BaseSettings):
         ),
     ] = None
     key_prefix: Annotated[
-        str, Field(description="What the batcher's keys begin with. RQ's queue has the name alone.")
+        str, Field(description="What the batcher's keys begin with, and RQ's queue: `mb:letters`.")
     ] = "mb"
     batch_timeout: Annotated[
         int,

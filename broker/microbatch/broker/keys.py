@@ -1,7 +1,7 @@
 """Every key that Microbatch owns, built here and nowhere else.
 
-The braces are the cluster hash tag: all keys of one batcher hash to one slot. RQ's own keys
-(queue ``<name>``, jobs, registries, workers) keep RQ's names and are not listed here.
+The braces are the cluster hash tag: all keys of one batcher hash to one slot. RQ's own keys (jobs,
+registries, workers) keep RQ's names and are not listed here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ class Keys:
 
     def _key(self, part: str) -> str:
         return f"{self.prefix}:{{{self.name}}}:{part}"
+
+    @property
+    def queue(self) -> str:
+        """The name of RQ's queue, which is no key: an app's own queues, and other prefixes', have others."""
+        return f"{self.prefix}:{self.name}"
 
     @property
     def events(self) -> str:

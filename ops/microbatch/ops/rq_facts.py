@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 
 from rq import Queue, Worker
 from rq.exceptions import NoSuchJobError
@@ -12,6 +14,8 @@ from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError, Refused
+
+_PAGE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ def workers_of(broker: Broker) -> list[WorkerFact]:
                 for worker in Worker.all(queue=_queue(broker), serializer=JSONSerializer)
             ]
     except ValueError as error:
-        raise DecodeError(f"RQ can't read the workers in rq:workers:{broker.config.name}: {error}") from error
+        raise DecodeError(f"RQ can't read the workers in rq:workers:{broker.keys.queue}: {error}") from error
     return sorted(facts, key=lambda fact: fact.name)
 
 
@@ -51,13 +55,17 @@ def _unix_ms(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp() * 1000)
 
 
-def queued_jobs(broker: Broker) -> list[bytes]:
+def queued_jobs(broker: Broker) -> Iterator[bytes]:
     """The ids of the jobs that wait for a worker, which may be no text.
 
-    Raises ServerError if the server can't be asked.
+    Some of those that move up meanwhile may be left out. Raises ServerError if the server can't be asked.
     """
-    ids: list[bytes] = broker.server.do("LRANGE", _queue(broker).key, 0, -1)
-    return ids
+    page: list[bytes] = []
+    for start in count(0, _PAGE):
+        page = broker.server.do("LRANGE", _queue(broker).key, start, start + _PAGE - 1)
+        yield from page
+        if len(page) < _PAGE:
+            return
 
 
 def forget_job(broker: Broker, job_id: bytes) -> None:
@@ -77,4 +85,4 @@ def forget_job(broker: Broker, job_id: bytes) -> None:
 
 
 def _queue(broker: Broker) -> Queue:
-    return Queue(broker.config.name, connection=broker.server.client, serializer=JSONSerializer)
+    return Queue(broker.keys.queue, connection=broker.server.client, serializer=JSONSerializer)

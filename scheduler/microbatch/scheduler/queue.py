@@ -16,6 +16,7 @@ from rq.serializers import JSONSerializer
 
 from microbatch.broker.config import Config
 from microbatch.broker.in_flight import DueBatch, NewBatch
+from microbatch.broker.keys import Keys
 from microbatch.broker.ledger import Transaction
 from microbatch.broker.server import Server
 from microbatch.broker.wire import Failure
@@ -44,10 +45,11 @@ class JobQueue:
         self._server = server
         self._name = config.name
         self._timeout = config.batch_timeout
-        self._queue = Queue(config.name, connection=server.client, serializer=JSONSerializer)
+        queue = Keys(config.key_prefix, config.name).queue
+        self._queue = Queue(queue, connection=server.client, serializer=JSONSerializer)
 
     def prepare(self) -> None:
-        """Ask the server for its version, which RQ would else do inside a transaction."""
+        """Ask the server for its version, which RQ otherwise does inside a transaction."""
         with self._server.translated():
             self._queue.get_redis_server_version()
 
@@ -116,7 +118,7 @@ class JobQueue:
             JOB_FUNCTION,
             args=(self._name, batch.id),
             id=batch.id,
-            origin=self._name,
+            origin=self._queue.name,
             timeout=self._timeout,
             failure_ttl=_FAILURE_SECONDS,
             description=self._describe(batch, failure.attempts),

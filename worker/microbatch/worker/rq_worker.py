@@ -72,7 +72,7 @@ class BatchWorker(ReportingWorker):
         runner.heart.on_beat = self._end_if_told_twice
         name = f"{runner.config.name}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         queue = Queue(
-            runner.config.name, connection=server.client, serializer=JSONSerializer, job_class=BatchJob
+            runner.broker.keys.queue, connection=server.client, serializer=JSONSerializer, job_class=BatchJob
         )
         self._keys = RqKeys(
             queue.key, queue.intermediate_queue_key, queue.finished_job_registry.key, BatchJob.key_for("")

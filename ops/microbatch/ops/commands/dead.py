@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import click
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +14,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.dead import DeadBatch
 from microbatch.broker.events import Wake
 from microbatch.ops import options, rq_facts
+from microbatch.ops.bar import progress_bar
 from microbatch.ops.dead import as_json, choose, plain, whole_as_json
 from microbatch.ops.json_lines import json_line
 from microbatch.ops.target import load_target
@@ -127,27 +125,16 @@ def _each(
 ) -> int:
     """Do it to each batch, with a progress bar, and say how many events it was. Returns that."""
     events, done = 0, 0
-    with _progress(verb, len(batches)) as advance:
+    with progress_bar(verb, len(batches)) as advance:
         for batch in batches:
             count = batch.header.size if dry_run else act(batch)
             if count and not dry_run:
                 rq_facts.forget_job(broker, batch.id.encode())
             events += count
             done += count > 0
-            advance()
+            advance(1)
     would = "would " if dry_run else ""
     batches_text = "1 batch" if done == 1 else f"{done:,} batches"
     events_text = "1 event" if events == 1 else f"{events:,} events"
     click.echo(f"{would}{verb}: {batches_text}, {events_text}", err=True)
     return events
-
-
-@contextmanager
-def _progress(verb: str, total: int) -> Iterator[Callable[[], Any]]:
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda: None
-        return
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task(verb, total=total)
-        yield lambda: progress.advance(task)

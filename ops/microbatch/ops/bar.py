@@ -1,0 +1,21 @@
+"""A progress bar on the terminal, and nothing elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress
+
+
+@contextmanager
+def progress_bar(verb: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error while the block runs. What it yields is told of every step forward."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _steps: None
+        return
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(verb, total=total)
+        yield lambda steps: progress.advance(task, steps)
