@@ -242,6 +242,10 @@ def leave_a_ledger_that_disagrees(story: Story) -> None:
     story.be(findings=["mb:{chaos}:stats: 3 events were cut, but 2 are accounted for"])
 
 
+def leave_a_job(story: Story) -> None:
+    story.be(jobs_kept=["rq:job:1"])
+
+
 BREACHES: dict[Callable[[Story], None], str] = {
     lose_a_result: "nothing_lost",
     run_what_nobody_recorded: "nothing_invented",
@@ -271,6 +275,7 @@ BREACHES: dict[Callable[[Story], None], str] = {
     never_end_a_stop: "stops_end",
     leave_a_batch_in_flight: "drained",
     leave_a_ledger_that_disagrees: "drained",
+    leave_a_job: "tidy",
 }
 
 

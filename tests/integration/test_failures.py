@@ -180,7 +180,7 @@ def process(batch):
         (dead,) = fleet.broker.dead
         wait_until(lambda: dead.id in FailedJobRegistry("mb:letters", server.admin).get_job_ids())
         job = Job.fetch(dead.id, connection=server.admin, serializer=JSONSerializer)
-        result = job.latest_result()
+        result = wait_until(job.latest_result, message="what RQ says of it")
         kept_until = FailedJobRegistry("mb:letters", server.admin).get_expiration_time(job)
     assert job.description == "letters: a part of a batch, 2 of its events"
     assert result is not None

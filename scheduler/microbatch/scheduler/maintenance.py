@@ -13,6 +13,8 @@ from microbatch.scheduler.retention import Retention
 
 log = logging.getLogger(__name__)
 
+_WORKERS_MS = 30_000
+
 
 class Maintenance:
     """Tidies up for one batcher. Raises ServerError; what was not done is done the next time."""
@@ -22,12 +24,16 @@ class Maintenance:
         self._queue = queue
         self._retention = Retention(broker, queue)
         self._neglect = NeglectWatch(broker)
+        self._workers_at_ms = 0
 
     def run_once(self, now_ms: int) -> None:
         """Keep what is not ours out of the way, note where the counters stand, and forget what is old."""
         self._set_aside()
         self._broker.stats.mark(now_ms)
         self._queue.tidy()
+        if now_ms >= self._workers_at_ms:
+            self._workers_at_ms = now_ms + _WORKERS_MS
+            self._queue.tidy_workers()
         self._retention.run_once()
         self._neglect.look()
 

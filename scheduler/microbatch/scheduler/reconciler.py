@@ -119,7 +119,9 @@ class Reconciler:
         if time.monotonic() < self._silence_counts_at:
             return again, last
         # One that is queued though it has an owner was put off in the moment of its claim.
-        for batch in [*survey.silent, *(batch for batch in survey.queued if batch.run.owner)]:
+        silent = [*survey.silent, *(batch for batch in survey.queued if batch.run.owner)]
+        self._queue.forget_runs([batch.id for batch in silent])
+        for batch in silent:
             if self._burial.is_last_death(batch):
                 last.append(batch)
             else:
