@@ -100,7 +100,9 @@ def dashboard(command: Command, make_server: MakeServer, tmp_path: Path) -> Dash
     record = command("microbatch", "record", "letters", stdin='"wait"\n', url=server.url)
     assert record.wait() == 0, record.output
     found = Dashboard(command("microbatch", "dashboard", "letters", "--port", "0", url=server.url))
-    wait_until(lambda: found.data("workers")["workers"][0]["state"] == "busy")
+    wait_until(
+        lambda: (found.data("workers")["workers"][0].get("current_job") or {}).get("description") == BUSY
+    )
     return found
 
 
