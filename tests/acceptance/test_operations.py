@@ -42,7 +42,7 @@ if __name__ == "__main__":
     with start(config) as mb:
         consumer = threading.Thread(target=mb.wait_for_results)
         consumer.start()
-        mb.record_events("abdccc")
+        mb.record_events(list("abdccc"))
         dead.wait()
         mb.stop()
         consumer.join()

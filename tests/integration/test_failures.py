@@ -45,7 +45,7 @@ def test_a_batch_that_fails_for_good(server: RealServer, tmp_path: Path) -> None
         fleet.worker()
         fleet.scheduler()
         mb = fleet.batcher(result_handler=results.append, failure_handler=failures.append)
-        mb.record_events("abcdabba")
+        mb.record_events(list("abcdabba"))
         fleet.finish(mb)
         attempts = [float(line) for line in fleet.noted("attempts")]
         counters = fleet.broker.stats.counters()
@@ -99,7 +99,7 @@ def process(batch):
         fleet.worker()
         fleet.scheduler()
         mb = fleet.batcher(failure_handler=failures.append)
-        mb.record_events("ab")
+        mb.record_events(list("ab"))
         fleet.finish(mb)
         assert len(set(fleet.noted("workers"))) == 1
         wait_until(lambda: len(FailedJobRegistry("mb:letters", server.admin).get_job_ids()) == 2)

@@ -15,7 +15,7 @@ from microbatch.broker.events import Wake
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
 from microbatch.producer.linger import CLOSE_SECONDS, Buffer
-from microbatch.producer.recorder import CHUNK_BYTES, Recorder
+from microbatch.producer.recorder import CHUNK_BYTES, Recorder, refuse_one_event
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,7 @@ class MicroBatcher:
 
     Args:
         config: the batcher's settings.
-        linger: how long single events may wait in this process, in ms, up to 60,000; 0 or None for not at
-            all.
+        linger: how long single events may wait in this process, in ms, up to 60,000; 0 or None: not at all.
         broker: the batcher's verbs, where they are not to be made from its settings.
 
     Raises:
@@ -95,14 +94,14 @@ class MicroBatcher:
         comes from `flush`.
         """
         if self._stopped:
-            raise self._is_stopped("the event was")
+            raise _is_stopped(self.config.name, "the event was")
         body = codec.encode(event)
         if self._buffer is None:
             self._recorder.record([body], id)
         elif id is None:
             self._recorder.check_sizes([body])
             if not self._buffer.add(body):
-                raise self._is_stopped("the event was")
+                raise _is_stopped(self.config.name, "the event was")
         else:
             self._buffer.settle()
             self._recorder.record([body], id)
@@ -115,8 +114,9 @@ class MicroBatcher:
 
         With ``linger`` they are sent at once as well, after what lingers.
 
-        Raises as `record_event` does without ``linger``.
+        Raises as `record_event` does without ``linger``, and EncodeError for a text, a mapping or a model.
         """
+        refuse_one_event(events)
         # What is in memory is encoded while the chunk before is on its way. Anything else may take its time.
         return self._recorder.record_chunks(self._chunks(events), ahead=isinstance(events, (list, tuple)))
 
@@ -124,13 +124,10 @@ class MicroBatcher:
         more = iter(events)
         while chunk := codec.encode_some(more, self._recorder.chunk_events, CHUNK_BYTES):
             if self._stopped:
-                raise self._is_stopped(f"{len(chunk)} events were")
+                raise _is_stopped(self.config.name, f"{len(chunk)} events were")
             if self._buffer is not None:
                 self._buffer.settle()
             yield chunk
-
-    def _is_stopped(self, what: str) -> Stopped:
-        return Stopped(f"batcher {self.config.name!r} was stopped; {what} not recorded")
 
     def flush(self) -> None:
         """Return when the server holds all that this process, on any thread, recorded before the call.
@@ -247,3 +244,7 @@ class MicroBatcher:
             if error is None:
                 raise
             log.error("%s: it could not be stopped: %s", self.config.name, ours)  # noqa: TRY400
+
+
+def _is_stopped(name: str, what: str) -> Stopped:
+    return Stopped(f"batcher {name!r} was stopped; {what} not recorded")
