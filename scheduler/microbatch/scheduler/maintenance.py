@@ -21,6 +21,7 @@ class Maintenance:
 
     def __init__(self, broker: Broker, queue: JobQueue) -> None:
         self._broker = broker
+        self._name = broker.config.name
         self._queue = queue
         self._retention = Retention(broker, queue)
         self._neglect = NeglectWatch(broker)
@@ -29,6 +30,8 @@ class Maintenance:
     def run_once(self, now_ms: int) -> None:
         """Keep what is not ours out of the way, note where the counters stand, and forget what is old."""
         self._set_aside()
+        if words := self._broker.events.thin_out():
+            log.error("%s: %d words to the scheduler were not ours, and are thrown away", self._name, words)
         self._broker.stats.mark(now_ms)
         self._queue.tidy()
         if now_ms >= self._workers_at_ms:
@@ -44,11 +47,11 @@ class Maintenance:
         try:
             return self._set_aside()
         except ServerError as refused:
-            log.debug("%s: %s", self._broker.config.name, refused)
+            log.debug("%s: %s", self._name, refused)
             return False
 
     def _set_aside(self) -> bool:
         moved = set_aside(self._broker.server, self._broker.keys)
         for line in moved:
-            log.error("%s: %s", self._broker.config.name, line)
+            log.error("%s: %s", self._name, line)
         return bool(moved)

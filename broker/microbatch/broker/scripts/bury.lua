@@ -29,9 +29,10 @@ for _, count in ipairs(redis.call('HMGET', KEYS[5], 'dead_batches', 'dead_events
     return redis.error_reply('BADCOUNT ' .. KEYS[5] .. ' holds a counter that is no number')
   end
 end
+-- First, as a stream takes nothing more after the last id that there is.
+if #ARGV > 4 then redis.call('XADD', KEYS[4], '*', unpack(ARGV, 5)) end
 redis.call('HINCRBY', KEYS[5], 'dead_batches', 1)
 redis.call('HINCRBY', KEYS[5], 'dead_events', redis.call('LLEN', KEYS[1]) - 2)
-if #ARGV > 4 then redis.call('XADD', KEYS[4], '*', unpack(ARGV, 5)) end
 redis.call('LSET', KEYS[1], 1, ARGV[3])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
