@@ -19,7 +19,8 @@ from typing import Any
 
 from microbatch.broker.batch import BatchInfo
 from microbatch.broker.codec import Decoder
-from microbatch.broker.errors import ConfigError
+from microbatch.broker.errors import ConfigError, MicrobatchError
+from microbatch.broker.importing import importing
 
 Function = Callable[..., Any]
 _SEQUENCES = (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
@@ -43,11 +44,14 @@ def resolve(setting: str, value: object) -> Function:
     if isinstance(value, str):
         module_name, _, name = value.partition(":")
         try:
-            value = importlib.import_module(module_name)
+            with importing(module_name):
+                value = importlib.import_module(module_name)
             for part in name.split("."):
                 value = getattr(value, part)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, MicrobatchError) as error:
             raise ConfigError(f"{setting}: cannot import it: {error}") from error
+        except (Exception, SystemExit) as error:  # of the user's module, which may raise anything
+            raise ConfigError(f"{setting}: cannot import it: {type(error).__name__}: {error}") from error
     run = getattr(value, "run", None)
     if inspect.isclass(value) and inspect.isfunction(inspect.getattr_static(value, "run", None)):
         raise ConfigError(
