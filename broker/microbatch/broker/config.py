@@ -6,7 +6,7 @@ import difflib
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from microbatch.broker import functions
@@ -34,7 +34,7 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="MICROBATCH_",
         env_file=".env",
-        env_file_encoding="utf-8",
+        env_file_encoding="utf-8-sig",  # with the mark that some editors put first, or without
         env_ignore_empty=True,
         extra="ignore",  # a .env file holds other programs' settings too
         frozen=True,
@@ -198,7 +198,7 @@ class Config(BaseSettings):
                 )
         try:
             super().__init__(**settings)
-        except ValidationError as error:
+        except (ValueError, OSError) as error:  # pydantic's, and those of reading the .env file
             raise ConfigError(describe(error)) from None
 
     @field_validator("name", "key_prefix")
