@@ -11,11 +11,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from microbatch.broker import functions
 from microbatch.broker.bounds import MAX_BYTES, MAX_SIZE, MOST_RESULT_BYTES
-from microbatch.broker.connection import URL_HELP, split_url
+from microbatch.broker.connection import split_url
 from microbatch.broker.durations import Duration
 from microbatch.broker.error_classes import ErrorClasses
 from microbatch.broker.errors import ConfigError
 from microbatch.broker.setting_errors import describe
+from microbatch.broker.url_check import URL_HELP
 
 _YEAR = 31_536_000  # seconds, within what alarm(2) and the server take
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
