@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from microbatch.broker.broker import Broker
+from microbatch.ops import rq_facts
 from microbatch.producer import Config, start
 from tests.conftest import Command
 from tests.processes import Process, script
@@ -142,6 +143,102 @@ def test_a_processor_s_own_logging_silences_no_worker(
         time.sleep(2.5)
         batcher.record_event("c")  # which it has no value for
     pool.wait_for_line("letters: batch .* KeyError", timeout=20)
+
+
+POLLING = """\
+import atexit, threading, time
+from pathlib import Path
+
+def poll():
+    time.sleep(600)
+
+def begin():
+    threading.Thread(target=poll, name="poller").start()
+
+atexit.register(lambda: Path("at the end").touch())
+"""
+GOES_ON = "ending, although threads of the app go on: poller"
+
+
+def polling(path: Path, *, in_processor: bool = False) -> None:
+    """Have the app start a thread that does not end, when it is imported or when a batch is processed."""
+    text = path.read_text()
+    if in_processor:
+        text = text.replace("    return sum", "    begin()\n    return sum")
+    path.write_text(POLLING + ("" if in_processor else "begin()\n") + text)
+
+
+@pytest.mark.parametrize("name", ["worker", "scheduler"])
+def test_a_thread_of_the_app_does_not_put_off_the_end(
+    command: Command, tmp_path: Path, letters: str, valkey_server: RealServer, name: str
+) -> None:
+    polling(tmp_path / letters)
+    process = command("microbatch", name, letters, url=valkey_server.url)
+    if name == "worker":
+        wait_for_a_worker(valkey_server)
+    else:
+        process.wait_for_line("letters: .*active")
+    process.terminate()
+    assert process.wait(12) == 0
+    assert GOES_ON in process.output
+    assert (tmp_path / "at the end").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["status", "letters.py", "--json"], 0),
+        (["record", "letters:config"], 0),
+        (["flush", "letters.py"], 0),
+        (["verify", "letters.py"], 0),
+        (["results", "letters.py"], 0),
+        (["status", "letters.py:nothing"], 2),
+    ],
+)
+def test_a_thread_of_the_app_does_not_put_off_the_end_of_a_command(
+    tmp_path: Path, letters: str, valkey_server: RealServer, arguments: list[str], code: int
+) -> None:
+    polling(tmp_path / letters)
+    env = {"MICROBATCH_REDIS_URL": valkey_server.url}
+    with Process([script("microbatch"), *arguments], cwd=tmp_path, env=env, stdin="") as process:
+        assert process.wait(12) == code
+        assert GOES_ON in process.output
+
+
+def test_a_thread_of_a_processor_leaves_no_place_in_the_pool_dead(
+    command: Command, tmp_path: Path, letters: str, valkey_server: RealServer
+) -> None:
+    polling(tmp_path / letters, in_processor=True)
+    command("microbatch", "scheduler", letters, url=valkey_server.url)
+    pool = command("microbatch", "worker", letters, url=valkey_server.url)
+    with start(Config(name="letters", redis_url=valkey_server.url)) as batcher:
+        batcher.record_event("a")
+    results = command("microbatch", "results", "letters", url=valkey_server.url)
+    results.wait_for_line('"result":1')
+    (worker,) = pool.children()
+    os.kill(worker, signal.SIGTERM)
+    pool.wait_for_line(f"worker {worker} ended with exit code 0; starting another", timeout=12)
+    assert GOES_ON in pool.output
+    pool.terminate()
+    assert pool.wait(12) == 0
+
+
+def test_threads_that_wait_for_work_end_by_themselves(
+    command: Command, tmp_path: Path, letters: str, valkey_server: RealServer
+) -> None:
+    """An executor's threads are told to end by Python."""
+    path = tmp_path / letters
+    executor = "from concurrent.futures import ThreadPoolExecutor\nThreadPoolExecutor().submit(int)\n"
+    path.write_text(executor + path.read_text())
+    process = command("microbatch", "flush", letters, url=valkey_server.url)
+    assert process.wait(12) == 0
+    assert "go on" not in process.output
+
+
+def wait_for_a_worker(server: RealServer) -> None:
+    broker = Broker(Config(name="letters", redis_url=server.url))
+    wait_until(lambda: rq_facts.workers_of(broker))
+    broker.close()
 
 
 def wait_for_children(process: Process) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from microbatch.broker.ending import end_with
 from microbatch.broker.errors import MicrobatchError
 from microbatch.ops import logs, options, streams
 from microbatch.ops.local_server import LocalServerError
@@ -84,7 +85,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """The command itself."""
     streams.set_up()
-    sys.exit(run(sys.argv[1:]))
+    end_with(lambda: run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
