@@ -50,7 +50,7 @@ class MicroBatcher:
     up to so many milliseconds, and a thread sends them together. **If the process is killed or crashes, those
     that it has not sent yet are lost**: as many as came within ``linger`` and one round trip, or, while the
     server is away or slow, about 11,000 events or 11 MB. `flush`, `stop`, `close` and the end of the program
-    send them.
+    send them; not ``os._exit``, by which a job of ``rq worker`` ends.
 
     Args:
         config: the batcher's settings.
