@@ -45,6 +45,49 @@ child.join()
 assert child.exitcode == 0
 """,
 }
+# As Celery's prefork children do: a signal is sent, and nothing else is called.
+CELERY = """
+import os, sys
+from types import ModuleType
+
+class Signal:
+    receivers = []
+    def connect(self, receiver, weak=True): self.receivers.append(receiver)
+    def disconnect(self, receiver): self.receivers.remove(receiver)
+    def send(self, **about): return [receiver(signal=self, **about) for receiver in list(self.receivers)]
+
+signals = sys.modules["celery.signals"] = ModuleType("celery.signals")
+signals.worker_process_shutdown = Signal()
+
+def end(number=0):
+    signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)
+    os._exit(0)
+"""
+HOSTED = {
+    "a child": "if not os.fork(): record(10, 5); end()\nos.wait()\nrecord(15, 5); end()",
+    "the batcher is the child's": (
+        "if not os.fork(): mb = start(Config(), linger=60_000); record(10, 10); end()\nos.wait(); end()"
+    ),
+    "closed before": "record(10, 10); mb.close(); end()",
+}
+JOB = """
+import os
+from microbatch.producer import Config, start
+
+def job():
+    mb = start(Config(), linger=60_000)
+    mb.record_event(1)
+    if os.environ.get("FLUSHES"):
+        mb.flush()
+"""
+ENQUEUE = """
+import sys
+from redis import Redis
+from rq import Queue, Worker
+connection = Redis.from_url(sys.argv[1])
+Queue("jobs", connection=connection).enqueue("job.job")
+Worker(["jobs"], connection=connection).work(burst=True)
+"""
 IS_KILLED = """
 mb.flush()
 record(10, 5)
@@ -63,6 +106,49 @@ def test_a_program_that_ends_has_sent_everything(server: RealServer, tmp_path: P
         program = fleet.run(RECORD + ENDS[end])
         assert program.wait() == 0, program.output
         assert sorted(map(str, waiting(fleet))) == sorted(map(str, range(20 if "5" in ENDS[end] else 10)))
+
+
+@pytest.mark.parametrize("end", HOSTED)
+def test_a_child_of_celery_that_ends_has_sent_everything(
+    valkey_server: RealServer, tmp_path: Path, end: str
+) -> None:
+    with Fleet(valkey_server, tmp_path) as fleet:
+        program = fleet.run(CELERY + RECORD + HOSTED[end])
+        assert program.wait() == 0, program.output
+        assert sorted(map(str, waiting(fleet))) == sorted(map(str, range(20)))
+
+
+def test_a_fork_of_a_processor_that_ends_has_sent_everything(
+    valkey_server: RealServer, tmp_path: Path
+) -> None:
+    forks = """
+from microbatch.worker.forks import forks_end_here
+with forks_end_here():
+    if not os.fork():
+        record(10, 10)
+    else:
+        os.wait()
+"""
+    with Fleet(valkey_server, tmp_path) as fleet:
+        program = fleet.run(RECORD + forks)
+        assert program.wait() == 0, program.output
+        assert sorted(map(str, waiting(fleet))) == sorted(map(str, range(20)))
+
+
+@pytest.mark.parametrize("flushes", [False, True])
+def test_in_a_job_of_rq_it_is_told_that_nothing_is_sent_at_its_end(
+    valkey_server: RealServer, tmp_path: Path, *, flushes: bool
+) -> None:
+    (tmp_path / "job.py").write_text(JOB)
+    with Fleet(valkey_server, tmp_path) as fleet, pytest.MonkeyPatch.context() as patched:
+        if flushes:
+            patched.setenv("FLUSHES", "1")
+        program = fleet.run(ENQUEUE, valkey_server.url)
+        assert program.wait() == 0, program.output
+        assert waiting(fleet) == ([1] if flushes else [])
+        told = "an event lingers in a job of RQ, whose worker ends the job's process without sending it"
+        assert told in program.output
+        fleet.broker.server.do("FLUSHALL")
 
 
 def test_a_kill_loses_what_was_not_flushed_and_no_more(server: RealServer, tmp_path: Path) -> None:

@@ -134,6 +134,33 @@ def test_arguments_win_over_the_environment_and_that_over_the_file(monkeypatch: 
     assert config.batch_timeout == DEFAULTS["batch_timeout"]
 
 
+@pytest.mark.parametrize(
+    "text", [b"\xef\xbb\xbfMICROBATCH_NAME=letters\n", b"# \xc3\xa9\nMICROBATCH_NAME=letters\n"]
+)
+def test_a_file_of_settings_is_utf_8_with_a_mark_or_without(text: bytes) -> None:
+    Path(".env").write_bytes(text)
+    assert Config().name == "letters"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["MICROBATCH_NAME=caf\u00e9\n".encode("latin-1"), "MICROBATCH_NAME=letters\n".encode("utf-16"), b"\xff"],
+    ids=["latin-1", "utf-16", "bytes"],
+)
+def test_a_file_of_settings_that_is_not_utf_8_is_told(tmp_path: Path, text: bytes) -> None:
+    Path(".env").write_bytes(text)
+    with pytest.raises(ConfigError) as caught:
+        Config(name="letters")
+    assert str(caught.value) == f"{tmp_path}/.env is not UTF-8: save it as UTF-8"
+
+
+def test_a_file_of_settings_that_can_not_be_read_is_told(tmp_path: Path) -> None:
+    Path(".env").symlink_to("/proc/self/mem")  # which even root can't read from its beginning
+    with pytest.raises(ConfigError) as caught:
+        Config(name="letters")
+    assert str(caught.value) == f"{tmp_path}/.env can't be read: Input/output error"
+
+
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MICROBATCH_FREQUENCY", "")
     monkeypatch.setenv("MICROBATCH_REDIS_URL", "")

@@ -25,7 +25,7 @@ def options(url: str) -> dict[str, Any]:
         ("redis://me:secret@cache?db=4", {"username": "me", "password": "secret", "db": 4}),
         ("unix:///run/valkey.sock?db=2", {"path": "/run/valkey.sock", "db": 2}),
         ("unix://me:secret@/run/valkey.sock", {"path": "/run/valkey.sock", "password": "secret"}),
-        ("rediss://cache?ssl_ca_certs=/ca.pem", {"host": "cache", "ssl_ca_certs": "/ca.pem"}),
+        ("rediss://cache?ssl_ca_path=/etc", {"host": "cache", "ssl_ca_path": "/etc"}),
     ],
 )
 def test_a_url_says_where_and_as_whom(url: str, expected: dict[str, object]) -> None:
@@ -72,7 +72,7 @@ def test_sentinel_hosts_service_database_and_login() -> None:
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
 def test_tls_is_for_the_master_and_its_sentinels_alike(scheme: str) -> None:
-    ca = {"ssl_ca_certs": "/ca.pem"} if scheme == "rediss" else {}
+    ca = {"ssl_ca_path": "/etc"} if scheme == "rediss" else {}
     query = "&".join(f"{name}={value}" for name, value in ca.items())
     master: Any = open_client(f"{scheme}+sentinel://one:1,two:2/main?db=4&{query}").connection_pool
     sentinels = [one.connection_pool for one in master.sentinel_manager.sentinels]
@@ -93,15 +93,9 @@ def test_tls_is_for_the_master_and_its_sentinels_alike(scheme: str) -> None:
         ("redis://cache:99999", "not a port"),
         ("redis://cache/letters", "the database is a number"),
         ("redis://[::1", "can't be read as a URL"),
-        ("redis://cache?socket_timeout=soon", "Invalid value for 'socket_timeout'"),
-        ("redis://cache?colour=red", "'colour'"),
-        ("rediss://cache?ssl_cert_reqs=some", "Invalid SSL Certificate Requirements Flag: some"),
         ("unix://run/valkey.sock", "the host is not where it should be"),
         ("redis+sentinel://one:26379", "a Sentinel URL names its service"),
         ("redis+sentinel://one:port/main", "not a port"),
-        ("redis+sentinel://one:26379/main/zero", "'zero'"),
-        ("redis+sentinel://one:26379/main?colour=red", "'colour'"),
-        ("redis+sentinel://one:26379/main?ssl_ca_certs=/ca.pem", "'ssl_ca_certs'"),
     ],
 )
 def test_a_url_that_will_not_do_is_refused_in_one_line(url: str, message: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import signal
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -207,7 +209,6 @@ def unresolved(batch: list[Missing]) -> None: ...
         (needs_keyword, "batch_processor requires the keyword argument 'database', and gets none"),
         (Runner, r"batch_processor is the class Runner; give an object of it: Runner\(\)"),
         (f"{__name__}:Runner", "batch_processor is the class Runner"),
-        (unresolved, "batch_processor: its annotations can't be resolved: name 'Missing' is not defined"),
         ("no_such_module:total", "batch_processor: cannot import it: No module named 'no_such_module'"),
         (f"{__name__}:nothing", "batch_processor: cannot import it: .*has no attribute 'nothing'"),
         (f"{__name__}:INFO", "batch_processor must be a function, an object with run"),
@@ -217,6 +218,122 @@ def unresolved(batch: list[Missing]) -> None: ...
 def test_what_cannot_be_called_is_refused(function: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         UserFunction(SETTING, function)
+
+
+def bad_syntax(batch: "list[") -> None: ...  # type: ignore[valid-type]  # noqa: F722
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (
+            unresolved,
+            "batch_processor: the annotation 'list\\[Missing\\]' can't be resolved: name 'Missing' is not",
+        ),
+        (bad_syntax, "batch_processor: the annotation .* can't be resolved: "),
+    ],
+)
+def test_an_annotation_that_values_are_rebuilt_by_is_looked_up(
+    function: Callable[..., Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        UserFunction(SETTING, function).item_decoder()
+
+
+def returns_missing(batch: list[int]) -> Missing:
+    return sum(batch)
+
+
+def keyword_missing(batch: list[int], *, database: Missing = None) -> int:
+    return sum(batch)
+
+
+def second_missing(batch: list[int], factor: Missing = 2) -> int:
+    return sum(batch) * int(factor)
+
+
+def third_missing(batch: list[int], factor: int = 2, other: missing.Type | None = None) -> int:  # type: ignore[name-defined]  # noqa: F821
+    return sum(batch) * factor
+
+
+def keywords_missing(batch: list[int], **options: Missing) -> int:
+    return sum(batch)
+
+
+def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        return function(*args, **options)
+
+    return call
+
+
+class MissingRunner:
+    client: Missing
+
+    def run(self, batch: list[int]) -> Missing:
+        return sum(batch)
+
+
+class MissingCallme:
+    def __call__(self, batch: list[int]) -> Missing:
+        return sum(batch)
+
+
+async def async_missing(batch: list[int]) -> Missing:
+    return sum(batch)
+
+
+@pytest.mark.parametrize(
+    ("function", "returned"),
+    [
+        (returns_missing, 3),
+        (keyword_missing, 3),
+        (second_missing, 6),
+        (third_missing, 6),
+        (keywords_missing, 3),
+        (wrapped(returns_missing), 3),
+        (functools.partial(second_missing, factor=3), 9),
+        (MissingRunner(), 3),
+        (MissingCallme(), 3),
+        (async_missing, 3),
+    ],
+)
+def test_names_for_type_checkers_alone_may_be_anywhere_else(function: object, returned: int) -> None:
+    user = UserFunction(SETTING, function)
+    assert user.item_decoder().many([b"1", b"2"]) == [1, 2]
+    assert user([1, 2], INFO) == returned
+
+
+def test_the_batch_may_be_annotated_for_type_checkers_alone() -> None:
+    """As some linters want it."""
+    source = (
+        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from microbatch.producer import BatchInfo\n"
+        "def process(batch: list[int], info: BatchInfo | None = None): return info.id\n"
+    )
+    names: dict[str, Any] = {"__name__": __name__}
+    exec(source, names)  # noqa: S102 - a module of its own, in which the name is missing
+    assert UserFunction(SETTING, names["process"])([1], INFO) == "0a"
+
+
+@pytest.mark.parametrize(
+    "function", [eventually, AsyncRunner(), AsyncCallme(), functools.partial(eventually)]
+)
+def test_an_async_one_in_a_running_loop_is_told_what_to_do(function: object) -> None:
+    user = UserFunction("result_handler", function)
+
+    async def main() -> None:
+        with pytest.raises(
+            ConfigError, match=r"^result_handler is async, and this thread runs an event loop"
+        ):
+            user([1, 2], INFO)
+        assert await asyncio.to_thread(user, [1, 2], INFO) == 3
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # that it was never awaited
+        asyncio.run(main())
+    gc.collect()
 
 
 def items(function: Callable[..., Any]) -> Any:

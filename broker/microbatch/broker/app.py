@@ -1,23 +1,22 @@
 """An app: where the commands find a batcher's Config.
 
 Named ``module:attribute`` or ``file.py[:attribute]``. Without an attribute it is the module's one Config.
-The current folder is on the import path, and for a file its own folder too, as with other Python servers.
+The current folder is on the import path, and for a file its own folder too: after Python's own library, and
+before installed packages.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
-import sys
 from pathlib import Path
 from types import ModuleType
 
+from microbatch.broker.app_import import HOW, import_file, import_named
 from microbatch.broker.config import Config
-from microbatch.broker.errors import AppError, MicrobatchError
+from microbatch.broker.errors import AppError
+from microbatch.broker.loggers import keep_loggers
 
 ENVIRONMENT_VARIABLE = "MICROBATCH_APP"
-_HOW = "name a module or a file, as letters:config or letters.py"
 
 
 def load_config(app: str) -> Config:
@@ -28,23 +27,12 @@ def load_config(app: str) -> Config:
     """
     target, attribute = _split(app)
     if not _is_file(target) and "" in target.split("."):
-        raise AppError(f"{app!r} names no app; {_HOW}")
-    module = _import_file(Path(target)) if _is_file(target) else _import_module(target)
-    if attribute:
-        value = getattr(module, attribute, None)
-        if not isinstance(value, Config):
-            found = "there is none" if value is None else f"it is a {type(value).__name__}"
-            raise AppError(f"{app}: {attribute!r} must be a Config, but {found}")
-        return value
-    configs = {id(value): name for name, value in vars(module).items() if isinstance(value, Config)}
-    if not configs:
-        raise AppError(f"{app} has no Config; make one at the top level: config = Config(name=..., ...)")
-    if len(configs) > 1:
-        names = ", ".join(sorted(configs.values()))
-        raise AppError(f"{app} has several Configs ({names}); say which: {target}:{min(configs.values())}")
-    (name,) = configs.values()
-    config: Config = getattr(module, name)
-    return config
+        raise AppError(f"{app!r} names no app; {HOW}")
+    try:
+        module = import_file(Path(target), attribute) if _is_file(target) else import_named(target, attribute)
+    finally:
+        keep_loggers()
+    return _named(app, module, attribute) if attribute else _only_one(app, module)
 
 
 def load_config_from_environment() -> Config:
@@ -63,6 +51,27 @@ def app_file(app: str) -> Path | None:
     return Path(target) if _is_file(target) else None
 
 
+def _named(app: str, module: ModuleType, attribute: str) -> Config:
+    value = getattr(module, attribute, None)
+    if not isinstance(value, Config):
+        found = "there is none" if value is None else f"it is a {type(value).__name__}"
+        raise AppError(f"{app}: {attribute!r} must be a Config, but {found}")
+    return value
+
+
+def _only_one(app: str, module: ModuleType) -> Config:
+    configs = {id(value): name for name, value in vars(module).items() if isinstance(value, Config)}
+    if not configs:
+        raise AppError(f"{app} has no Config; make one at the top level: config = Config(name=..., ...)")
+    if len(configs) > 1:
+        names = ", ".join(sorted(configs.values()))
+        target = app.removesuffix(":")
+        raise AppError(f"{app} has several Configs ({names}); say which: {target}:{min(configs.values())}")
+    (name,) = configs.values()
+    config: Config = getattr(module, name)
+    return config
+
+
 def _split(app: str) -> tuple[str, str]:
     target, _, attribute = app.partition(":")
     return target, attribute
@@ -70,45 +79,3 @@ def _split(app: str) -> tuple[str, str]:
 
 def _is_file(target: str) -> bool:
     return target.endswith(".py") or os.sep in target
-
-
-def _import_module(name: str) -> ModuleType:
-    _put_on_path(Path.cwd())
-    try:
-        return importlib.import_module(name)
-    except MicrobatchError as error:
-        raise AppError(f"{name}: {error}") from error
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise AppError(f"there is no module {name!r} here; {_HOW}") from error
-        raise AppError(f"{name} can't be imported: {error}") from error
-    except Exception as error:
-        raise AppError(f"{name} can't be imported: {type(error).__name__}: {error}") from error
-
-
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise AppError(f"there is no file {str(path)!r}")
-    _put_on_path(Path.cwd())
-    _put_on_path(path.resolve().parent)
-    name = path.stem
-    loaded = sys.modules.get(name)
-    if loaded is not None and getattr(loaded, "__file__", None) == str(path.resolve()):
-        return loaded
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None:
-        raise AppError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # annotations are looked up there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        detail = str(error) if isinstance(error, MicrobatchError) else f"{type(error).__name__}: {error}"
-        raise AppError(f"{path} can't be imported: {detail}") from error
-    return module
-
-
-def _put_on_path(folder: Path) -> None:
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))

@@ -6,17 +6,18 @@ import difflib
 import re
 from typing import Annotated, Any, Literal, Self, Unpack
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from microbatch.broker import functions
 from microbatch.broker.bounds import MAX_BYTES, MAX_SIZE, MOST_RESULT_BYTES
-from microbatch.broker.connection import URL_HELP, split_url
+from microbatch.broker.connection import split_url
 from microbatch.broker.durations import Duration
 from microbatch.broker.error_classes import ErrorClasses
 from microbatch.broker.errors import ConfigError
 from microbatch.broker.setting_errors import describe
 from microbatch.broker.settings import Settings
+from microbatch.broker.url_check import URL_HELP
 
 _YEAR = 31_536_000  # seconds, within what alarm(2) and the server take
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -35,7 +36,7 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="MICROBATCH_",
         env_file=".env",
-        env_file_encoding="utf-8",
+        env_file_encoding="utf-8-sig",  # with the mark that some editors put first, or without
         env_ignore_empty=True,
         extra="ignore",  # a .env file holds other programs' settings too
         frozen=True,
@@ -199,7 +200,7 @@ class Config(BaseSettings):
                 )
         try:
             super().__init__(**settings)
-        except ValidationError as error:
+        except (ValueError, OSError) as error:  # pydantic's, and those of reading the .env file
             raise ConfigError(describe(error)) from None
 
     @field_validator("name", "key_prefix")

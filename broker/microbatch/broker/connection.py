@@ -15,11 +15,8 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from microbatch.broker.errors import ConfigError, InDoubt, Refused, ServerError, Unavailable
+from microbatch.broker.url_check import SCHEMES, URL_HELP, check_options, check_spelling, unknown_option
 
-SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
-URL_HELP = (
-    "use redis://host:port/db, rediss://…, unix:///path or redis+sentinel://host:port,host:port/service/db"
-)
 CONNECT_SECONDS = 2.0
 BLOCK_SECONDS = 5.0
 """The longest that any command may block at the server."""
@@ -96,6 +93,7 @@ def open_client(url: str, reply_seconds: float = REPLY_SECONDS) -> redis.Redis:
         "decode_responses": False,  # and all of us as bytes
     }
     parts = split_url(url)
+    check_options(parts)
     try:
         if parts.scheme.endswith("+sentinel"):
             client = _sentinel_client(parts, options)
@@ -109,12 +107,14 @@ def open_client(url: str, reply_seconds: float = REPLY_SECONDS) -> redis.Redis:
     except ConfigError:
         raise
     except (ValueError, TypeError, redis.RedisError) as error:
-        raise ConfigError(f"redis_url: {error}; {URL_HELP}") from None
+        unknown = unknown_option(error) if isinstance(error, TypeError) else ""
+        raise ConfigError(f"redis_url: {unknown or f'{error}; {URL_HELP}'}") from None
     return client
 
 
 def split_url(url: str) -> SplitResult:
     """The parts of a URL. Raises ConfigError, without the password, if it is of no kind that is known."""
+    check_spelling(url)
     try:
         parts = urlsplit(url)
     except ValueError:  # whose message may quote the password
@@ -162,6 +162,8 @@ def _sentinel_client(parts: SplitResult, options: dict[str, Any]) -> redis.Redis
         )
     given = redis.connection.parse_url(f"redis://{login}@?{parts.query}")
     if db:
+        if not db.isdecimal():
+            raise ConfigError(f"redis_url: the database is a number, as in …/service/0; {URL_HELP}")
         given["db"] = int(db)
     tls = {"ssl": parts.scheme == "rediss+sentinel"}
     tls_options = {name: value for name, value in given.items() if name.startswith("ssl_")}

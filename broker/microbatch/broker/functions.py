@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import collections.abc
-import functools
 import importlib
 import inspect
 import typing
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from microbatch.broker.batch import BatchInfo
 from microbatch.broker.codec import Decoder
-from microbatch.broker.errors import ConfigError
+from microbatch.broker.errors import ConfigError, MicrobatchError
+from microbatch.broker.importing import importing
+from microbatch.broker.signature import Function, read_signature
 
-Function = Callable[..., Any]
 _SEQUENCES = (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def check_reference(setting: str, value: object) -> None:
@@ -43,11 +41,14 @@ def resolve(setting: str, value: object) -> Function:
     if isinstance(value, str):
         module_name, _, name = value.partition(":")
         try:
-            value = importlib.import_module(module_name)
+            with importing(module_name):
+                value = importlib.import_module(module_name)
             for part in name.split("."):
                 value = getattr(value, part)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, MicrobatchError) as error:
             raise ConfigError(f"{setting}: cannot import it: {error}") from error
+        except (Exception, SystemExit) as error:  # of the user's module, which may raise anything
+            raise ConfigError(f"{setting}: cannot import it: {type(error).__name__}: {error}") from error
     run = getattr(value, "run", None)
     if inspect.isclass(value) and inspect.isfunction(inspect.getattr_static(value, "run", None)):
         raise ConfigError(
@@ -62,13 +63,6 @@ def resolve(setting: str, value: object) -> Function:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class _Signature:
-    annotation: Any
-    """The first parameter's, or None."""
-    wants_info: bool
-
-
 class UserFunction:
     """A processor or handler, ready to be called.
 
@@ -80,13 +74,14 @@ class UserFunction:
         self.setting = setting
         self._function = resolve(setting, value)
         self._runner: asyncio.Runner | None = None
-        self._signature = _signature(setting, self._function)
+        self._signature = read_signature(setting, self._function)
 
     def __call__(self, value: Any, info: BatchInfo) -> Any:
         """Call it with ``value``, and with the batch if it asks for one; an async one is run to its end."""
         returned = self._function(value, info) if self._signature.wants_info else self._function(value)
         if not inspect.isawaitable(returned):
             return returned
+        self._refuse_in_a_loop(returned)
         if self._runner is None:  # one loop for all calls, so that what it opens can be kept
             self._runner = asyncio.Runner()
             weakref.finalize(self, self._runner.close)
@@ -97,6 +92,19 @@ class UserFunction:
             self._cancel(self._runner, coroutine)
             raise
 
+    def _refuse_in_a_loop(self, returned: Awaitable[Any]) -> None:
+        """An async function needs a loop of its own, and a thread runs one loop only."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        if inspect.iscoroutine(returned):
+            returned.close()  # Python would say that it was never awaited
+        raise ConfigError(
+            f"{self.setting} is async, and this thread runs an event loop already; call what calls it on "
+            "another thread, as in `await asyncio.to_thread(mb.wait_for_results)`, or use start_consuming()"
+        )
+
     def _cancel(self, runner: asyncio.Runner, coroutine: Coroutine[Any, Any, Any]) -> None:
         """End a call that was interrupted while it waited. Otherwise it would go on during the next."""
         for task in asyncio.all_tasks(runner.get_loop()):
@@ -106,12 +114,12 @@ class UserFunction:
 
     def decoder(self) -> Decoder:
         """What rebuilds the value that it is given."""
-        annotation = self._signature.annotation
+        annotation = self._signature.annotation()
         return self._decoder_of(Any if annotation is None else annotation)
 
     def item_decoder(self) -> Decoder:
         """What rebuilds the items of the list that it is given."""
-        annotation = self._signature.annotation
+        annotation = self._signature.annotation()
         if annotation is None or annotation is Any or annotation in _SEQUENCES:
             return Decoder(Any)
         arguments = typing.get_args(annotation)
@@ -134,37 +142,3 @@ async def _to_its_end(awaitable: Awaitable[Any]) -> Any:
 
 async def _ended(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
-
-
-def _signature(setting: str, function: Function) -> _Signature:
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except ValueError:  # a builtin such as print tells nothing of itself
-        return _Signature(None, wants_info=False)
-    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
-        return _Signature(None, wants_info=False)
-    for parameter in parameters:
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
-            raise ConfigError(f"{setting} requires the keyword argument {parameter.name!r}, and gets none")
-    positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
-    required = [parameter for parameter in positional if parameter.default is inspect.Parameter.empty]
-    if not positional or len(required) > 2:
-        raise ConfigError(
-            f"{setting} takes {len(required)} parameters; it must take one and may take the batch as a second"
-        )
-    try:
-        hints = typing.get_type_hints(_annotated(function))
-    except NameError as error:
-        raise ConfigError(f"{setting}: its annotations can't be resolved: {error}") from error
-    second = hints.get(positional[1].name) if len(positional) > 1 else None
-    second_is_batch = BatchInfo in (second, *typing.get_args(second))
-    return _Signature(hints.get(positional[0].name), wants_info=len(required) == 2 or second_is_batch)
-
-
-def _annotated(function: Function) -> Function:
-    """What carries a function's annotations: a partial's are those of the function that it completes."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if inspect.isroutine(function) or inspect.isclass(function):
-        return function
-    return type(function).__call__

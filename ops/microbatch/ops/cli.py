@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import io
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from microbatch.broker.ending import end_with
 from microbatch.broker.errors import MicrobatchError
-from microbatch.ops import logs, options
+from microbatch.ops import logs, options, streams
 from microbatch.ops.local_server import LocalServerError
 from microbatch.ops.termination import Terminated
 
@@ -43,13 +43,11 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             code = super().invoke(ctx)
-            if sys.stdout is not None:  # closed, as with >&-
-                sys.stdout.flush()
+            sys.stdout.flush()
         except KeyboardInterrupt:  # click itself would write an empty line
             ctx.exit(_INTERRUPTED)
         except BrokenPipeError:
-            # Whoever read the output has gone, and Python would stumble over what it flushes at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            streams.give_up_output()
             ctx.exit(_NOBODY_READS)
         return code
 
@@ -76,22 +74,28 @@ def cli() -> None:
       microbatch status letters --watch
     """
     logs.set_up()
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise click.ClickException(
+            f"the current folder can't be used ({error.strerror}); go to another one"
+        ) from None
 
 
 def main() -> NoReturn:
     """The command itself."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # What the locale's encoding lacks is shown by its code, as on standard error, and ends nothing.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    streams.set_up()
+    end_with(lambda: run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command, and return its exit code: 2, after one line on standard error, for what went wrong."""
     try:
         code = cli.main(list(arguments), prog_name="microbatch", standalone_mode=False)
-    except (click.ClickException, MicrobatchError) as error:
-        click.echo(f"microbatch: error: {_describe(error)}", err=True)
+    except (click.ClickException, MicrobatchError, OSError) as error:
+        streams.tell(f"microbatch: error: {_describe(error)}")
+        if isinstance(error, (OSError, streams.StreamClosed)):
+            streams.give_up_output()
         code = _WRONG
     except (click.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
@@ -106,6 +110,10 @@ def _describe(error: Exception) -> str:
             return f"{error.format_message().rstrip('.')} (see '{context.command_path} --help')"
         case click.ClickException():
             return error.format_message()
+        case OSError() if "usable temporary directory" in str(error):
+            return f"{error.strerror}; set TMPDIR to a folder that can be written"
+        case OSError():
+            return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
         case LocalServerError():
             return str(error)  # several lines: it shows the end of the server's log
         case _:

@@ -120,7 +120,7 @@ class Stack:
     def _spawn(self, name: str, options: Sequence[str]) -> None:
         level = logs.level_of_children(_DEFAULT_LEVEL)
         self._parts[name] = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "microbatch.ops", name, self._app, *options],
+            [sys.executable, "-P", "-m", "microbatch.ops", name, self._app, *options],
             # What a processor prints is seen when it prints it.
             env={**self.environment, logs.VARIABLE: level, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from microbatch.broker.importing import refuse_while_importing
 from microbatch.producer.consumer import Consumer
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class BackgroundConsumer:
     def __init__(
         self, name: str, consumer: Consumer, on_error: Callable[[Exception], object] | None = None
     ) -> None:
+        refuse_while_importing("start_consuming()")
         self._name = name
         self._consumer = consumer
         self._on_error = on_error

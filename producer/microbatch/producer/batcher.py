@@ -12,6 +12,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
 from microbatch.broker.errors import InDoubt, Stopped
 from microbatch.broker.events import Wake
+from microbatch.broker.importing import refuse_while_importing
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
 from microbatch.producer.linger import CLOSE_SECONDS, Buffer
@@ -29,10 +30,11 @@ def start(config: Config, *, linger: int | None = None) -> MicroBatcher:
 
     Raises:
         ConfigError: no server is set, a handler can't be used, or ``linger`` is no number of milliseconds.
+        AppError: it is called by an app that is being imported, and not by a program.
         Unavailable: the server can't be reached.
-        Refused: it does not let us in.
-        Unsupported: it is too old.
+        Refused, Unsupported: it does not let us in, or is too old.
     """
+    refuse_while_importing("start()")
     batcher = MicroBatcher(config, linger=linger)
     batcher.check()
     return batcher
@@ -48,7 +50,7 @@ class MicroBatcher:
     up to so many milliseconds, and a thread sends them together. **If the process is killed or crashes, those
     that it has not sent yet are lost**: as many as came within ``linger`` and one round trip, or, while the
     server is away or slow, about 11,000 events or 11 MB. `flush`, `stop`, `close` and the end of the program
-    send them.
+    send them; not ``os._exit``, by which a job of ``rq worker`` ends.
 
     Args:
         config: the batcher's settings.
@@ -132,7 +134,7 @@ class MicroBatcher:
     def flush(self) -> None:
         """Return when the server holds all that this process, on any thread, recorded before the call.
 
-        Of use with ``linger`` alone. It does not have anything cut, as the command ``microbatch flush`` does.
+        Of use with ``linger`` alone. It has nothing cut.
 
         Raises:
             InDoubt: events may or may not have been recorded; it says how many. They are not sent again, and

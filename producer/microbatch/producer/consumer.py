@@ -12,6 +12,7 @@ from math import inf
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ServerError
 from microbatch.broker.forking import renew_after_fork
+from microbatch.broker.importing import refuse_while_importing
 from microbatch.producer.finish import Finish
 from microbatch.producer.member import Member
 
@@ -73,6 +74,7 @@ class Consumer:
 
         False after ``timeout`` seconds, after `quit`, or when ``is_told`` is true: that needs a `wake`.
         """
+        refuse_while_importing("wait_for_results()")
         with self._in_use() as member:
             return member.run(
                 lambda: self._has_quit or (is_told is not None and is_told()),

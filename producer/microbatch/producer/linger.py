@@ -8,12 +8,12 @@ import time
 import traceback
 from itertools import accumulate
 from math import inf
-from multiprocessing.util import Finalize
 
 from microbatch.broker import wire
 from microbatch.broker.errors import BatcherFull, ConfigError, InDoubt, Refused, Unavailable
 from microbatch.broker.forking import renew_after_fork
 from microbatch.broker.patience import Patience
+from microbatch.producer.hosts import AtTheEnd, is_job_of_rq
 from microbatch.producer.recorder import CHUNK_BYTES, CHUNK_EVENTS, Recorder
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Buffer:
         self._failure: Exception | None = None  # of the last try that failed
         self._doubts: list[tuple[int, Exception]] = []  # that nobody was told of yet
         self._thread: threading.Thread | None = None  # ends when it is None again
-        self._at_exit: Finalize | None = None
+        self._at_exit: AtTheEnd | None = None
 
     def add(self, body: bytes) -> bool:
         """Take the event with this JSON, once there is room for it. False if the buffer is closed.
@@ -142,12 +142,19 @@ class Buffer:
 
     def _start(self) -> None:
         name = f"{self._batcher} linger"
-        self._thread = thread = threading.Thread(target=self._run, name=name, daemon=True)
-        # Not with atexit, whose functions are not called where a process of multiprocessing ends.
-        self._at_exit = Finalize(None, self.close, exitpriority=0)
+        # Whether it is a job's process is known on this thread only, and the other one may log.
+        words = (is_job_of_rq(),)
+        self._thread = thread = threading.Thread(target=self._run, args=words, name=name, daemon=True)
+        self._at_exit = AtTheEnd(self.close)
         thread.start()
 
-    def _run(self) -> None:
+    def _run(self, in_job: bool) -> None:  # noqa: FBT001 - a thread's argument
+        if in_job:
+            log.warning(
+                "%s: an event lingers in a job of RQ, whose worker ends the job's process without sending "
+                "it; call flush() at the end of the job",
+                self._batcher,
+            )
         patience = Patience(self._batcher)
         while self._thread is not None:
             try:

@@ -7,6 +7,7 @@ import os
 import sys
 
 from microbatch.broker.app import ENVIRONMENT_VARIABLE, load_config
+from microbatch.broker.ending import end_with
 from microbatch.broker.errors import MicrobatchError
 from microbatch.worker.membership import join_pool
 from microbatch.worker.rq_worker import work
@@ -28,4 +29,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main)

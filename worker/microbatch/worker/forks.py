@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import util
 
 
 @contextmanager
@@ -29,5 +30,7 @@ def forks_end_here() -> Iterator[None]:
         raise
     finally:
         if os.getpid() != pid:
+            # What multiprocessing calls at a program's end, and os._exit() leaves out.
+            util._run_finalizers(0)  # type: ignore[attr-defined] # noqa: SLF001 - it has no other name
             sys.stdout.flush()
             os._exit(code if isinstance(code, int) else int(code is not None))

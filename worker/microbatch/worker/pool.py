@@ -52,7 +52,7 @@ class WorkerPool:
     """
 
     def __init__(self, app: str, concurrency: int, grace: float = GRACE_SECONDS) -> None:
-        self._command = [sys.executable, "-m", "microbatch.worker", app]
+        self._command = [sys.executable, "-P", "-m", "microbatch.worker", app]
         self._places = [_Place() for _ in range(concurrency)]
         self._grace = grace
         self._ended: deque[Child] = deque()

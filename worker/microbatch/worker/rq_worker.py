@@ -38,6 +38,7 @@ from microbatch.broker.config import Config
 from microbatch.broker.errors import MicrobatchError, ServerError
 from microbatch.broker.frames import release, release_locals
 from microbatch.broker.in_flight import TakenBatch
+from microbatch.broker.loggers import keep_loggers
 from microbatch.broker.server import Server
 from microbatch.broker.signals import StopSignals
 from microbatch.worker.failing import BatchDead, RunStopped
@@ -201,6 +202,7 @@ class BatchWorker(ReportingWorker):
         if now >= self._listed_at:
             self._listed_at = now + _LISTED_SECONDS
             self.be_listed()
+        keep_loggers()  # a processor may have set up its logging
         self.check_for_suspension(burst=False)  # which is RQ's heartbeat as well
         if self.should_run_maintenance_tasks:
             self.run_maintenance_tasks()

@@ -1,0 +1,105 @@
+"""The standard streams: what is done where one of them is closed, or can't be written."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Any, NoReturn, TextIO
+
+from microbatch.broker.errors import MicrobatchError
+
+
+class StreamClosed(MicrobatchError):
+    """A standard stream that a command needs was closed by whoever started it."""
+
+
+def set_up() -> None:
+    """Make sure that there are standard streams, and that what is wrong with the output is told as such.
+
+    Where one is closed, as with ``<&-`` and ``>&-``, the null device takes its place. Otherwise the first
+    file or socket that is opened would, and child processes would read and write it. A command that itself
+    reads standard input or writes standard output raises StreamClosed then. What goes to standard error is
+    lost.
+    """
+    closed = [descriptor for descriptor in range(3) if not _is_open(descriptor)]
+    for _ in closed:  # each opens the lowest that is free
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - the function's only form
+    if 0 in closed:
+        sys.stdin = io.TextIOWrapper(io.BufferedReader(_ClosedInput()))
+    if 2 in closed:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+    if 1 in closed:
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(_ClosedOutput()))
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = _telling(sys.stdout)
+
+
+def give_up_output() -> None:
+    """Forget what could not be written. Python would stumble over it at its end."""
+    sys.stdout = _null_at(1)
+
+
+def tell(line: str) -> None:
+    """Write a line to standard error, if that can be written."""
+    try:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+    except OSError:  # there is no other place to tell it
+        sys.stderr = _null_at(2)
+
+
+class _Output(io.FileIO):
+    """Standard output, whose errors say so."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+class _ClosedInput(io.RawIOBase):
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, _buffer: object) -> NoReturn:
+        raise StreamClosed("standard input is closed; name a file to read")
+
+
+class _ClosedOutput(io.RawIOBase):
+    def writable(self) -> bool:
+        return True
+
+    def write(self, _buffer: object) -> NoReturn:
+        raise StreamClosed("standard output is closed; send it to a file or to /dev/null")
+
+
+def _telling(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """The same stream, made of an `_Output`.
+
+    What its encoding lacks is shown by its code, as on standard error, and ends nothing.
+    """
+    raw: Any = _Output(1, "w", closefd=False)
+    return io.TextIOWrapper(
+        raw if stream.write_through else io.BufferedWriter(raw),  # with -u there is no buffer
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def _null_at(descriptor: int) -> TextIO:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
+    return os.fdopen(descriptor, "w", closefd=False)
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
