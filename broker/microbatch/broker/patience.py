@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from microbatch.broker.errors import InDoubt, MicrobatchError, Unavailable
+from microbatch.broker.errors import InDoubt, MicrobatchError, RefusedForNow, Unavailable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+PASSING = (Unavailable, InDoubt, RefusedForNow)
+"""What a server is waited for: it is away, or in a state that passes."""
 
 _FIRST_SECONDS = 0.1
 _LONGEST_SECONDS = 5.0
@@ -41,13 +44,13 @@ class Patience:
 def insist(batcher: str, change: Callable[[], T]) -> T:
     """Make a change that is guarded at the server, and so may be asked for again, until it answers.
 
-    Raises ServerError if it refuses, or has not answered for 90 seconds.
+    Raises ServerError if it refuses for good, or has done nothing for 90 seconds.
     """
     patience, give_up_at = Patience(batcher), time.monotonic() + _INSIST_SECONDS
     while True:
         try:
             done = change()
-        except (Unavailable, InDoubt) as error:
+        except PASSING as error:
             seconds = patience.lost(error)
             if time.monotonic() + seconds > give_up_at:
                 raise
