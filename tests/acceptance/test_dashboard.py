@@ -103,10 +103,10 @@ def dashboard(command: Command, make_server: MakeServer, tmp_path: Path) -> Dash
     (tmp_path / "app.py").write_text(APP)
     command("microbatch", "scheduler", "app.py", url=server.url)
     worker = command("microbatch", "worker", "app.py", url=server.url)
-    record = command("microbatch", "record", "letters", stdin='"a"\n"b"\n"x"\n', url=server.url)
+    record = command("microbatch", "record", "letters", "--create", stdin='"a"\n"b"\n"x"\n', url=server.url)
     assert record.wait() == 0, record.output
     worker.wait_for_line("dead at attempt 1")
-    record = command("microbatch", "record", "letters", stdin='"wait"\n', url=server.url)
+    record = command("microbatch", "record", "letters", "--create", stdin='"wait"\n', url=server.url)
     assert record.wait() == 0, record.output
     found = Dashboard(command("microbatch", "dashboard", "letters", "--port", "0", url=server.url))
     wait_until(lambda: BUSY in str(found.data("workers")["workers"][0]["current_job"]))
@@ -173,7 +173,7 @@ def test_what_is_requeued_there_is_run_again(
     command("microbatch", "worker", "app.py", url=url)
     for events in (["a", "b", "whole"], ["c", "d", "part"]):
         lines = "".join(f'"{event}"\n' for event in events)
-        assert command("microbatch", "record", "letters", stdin=lines, url=url).wait() == 0
+        assert command("microbatch", "record", "letters", "--create", stdin=lines, url=url).wait() == 0
     dashboard = Dashboard(command("microbatch", "dashboard", "letters", "--port", "0", url=url))
 
     def counted(name: str) -> int:
@@ -187,7 +187,7 @@ def test_what_is_requeued_there_is_run_again(
         dashboard.press(f"job/{job}/requeue")
     wait_until(lambda: counted("dead_batches") >= 3)  # not mended: they die again
     # Another succeeds, without which the second to fail is held back: it may be an outage.
-    assert command("microbatch", "record", "letters", stdin='"good"\n', url=url).wait() == 0
+    assert command("microbatch", "record", "letters", "--create", stdin='"good"\n', url=url).wait() == 0
     wait_until(lambda: counted("dead_batches") == 4)
     wait_until(lambda: len(failed()) == 2)
     (tmp_path / "mended").touch()

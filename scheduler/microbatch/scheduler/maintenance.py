@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import InDoubt, MicrobatchError, ServerError, Unavailable
+from microbatch.broker.errors import MicrobatchError, ServerError
 from microbatch.broker.misfits import set_aside
+from microbatch.broker.patience import PASSING
 from microbatch.scheduler.neglect import NeglectWatch
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.retention import Retention
@@ -42,7 +43,7 @@ class Maintenance:
 
     def after(self, error: MicrobatchError) -> bool:
         """Whether the server refused something for a value that is not ours, which is out of the way now."""
-        if isinstance(error, Unavailable | InDoubt):
+        if isinstance(error, PASSING):
             return False
         try:
             return self._set_aside()

@@ -70,6 +70,7 @@ class Reconciler:
         # When the server's clock has just been set back, what a worker renewed since then lies in our past.
         self._broker.clock.look_again()
         now_ms = self._broker.clock.now_ms()
+        self._burial.finish()
         self._bring_nearer(now_ms)
         # While the breaker is open retries are looked at as well: they may be out of time.
         retries = _ONE_BY_ONE if self._gates.is_open else min(_AT_ONCE, self._gates.room_for_retries())

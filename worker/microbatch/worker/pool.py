@@ -129,4 +129,14 @@ class WorkerPool:
 
 
 def _outcome(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return f"signal {_name_of_signal(-code)}" if code < 0 else f"exit code {code}"
+
+
+def _name_of_signal(number: int) -> str:
+    """The signal's name. Of the real-time signals Python knows the first and the last only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        if signal.SIGRTMIN < number < signal.SIGRTMAX:
+            return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+        return str(number)

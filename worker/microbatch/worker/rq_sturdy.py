@@ -19,8 +19,8 @@ from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
-from microbatch.broker.errors import InDoubt, ServerError, Unavailable
-from microbatch.broker.patience import Patience
+from microbatch.broker.errors import ServerError
+from microbatch.broker.patience import PASSING, Patience
 from microbatch.broker.server import Server
 from microbatch.worker.shown import SHOWN_SECONDS
 from microbatch.worker.user_errors import summarize
@@ -127,7 +127,7 @@ class SturdyWorker(SimpleWorker):
         try:
             with self._server.translated():
                 raise exc
-        except (Unavailable, InDoubt):
+        except PASSING:
             time.sleep(_LISTEN_AGAIN_SECONDS)
 
     @contextmanager

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import click
 
-from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ConfigError
 from microbatch.ops import options
-from microbatch.ops.target import load_target
+from microbatch.ops.target import reach
 
 
 @click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Serve rq-dashboard.")
@@ -46,8 +45,7 @@ def command(target: str, host: str, port: int, names: tuple[str, ...]) -> None:
         raise ConfigError(
             f"the dashboard is not installed ({error.name} is missing): install microbatch[dashboard]"
         ) from error
-    broker = Broker(load_target(target))
-    broker.server.check_version()
+    broker = reach(target, unused="told")
     dashboard = Dashboard(broker, host, port, names)
     name, where = broker.config.name, broker.server.where
     click.echo(f"rq-dashboard of {name} on {where}: {dashboard.url} (Ctrl-C ends it)", err=True)
