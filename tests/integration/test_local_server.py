@@ -13,7 +13,8 @@ import pytest
 import redis
 
 from microbatch.ops import local_server
-from microbatch.ops.local_server import EmbeddedMissing, LocalServer, LocalServerError
+from microbatch.ops.data_folder import LocalServerError
+from microbatch.ops.local_server import EmbeddedMissing, LocalServer
 from tests.processes import Process, end_process, is_alive
 from tests.waiting import wait_until
 

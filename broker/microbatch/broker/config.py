@@ -236,10 +236,8 @@ class Config(BaseSettings):
     def required_url(self) -> str:
         """The server's URL. Raises ConfigError, saying what to do, if none was set."""
         if self.redis_url is None:
-            raise ConfigError(
-                "redis_url is not set: set MICROBATCH_REDIS_URL to your Redis or Valkey server "
-                f"({URL_HELP}), or use `microbatch run` for a local one"
-            )
+            help_text = f"set MICROBATCH_REDIS_URL to your Redis or Valkey server ({URL_HELP})"
+            raise ConfigError(f"redis_url is not set: {help_text}, or use `microbatch run` for a local one")
         return self.redis_url
 
     @property

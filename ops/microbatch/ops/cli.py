@@ -15,7 +15,7 @@ import click
 from microbatch.broker.ending import end_with
 from microbatch.broker.errors import MicrobatchError
 from microbatch.ops import logs, options, streams
-from microbatch.ops.local_server import LocalServerError
+from microbatch.ops.data_folder import LocalServerError
 from microbatch.ops.termination import Terminated
 
 _COMMANDS = (

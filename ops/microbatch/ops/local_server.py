@@ -11,25 +11,21 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
 from microbatch.broker.errors import MicrobatchError
+from microbatch.ops.data_folder import LocalServerError, private, short_private_folder, take_lock
 from microbatch.worker.lifeline import lifeline
 
 LOG_NAME = "valkey.log"
-LOCK_NAME = "microbatch.lock"
 
-# sun_path holds 108 bytes on Linux and 104 elsewhere, with the final NUL.
-_LONGEST_SOCKET_PATH = 103
 _STOP_TIMEOUT = 10.0
 _LONGEST_PAUSE = 0.05
 _LOG_LINES_SHOWN = 10
@@ -37,10 +33,6 @@ _LOG_LINES_SHOWN = 10
 
 class EmbeddedMissing(MicrobatchError):
     """The embedded server is not installed, or there is none for this machine."""
-
-
-class LocalServerError(MicrobatchError):
-    """The local server could not be started. The message tells why, with the end of its log."""
 
 
 class LocalServer:
@@ -112,7 +104,7 @@ class LocalServer:
             return
         program = _program()
         self._owner_pid = os.getpid()
-        self._temporary = _short_private_folder()
+        self._temporary = short_private_folder()
         atexit.register(self.stop)
         try:
             self._process = self._spawn(program)
@@ -134,9 +126,9 @@ class LocalServer:
         atexit.unregister(self.stop)
 
     def _spawn(self, program: Path) -> subprocess.Popen[bytes]:
-        lock = _lock(self.data_dir)
+        lock = take_lock(self.data_dir)
         try:
-            with open(self.log_path, "ab", opener=_private) as log:
+            with open(self.log_path, "ab", opener=private) as log:
                 return subprocess.Popen(  # noqa: S603 - the program is the wheel's, the arguments are ours
                     [str(program), *_arguments(self.socket_path)],
                     cwd=self.data_dir,  # it keeps its files here; so no path with a space has to be quoted
@@ -208,40 +200,6 @@ def _arguments(socket_path: Path) -> list[str]:
         "maxmemory-policy": "noeviction",
     }
     return [word for name, value in settings.items() for word in (f"--{name}", value)]
-
-
-def _short_private_folder() -> Path:
-    """A new folder of mode 0700 whose path leaves room for a unix socket's name.
-
-    And that the server can name where it lists a client, ``addr=<path>``, for redis-py to read.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="microbatch-"))
-    path = os.fsencode(folder / "socket")
-    if len(path) > _LONGEST_SOCKET_PATH or any(byte in b"= \t\n" for byte in path):
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="microbatch-", dir="/tmp"))
-    return folder
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _lock(folder: Path) -> int:
-    """Make ``folder`` if need be, take its lock, and return the descriptor that holds it."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise LocalServerError(f"cannot use the data folder {folder}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        if isinstance(error, BlockingIOError):
-            raise LocalServerError(f"another local server runs on the data folder {folder}") from error
-        raise LocalServerError(f"cannot lock the data folder {folder}: {error.strerror}") from error
-    return lock
 
 
 def _answers(socket_path: Path) -> bool:

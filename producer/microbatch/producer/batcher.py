@@ -31,8 +31,7 @@ def start(config: Config, *, linger: int | None = None) -> MicroBatcher:
     Raises:
         ConfigError: no server is set, a handler can't be used, or ``linger`` is no number of milliseconds.
         AppError: it is called by an app that is being imported, and not by a program.
-        Unavailable: the server can't be reached.
-        Refused, Unsupported: it does not let us in, or is too old.
+        Unavailable, Refused, Unsupported: the server can't be reached, does not let us in, or is too old.
     """
     refuse_while_importing("start()")
     batcher = MicroBatcher(config, linger=linger)
@@ -189,7 +188,6 @@ class MicroBatcher:
         """Record no more here, and have all that waits cut now.
 
         May be called again, from any thread, and in a signal handler. What lingers is sent before.
-
         Raises:
             ServerError: the server could not be told; the next tick cuts what waits all the same. With
                 ``linger`` also what `flush` raises: after InDoubt it is stopped, else call this again.

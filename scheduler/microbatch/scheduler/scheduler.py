@@ -55,9 +55,7 @@ class Scheduler:
         self.active = False
         self._clock = clock if clock is not None else self.broker.clock
         self._ticker = ticker if ticker is not None else GridTicker(config.frequency)
-        self._doorbell = (
-            doorbell if doorbell is not None else ServerDoorbell(self.broker.server, self.broker.keys)
-        )
+        self._doorbell = doorbell or ServerDoorbell(self.broker.server, self.broker.keys)
         self._standing = Standing(config)
         self._lease = self.broker.lease()
         self._queue = JobQueue(config, self.broker.server)
