@@ -62,8 +62,18 @@ def look(broker: Broker) -> State:
 
 
 def _jobs_kept(broker: Broker) -> list[str]:
-    """The keys of jobs that never expire, though no batch is in flight any more."""
-    keys: list[bytes] = [key for key in broker.server.client.scan_iter("rq:job:*") if key.count(b":") == 2]
+    """The keys of jobs that never expire, though no batch is in flight any more.
+
+    RQ itself looks after those on their way to a worker that was killed, every ten minutes.
+    """
+    queue = f"rq:queue:{broker.keys.queue}:intermediate"
+    lists = list(broker.server.client.scan_iter(queue + "*"))
+    on_the_way = {raw for found in lists for raw in broker.server.do("LRANGE", found, 0, -1)}
+    keys: list[bytes] = [
+        key
+        for key in broker.server.client.scan_iter("rq:job:*")
+        if key.count(b":") == 2 and key.rpartition(b":")[2] not in on_the_way
+    ]
     expiries = broker.server.many(*(("TTL", key) for key in keys))
     return [key.decode() for key, expiry in zip(keys, expiries, strict=True) if expiry == -1]
 

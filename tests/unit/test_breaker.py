@@ -68,6 +68,12 @@ def test_a_success_ends_the_row_and_closes_it(breaker: Breaker, broker: Broker) 
     assert health == Health(done=1, batches=1, since_ms=2_000, kind="ValueError")
 
 
+def test_a_probe_of_a_row_that_a_success_has_ended_begins_a_new_one(breaker: Breaker, broker: Broker) -> None:
+    breaker.note_failure("a", KIND, now_ms=1_000)
+    assert broker.ledger.commit(record_and_cut(broker, 1), ())
+    assert breaker.note_failure("a", KIND, now_ms=2_000, probe=True) == Health(1, 1, 2_000, 0, KIND)
+
+
 def test_the_kind_is_that_of_the_last_error(breaker: Breaker) -> None:
     breaker.note_failure("a", KIND, now_ms=1_000)
     assert breaker.note_failure("b", "TimeoutError", now_ms=1_001).kind == "TimeoutError"
@@ -117,6 +123,7 @@ def test_wake_of_a_wrong_type_does_not_keep_it_closed(
     breaker: Breaker, broker: Broker, client: FakeClient
 ) -> None:
     client.set(broker.keys.wake, "a string")
+    breaker.note_failure("a", KIND, now_ms=1_000)
     assert breaker.note_failure("a", KIND, now_ms=1_000, probe=True).is_open
 
 

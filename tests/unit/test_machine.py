@@ -19,7 +19,7 @@ from microbatch.broker.errors import BatcherFull, LeaseLost
 from microbatch.broker.events import Wake
 from microbatch.broker.exchange import Value
 from microbatch.broker.in_flight import TakenBatch
-from microbatch.broker.policy import Verdict, after_failure, is_out_of_time, judge
+from microbatch.broker.policy import Verdict, after_failure, is_out_of_time, judge, others_succeed
 from microbatch.broker.results import Outcome
 from microbatch.broker.run_record import Mode, RunRecord
 from microbatch.scheduler import reconciler
@@ -274,9 +274,13 @@ class Microbatch(Modelled):
         assert dead == (verdict is Verdict.BURY and batch is not None)
         if batch is None:
             return
-        then = self.after(run, health)
+        self.carry_out(verdict, run, self.after(run, health))
+
+    def carry_out(self, verdict: Verdict, run: TakenBatch, then: RunRecord) -> None:
+        """What becomes of a batch as a whole, which is still that run's."""
         match verdict:
             case Verdict.RETRY:
+                batch = self.model.in_flight[run.id]
                 batch.run, batch.owner = then, ""
             case Verdict.PROBE:
                 self.batches_appear(self.probe(self.model.in_flight.pop(run.id).events, then))
@@ -304,13 +308,20 @@ class Microbatch(Modelled):
         whole = len(failed) == len(run.events)
         health = self.broker.breaker.health() if whole else Health(done=run.run.done)
         then, late = self.after(run, health), is_out_of_time(run.run, self.broker.config, self.clock.ms)
-        held = health.is_open and not late
-        last = not held and (late or then.failures > self.max_retries)
-        assert dead == last
+        verdict = judge(run.run, len(run.events), health, self.broker.config, self.clock.ms)
+        last = late or then.failures > self.max_retries
+        # Where nothing else succeeds it may be an outage, and the events stay together instead of dying.
+        together = (
+            whole
+            and not late
+            and verdict is not Verdict.BURY
+            and (health.is_open or (last and not others_succeed(run.run, health)))
+        )
+        assert dead == (last and not together and batch is not None)
         if batch is None:
             return
-        if held:
-            batch.run, batch.owner = then, ""
+        if together:
+            self.carry_out(verdict, run, then)
             return
         del self.model.in_flight[run.id]
         self.model.outcomes.append((run.id, "result"))

@@ -8,10 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from rq.timeouts import JobTimeoutException
 
+from microbatch.broker.batch import PartialFailure, Reject, RetryLater
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeBroker
 from tests.unit.flow import Flow
+from tests.unit.steps import FakeClient
 
 
 class Database:
@@ -241,6 +244,120 @@ def test_bad_events_in_a_row_hold_the_others_back_for_a_few_probes(
     assert clock.ms - began < 60_000
     flow.finish(10)
     assert sorted(event for _, batch in flow.dead() for event in batch) == [*bad]
+
+
+@pytest.mark.parametrize("settings", [{}, {"retry_on": (OSError,)}])
+@pytest.mark.parametrize("size", [10, 3])
+def test_an_outage_that_is_told_event_by_event_lets_none_die(
+    make_flow: MakeFlow, database: Database, settings: dict[str, Any], size: int
+) -> None:
+    """As a processor tells it that makes a call for each event. There are many batches, or there is one."""
+
+    def process(batch: list[int]) -> int:
+        if database.is_away:
+            raise PartialFailure({n: ConnectionRefusedError("away") for n in range(len(batch))})
+        return len(batch)
+
+    flow = make_flow(process, max_retries=1, **settings)
+    database.is_away = True
+    flow.record(*range(size * size))
+    flow.steps(60)
+    assert flow.broker.breaker.health().is_open
+    assert flow.dead() == []
+    database.is_away = False
+    flow.finish(60)
+    assert (flow.done(), flow.dead()) == (size * size, [])
+
+
+def test_one_batch_whose_events_all_fail_in_an_outage_is_probed(
+    make_flow: MakeFlow, database: Database
+) -> None:
+    def process(batch: list[int]) -> int:
+        if database.is_away:
+            raise PartialFailure(dict.fromkeys(range(len(batch)), "away"))
+        return len(batch)
+
+    flow = make_flow(process, max_retries=3)
+    database.is_away = True
+    flow.record(*range(10))
+    flow.steps(60)
+    assert flow.dead() == []
+    database.is_away = False
+    flow.finish(60)
+    assert (flow.done(), flow.dead()) == (10, [])
+
+
+def test_what_the_processor_rejects_is_no_outage(make_flow: MakeFlow) -> None:
+    def process(batch: list[int]) -> None:
+        raise PartialFailure({n: Reject(ValueError("bad")) for n in range(len(batch))})
+
+    flow = make_flow(process)
+    flow.record(*range(200))
+    flow.finish(10)
+    assert not flow.broker.breaker.health().is_open
+    assert sum(len(batch) for _, batch in flow.dead()) == 200
+
+
+def test_what_the_processor_puts_off_is_no_outage(make_flow: MakeFlow, clock: ManualClock) -> None:
+    def process(batch: list[int]) -> None:
+        raise PartialFailure({n: RetryLater(30) for n in range(len(batch))})
+
+    flow = make_flow(process)
+    flow.record(*range(100))
+    flow.step()
+    flow.runs.clear()
+    flow.steps(28)
+    assert flow.runs == []
+    flow.steps(4)
+    assert sum(map(len, flow.runs)) == 100
+    assert not flow.broker.breaker.health().is_open
+
+
+def test_a_run_that_came_to_its_time_limit_is_tried_again_whatever_else_is_given_up(
+    make_flow: MakeFlow, database: Database
+) -> None:
+    def process(batch: list[int]) -> int:
+        if database.is_away:
+            raise JobTimeoutException("too long")
+        return len(batch)
+
+    flow = make_flow(process, max_retries=1, retry_on=(OSError,))
+    database.is_away = True
+    flow.record(*range(100))
+    flow.steps(30)
+    assert flow.broker.breaker.health().is_open
+    database.is_away = False
+    flow.finish(60)
+    assert (flow.done(), flow.dead()) == (100, [])
+
+
+def test_a_clock_that_is_set_back_does_not_put_the_next_probe_off(
+    make_flow: MakeFlow, database: Database, clock: ManualClock
+) -> None:
+    flow = make_flow()
+    database.is_away = True
+    flow.record(*range(100))
+    flow.steps(20)
+    database.is_away = False
+    clock.advance(-600_000)
+    flow.finish(60)
+    assert (flow.done(), flow.dead()) == (100, [])
+
+
+def test_an_outage_lasts_though_no_failure_comes_for_long(
+    make_flow: MakeFlow, database: Database, client: FakeClient
+) -> None:
+    """As where probes hang, or no worker runs."""
+    flow = make_flow()
+    database.is_away = True
+    flow.record(*range(100))
+    flow.steps(5)
+    keys = (flow.broker.keys.failing, flow.broker.keys.breaker)
+    for key in keys:
+        client.pexpire(key, 1_000)
+    flow.clock.advance(500)
+    flow.schedule()
+    assert min(client.pttl(key) for key in keys) > 500_000
 
 
 def test_a_bad_event_during_an_outage_is_found_afterwards(make_flow: MakeFlow, database: Database) -> None:

@@ -21,6 +21,7 @@ OPENS_AT_BATCHES = 5
 """The breaker opens when so many batches, parts of one counted once, failed and none succeeded."""
 OPENS_AFTER_MS = 10_000
 """Or when nothing but failures came for so long."""
+_KEPT_MS = 600_000  # as in the script
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,10 @@ class Breaker:
         args = (root, kind, now_ms, int(probe), OPENS_AT_BATCHES, OPENS_AFTER_MS)
         done, batches, since_ms, opened_ms, shown = self._server.run(scripts.FAIL, names, args)
         return Health(_number(done), batches, since_ms, opened_ms, printable(shown))
+
+    def keep(self) -> None:
+        """Keep the present row for ten minutes more, though no failure comes."""
+        self._server.many(*(("PEXPIRE", key, _KEPT_MS) for key in (self._keys.failing, self._keys.breaker)))
 
     def health(self) -> Health:
         """The present row."""

@@ -47,8 +47,7 @@ def judge(run: RunRecord, size: int, health: Health, config: Config, now_ms: int
         return Verdict.BURY if is_out_of_time(run, config, now_ms) else Verdict.RETRY
     if run.failures + 1 <= config.max_retries and not is_out_of_time(run, config, now_ms):
         return Verdict.RETRY
-    others_succeed = run.runs > 0 and health.done > run.done
-    if others_succeed or is_out_of_time(run, config, now_ms):
+    if others_succeed(run, health) or is_out_of_time(run, config, now_ms):
         return Verdict.RETRY if _is_new_suspect(run, size) else isolate(size, config)
     if run.mode in (Mode.ISOLATING, Mode.SUSPECT):
         # An outage may have begun meanwhile, which divides these parts in vain but lets none die.
@@ -57,6 +56,11 @@ def judge(run: RunRecord, size: int, health: Health, config: Config, now_ms: int
         return Verdict.PROBE
     # There is nothing to compare it with if it fails alone. Beside others that fail it may be an outage.
     return Verdict.BURY if health.batches <= 1 else Verdict.RETRY
+
+
+def others_succeed(run: RunRecord, health: Health) -> bool:
+    """Whether something else succeeded since the batch's run before."""
+    return run.runs > 0 and health.done > run.done
 
 
 def after_failure(run: RunRecord, size: int, health: Health, config: Config, now_ms: int) -> RunRecord:
@@ -91,13 +95,19 @@ def isolate(size: int, config: Config) -> Verdict:
 def is_given_up(error: BaseException | str, config: Config) -> bool:
     """Whether the settings say that a run which failed with this error is of no use to repeat.
 
-    They name kinds of errors. A text, as a `PartialFailure` may give for an event, has none.
+    They name kinds of errors. A text, as a `PartialFailure` may give for an event, has none. A run that came
+    to its time limit has raised nothing of its own: what it waited for may be away.
     """
-    if isinstance(error, str):
+    if isinstance(error, str) or _is_time_limit(error):
         return False
     if isinstance(error, config.give_up_on):
         return True
     return bool(config.retry_on) and not isinstance(error, config.retry_on)
+
+
+def _is_time_limit(error: BaseException) -> bool:
+    """Whether RQ has raised this in the run, which is named and not imported here."""
+    return any(kind.__module__ == "rq.timeouts" for kind in type(error).__mro__)
 
 
 def is_out_of_time(run: RunRecord, config: Config, now_ms: int) -> bool:

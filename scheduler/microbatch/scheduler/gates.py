@@ -61,7 +61,11 @@ class Gates:
             self._probe_at_ms = now_ms + _FIRST_PROBE_MS
             log.warning("%s: held back: %s", self._name, survey.health)
             self._publish(str(survey.health), self._probe_at_ms)
-        elif self.is_open and not survey.health.is_open:
+        elif self.is_open and survey.health.is_open:
+            # The server's clock may have been set back. A run that hangs brings no failure for long.
+            self._probe_at_ms = min(self._probe_at_ms, now_ms + self._probe_wait_ms)
+            self._broker.breaker.keep()
+        elif self.is_open:
             seconds = (now_ms - self._opened_ms) / 1000
             self._opened_ms, self._ramp = 0, min(_FIRST_RAMP, self._broker.config.max_in_flight)
             log.warning("%s: no longer held back: a batch succeeded after %.0f s", self._name, seconds)
@@ -81,6 +85,11 @@ class Gates:
     def let_a_probe_be_cut(self) -> None:
         """Let one batch be cut though the breaker is open, at the next tick at the latest."""
         self._may_cut_a_probe = True
+
+    @property
+    def retries_wait(self) -> bool:
+        """Whether there were retries that were due, at the last survey."""
+        return self._retries_due > 0
 
     def spend(self, batches: int) -> None:
         """So many batches were given a job."""

@@ -113,7 +113,7 @@ class Scheduler:
             if word is Wake.FLUSH and self.broker.events.waiting():
                 self.broker.events.wake(word)  # for whoever is active next
             return 0
-        if word is Wake.LOOK:
+        if word is Wake.LOOK or (word is Wake.ROOM and self._gates.retries_wait):
             self._reconcile_at = 0.0
         rest = self._why_cut_the_rest(word)
         # At a tick events may have come since the bell rang, and their cycle is over.

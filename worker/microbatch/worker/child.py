@@ -72,8 +72,11 @@ class Child:
             self.send(signal.SIGKILL)
         else:
             heartbeat.once()
-            if self._shown is not None:
-                self._shown.keep()
+
+    def show(self) -> None:
+        """Have RQ show that it is alive, if it is. Of less weight than its beat, and not to hold that up."""
+        if self._shown is not None and self.poll() is None and not self._is_stopped():
+            self._shown.keep()
 
     def forget(self) -> None:
         """Show no more of it, when it has ended otherwise than by itself: it could not do that."""

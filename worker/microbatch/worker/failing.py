@@ -9,20 +9,17 @@ bury ───▶ dead, with its events
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from microbatch.broker.batch import PartialFailure, Reject, RetryLater
 from microbatch.broker.breaker import Health
 from microbatch.broker.broker import Broker
-from microbatch.broker.config import Config
 from microbatch.broker.errors import MicrobatchError
 from microbatch.broker.exchange import Value
 from microbatch.broker.failure_log import FailureLog
-from microbatch.broker.in_flight import Part, TakenBatch, halves_of, part_of, probe_of
+from microbatch.broker.in_flight import Part, TakenBatch, halves_of, probe_of
 from microbatch.broker.patience import insist
 from microbatch.broker.policy import (
-    RUN_TTL_MS,
     Verdict,
     after_failure,
     is_given_up,
@@ -35,6 +32,7 @@ from microbatch.broker.policy import (
 from microbatch.broker.results import Outcome
 from microbatch.broker.run_record import Mode, RunRecord
 from microbatch.broker.wire import Failure, root_of
+from microbatch.worker.named import judge_all, of_an_outage, sort_named
 from microbatch.worker.user_errors import begin_at_user_code, formatted, kind_of, locate, summarize
 
 log = logging.getLogger(__name__)
@@ -139,17 +137,23 @@ class Failing:
             (error,) = partial.errors.values()
             return self.whole(batch, error)
         health = Health(done=batch.run.done)
-        if len(partial.errors) == size:  # nothing succeeded: it may be an outage
-            health = self._health_after(batch, partial, now_ms)
-            if health.is_open and not is_out_of_time(batch.run, self._config, now_ms):
-                return self._hold_back(batch, self._after(batch, health, now_ms), partial, now_ms)
-        again, dead = self._sort(batch, partial.errors, self._after(batch, health, now_ms), now_ms)
+        suspect = of_an_outage(batch, partial, self._config, now_ms)
+        if suspect is not None:
+            health = self._health_after(batch, suspect, now_ms)
+        then = self._after(batch, health, now_ms)
+        if suspect is not None and (verdict := judge_all(batch, then, health, self._config, now_ms)):
+            if health.is_open:
+                return self._hold_back(batch, then, suspect, now_ms)
+            return self._carry_out(verdict, batch, then, suspect, now_ms)
+        again, dead = sort_named(batch, partial.errors, then, self._config, now_ms)
         self._divide(batch, [*again, *(part for part, _ in dead)], entry)
         buried = [
             (part, failure)
             for part, error in dead
             if (failure := self._bury(part, part.run, batch.recorded_at_ms, error)) is not None
         ]
+        if dead and not buried:
+            return self._report(batch, partial, "but another worker has it")
         if not dead:
             first = min((part.due_ms for part in again), default=now_ms)
             seconds = (first - now_ms) / 1000
@@ -158,36 +162,6 @@ class Failing:
             )
         events = sum(len(part.positions) for part, _ in dead)
         raise BatchDead(f"{events} of {size} events dead at attempt {attempt}", buried) from partial
-
-    def _sort(
-        self, batch: TakenBatch, errors: Mapping[int, BaseException | str], then: RunRecord, now_ms: int
-    ) -> tuple[list[Part], list[tuple[Part, BaseException | str]]]:
-        """The parts that are run again, and those that are dead with their errors.
-
-        Each dead batch has one error, so the failed events are grouped by what went wrong with them.
-        """
-        late = is_out_of_time(batch.run, self._config, now_ms)
-        retries: dict[float | None, list[int]] = {}
-        dead: dict[str, tuple[list[int], BaseException | str]] = {}
-        for position, error in sorted(errors.items()):
-            if isinstance(error, RetryLater) and not late:
-                retries.setdefault(error.seconds, []).append(position)
-            elif late or _is_last(then, error, self._config):
-                reason = error.error if isinstance(error, Reject) else error
-                dead.setdefault(summarize(reason), ([], reason))[0].append(position)
-            else:
-                retries.setdefault(None, []).append(position)
-        delay = retry_delay(then.failures, self._config)
-        again = []
-        for seconds, positions in retries.items():
-            run = then if seconds is None else replace(then, failures=batch.run.failures, mode=Mode.LATER)
-            due_ms = now_ms + int((delay if seconds is None else seconds) * 1000)
-            again.append(part_of(batch, positions, run, due_ms))
-        # Due in a while only: until then they are this worker's to bury. If it dies they are run once more.
-        bury_by_ms = now_ms + RUN_TTL_MS
-        return again, [
-            (part_of(batch, positions, then, bury_by_ms), error) for positions, error in dead.values()
-        ]
 
     def _bury(
         self, batch: TakenBatch | Part, run: RunRecord, recorded_ms: int, error: BaseException | str
@@ -213,10 +187,3 @@ class Failing:
         self._log.note(logging.WARNING, kind_of(error), line)
         log.debug("%s: batch %s: %s", self._config.name, batch.id, error)
         return f"{outlook}: {summarize(error)}"
-
-
-def _is_last(then: RunRecord, error: BaseException | str, config: Config) -> bool:
-    """Whether an event with this error is not run again."""
-    if isinstance(error, Reject) or then.failures > config.max_retries:
-        return True
-    return is_given_up(error, config)

@@ -64,7 +64,8 @@ class WorkerPool:
         elsewhere. A second signal does that at once.
         """
         with StopSignals() as signals:
-            threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+            for target in (self._beat, self._show):
+                threading.Thread(target=target, name=target.__name__, daemon=True).start()
             while not signals.count:
                 for place in self._places:
                     self._fill(place)
@@ -118,6 +119,13 @@ class WorkerPool:
             time.sleep(_BEAT_SECONDS)
             for child in self._running():
                 self._attempt(child.beat)
+
+    def _show(self) -> None:
+        """Not on the thread that beats: a slow server must not keep it from that."""
+        while True:
+            time.sleep(_BEAT_SECONDS)
+            for child in self._running():
+                self._attempt(child.show)
             while self._ended:
                 self._attempt(self._ended.popleft().forget)
 

@@ -14,6 +14,7 @@ internals (of 3.0) that this relies on:
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 from rq import Queue
@@ -75,9 +76,16 @@ class ReportingWorker(SturdyWorker):
         return super().prepare_execution(job) if end is None or end.execution is None else end.execution
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:  # noqa: FBT001, FBT002 - RQ's signature
-        """Show that a job runs. RQ would keep it for ever if nobody ended it."""
-        super().prepare_job_execution(job, remove_from_intermediate_queue)
-        self.connection.expire(job.key, self.get_heartbeat_ttl(job))
+        """Show that a job runs, as RQ does, but for a time. RQ's own never expires if its worker is killed."""
+        ttl = self.get_heartbeat_ttl(job)
+        with self.connection.pipeline() as pipe:
+            self.heartbeat(ttl, pipeline=pipe)
+            job.heartbeat(datetime.now(UTC), ttl, pipeline=pipe)
+            job.prepare_for_execution(self.name, pipeline=pipe)
+            pipe.expire(job.key, ttl)
+            if remove_from_intermediate_queue:
+                pipe.lrem(self.queues[0].intermediate_queue_key, 1, job.id)
+            pipe.execute()
 
     def end_what_is_shown(self) -> None:
         """End what is shown of a run which is over, where the server could not be told.

@@ -78,7 +78,10 @@ class SturdyWorker(SimpleWorker):
             if not all(known):
                 self._server.do("UNLINK", self.key)
                 self._shown_state = None
-                super().register_birth()  # type: ignore[no-untyped-call]
+                try:
+                    super().register_birth()  # type: ignore[no-untyped-call]
+                except ValueError:  # the pool has shown it by half in this moment
+                    log.debug("%s: %s is listed a little later", self._batcher, self.key)
 
     @property
     def listed_in(self) -> tuple[str, str]:

@@ -56,6 +56,7 @@ _BLOCK_SECONDS = 1.0  # how soon an idle worker sees that it is to stop
 _SHORTEST_BLOCK_SECONDS = 0.01  # none would be for ever
 _CHORES_SECONDS = 1.0
 _LISTED_SECONDS = 5.0  # how soon a worker is shown again by a server that came back empty
+_UNENDED_JOB_SECONDS = 3_600
 _GIVE_BACK_SECONDS = 3.0  # the most that a hard stop takes for it
 
 
@@ -150,6 +151,9 @@ class BatchWorker(ReportingWorker):
 
     def _settle(self, run: Run) -> str | BaseException:
         said: str | BaseException
+        with self._outliving_the_server():
+            # RQ is told afterwards. If this process is killed before that, nobody else ends the job.
+            self._server.do("EXPIRE", BatchJob.key_for(run.batch.id), _UNENDED_JOB_SECONDS, "NX")
         try:
             said = self._runner.settle(run)
         except MicrobatchError as error:

@@ -41,7 +41,10 @@ class ShownWorker:
             # What has expired is not made again by half: the worker itself sees to that.
             if self._server.do("EXPIRE", self._key, SHOWN_SECONDS):
                 moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-                self._server.do("HSET", self._key, "last_heartbeat", moment)
+                # With the expiry again: if the key has gone meanwhile, this makes it anew.
+                self._server.many(
+                    ("HSET", self._key, "last_heartbeat", moment), ("EXPIRE", self._key, SHOWN_SECONDS)
+                )
         except ServerError as error:
             log.debug("%s: %s is not shown: %s", self._name, self._key, error)
 

@@ -100,7 +100,7 @@ class Turns:
         tries: list[tuple[Claim, Along]] = []
 
         def next_try() -> Along:
-            if not go_on:
+            if not go_on or tries:  # the first try may have claimed a batch, though its reply was lost
                 return Along(*commands)
             claim = self._runner.claim()
             along = Along(*commands, self._ledger.next_command(keys.queue, keys.intermediate, claim))

@@ -26,15 +26,17 @@ local now = tonumber(ARGV[3])
 local done = redis.call('HGET', KEYS[3], 'done_events') or '0'
 local row = redis.call('HMGET', KEYS[2], 'done', 'since', 'opened')
 local since, opened = tonumber(row[2] or ''), tonumber(row[3] or '') or 0
+local probe = ARGV[4] == '1'
 if row[1] ~= done or not since or since > now then
   redis.call('DEL', KEYS[1], KEYS[2])
   redis.call('HSET', KEYS[2], 'done', done, 'since', now)
   since, opened = now, 0
+  probe = false  -- it was made in a row that a success has ended
 end
 redis.call('HSET', KEYS[2], 'kind', ARGV[2])
 if redis.call('ZCARD', KEYS[1]) < MOST then redis.call('ZADD', KEYS[1], 'NX', now, ARGV[1]) end
 local roots = redis.call('ZCARD', KEYS[1])
-if opened == 0 and (ARGV[4] == '1' or roots >= tonumber(ARGV[5]) or now - since >= tonumber(ARGV[6])) then
+if opened == 0 and (probe or roots >= tonumber(ARGV[5]) or now - since >= tonumber(ARGV[6])) then
   opened = now
   redis.call('HSET', KEYS[2], 'opened', now)
   redis.pcall('LREM', KEYS[4], 0, 'look')

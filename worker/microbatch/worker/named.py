@@ -1,0 +1,96 @@
+"""The events that a `PartialFailure` names: what their errors say, and what becomes of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from microbatch.broker.batch import PartialFailure, Reject, RetryLater
+from microbatch.broker.breaker import Health
+from microbatch.broker.config import Config
+from microbatch.broker.in_flight import Part, TakenBatch, part_of
+from microbatch.broker.policy import (
+    RUN_TTL_MS,
+    Verdict,
+    is_given_up,
+    is_out_of_time,
+    judge,
+    others_succeed,
+    retry_delay,
+)
+from microbatch.broker.run_record import Mode, RunRecord
+from microbatch.worker.user_errors import summarize
+
+
+def of_an_outage(
+    batch: TakenBatch, partial: PartialFailure, config: Config, now_ms: int
+) -> BaseException | str | None:
+    """One of the errors that may come of an outage, if every event of the batch is named.
+
+    The processor has said that the others do not: `Reject`, `RetryLater`, and what the settings give up on.
+    """
+    if len(partial.errors) < batch.header.size:
+        return None
+    late = is_out_of_time(batch.run, config, now_ms)
+    for error in partial.errors.values():
+        if isinstance(error, Reject) or (isinstance(error, RetryLater) and not late):
+            continue
+        if not is_given_up(error, config):
+            return error
+    return None
+
+
+def judge_all(
+    batch: TakenBatch, then: RunRecord, health: Health, config: Config, now_ms: int
+) -> Verdict | None:
+    """What becomes of a batch all of whose events are named; None if each event goes its own way.
+
+    Where others succeed it is the events, and while they have retries left they are tried by themselves.
+    Otherwise it may be an outage, in which none of them is to die.
+    """
+    verdict = judge(batch.run, batch.header.size, health, config, now_ms)
+    if verdict is Verdict.BURY or is_out_of_time(batch.run, config, now_ms):
+        return None
+    if not health.is_open and (then.failures <= config.max_retries or others_succeed(batch.run, health)):
+        return None
+    return verdict
+
+
+def sort_named(
+    batch: TakenBatch,
+    errors: Mapping[int, BaseException | str],
+    then: RunRecord,
+    config: Config,
+    now_ms: int,
+) -> tuple[list[Part], list[tuple[Part, BaseException | str]]]:
+    """The parts that are run again, and those that are dead with their errors.
+
+    Each dead batch has one error, so the failed events are grouped by what went wrong with them.
+    """
+    late = is_out_of_time(batch.run, config, now_ms)
+    retries: dict[float | None, list[int]] = {}
+    dead: dict[str, tuple[list[int], BaseException | str]] = {}
+    for position, error in sorted(errors.items()):
+        if isinstance(error, RetryLater) and not late:
+            retries.setdefault(error.seconds, []).append(position)
+        elif late or _is_last(then, error, config):
+            reason = error.error if isinstance(error, Reject) else error
+            dead.setdefault(summarize(reason), ([], reason))[0].append(position)
+        else:
+            retries.setdefault(None, []).append(position)
+    delay = retry_delay(then.failures, config)
+    again = []
+    for seconds, positions in retries.items():
+        run = then if seconds is None else replace(then, failures=batch.run.failures, mode=Mode.LATER)
+        due_ms = now_ms + int((delay if seconds is None else seconds) * 1000)
+        again.append(part_of(batch, positions, run, due_ms))
+    # Due in a while only: until then they are this worker's to bury. If it dies they are run once more.
+    bury_by_ms = now_ms + RUN_TTL_MS
+    return again, [(part_of(batch, positions, then, bury_by_ms), error) for positions, error in dead.values()]
+
+
+def _is_last(then: RunRecord, error: BaseException | str, config: Config) -> bool:
+    """Whether an event with this error is not run again."""
+    if isinstance(error, Reject) or then.failures > config.max_retries:
+        return True
+    return is_given_up(error, config)
