@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -164,9 +163,9 @@ def test_a_processor_s_own_logging_silences_no_worker(
     pool = command("microbatch", "worker", letters, url=valkey_server.url)
     with start(Config(name="letters", redis_url=valkey_server.url)) as batcher:
         batcher.record_event("a")
-        time.sleep(2.5)
+        wait_until(lambda: valkey_server.admin.xlen("mb:{letters}:results") == 1)
         batcher.record_event("c")  # which it has no value for
-    pool.wait_for_line("letters: batch .* KeyError", timeout=20)
+    pool.wait_for_line("letters: batch .* KeyError")
 
 
 POLLING = """\

@@ -148,6 +148,7 @@ class BatchWorker(ReportingWorker):
 
     def _settle(self, run: Run) -> str | BaseException:
         said: str | BaseException
+        keep_loggers()  # its processor may have set up its logging
         try:
             said = self._runner.settle(run)
         except MicrobatchError as error:
@@ -197,7 +198,7 @@ class BatchWorker(ReportingWorker):
         if now < self._chores_at:
             return
         self._chores_at = now + _CHORES_SECONDS
-        keep_loggers()  # a processor may have set up its logging
+        keep_loggers()
         self.check_for_suspension(burst=False)  # which is RQ's heartbeat as well
         if self.should_run_maintenance_tasks:
             self.run_maintenance_tasks()
