@@ -329,12 +329,14 @@ def test_status_shows_what_holds_it_back_and_the_risks(
     wait_until(lambda: valkey_server.admin.hexists(KEY + "config", "held_back"))
     table = command("microbatch", "status", "letters", url=url)
     assert table.wait() == 0
-    assert "held back  1 result waits for a handler; results_max is 1" in table.stdout
+    assert (
+        "held back  1 result waits for a handler; results_max is 1, and there is no consumer" in table.stdout
+    )
     assert any(line.startswith("risk       there is no append-only file") for line in table.stdout)
     status = command("microbatch", "status", "letters", "--json", url=url)
     assert status.wait() == 0
     (found,) = map(json.loads, status.stdout)
-    assert found["held_back"] == "1 result waits for a handler; results_max is 1"
+    assert found["held_back"] == "1 result waits for a handler; results_max is 1, and there is no consumer"
     results = command("microbatch", "results", "letters", url=url)
     assert results.wait() == 0, results.output
     assert len(results.stdout) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,6 +88,29 @@ def test_neighbours_with_names_of_python_s_own_modules_harm_nothing(
     assert "of the folder" not in stack.output
 
 
+@pytest.mark.parametrize("name", ["click", "redis", "random", "logging", "pydantic"])
+def test_a_folder_replaces_nothing_of_the_command_as_a_module(
+    tmp_path: Path, valkey_server: RealServer, name: str
+) -> None:
+    (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('the {name} of the folder')\n")
+    words = [sys.executable, "-m", "microbatch.ops", "status", "letters", "--json"]
+    env = {"MICROBATCH_REDIS_URL": valkey_server.url}
+    with Process(words, cwd=tmp_path, env=env, fresh=True) as process:
+        assert process.wait() == 0, process.output
+
+
+def test_run_says_that_a_neighbour_hides_a_module_from_the_program(tmp_path: Path, letters: str) -> None:
+    (tmp_path / "random.py").write_text("raise RuntimeError('the random of the folder')\n")
+    (tmp_path / "helpers.py").write_text("")
+    with Process([script("microbatch"), "run", letters, "ab"], cwd=tmp_path, fresh=True) as process:
+        assert process.wait() == 1
+    assert process.stderr[0] == (
+        f"microbatch run: {tmp_path}/random.py has the name of a module of Python's own library, "
+        "and the program imports it in that module's place; rename it"
+    )
+    assert "RuntimeError: the random of the folder" in process.stderr
+
+
 LOGGING = {
     "dictConfig": """\
 import logging.config
@@ -140,9 +163,9 @@ def test_a_processor_s_own_logging_silences_no_worker(
     pool = command("microbatch", "worker", letters, url=valkey_server.url)
     with start(Config(name="letters", redis_url=valkey_server.url)) as batcher:
         batcher.record_event("a")
-        time.sleep(2.5)
+        wait_until(lambda: valkey_server.admin.xlen("mb:{letters}:results") == 1)
         batcher.record_event("c")  # which it has no value for
-    pool.wait_for_line("letters: batch .* KeyError", timeout=20)
+    pool.wait_for_line("letters: batch .* KeyError")
 
 
 POLLING = """\

@@ -89,7 +89,12 @@ def test_cutting_pauses_while_too_many_results_are_unread(server: RealServer, tm
             mb.record_event(event)
         wait_until(lambda: fleet.broker.server.do("XLEN", fleet.broker.keys.results) == 3)
         mb.record_events(range(3, 10))
-        wait_until(lambda: fleet.broker.held_back() == "3 results wait for a handler; results_max is 3")
+        wait_until(
+            lambda: (
+                fleet.broker.held_back()
+                == "3 results wait for a handler; results_max is 3, and there is no consumer"
+            )
+        )
         assert fleet.broker.events.waiting() == 7
         handling = threading.Thread(target=mb.wait_for_results)
         handling.start()

@@ -128,11 +128,11 @@ def test_too_many_results_hold_back_cuts_and_no_retries(
     gates.update(replace(survey, retries_due=1), clock.ms)
     for _ in range(2):
         assert (gates.room_for_cuts(), gates.room_for_retries()) == (0, 1_000)
-    assert broker.held_back() == "2 results wait for a handler; results_max is 2"
+    assert broker.held_back() == "2 results wait for a handler; results_max is 2, and there is no consumer"
     client_of(broker).delete(broker.keys.results)
     assert gates.room_for_cuts() > 0
     assert caplog.messages == [
-        "letters: held back: 2 results wait for a handler; results_max is 2",
+        "letters: held back: 2 results wait for a handler; results_max is 2, and there is no consumer",
         "letters: no longer held back",
     ]
     assert broker.held_back() == ""

@@ -53,6 +53,18 @@ def test_they_are_not_while_a_consumer_shows_itself(broker: Broker, client: Fake
     assert said(broker, 10 * HOUR_MS) == TEXT.format(9)  # what was handed back waits for somebody
 
 
+def test_whether_a_consumer_was_seen_within_a_minute(
+    broker: Broker, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert broker.unhandled.no_consumer() == "there is no consumer"
+    results = broker.results()
+    results.prepare()
+    results.read(count=1)
+    assert broker.unhandled.no_consumer() == ""
+    monkeypatch.setattr(broker.unhandled, "unseen_ms", lambda: 61_900)
+    assert broker.unhandled.no_consumer() == "no consumer was seen for 61 s"
+
+
 def test_a_group_without_a_consumer_has_none(broker: Broker, client: FakeClient) -> None:
     wait(broker, client, since_ms=1_000)
     client.xgroup_create(broker.keys.results, GROUP, "0")

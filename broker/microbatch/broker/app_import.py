@@ -71,7 +71,7 @@ def _execute(name: str, path: Path, file: Path, attribute: str) -> ModuleType:
         with importing(str(path)):
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         raise AppError(_cannot(str(path), error, file, attribute)) from error
     return module
 
@@ -119,10 +119,13 @@ def _refuse_hiding(folder: Path) -> None:
 
 def _refuse_another(top: str, here: Path) -> None:
     """What was imported is not what stands in the current folder."""
-    found = getattr(sys.modules[top], "__file__", None)
+    loaded = sys.modules.get(top)
+    found = getattr(loaded, "__file__", None)
+    if loaded is None or found is None or not Path(found).is_file():
+        return
     for path in (here / f"{top}.py", here / top / "__init__.py"):
-        if found is not None and path.is_file() and not path.samefile(found):
-            raise AppError(_hidden(top, path, sys.modules[top]))
+        if path.is_file() and not path.samefile(found):
+            raise AppError(_hidden(top, path, loaded))
 
 
 def _hidden(name: str, path: Path, loaded: ModuleType) -> str:

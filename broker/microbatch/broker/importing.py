@@ -1,4 +1,4 @@
-"""The import of an app, or of a module that a setting names: what it must not do, and where it is if slow.
+"""Imports of apps, and of modules that settings name: they start no program, and a slow one says where it is.
 
 Every process of a batcher imports the app. What the app does while it is imported is done by each of them.
 """

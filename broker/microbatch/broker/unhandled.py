@@ -14,6 +14,7 @@ from microbatch.broker.server import Server
 NEGLECTED_MS = 3_600_000
 """How long results may wait, and no consumer be seen, before they are neglected."""
 _HINTS_AT_MOST = 10
+_UNSEEN_MS = 60_000  # a consumer that waits shows itself every few seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,15 @@ class Unhandled:
         consumers = self._asked(lambda: self._server.client.xinfo_consumers(self._key, GROUP), [])
         idle = [int(found["idle"]) for found in consumers if _text(found["name"]) != HANDED_BACK]
         return min(idle, default=None)
+
+    def no_consumer(self) -> str:
+        """That nobody comes for results, in words; empty if a consumer was seen within a minute."""
+        unseen_ms = self.unseen_ms()
+        if unseen_ms is None:
+            return "there is no consumer"
+        if unseen_ms < _UNSEEN_MS:
+            return ""
+        return f"no consumer was seen for {unseen_ms // 1000:,} s"
 
     def _asked(self, ask: Callable[[], Any], otherwise: Any) -> Any:
         """What the server says of the stream or its group; the other if that is not there."""

@@ -1,6 +1,11 @@
 """``python -m microbatch.ops``: the command, where its script is not on the path."""
 
-from microbatch.ops.cli import main
+import sys
 
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        # The current folder, which Python puts first: a click.py or random.py there is none of ours.
+        del sys.path[0]
+    from microbatch.ops.cli import main
+
     main()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 from microbatch.broker.app import app_file
@@ -73,6 +74,17 @@ class Program:
             self._early.append(number)
         elif number != signal.SIGINT or not _is_foreground():
             self._process.send_signal(number)
+
+
+def hiding_modules(app: str) -> list[str]:
+    """Files beside a program that it imports in place of modules of Python that Microbatch needs.
+
+    Python puts the program's folder first on its import path.
+    """
+    file = app_file(app)
+    folder = Path.cwd() if file is None else file.resolve().parent
+    needed = sys.stdlib_module_names & sys.modules.keys()
+    return sorted(str(path) for path in folder.glob("*.py") if path.stem in needed)
 
 
 def _is_foreground() -> bool:

@@ -13,6 +13,7 @@ from microbatch.broker.failure_log import FailureLog
 from microbatch.broker.listener import Listener
 from microbatch.broker.patience import PASSING, Patience
 from microbatch.broker.results import Entry
+from microbatch.producer.absence import AbsenceWatch
 from microbatch.producer.finish import Finish
 from microbatch.producer.handlers import Handlers
 from microbatch.producer.keeper import Keeper
@@ -39,6 +40,7 @@ class Member:
         self._broker = broker
         self._name = broker.config.name
         self._log = FailureLog(log)
+        self._absence = AbsenceWatch(broker)
         self._handlers = Handlers(broker)
         self._results = broker.results()
         self._drain = broker.drain()
@@ -119,7 +121,9 @@ class Member:
             self._forget_the_silent(now)
         wait_ms = int((min(self._claim_at, now + _LONGEST_WAIT_SECONDS, until) - now) * 1000)
         if finish is None:
-            return self._results.wait(count=_COUNT, wait_ms=wait_ms, listener=self._listener)
+            if not (entries := self._results.wait(count=_COUNT, wait_ms=wait_ms, listener=self._listener)):
+                self._absence.look()
+            return entries
         self._drain.open()  # before the first look: whatever happens after that ends the wait
         if entries := self._results.read(count=_COUNT):
             return entries
@@ -128,6 +132,7 @@ class Member:
         if not self._drain.wait(wait_ms, self._listener.ask):
             finish.remind()
             self._tell_what_holds_back()
+            self._absence.look()
         return []
 
     def _tell_what_holds_back(self) -> None:
@@ -150,6 +155,8 @@ class Member:
         Returns whether all were: none is begun once this is told to end, or the server does not do its part.
         """
         keeper.keep([entry.id for entry in entries])
+        if entries:
+            self._absence.came()
         acknowledge_at = time.monotonic() + _ACKNOWLEDGE_SECONDS
         try:
             for entry in entries:

@@ -122,7 +122,8 @@ class Gates:
         wait = "1 result waits" if unhandled == 1 else f"{unhandled:,} results wait"
         held = unhandled >= most
         if held != bool(self._reason):
-            reason = f"{wait} for a handler; results_max is {most:,}" if held else ""
+            nobody = f", and {found}" if held and (found := self._broker.unhandled.no_consumer()) else ""
+            reason = f"{wait} for a handler; results_max is {most:,}{nobody}" if held else ""
             log.warning("%s: %s", self._name, f"held back: {reason}" if held else "no longer held back")
             self._publish(reason)
         return held

@@ -23,7 +23,7 @@ def main() -> int:
     try:
         work(load_config(app))
     except MicrobatchError as error:
-        sys.stderr.write(f"microbatch worker: {error}\n")
+        sys.stderr.write(f"microbatch worker: {' '.join(str(error).split())}\n")
         return 2
     return 0
 

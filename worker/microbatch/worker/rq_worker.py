@@ -154,6 +154,7 @@ class BatchWorker(ReportingWorker):
         with self._outliving_the_server():
             # RQ is told afterwards. If this process is killed before that, nobody else ends the job.
             self._server.do("EXPIRE", BatchJob.key_for(run.batch.id), _UNENDED_JOB_SECONDS, "NX")
+        keep_loggers()  # its processor may have set up its logging
         try:
             said = self._runner.settle(run)
         except MicrobatchError as error:

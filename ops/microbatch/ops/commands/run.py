@@ -7,7 +7,7 @@ import click
 from microbatch.broker.app import load_config
 from microbatch.broker.connection import safe_url
 from microbatch.ops import options
-from microbatch.ops.program import Program
+from microbatch.ops.program import Program, hiding_modules
 from microbatch.ops.stack import Stack, left_behind
 from microbatch.ops.termination import terminable
 
@@ -37,6 +37,12 @@ def command(app: str, arguments: tuple[str, ...], workers: int) -> int:
     if config.redis_url is not None:
         click.echo(
             f"microbatch run: using the server at {safe_url(config.redis_url)}, as redis_url is set", err=True
+        )
+    for path in hiding_modules(app):
+        click.echo(
+            f"microbatch run: {path} has the name of a module of Python's own library, and the program "
+            "imports it in that module's place; rename it",
+            err=True,
         )
     with terminable(), Stack(app, config, workers=workers) as stack:
         code = Program(app, arguments, stack.environment).run(check=stack.check)

@@ -1,0 +1,77 @@
+"""Who waits for results in vain is told what is not there: a scheduler, or workers."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import DecodeError, ServerError
+from microbatch.broker.failure_log import FailureLog
+from microbatch.broker.run_record import RunRecord
+
+log = logging.getLogger(__name__)
+
+_QUIET_SECONDS = 4.0
+"""For so long nothing came before this looks, and so long it is until it looks again."""
+_BATCHES_LOOKED_AT = 1_000
+_RUN_RECORD_AT = 1
+
+
+class AbsenceWatch:
+    """Looks now and then while nothing comes, and says once a minute what is not there.
+
+    It goes by what a consumer may read: the lease of the scheduler, and whether a worker has taken any batch
+    in flight.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._name = broker.config.name
+        self._log = FailureLog(log)
+        self._look_at = time.monotonic() + _QUIET_SECONDS
+        self._untouched: tuple[bytes, ...] = ()
+
+    def came(self) -> None:
+        """Something came: all that it takes is there."""
+        self._look_at = time.monotonic() + _QUIET_SECONDS
+        self._untouched = ()
+
+    def look(self) -> None:
+        """Look, if it is time to. It is only for people: an error ends nothing."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _QUIET_SECONDS
+        try:
+            self._look_for_a_scheduler()
+            self._look_for_workers()
+        except (ServerError, DecodeError) as error:
+            log.debug("%s: who is there can't be seen: %s", self._name, error)
+
+    def _look_for_a_scheduler(self) -> None:
+        keys = self._broker.keys
+        waiting, lease = self._broker.server.many(("LLEN", keys.events), ("GET", keys.lease))
+        if waiting and lease is None:
+            what = "1 event waits" if waiting == 1 else f"{waiting:,} events wait"
+            self._tell("scheduler", f"{what} to be cut, and no scheduler is active")
+
+    def _look_for_workers(self) -> None:
+        """None is there if batches are in flight at two looks, and no batch was ever taken."""
+        server, keys = self._broker.server, self._broker.keys
+        ids = server.do("ZRANGE", keys.inflight, 0, _BATCHES_LOOKED_AT - 1)
+        batches = [keys.batch(raw.decode("ascii", "replace")) for raw in ids]
+        raws = server.each(*(("LINDEX", key, _RUN_RECORD_AT) for key in batches))
+        untouched = tuple(ids) if all(map(_is_untouched, raws)) else ()
+        before, self._untouched = self._untouched, untouched
+        if untouched and set(before) & set(untouched):
+            what = "1 batch is" if len(ids) == 1 else f"{len(ids):,} batches are"
+            self._tell("worker", f"{what} to be run, and no worker takes any")
+
+    def _tell(self, role: str, what: str) -> None:
+        self._log.note(logging.WARNING, role, f"{self._name}: {what}: start `microbatch {role}`")
+
+
+def _is_untouched(raw: object) -> bool:
+    """Whether a batch's run record says that no worker has ever taken it."""
+    return isinstance(raw, bytes) and RunRecord.decode(raw) == RunRecord()

@@ -1,0 +1,83 @@
+"""Who waits for results is told that nobody cuts, or that nobody works, and only where that is true."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from microbatch.producer import absence, member
+from tests.fleet import SUM, Fleet
+from tests.servers import RealServer
+
+SLOW = """
+def process(batch):
+    time.sleep(2)
+    return sum(batch)
+"""
+NOBODY_CUTS = "letters: 2 events wait to be cut, and no scheduler is active: start `microbatch scheduler`"
+NOBODY_WORKS = "letters: 1 batch is to be run, and no worker takes any: start `microbatch worker`"
+
+
+@pytest.fixture(autouse=True)
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks after half a second in which nothing came, not after four."""
+    monkeypatch.setattr(absence, "_QUIET_SECONDS", 0.5)
+    monkeypatch.setattr(member, "_LONGEST_WAIT_SECONDS", 0.2)
+
+
+@pytest.mark.parametrize("stops", [True, False])
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        ((), [NOBODY_CUTS]),
+        (("worker",), [NOBODY_CUTS]),
+        (("scheduler",), [NOBODY_WORKS]),
+    ],
+)
+@pytest.mark.leaves("events", "wake", "drain", "inflight", "batch", "results", "lease", "schedulers", "stats")
+def test_what_is_not_there_is_told_once(
+    valkey_server: RealServer,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    there: tuple[str, ...],
+    told: list[str],
+    stops: bool,
+) -> None:
+    with Fleet(valkey_server, tmp_path, SUM) as fleet:
+        for name in there:
+            getattr(fleet, name)()
+        batcher = fleet.batcher()
+        batcher.record_events([1, 2])
+        if stops:
+            batcher.stop()
+        with caplog.at_level(logging.WARNING, "microbatch.producer"):
+            assert not batcher.wait_for_results(3)
+        assert [record.getMessage() for record in caplog.records if record.name.endswith("absence")] == told
+
+
+@pytest.mark.leaves("results")
+def test_nothing_is_told_while_a_batch_takes_long(
+    valkey_server: RealServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Fleet(valkey_server, tmp_path, SLOW, max_size=1) as fleet:
+        fleet.scheduler()
+        fleet.worker()
+        batcher = fleet.batcher()
+        batcher.record_events([1, 2])  # the second waits for the worker
+        batcher.stop()
+        with caplog.at_level(logging.WARNING, "microbatch.producer"):
+            assert batcher.wait_for_results(40)
+        assert caplog.records == []
+
+
+def test_nothing_is_told_where_nothing_waits(
+    valkey_server: RealServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Fleet(valkey_server, tmp_path, SUM) as fleet:
+        batcher = fleet.batcher()
+        with caplog.at_level(logging.WARNING, "microbatch.producer"):
+            assert not batcher.wait_for_results(3)
+        assert caplog.records == []
