@@ -155,8 +155,7 @@ class Member:
         Returns whether all were: none is begun once this is told to end, or the server does not do its part.
         """
         keeper.keep([entry.id for entry in entries])
-        if entries:
-            self._absence.came()
+        self._absence.came(len(entries))
         acknowledge_at = time.monotonic() + _ACKNOWLEDGE_SECONDS
         try:
             for entry in entries:

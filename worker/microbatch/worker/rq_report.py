@@ -76,7 +76,7 @@ class ReportingWorker(SturdyWorker):
         return super().prepare_execution(job) if end is None or end.execution is None else end.execution
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:  # noqa: FBT001, FBT002 - RQ's signature
-        """Show that a job runs, as RQ does, but for a time. RQ's own never expires if its worker is killed."""
+        """Show that a job runs, as RQ does, but for a time. RQ's never expires if its worker is killed."""
         ttl = self.get_heartbeat_ttl(job)
         with self.connection.pipeline() as pipe:
             self.heartbeat(ttl, pipeline=pipe)
