@@ -12,9 +12,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 # The tests start hundreds of Python processes, none of which should compile the modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Tests run on several workers, three for each core: for much of the time they wait. See tests/parallel.py.
+# Tests run on several workers, four for each core: for much of the time they wait. See tests/parallel.py.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
-WORKERS ?= $(shell expr 3 '*' $(CORES))
+WORKERS ?= $(shell expr 4 '*' $(CORES))
 PARALLEL := --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 help: ## Show this list
@@ -24,7 +24,8 @@ help: ## Show this list
 demo: .venv/.runtime ## See batches being made: eight letters, five seconds, one embedded server
 	@$(BIN)/microbatch demo
 
-test: lint ## Check everything: lint, types, the arrows between packages, all test suites (WORKERS=6 at a time)
+test: lint ## Check everything: lint, types, the arrows between packages, all test suites (WORKERS=8 at a time)
+	@$(BIN)/python -m pytest --collect-only --quiet >/dev/null || : # compiles once what each worker would compile
 	$(BIN)/python -m pytest $(PARALLEL)
 
 lint: .venv/.dev ## Check style, types, and the arrows between packages

@@ -57,3 +57,19 @@ class ManualDoorbell:
 
     def close(self) -> None:
         self._words.clear()
+
+
+class HandlerFailed(Exception):
+    """What a handler of the tests raises."""
+
+
+class FailsOnce:
+    """A handler that raises for its first result."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def run(self, result: int) -> None:
+        self.calls.append(result)
+        if len(self.calls) == 1:
+            raise HandlerFailed(f"for {result}")

@@ -8,14 +8,15 @@ How to write a test that runs beside others:
   load of another test would change. Nothing else runs meanwhile, so each such test makes the whole run longer
   by its own duration. These tests come last.
 
-Without pytest-xdist the marker changes the order only.
+Without pytest-xdist the marker changes the order only. Tests in one file may run in any order.
 """
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import IO
 
@@ -36,10 +37,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Order:
-    """Puts the tests that need the machine alone at the end, on one worker."""
+    """Mixes the suites, and puts the tests that need the machine alone at the end, on one worker.
+
+    Unit tests compute, integration tests wait: side by side they leave no core idle.
+    """
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = mixed(items)
         items.sort(key=is_alone)
         for item in filter(is_alone, items):
             item.add_marker(pytest.mark.xdist_group(ALONE))
@@ -79,6 +84,15 @@ class Turns:
         with _locked(self._entrance):
             fcntl.flock(self._running, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         self._alone = alone
+
+
+def mixed(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """The tests with those of each folder spread evenly, in their order."""
+    folders: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        folders.setdefault(item.path.parent, []).append(item)
+    spread = [(n / len(found), item) for found in folders.values() for n, item in enumerate(found)]
+    return [item for _, item in sorted(spread, key=itemgetter(0))]
 
 
 def is_alone(item: pytest.Item) -> bool:

@@ -24,7 +24,7 @@ config = Config(
 
 if __name__ == "__main__":
     with start(config) as mb:
-        mb.record_events(sys.argv[1] if len(sys.argv) > 1 else sys.stdin.read().strip())
+        mb.record_events(list(sys.argv[1] if len(sys.argv) > 1 else sys.stdin.read().strip()))
         mb.stop()
         mb.wait_for_results()
 """

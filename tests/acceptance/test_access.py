@@ -165,7 +165,7 @@ def test_each_role_works_with_its_own_rule(guarded: RealServer, command: Command
     assert producer.wait() == 0, producer.output
     assert consumer.wait() == 0, f"{consumer.output}\n{worker.output}\n{refusals(guarded)}"
     assert "dead ValueError: poison ['poison']" in consumer.stdout
-    recorder = command("microbatch", "record", "letters", url=url["producer"], stdin='"a"\n"b"\n')
+    recorder = command("microbatch", "record", "letters", "--create", url=url["producer"], stdin='"a"\n"b"\n')
     assert recorder.wait() == 0, recorder.output
     results = command("microbatch", "results", "letters", url=url["consumer"])
     assert results.wait() == 0, results.output

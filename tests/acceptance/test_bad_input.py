@@ -21,7 +21,9 @@ ALL = {
     "record": ["record", "letters"],
     "results": ["results", "letters"],
     "results --follow": ["results", "letters.py", "--follow", "--handle"],
+    "list": ["list"],
     "status": ["status", "letters"],
+    "status of all": ["status"],
     "status --watch": ["status", "letters", "--watch"],
     "flush": ["flush", "letters"],
     "dead list": ["dead", "list", "letters"],
@@ -161,7 +163,7 @@ def test_an_app_that_will_not_do(command: Command, tmp_path: Path, text: str, ap
     [
         ([], "Missing command (see 'microbatch --help')"),
         (["recrod"], "No such command 'recrod'"),
-        (["status"], "Missing argument 'TARGET' (see 'microbatch status --help')"),
+        (["flush"], "Missing argument 'TARGET' (see 'microbatch flush --help')"),
         (["record", "letters", "nothing.jsonl"], "File 'nothing.jsonl' does not exist"),
         (["record", "letters", "--rate", "0"], "Invalid value for '--rate'"),
         (["status", "my letters"], "name: 'my letters' won't do: use 1 to 100 letters"),
@@ -181,9 +183,9 @@ def test_a_log_level_that_is_none(command: Command) -> None:
     assert error_of(process).startswith("MICROBATCH_LOG_LEVEL: 'LOUD' is no log level")
 
 
-def test_the_dashboard_s_port_is_taken(command: Command, make_server: MakeServer) -> None:
+def test_the_dashboard_s_port_is_taken(command: Command, letters: str, make_server: MakeServer) -> None:
     with socket.create_server((LOCALHOST, 0)) as taken:
         port = taken.getsockname()[1]
         url = make_server().url
-        line = error_of(command("microbatch", "dashboard", "letters", "--port", str(port), url=url))
+        line = error_of(command("microbatch", "dashboard", letters, "--port", str(port), url=url))
     assert line.startswith(f"the dashboard can't listen on {LOCALHOST} port {port}: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import http.client
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -88,19 +90,26 @@ def _folder() -> Iterator[Path]:
 
 
 @pytest.fixture
+def open_dashboard(command: Command, valkey_server: RealServer) -> Dashboard:
+    """The dashboard of a batcher with nothing in it, which a proxy serves under another name."""
+    options = ("--port", "0", "--allow-host", "dashboard.example.com")
+    return Dashboard(command("microbatch", "dashboard", "letters", *options, url=valkey_server.url))
+
+
+@pytest.fixture
 def dashboard(command: Command, make_server: MakeServer, tmp_path: Path) -> Dashboard:
     """The dashboard of a batcher with a dead batch and a busy worker, on a server with a password."""
     server = make_server("valkey", tcp=True, password="hunter2")
     (tmp_path / "app.py").write_text(APP)
     command("microbatch", "scheduler", "app.py", url=server.url)
     worker = command("microbatch", "worker", "app.py", url=server.url)
-    record = command("microbatch", "record", "letters", stdin='"a"\n"b"\n"x"\n', url=server.url)
+    record = command("microbatch", "record", "letters", "--create", stdin='"a"\n"b"\n"x"\n', url=server.url)
     assert record.wait() == 0, record.output
     worker.wait_for_line("dead at attempt 1")
-    record = command("microbatch", "record", "letters", stdin='"wait"\n', url=server.url)
+    record = command("microbatch", "record", "letters", "--create", stdin='"wait"\n', url=server.url)
     assert record.wait() == 0, record.output
     found = Dashboard(command("microbatch", "dashboard", "letters", "--port", "0", url=server.url))
-    wait_until(lambda: found.data("workers")["workers"][0]["state"] == "busy")
+    wait_until(lambda: BUSY in str(found.data("workers")["workers"][0]["current_job"]))
     return found
 
 
@@ -164,7 +173,7 @@ def test_what_is_requeued_there_is_run_again(
     command("microbatch", "worker", "app.py", url=url)
     for events in (["a", "b", "whole"], ["c", "d", "part"]):
         lines = "".join(f'"{event}"\n' for event in events)
-        assert command("microbatch", "record", "letters", stdin=lines, url=url).wait() == 0
+        assert command("microbatch", "record", "letters", "--create", stdin=lines, url=url).wait() == 0
     dashboard = Dashboard(command("microbatch", "dashboard", "letters", "--port", "0", url=url))
 
     def counted(name: str) -> int:
@@ -178,7 +187,7 @@ def test_what_is_requeued_there_is_run_again(
         dashboard.press(f"job/{job}/requeue")
     wait_until(lambda: counted("dead_batches") >= 3)  # not mended: they die again
     # Another succeeds, without which the second to fail is held back: it may be an outage.
-    assert command("microbatch", "record", "letters", stdin='"good"\n', url=url).wait() == 0
+    assert command("microbatch", "record", "letters", "--create", stdin='"good"\n', url=url).wait() == 0
     wait_until(lambda: counted("dead_batches") == 4)
     wait_until(lambda: len(failed()) == 2)
     (tmp_path / "mended").touch()
@@ -210,3 +219,37 @@ def test_it_says_what_to_install(command: Command, tmp_path: Path, valkey_server
             "install microbatch[dashboard]"
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("GET", {}, 200),
+        ("GET", {"Host": "localhost:{port}"}, 200),
+        ("GET", {"Host": "[::1]:{port}"}, 200),
+        ("GET", {"Host": "10.1.2.3"}, 200),
+        ("GET", {"Host": "dashboard.example.com"}, 200),
+        ("GET", {"Host": "evil.example.com"}, 403),
+        ("GET", {"Host": "127.0.0.1.evil.example.com:{port}"}, 403),
+        ("GET /requeue/mb:letters", {}, 405),
+        ("POST", {}, 200),
+        ("POST", {"Origin": "http://127.0.0.1:{port}"}, 200),
+        ("POST", {"Origin": "http://127.0.0.1:1"}, 403),
+        ("POST", {"Origin": "https://evil.example.com"}, 403),
+        ("POST", {"Origin": "null"}, 403),
+        ("POST", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("POST", {"Sec-Fetch-Site": "same-origin"}, 200),
+    ],
+)
+def test_it_refuses_other_sites(
+    open_dashboard: Dashboard, method: str, headers: dict[str, str], status: int
+) -> None:
+    address = urlsplit(open_dashboard.url)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=10)
+    sent = {name: value.format(port=address.port) for name, value in headers.items()}
+    method, _, path = method.partition(" ")
+    path = path or ("/requeue/mb:letters" if method == "POST" else "/0/data/queues.json")
+    connection.request(method, path, headers=sent)
+    answer = connection.getresponse()
+    assert answer.status == status, answer.read()
+    connection.close()

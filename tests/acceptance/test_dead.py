@@ -78,7 +78,7 @@ class Operator:
         return process.lines
 
     def record(self, *events: str) -> None:
-        self.run("record", "letters", stdin="".join(f'"{event}"\n' for event in events))
+        self.run("record", "letters", "--create", stdin="".join(f'"{event}"\n' for event in events))
 
     def dead(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.run("dead", "list", "letters", "--json")]
@@ -303,7 +303,7 @@ def test_verify_names_jobs_that_are_no_batch_s_and_leaves_them(
 
 def test_verify_finds_nothing_wrong_in_a_busy_system(operator: Operator) -> None:
     recorder = operator.command(
-        "microbatch", "record", "letters", url=operator.server.url,
+        "microbatch", "record", "letters", "--create", url=operator.server.url,
         stdin="".join(f'"{n % 97 or "bad"}"\n' for n in range(3_000)),
     )  # fmt: skip
     looks = 0
@@ -323,9 +323,9 @@ def test_status_shows_what_holds_it_back_and_the_risks(
     url = valkey_server.url
     command("microbatch", "scheduler", "app.py", url=url)
     command("microbatch", "worker", "app.py", url=url)
-    assert command("microbatch", "record", "letters", stdin='"a"\n"b"\n', url=url).wait() == 0
+    assert command("microbatch", "record", "letters", "--create", stdin='"a"\n"b"\n', url=url).wait() == 0
     wait_until(lambda: valkey_server.admin.xlen(KEY + "results") == 1)
-    assert command("microbatch", "record", "letters", stdin='"a"\n"b"\n', url=url).wait() == 0
+    assert command("microbatch", "record", "letters", "--create", stdin='"a"\n"b"\n', url=url).wait() == 0
     wait_until(lambda: valkey_server.admin.hexists(KEY + "config", "held_back"))
     table = command("microbatch", "status", "letters", url=url)
     assert table.wait() == 0

@@ -42,7 +42,7 @@ if __name__ == "__main__":
     with start(config) as mb:
         consumer = threading.Thread(target=mb.wait_for_results)
         consumer.start()
-        mb.record_events("abdccc")
+        mb.record_events(list("abdccc"))
         dead.wait()
         mb.stop()
         consumer.join()
@@ -66,7 +66,7 @@ def test_the_access_rule_is_enough_for_all_roles(
     assert application.wait() == 0, application.output
     assert sorted(application.stdout) == ["all handled", "dead KeyError: 'c'", "total 7"]
 
-    recorder = command("microbatch", "record", "letters", url=url, stdin='"a"\n"b"\n')
+    recorder = command("microbatch", "record", "letters", "--create", url=url, stdin='"a"\n"b"\n')
     assert recorder.wait() == 0, recorder.output
     flush = command("microbatch", "flush", "letters", url=url)
     assert flush.wait() == 0, flush.output

@@ -30,7 +30,14 @@ def test_each_line_is_an_event_as_it_stands(command: Command, server: RealServer
     lines = ['"a"', '{"b":  1.50}', "[1, 2]", "12345678901234567890.1234567890", "null", '"\\u00e9 é"']
     (tmp_path / "events.jsonl").write_text("\n".join(["", *lines[:3], "  "]))
     process = command(
-        "microbatch", "record", "letters", "events.jsonl", "-", stdin="\r\n".join(lines[3:]), url=server.url
+        "microbatch",
+        "record",
+        "letters",
+        "--create",
+        "events.jsonl",
+        "-",
+        stdin="\r\n".join(lines[3:]),
+        url=server.url,
     )
     assert process.wait() == 0, process.output
     assert recorded(server) == [line.encode() for line in lines]
@@ -40,7 +47,7 @@ def test_each_line_is_an_event_as_it_stands(command: Command, server: RealServer
 
 def test_many_lines_come_in_order(command: Command, valkey_server: RealServer) -> None:
     numbers = "\n".join(map(str, range(25_000)))
-    process = command("microbatch", "record", "letters", stdin=numbers, url=valkey_server.url)
+    process = command("microbatch", "record", "letters", "--create", stdin=numbers, url=valkey_server.url)
     assert process.wait() == 0, process.output
     assert recorded(valkey_server) == numbers.encode().split()
     assert process.stderr == ["recorded 25,000 events"]
@@ -48,7 +55,9 @@ def test_many_lines_come_in_order(command: Command, valkey_server: RealServer) -
 
 def test_lines_of_text_are_strings(command: Command, valkey_server: RealServer, tmp_path: Path) -> None:
     (tmp_path / "access.log").write_bytes(b'GET "/" 200\n\xff\xe9t\xe9\r\n\nlast')
-    process = command("microbatch", "record", "letters", "access.log", "--lines", url=valkey_server.url)
+    process = command(
+        "microbatch", "record", "letters", "--create", "access.log", "--lines", url=valkey_server.url
+    )
     assert process.wait() == 0, process.output
     texts = [json.loads(body) for body in recorded(valkey_server)]
     assert texts == ['GET "/" 200', "\ufffd\ufffdt\ufffd", "", "last"]
@@ -56,7 +65,7 @@ def test_lines_of_text_are_strings(command: Command, valkey_server: RealServer, 
 
 def test_a_line_that_is_not_json_ends_it(command: Command, valkey_server: RealServer, tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text('"a"\n"b"\n{"c"\n"d"\n')
-    process = command("microbatch", "record", "letters", "events.jsonl", url=valkey_server.url)
+    process = command("microbatch", "record", "letters", "--create", "events.jsonl", url=valkey_server.url)
     assert process.wait() == 2
     assert process.stderr == [
         (
@@ -69,7 +78,9 @@ def test_a_line_that_is_not_json_ends_it(command: Command, valkey_server: RealSe
 
 def test_lines_that_are_not_json_are_left_out_when_asked(command: Command, valkey_server: RealServer) -> None:
     text = '"a"\nNaN\n"b"\n"c" "d"\n"e"\n'
-    process = command("microbatch", "record", "letters", "--skip-invalid", stdin=text, url=valkey_server.url)
+    process = command(
+        "microbatch", "record", "letters", "--create", "--skip-invalid", stdin=text, url=valkey_server.url
+    )
     assert process.wait() == 0, process.output
     assert recorded(valkey_server) == [b'"a"', b'"b"', b'"e"']
     assert [line[:44] for line in process.stderr] == [
@@ -81,7 +92,7 @@ def test_lines_that_are_not_json_are_left_out_when_asked(command: Command, valke
 
 def test_what_a_pipe_holds_is_recorded_before_more_comes(valkey_server: RealServer) -> None:
     with subprocess.Popen(
-        [script("microbatch"), "record", "letters"],
+        [script("microbatch"), "record", "letters", "--create"],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=clean_environment({"MICROBATCH_REDIS_URL": valkey_server.url}),
@@ -99,7 +110,7 @@ def test_what_a_pipe_holds_is_recorded_before_more_comes(valkey_server: RealServ
 def test_it_keeps_to_a_rate(command: Command, valkey_server: RealServer) -> None:
     started = time.monotonic()
     process = command(
-        "microbatch", "record", "letters", "--rate", "40", stdin="1\n" * 41, url=valkey_server.url
+        "microbatch", "record", "letters", "--create", "--rate", "40", stdin="1\n" * 41, url=valkey_server.url
     )
     assert process.wait() == 0, process.output
     assert time.monotonic() - started > 0.9  # the last of them is due after a second, less its chunk
@@ -109,7 +120,14 @@ def test_it_keeps_to_a_rate(command: Command, valkey_server: RealServer) -> None
 
 def test_ctrl_c_tells_how_many(command: Command, valkey_server: RealServer) -> None:
     process = command(
-        "microbatch", "record", "letters", "--rate", "10", stdin="1\n" * 100, url=valkey_server.url
+        "microbatch",
+        "record",
+        "letters",
+        "--create",
+        "--rate",
+        "10",
+        stdin="1\n" * 100,
+        url=valkey_server.url,
     )
     wait_until(lambda: valkey_server.admin.llen(EVENTS) >= 2)
     process.interrupt()
@@ -122,7 +140,7 @@ def test_a_full_batch_wakes_the_scheduler(command: Command, letters: str, valkey
     """With the size that the scheduler works by, though only the name is given."""
     valkey_server.admin.hset("mb:{letters}:config", mapping={"frequency": 1000, "max_size": 3})
     for text, words in (("1\n2\n", []), ("3\n", [b"size"])):
-        process = command("microbatch", "record", "letters", stdin=text, url=valkey_server.url)
+        process = command("microbatch", "record", "letters", "--create", stdin=text, url=valkey_server.url)
         assert process.wait() == 0, process.output
         assert valkey_server.admin.lrange("mb:{letters}:wake", 0, -1) == words
 
@@ -140,7 +158,7 @@ def test_a_server_that_takes_no_events(
 ) -> None:
     server = make_server("valkey")
     server.admin.execute_command(*make_it_refuse)
-    process = command("microbatch", "record", "letters", stdin='"a"\n"b"\n', url=server.url)
+    process = command("microbatch", "record", "letters", "--create", stdin='"a"\n"b"\n', url=server.url)
     assert process.wait() == 2
     (line,) = process.stderr
     assert line.startswith(f"microbatch: error: the server at {server.url} refused: ")
@@ -156,7 +174,7 @@ def test_a_server_whose_disk_is_full(command: Command, make_server: MakeServer) 
     server.restart()
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1024, 1024))
     server.admin.set("test:big", "x" * 2048)  # the write that finds out
-    process = command("microbatch", "record", "letters", stdin='"a"\n', url=server.url)
+    process = command("microbatch", "record", "letters", "--create", stdin='"a"\n', url=server.url)
     assert process.wait() == 2
     (line,) = process.stderr
     assert "refused: " in line
@@ -169,7 +187,7 @@ def test_a_terminal_shows_how_far_it_is(valkey_server: RealServer, tmp_path: Pat
     (tmp_path / "events.jsonl").write_text("1\n" * 20)
     terminal, end = pty.openpty()
     with subprocess.Popen(
-        [script("microbatch"), "record", "letters", "events.jsonl", "--rate", "20"],
+        [script("microbatch"), "record", "letters", "--create", "events.jsonl", "--rate", "20"],
         stdin=subprocess.DEVNULL,
         stderr=end,
         env=clean_environment({"MICROBATCH_REDIS_URL": valkey_server.url, "TERM": "xterm"}),

@@ -113,7 +113,7 @@ def test_a_server_that_is_set_is_used(command: Command, letters: str, valkey_ser
 def test_it_tells_what_goes_with_its_server(command: Command, tmp_path: Path) -> None:
     app = "from microbatch.producer import Config, start\n"
     app += "config = Config(name='x', batch_processor=len, frequency=3_600_000)\n"
-    app += "if __name__ == '__main__':\n    mb = start(config)\n    mb.record_events('abc')\n"
+    app += "if __name__ == '__main__':\n    mb = start(config)\n    mb.record_events(['a', 'b', 'c'])\n"
     (tmp_path / "app.py").write_text(app)
     run = command("microbatch", "run", "app.py")
     assert run.wait() == 0

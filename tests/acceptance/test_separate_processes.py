@@ -25,7 +25,9 @@ def test_scheduler_worker_record_and_results(command: Command, letters: str, ser
     scheduler = command("microbatch", "scheduler", "letters:config", url=server.url)
     worker = command("microbatch", "worker", "letters:config", "--concurrency", "2", url=server.url)
     results = command("microbatch", "results", "letters", "--follow", url=server.url)
-    record = command("microbatch", "record", "letters", stdin='"a"\n"b"\n"d"\n"x"\n', url=server.url)
+    record = command(
+        "microbatch", "record", "letters", "--create", stdin='"a"\n"b"\n"d"\n"x"\n', url=server.url
+    )
     assert record.wait() == 0, record.output
     wait_until(lambda: len(results.stdout) == 2, message=lambda: f"two results; {worker.output}")
 
@@ -68,7 +70,7 @@ def test_results_without_follow_end_when_all_is_handled(
     command: Command, letters: str, valkey_server: RealServer
 ) -> None:
     url = valkey_server.url
-    assert command("microbatch", "record", "letters", stdin='"a"\n' * 7, url=url).wait() == 0
+    assert command("microbatch", "record", "letters", "--create", stdin='"a"\n' * 7, url=url).wait() == 0
     results = command("microbatch", "results", "letters", url=url)
     results.wait_for_line("7 events wait and no scheduler is active; waiting for one")
     command("microbatch", "scheduler", letters, url=url)
@@ -101,7 +103,7 @@ def test_a_consumer_finishes_the_result_in_hand(
     command("microbatch", "scheduler", "app.py", url=url)
     command("microbatch", "worker", "app.py", url=url)
     results = command("microbatch", "results", "app.py", "--handle", "--follow", url=url)
-    assert command("microbatch", "record", "letters", stdin='"a"\n', url=url).wait() == 0
+    assert command("microbatch", "record", "letters", "--create", stdin='"a"\n', url=url).wait() == 0
     results.wait_for_line("begun")
     results.send(number)
     (tmp_path / "go").touch()
@@ -116,7 +118,10 @@ def test_a_stock_rq_worker_runs_batches(command: Command, letters: str, server: 
         "rq", "worker", "mb:letters", "--url", server.url, "--serializer", "rq.serializers.JSONSerializer",
         env={"MICROBATCH_APP": "letters:config", "MICROBATCH_REDIS_URL": server.url},
     )  # fmt: skip
-    assert command("microbatch", "record", "letters", stdin='"a"\n"b"\n"d"\n', url=server.url).wait() == 0
+    assert (
+        command("microbatch", "record", "letters", "--create", stdin='"a"\n"b"\n"d"\n', url=server.url).wait()
+        == 0
+    )
     results = command("microbatch", "results", "letters", url=server.url)
     assert results.wait() == 0, worker.output
     assert [json.loads(line)["result"] for line in results.stdout] == [7]
@@ -135,7 +140,9 @@ def test_a_following_consumer_waits_for_a_server_that_has_gone(
     server.kill()
     results.wait_for_line("trying again until it answers")
     server.restart()
-    assert command("microbatch", "record", "letters", stdin='"a"\n"b"\n"d"\n', url=url).wait() == 0
+    assert (
+        command("microbatch", "record", "letters", "--create", stdin='"a"\n"b"\n"d"\n', url=url).wait() == 0
+    )
     wait_until(lambda: results.stdout, 20)
     assert json.loads(results.stdout[0])["result"] == 7
     results.terminate()

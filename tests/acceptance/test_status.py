@@ -59,7 +59,9 @@ def test_each_way_to_lose_events_is_named_there_and_when_a_scheduler_starts(
 def test_it_tells_where_all_events_are(command: Command, letters: str, server: RealServer) -> None:
     scheduler = command("microbatch", "scheduler", letters, url=server.url)
     scheduler.wait_for_line("active")
-    assert command("microbatch", "record", "letters", stdin='"a"\n' * 4, url=server.url).wait() == 0
+    assert (
+        command("microbatch", "record", "letters", "--create", stdin='"a"\n' * 4, url=server.url).wait() == 0
+    )
     wait_until(lambda: server.admin.llen("mb:{letters}:events") == 0)
     found = json_status(command, server)
     assert found["in_flight"]["events"] == 4  # there is no worker
@@ -72,7 +74,7 @@ def test_it_tells_where_all_events_are(command: Command, letters: str, server: R
     wait_until(lambda: json_status(command, server)["done"]["batches"] == 2)
     scheduler.terminate()
     assert scheduler.wait() == 0
-    assert command("microbatch", "record", "letters", stdin='"a"\n', url=server.url).wait() == 0
+    assert command("microbatch", "record", "letters", "--create", stdin='"a"\n', url=server.url).wait() == 0
     found = json_status(command, server)
     assert found["waiting"]["events"] == 1
     assert 0 <= found["waiting"]["oldest_age_ms"] < 20_000
@@ -112,6 +114,7 @@ def test_it_says_that_nobody_comes_for_results(command: Command, valkey_server: 
 
 def test_it_shows_no_password(command: Command, make_server: MakeServer) -> None:
     server = make_server("valkey", tcp=True, password="hunter2")
+    make_known(server)
     for arguments in (["status", "letters"], ["status", "letters", "--json"], ["flush", "letters"]):
         process = command("microbatch", *arguments, url=server.url)
         assert process.wait() == 0, process.output
@@ -123,6 +126,7 @@ def test_a_worker_that_rq_cannot_read_is_told_in_one_line(
 ) -> None:
     valkey_server.admin.sadd("rq:workers:mb:letters", "rq:worker:forged")
     valkey_server.admin.hset("rq:worker:forged", "last_heartbeat", "soon")
+    make_known(valkey_server)
     process = command("microbatch", "status", "letters", url=valkey_server.url)
     assert process.wait() == 2
     (line,) = process.lines
@@ -130,6 +134,7 @@ def test_a_worker_that_rq_cannot_read_is_told_in_one_line(
 
 
 def test_watching_repeats_until_ctrl_c(command: Command, valkey_server: RealServer) -> None:
+    make_known(valkey_server)
     watch = command("microbatch", "status", "letters", "--json", "--watch", url=valkey_server.url)
     wait_until(lambda: len(watch.stdout) >= 2)
     assert all(json.loads(line)["batcher"] == "letters" for line in list(watch.stdout))
@@ -139,6 +144,7 @@ def test_watching_repeats_until_ctrl_c(command: Command, valkey_server: RealServ
 
 
 def test_nobody_reads_it_any_more(valkey_server: RealServer) -> None:
+    make_known(valkey_server)
     words = [script("microbatch"), "status", "letters", "--json", "--watch"]
     environment = clean_environment({"MICROBATCH_REDIS_URL": valkey_server.url})
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
@@ -154,7 +160,7 @@ def test_flush_cuts_what_waits(command: Command, rare: str, valkey_server: RealS
     url = valkey_server.url
     command("microbatch", "scheduler", rare, url=url).wait_for_line("active")
     command("microbatch", "worker", rare, url=url)
-    assert command("microbatch", "record", "letters", stdin='"a"\n"b"\n', url=url).wait() == 0
+    assert command("microbatch", "record", "letters", "--create", stdin='"a"\n"b"\n', url=url).wait() == 0
     flush = command("microbatch", "flush", "letters", url=url)
     assert flush.wait() == 0
     assert flush.stdout == ["flush: 2 events waited"]
@@ -166,11 +172,17 @@ def test_flush_cuts_what_waits(command: Command, rare: str, valkey_server: RealS
 
 
 def test_flush_without_a_scheduler_says_so(command: Command, valkey_server: RealServer) -> None:
+    make_known(valkey_server)
     flush = command("microbatch", "flush", "letters", url=valkey_server.url)
     assert flush.wait() == 0
     assert flush.stdout == ["flush: 0 events waited"]
     (line,) = flush.stderr
     assert line.startswith("microbatch flush: no scheduler is active")
+
+
+def make_known(server: RealServer) -> None:
+    """Leave what a scheduler leaves: settings."""
+    server.admin.hset("mb:{letters}:config", mapping={"frequency": 1000, "max_size": 10})
 
 
 def json_status(command: Command, server: RealServer) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def test_other_shells_use_it_until_ctrl_c(command: Command, letters: str) -> Non
     url = url_of(up)
     up.wait_for_line("microbatch status letters")
     assert "letters is up: a scheduler and 2 workers. Ctrl-C ends them." in up.stderr
-    record = command("microbatch", "record", "letters", stdin='"a"\n"b"\n"d"\n', url=url)
+    record = command("microbatch", "record", "letters", "--create", stdin='"a"\n"b"\n"d"\n', url=url)
     assert record.wait() == 0, record.output
     results = command("microbatch", "results", "letters", url=url)
     assert results.wait() == 0, results.output
@@ -38,7 +38,7 @@ def test_other_shells_use_it_until_ctrl_c(command: Command, letters: str) -> Non
 def test_data_in_a_folder_outlive_it(command: Command, rare: str, tmp_path: Path) -> None:
     arguments = ("microbatch", "up", rare, "--workers", "1", "--data-dir", tmp_path / "my data")
     up = command(*arguments)
-    record = command("microbatch", "record", "letters", stdin='"a"\n"b"\n', url=url_of(up))
+    record = command("microbatch", "record", "letters", "--create", stdin='"a"\n"b"\n', url=url_of(up))
     assert record.wait() == 0, record.output
     up.terminate()
     assert up.wait() == 0

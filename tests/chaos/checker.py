@@ -153,6 +153,12 @@ def drained(_found: Evidence, state: State) -> Iterator[str]:
         yield f"verify finds: {finding}"
 
 
+def tidy(_found: Evidence, state: State) -> Iterator[str]:
+    """RQ keeps nothing for ever."""
+    if not state.left:
+        yield from (f"{key} never expires" for key in state.jobs_kept)
+
+
 RULES: tuple[Rule, ...] = (
     nothing_lost,
     nothing_invented,
@@ -169,6 +175,7 @@ RULES: tuple[Rule, ...] = (
     fates.bounded,
     stops_end,
     drained,
+    tidy,
 )
 
 

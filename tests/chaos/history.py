@@ -66,9 +66,16 @@ class History:
         os.close(self._file)
 
 
-def read(path: Path, offset: int = 0) -> Iterator[Note]:
-    """The notes of a history, from ``offset`` bytes on."""
+def read(path: Path) -> Iterator[Note]:
+    """The notes of a history that nobody writes to any more."""
+    with path.open("rb") as file:
+        yield from map(Note.decode, file)
+
+
+def read_on(path: Path, offset: int) -> tuple[list[Note], int]:
+    """The notes from ``offset`` bytes on, and where they end. Half a line is left for later."""
     with path.open("rb") as file:
         file.seek(offset)
-        for line in file:
-            yield Note.decode(line)
+        text = file.read()
+    whole = text[: text.rfind(b"\n") + 1]
+    return [Note.decode(line) for line in whole.splitlines()], offset + len(whole)

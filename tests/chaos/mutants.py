@@ -64,13 +64,13 @@ def commit_without_check() -> None:
 
 def acknowledge_before_handler() -> None:
     """Take a result from the stream before its handler is called."""
-    handle = Handlers.handle
+    call_for = Handlers.call_for
 
-    def call_late(self: Handlers, entry: Entry, results: Results) -> None:
+    def too_early(self: Handlers, entry: Entry, results: Results) -> Callable[[], object] | None:
         results.handled([entry.id])
-        handle(self, entry, results)
+        return call_for(self, entry, results)
 
-    Handlers.handle = call_late  # type: ignore[method-assign]
+    Handlers.call_for = too_early  # type: ignore[method-assign]
 
 
 def pop_outside_script() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.chaos import app
 from tests.chaos.conditions import Conditions
-from tests.chaos.history import INVOKE, read
+from tests.chaos.history import INVOKE, read_on
 from tests.preloaded import Forked, spawn
 from tests.processes import clean_environment, descendants, is_alive
 from tests.proxy import Proxy
@@ -155,13 +155,12 @@ class Hands:
         An empty name if there is none.
         """
         if self._path.exists():
-            end = self._path.stat().st_size
-            for note in read(self._path, self._offset):
+            notes, self._offset = read_on(self._path, self._offset)
+            for note in notes:
                 if note.what in ("run", "handle"):
                     self._busy.pop(note.who, None)
                     if note.state == INVOKE:
                         self._busy[note.who] = note.pid
-            self._offset = end
         return next(
             ((who, pid) for who, pid in reversed(self._busy.items()) if who.startswith(role)), ("", 0)
         )

@@ -29,6 +29,8 @@ class State:
     max_in_flight: int = 20
     findings: list[str] = field(default_factory=list)
     """What `microbatch verify` would find."""
+    jobs_kept: list[str] = field(default_factory=list)
+    """What RQ keeps of jobs for ever."""
 
 
 def left(broker: Broker) -> str:
@@ -55,7 +57,15 @@ def look(broker: Broker) -> State:
         dead={batch.id: _ids(broker.dead.events(batch.id)) for batch in broker.dead},
         cuts=[json.loads(raw) for raw in broker.server.do("LRANGE", CUTS, 0, -1)],
         findings=[f"{finding.key}: {finding.what}" for finding in Audit(broker).findings()],
+        jobs_kept=_jobs_kept(broker),
     )
+
+
+def _jobs_kept(broker: Broker) -> list[str]:
+    """The keys of jobs that never expire, though no batch is in flight any more."""
+    keys: list[bytes] = [key for key in broker.server.client.scan_iter("rq:job:*") if key.count(b":") == 2]
+    expiries = broker.server.many(*(("TTL", key) for key in keys))
+    return [key.decode() for key, expiry in zip(keys, expiries, strict=True) if expiry == -1]
 
 
 def _ids(raws: list[bytes]) -> list[str]:

@@ -16,8 +16,6 @@ SECONDS = 30.0
 SEED = 28
 _TOGETHER = [trap for trap in TRAPS.values() if trap.conditions is None]
 _APART = [name for name, trap in TRAPS.items() if trap.conditions is not None]
-"""These runs wait most of the time, so other tests may run beside them."""
-_BITES = [pytest.param(name, marks=[] if name in _APART else pytest.mark.alone) for name in MUTANTS]
 
 
 @pytest.mark.alone
@@ -37,7 +35,7 @@ def test_a_schedule_can_be_had_again() -> None:
     assert set(faults.by_kind(schedule)) == set(faults.KINDS)
 
 
-@pytest.mark.parametrize("mutant", _BITES)
+@pytest.mark.parametrize("mutant", MUTANTS)
 @pytest.mark.timeout(600)
 def test_the_checker_bites(mutant: str, tmp_path: Path) -> None:
     """On a busy machine a fault may find no victim in time. A run that meets none is followed by another."""

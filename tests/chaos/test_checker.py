@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.chaos.checker import RULES, check
 from tests.chaos.evidence import Evidence
-from tests.chaos.history import DOUBT, FAIL, INVOKE, OK, Note
+from tests.chaos.history import DOUBT, FAIL, INVOKE, OK, Note, read_on
 from tests.chaos.recovery import in_time, recoveries
 from tests.chaos.state import State
 from tests.chaos.stops import STOP_SECONDS
@@ -242,6 +243,10 @@ def leave_a_ledger_that_disagrees(story: Story) -> None:
     story.be(findings=["mb:{chaos}:stats: 3 events were cut, but 2 are accounted for"])
 
 
+def leave_a_job(story: Story) -> None:
+    story.be(jobs_kept=["rq:job:1"])
+
+
 BREACHES: dict[Callable[[Story], None], str] = {
     lose_a_result: "nothing_lost",
     run_what_nobody_recorded: "nothing_invented",
@@ -271,6 +276,7 @@ BREACHES: dict[Callable[[Story], None], str] = {
     never_end_a_stop: "stops_end",
     leave_a_batch_in_flight: "drained",
     leave_a_ledger_that_disagrees: "drained",
+    leave_a_job: "tidy",
 }
 
 
@@ -415,3 +421,15 @@ def test_a_fault_of_a_producer_is_no_excuse() -> None:
     story.now += 6
     story.tell("acquire", pid=9, token="t9", value=True)
     assert list(in_time(Evidence.of(story.notes)))
+
+
+def test_a_line_that_is_being_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    first, second = (Note(1.0, "worker-1", 2, what).encode() for what in ("run", "handle"))
+    path.write_bytes(first + second[:9])
+    notes, offset = read_on(path, 0)
+    assert [note.what for note in notes] == ["run"]
+    path.write_bytes(first + second)
+    notes, offset = read_on(path, offset)
+    assert [note.what for note in notes] == ["handle"]
+    assert read_on(path, offset) == ([], len(first + second))

@@ -11,6 +11,7 @@ import pytest
 
 from microbatch.broker.errors import Refused
 from microbatch.producer import background
+from tests.doubles import FailsOnce, HandlerFailed
 from tests.fleet import Fleet
 from tests.integration.test_stopping_consumers import AT_ONCE, Handler, add_results
 from tests.servers import RealServer
@@ -23,22 +24,6 @@ pytestmark = pytest.mark.leaves("results", "wake", "events")
 def fleet(valkey_server: RealServer, tmp_path: Path) -> Iterator[Fleet]:
     with Fleet(valkey_server, tmp_path) as fleet:
         yield fleet
-
-
-class NoPaperError(Exception):
-    """What a handler of these tests raises."""
-
-
-class FailsOnce:
-    """A handler that raises for its first result."""
-
-    def __init__(self) -> None:
-        self.calls: list[int] = []
-
-    def run(self, result: int) -> None:
-        self.calls.append(result)
-        if len(self.calls) == 1:
-            raise NoPaperError(f"for {result}")
 
 
 def test_it_handles_results_until_it_is_stopped(fleet: Fleet) -> None:
@@ -91,12 +76,12 @@ def test_without_on_error_it_ends_with_the_error_which_is_logged_and_raised(
     mb = fleet.batcher(result_handler=handler)
     add_results(fleet, 1, 2)
     consumer = mb.start_consuming()
-    with pytest.raises(NoPaperError, match="for 1"):
+    with pytest.raises(HandlerFailed, match="for 1"):
         consumer.join(20)
-    assert isinstance(consumer.error, NoPaperError)
+    assert isinstance(consumer.error, HandlerFailed)
     assert not consumer.is_running
     assert caplog.text.count("letters: the background consumer ends") == 1
-    with pytest.raises(NoPaperError, match="for 1"):
+    with pytest.raises(HandlerFailed, match="for 1"):
         consumer.stop()
     with mb.start_consuming():  # it is delivered again
         wait_until(lambda: handler.calls == [1, 1, 2])
@@ -132,7 +117,7 @@ def test_an_on_error_that_raises_ends_it(fleet: Fleet) -> None:
 
     mb = fleet.batcher(result_handler=FailsOnce())
     add_results(fleet, 1)
-    with pytest.raises(NoPaperError):
+    with pytest.raises(HandlerFailed):
         mb.start_consuming(on_error=give_up).join(20)
 
 
@@ -149,7 +134,7 @@ def test_the_error_of_its_block_comes_out(fleet: Fleet) -> None:
     wait_until(lambda: consumer.error)
     with pytest.raises(ZeroDivisionError), consumer:
         raise ZeroDivisionError
-    with pytest.raises(NoPaperError), consumer:
+    with pytest.raises(HandlerFailed), consumer:
         pass
 
 

@@ -12,6 +12,7 @@ import pytest
 from microbatch.broker.listener import Listener
 from microbatch.broker.results import Entry
 from microbatch.producer import MicroBatcher
+from tests.doubles import FailsOnce, HandlerFailed
 from tests.fleet import Fleet
 from tests.servers import RealServer
 from tests.waiting import wait_until
@@ -26,22 +27,6 @@ def handle(result):
 
 start(Config(result_handler=handle)).wait_for_results()
 """
-
-
-class HandlerFailed(Exception):
-    """What a handler of these tests raises."""
-
-
-class FailsOnce:
-    """A handler that raises for its first result."""
-
-    def __init__(self) -> None:
-        self.calls: list[int] = []
-
-    def run(self, result: int) -> None:
-        self.calls.append(result)
-        if len(self.calls) == 1:
-            raise HandlerFailed(f"for {result}")
 
 
 def on_thread(function: Callable[[], object]) -> threading.Thread:

@@ -45,7 +45,7 @@ def test_a_batch_that_fails_for_good(server: RealServer, tmp_path: Path) -> None
         fleet.worker()
         fleet.scheduler()
         mb = fleet.batcher(result_handler=results.append, failure_handler=failures.append)
-        mb.record_events("abcdabba")
+        mb.record_events(list("abcdabba"))
         fleet.finish(mb)
         attempts = [float(line) for line in fleet.noted("attempts")]
         counters = fleet.broker.stats.counters()
@@ -99,7 +99,7 @@ def process(batch):
         fleet.worker()
         fleet.scheduler()
         mb = fleet.batcher(failure_handler=failures.append)
-        mb.record_events("ab")
+        mb.record_events(list("ab"))
         fleet.finish(mb)
         assert len(set(fleet.noted("workers"))) == 1
         wait_until(lambda: len(FailedJobRegistry("mb:letters", server.admin).get_job_ids()) == 2)
@@ -180,7 +180,7 @@ def process(batch):
         (dead,) = fleet.broker.dead
         wait_until(lambda: dead.id in FailedJobRegistry("mb:letters", server.admin).get_job_ids())
         job = Job.fetch(dead.id, connection=server.admin, serializer=JSONSerializer)
-        result = job.latest_result()
+        result = wait_until(job.latest_result, message="what RQ says of it")
         kept_until = FailedJobRegistry("mb:letters", server.admin).get_expiration_time(job)
     assert job.description == "letters: a part of a batch, 2 of its events"
     assert result is not None

@@ -373,5 +373,6 @@ def test_commands_that_are_none_end_no_worker(house: House) -> None:
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a{b}", "../x", "-a", "x" * 101, "a\n", "é"])
 @pytest.mark.parametrize("setting", ["name", "key_prefix"])
 def test_a_name_that_would_make_other_keys_is_refused(setting: str, name: str) -> None:
+    settings: dict[str, Any] = {"name": "letters", setting: name}
     with pytest.raises(ConfigError, match=setting):
-        Config(**{"name": "letters", setting: name})
+        Config(**settings)

@@ -104,7 +104,17 @@ def test_a_hard_stop_gives_the_batch_back(
 
 
 @pytest.mark.parametrize("form", ["worker", "pool"])
-def test_a_closed_terminal_is_a_warm_stop(valkey_server: RealServer, tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [signal.SIGHUP],
+        [signal.SIGTERM, signal.SIGTERM, signal.SIGHUP],  # to the process, to its group, and for its terminal
+    ],
+    ids=["a closed terminal", "several at once"],
+)
+def test_what_is_one_signal_is_a_warm_stop(
+    valkey_server: RealServer, tmp_path: Path, form: str, numbers: list[signal.Signals]
+) -> None:
     results: list[list[int]] = []
     with Fleet(valkey_server, tmp_path, HELD_ONCE) as fleet:
         stopped = fleet.worker() if form == "worker" else fleet.pool(1)
@@ -112,25 +122,7 @@ def test_a_closed_terminal_is_a_warm_stop(valkey_server: RealServer, tmp_path: P
         mb = fleet.batcher(result_handler=results.append)
         mb.record_event(1)
         fleet.wait_for_note("runs")
-        stopped.send(signal.SIGHUP)
-        fleet.let("go")
-        assert stopped.wait() == 0, stopped.output
-        fleet.finish(mb)
-        assert fleet.noted("runs") == ["1 1"]
-    assert results == [[1]]
-
-
-@pytest.mark.parametrize("form", ["worker", "pool"])
-def test_two_signals_at_once_are_one(valkey_server: RealServer, tmp_path: Path, form: str) -> None:
-    """As process managers send them: SIGTERM to the process and to its group, and SIGHUP with it."""
-    results: list[list[int]] = []
-    with Fleet(valkey_server, tmp_path, HELD_ONCE) as fleet:
-        stopped = fleet.worker() if form == "worker" else fleet.pool(1)
-        fleet.scheduler()
-        mb = fleet.batcher(result_handler=results.append)
-        mb.record_event(1)
-        fleet.wait_for_note("runs")
-        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP):
+        for number in numbers:
             stopped.send(number)
         fleet.let("go")
         assert stopped.wait() == 0, stopped.output

@@ -12,8 +12,9 @@ import pytest
 
 from microbatch.broker.drain import Drain
 from microbatch.producer import start
+from tests.conftest import MakeServer
 from tests.fleet import Fleet
-from tests.servers import RealServer
+from tests.servers import Program, RealServer
 from tests.waiting import wait_until
 
 # A wait that nobody ends goes on for 5 s, the longest that it blocks at the server.
@@ -136,7 +137,11 @@ def test_a_signal_handler_may_stop_in_the_midst_of_a_stop(valkey_server: RealSer
         assert program.wait() == 0
 
 
-def test_a_timeout_returns_false_and_idling_asks_for_little(server: RealServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["valkey", "redis"])
+def test_a_timeout_returns_false_and_idling_asks_for_little(
+    program: Program, make_server: MakeServer, tmp_path: Path
+) -> None:
+    server = make_server(program)  # where nobody else asks for anything
     with Fleet(server, tmp_path) as fleet:
         mb = fleet.batcher()
         before = commands(server)

@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import fakeredis
 from hypothesis import strategies as st
@@ -108,7 +109,7 @@ class Modelled(RuleBasedStateMachine):
         self.entries: list[Entry] = []  # that were ever delivered
         self.delivered: set[str] = set()
 
-    def make_broker(self, **options: float) -> Broker:
+    def make_broker(self, **options: Any) -> Broker:
         config = Config(
             name="letters",
             lease_ttl=600,

@@ -84,9 +84,11 @@ def retry(broker: Broker, taken: TakenBatch, due_ms: int, mode: Mode = Mode.WHOL
     return then if broker.ledger.retry(taken, then, due_ms=due_ms) else None
 
 
-def bury(broker: Broker, batch_id: str, run: RunRecord) -> bool:
-    entry = ("v", 1, "failure", FAILURE.encode())
-    return broker.ledger.bury(batch_id, run, FAILURE, entry, now_ms=broker.clock.now_ms())
+def bury(
+    broker: Broker, batch_id: str, run: RunRecord, *, failure: Failure = FAILURE, after_ms: int = 0
+) -> bool:
+    entry = ("v", 1, "failure", failure.encode())
+    return broker.ledger.bury(batch_id, run, failure, entry, now_ms=broker.clock.now_ms() + after_ms)
 
 
 def values_of(raws: Sequence[bytes]) -> list[Any]:

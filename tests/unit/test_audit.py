@@ -143,6 +143,18 @@ def test_batches_that_nobody_looks_at(busy: Broker, clock: ManualClock) -> None:
     assert "1 batches are due and nobody looks at them" in found(busy)[busy.keys.inflight]
 
 
+def test_queued_batches_wait_for_their_turn_where_a_scheduler_has_many(
+    broker: Broker, client: FakeClient, clock: ManualClock
+) -> None:
+    for number in range(100):
+        record_and_cut(broker, number)
+    (*_, (_, last)) = client.zrange(broker.keys.inflight, 0, -1, withscores=True)
+    clock.ms = int(last) + OVERDUE_MS + 99
+    assert found(broker) == {}
+    clock.advance(2)
+    assert "100 batches are due and nobody looks at them" in found(broker)[broker.keys.inflight]
+
+
 def test_a_batch_at_work_is_not_overdue(busy: Broker, clock: ManualClock) -> None:
     at_work = take(busy, record_and_cut(busy, 7))
     assert found(busy) == {}
@@ -155,10 +167,13 @@ def test_a_batch_at_work_is_not_overdue(busy: Broker, clock: ManualClock) -> Non
     assert "1 batches are due and nobody looks at them" in found(busy)[busy.keys.inflight]
 
 
-def test_a_retry_is_overdue_when_nobody_looks_at_it(busy: Broker, clock: ManualClock) -> None:
+def test_a_retry_is_overdue_when_nobody_looks_at_it(
+    busy: Broker, client: FakeClient, clock: ManualClock
+) -> None:
     for batch_id in busy.ledger.in_flight():
         busy.ledger.commit(batch_id, ())
     assert retry(busy, take(busy, record_and_cut(busy, 7)), due_ms=clock.ms + 60_000)
+    client.delete(busy.keys.lease)
     clock.advance(60_000)
     assert found(busy) == {}
     clock.advance(OVERDUE_MS + 1)

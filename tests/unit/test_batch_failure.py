@@ -13,7 +13,7 @@ import pytest
 
 from microbatch.broker import patience as module
 from microbatch.broker.batch import BatchInfo
-from microbatch.broker.errors import InDoubt, Refused, Unavailable
+from microbatch.broker.errors import InDoubt, Refused, RefusedForNow, Unavailable
 from microbatch.broker.patience import insist
 from microbatch.broker.run_record import RunRecord
 from microbatch.worker.failing import BatchDead
@@ -229,7 +229,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_an_outcome_is_insisted_on_while_the_server_is_away(
     make_runner: MakeRunner, pauses: list[float]
 ) -> None:
-    assert insist("letters", Away(*[Unavailable("away"), InDoubt("lost")] * 4))
+    assert insist("letters", Away(*[Unavailable("away"), RefusedForNow("full")] * 3, *[InDoubt("lost")] * 2))
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
 
 
@@ -241,7 +241,7 @@ def test_an_outcome_is_not_insisted_on_for_ever_nor_against_a_refusal(
     assert 80 < sum(pauses) <= 90
     pauses.clear()
     with pytest.raises(Refused):
-        insist("letters", Away(Refused("full")))
+        insist("letters", Away(Refused("not allowed")))
     assert pauses == []
 
 

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from microbatch.broker.codec import Decoder, encode
+from microbatch.broker.codec import Decoder, encode, encode_some
 from microbatch.broker.errors import DecodeError, EncodeError
 
 BYTES = bytes(range(256))
@@ -240,3 +240,64 @@ def test_one_names_what_it_reads() -> None:
 def test_a_type_that_nothing_can_be_rebuilt_as_is_refused() -> None:
     with pytest.raises(TypeError, match="Opaque"):
         Decoder(Opaque)
+
+
+def digits(count: int) -> int:
+    """An integer of so many digits. Python itself reads no such text."""
+    return int(7 * (10**count - 1) // 9)
+
+
+def nested(levels: int, innermost: object = 1, *, key: str = "") -> Any:
+    for _ in range(levels):
+        innermost = {key: innermost} if key else [innermost]
+    return innermost
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        nested(201),
+        {"a": [nested(200)]},
+        nested(201, key="k"),
+        digits(4_301),
+        [1, -digits(4_301)],
+        {"few": 1, "many": [0, digits(6_000)]},
+        10**8_599,
+    ],
+    ids=["lists", "in a dict", "dicts", "digits", "negative", "inside", "two lengths"],
+)
+@pytest.mark.parametrize("what", ["event", "result"])
+def test_what_no_reader_takes_is_refused(value: object, what: str) -> None:
+    with pytest.raises(EncodeError, match=f"the {what} cannot be encoded as JSON: .* no reader takes it: "):
+        encode(value, what)
+    with pytest.raises(EncodeError, match="no reader takes it"):
+        encode_some(iter([1, value]), 10, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        nested(200),
+        nested(200, key="k"),
+        digits(4_300),
+        [digits(4_000)] * 3,
+        "9" * 10_000,
+        "[" * 10_000,
+        ["[{" * 300, {"a": "]"}],
+        [[]] * 1_000,
+        [{}] * 1_000,
+    ],
+    ids=["lists", "dicts", "digits", "long numbers", "text of digits", "text", "texts", "wide", "wide dicts"],
+)
+def test_what_only_looks_like_it_is_taken(value: object) -> None:
+    assert Decoder(object).one(encode(value)) == value
+
+
+@given(st.integers(0, 9_000), st.integers(4_290, 4_310))
+def test_a_long_number_is_found_wherever_it_stands(before: int, length: int) -> None:
+    value = ["x" * before, digits(length)]
+    if length > 4_300:
+        with pytest.raises(EncodeError):
+            encode(value)
+    else:
+        assert Decoder(object).one(encode(value)) == value

@@ -292,6 +292,7 @@ def test_durations_are_told_in_milliseconds_inside() -> None:
 
 @pytest.mark.parametrize("handler", ["result_handler", "failure_handler"])
 def test_what_is_discarded_has_no_handler(handler: str) -> None:
+    settings: dict[str, Any] = {"name": "letters", "results": "discard", handler: print}
     with pytest.raises(ConfigError, match=f"results: 'discard' leaves nothing for {handler}"):
-        Config(name="letters", results="discard", **{handler: print})
+        Config(**settings)
     assert Config(name="letters", results="discard").results == "discard"

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from microbatch.broker.connection import open_client, safe_url, translate
-from microbatch.broker.errors import ConfigError, InDoubt, Refused, ServerError, Unavailable
+from microbatch.broker.errors import ConfigError, InDoubt, Refused, RefusedForNow, ServerError, Unavailable
 
 
 def options(url: str) -> dict[str, Any]:
@@ -164,9 +164,18 @@ def test_a_url_is_shown_without_its_login(url: str, shown: str) -> None:
         (redis.exceptions.AuthorizationError("no"), Refused, "at W refused the user name or password"),
         (redis.ResponseError("NOAUTH Authentication required."), Refused, "at W wants a password"),
         (redis.exceptions.NoPermissionError("NOPERM rpush"), Refused, "at W does not allow it: NOPERM rpush"),
-        (redis.ReadOnlyError("READONLY replica"), Refused, "READONLY replica; nothing was done"),
-        (redis.exceptions.OutOfMemoryError("OOM full"), Refused, "OOM full; nothing was done"),
-        (redis.ResponseError("MISCONF disk"), Refused, "MISCONF disk; nothing was done"),
+        (redis.ReadOnlyError("READONLY replica"), RefusedForNow, "READONLY replica; nothing was done"),
+        (redis.exceptions.OutOfMemoryError("OOM full"), RefusedForNow, "OOM full; nothing was done"),
+        (redis.ResponseError("MISCONF disk"), RefusedForNow, "MISCONF disk; nothing was done"),
+        (redis.exceptions.MasterDownError("link"), RefusedForNow, "link; nothing was done"),
+        (redis.exceptions.TryAgainError("keys"), RefusedForNow, "keys; nothing was done"),
+        (redis.exceptions.ClusterDownError("down"), RefusedForNow, "down; nothing was done"),
+        (redis.ResponseError("UNBLOCKED force unblock"), RefusedForNow, "force unblock; nothing was done"),
+        (redis.ResponseError("BUSY a script runs"), RefusedForNow, "a script runs; nothing was done"),
+        (redis.ResponseError("NOREPLICAS not enough"), RefusedForNow, "not enough; nothing was done"),
+        (redis.ResponseError("BUSYGROUP exists"), Refused, "BUSYGROUP exists; nothing was done"),
+        (redis.ResponseError("WRONGTYPE of a key"), Refused, "WRONGTYPE of a key; nothing was done"),
+        (redis.ResponseError("ERR it is BUSY"), Refused, "it is BUSY; nothing was done"),
         (redis.BusyLoadingError("LOADING"), Unavailable, "no server answers at W"),
         (redis.ConnectionError("reset"), InDoubt, r"to W broke before the reply \(reset\)"),
         (redis.TimeoutError("slow"), InDoubt, "to W broke before the reply"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import hiredis
 import pytest
+from pydantic import BaseModel
 
 from microbatch.broker.errors import EncodeError, InDoubt, Refused, Stopped, Unavailable
 from microbatch.broker.wire import event_recorded_at_ms
@@ -341,3 +343,24 @@ def closings(batcher: MicroBatcher, monkeypatch: pytest.MonkeyPatch) -> list[boo
     closed: list[bool] = []
     monkeypatch.setattr(batcher._broker, "close", lambda **_options: closed.append(True))
     return closed
+
+
+class Model(BaseModel):
+    letter: str = "a"
+
+
+@pytest.mark.parametrize(
+    "event", ["abc", b"abc", bytearray(b"abc"), memoryview(b"abc"), {"a": 1}, Counter("abc"), Model(), ""]
+)
+def test_one_event_is_not_taken_for_many(batcher: MicroBatcher, client: FakeClient, event: Any) -> None:
+    with pytest.raises(EncodeError, match=rf"was given one {type(event).__name__}: put it in a list"):
+        batcher.record_events(event)
+    assert waiting(client) == []
+
+
+@pytest.mark.parametrize(
+    "events", [["abc"], ("abc",), {"abc"}, iter(["abc"]), {"abc": 1}.keys(), deque(["abc"])]
+)
+def test_all_that_holds_events_is_taken(batcher: MicroBatcher, client: FakeClient, events: Any) -> None:
+    assert batcher.record_events(events) == 1
+    assert waiting(client) == ["abc"]

@@ -119,10 +119,12 @@ def test_bury_keeps_the_events_and_adds_the_failure(
 
 def test_a_dead_batch_stays_dead(broker: Broker, client: FakeClient) -> None:
     taken = take(broker, record_and_cut(broker, 1))
-    bury(broker, taken.id, taken.run)
+    assert bury(broker, taken.id, taken.run)
     before = snapshot(client)
     assert not broker.ledger.commit(taken.id, ENTRY)
-    assert not bury(broker, taken.id, taken.run)
+    assert not bury(broker, taken.id, taken.run, after_ms=1)
+    assert not bury(broker, taken.id, taken.run, failure=Failure("another", "", 1))
+    assert bury(broker, taken.id, taken.run)  # the reply to the first call was lost: it did it
     assert snapshot(client) == before
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ NOW_MS = 10_000_000
 HOUR_MS = 3_600_000
 
 
-def make(**settings: object) -> Config:
+def make(**settings: Any) -> Config:
     return Config(**{"name": "letters", "max_retries": 2, **settings})
 
 

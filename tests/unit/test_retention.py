@@ -117,7 +117,7 @@ def test_rqs_failed_job_goes_with_its_batch(
     old, new = die(broker, clock, 2)
     for batch in broker.dead:
         queue.show_as_failed(DueBatch(batch.id, batch.header, RunRecord(1), RunRecord(1)), FAILURE)
-    registry = FailedJobRegistry(broker.config.name, connection=client, serializer=JSONSerializer)
+    registry = FailedJobRegistry(broker.keys.queue, connection=client, serializer=JSONSerializer)
     assert sorted(registry.get_job_ids()) == sorted([old, new])
     assert make(keep_dead_max=1).run_once() == 1
     assert registry.get_job_ids() == [new]

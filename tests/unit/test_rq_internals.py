@@ -37,7 +37,9 @@ CLASSES: list[tuple[type, type, str]] = [
     (
         ReportingWorker,
         BaseWorker,
-        "job_class execute_job prepare_execution handle_exception handle_job_failure",
+        """
+        job_class execute_job prepare_execution prepare_job_execution handle_exception handle_job_failure
+        """,
     ),
     (
         SturdyWorker,

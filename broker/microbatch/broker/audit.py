@@ -20,7 +20,8 @@ from microbatch.broker.wire import Failure, Header, is_batch_id, printable
 T = TypeVar("T")
 
 OVERDUE_MS = 5_000
-"""How late the scheduler may look at a batch before that is a finding."""
+"""How late a batch may be looked at before that is a finding; later where a scheduler has many to look at."""
+_RAMP_MS = 60_000
 _AT_ONCE = 500
 _TRIES = 5
 
@@ -130,12 +131,17 @@ class Audit:
         return self._keys.batch("").encode() + raw_id
 
     def _overdue(self) -> Iterator[Finding]:
-        before = self._broker.clock.now_ms() - OVERDUE_MS
         key = self._keys.inflight
+        lease, in_flight = self._server.many(("GET", self._keys.lease), ("ZCARD", key))
+        before = self._broker.clock.now_ms() - OVERDUE_MS
+        # A scheduler looks at some thousand queued batches a second, and ramps up what is tried again.
+        queued_before, retries_before = before, before
+        if lease is not None:
+            queued_before, retries_before = before - int(in_flight), before - int(in_flight) - _RAMP_MS
         silent, lost, retries, with_a_job = self._server.many(
             ("ZCOUNT", key, "-inf", running(before)),
-            ("ZCOUNT", key, queued(0), queued(before)),
-            ("ZCOUNT", key, retrying(0), retrying(before)),
+            ("ZCOUNT", key, queued(0), queued(queued_before)),
+            ("ZCOUNT", key, retrying(0), retrying(retries_before)),
             ("ZCOUNT", key, "-inf", f"({retrying(0)}"),
         )
         most = self._broker.published_config().get("max_in_flight", with_a_job + 1)

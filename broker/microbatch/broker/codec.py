@@ -16,6 +16,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from microbatch.broker.errors import DecodeError, EncodeError
+from microbatch.broker.readable import why_unreadable
 
 _CONFIG = ConfigDict(val_json_bytes="base64")
 _HAS_NO_JSON = (PydanticSerializationError, ValueError, RecursionError)
@@ -23,11 +24,14 @@ _MESSAGE_LENGTH = 200
 
 
 def encode(value: object, what: str = "event") -> bytes:
-    """The value's JSON. Raises EncodeError, naming the value's type, if it has none."""
+    """The value's JSON. Raises EncodeError, naming the value's type, if it has none that can be read."""
     try:
-        return to_json(value, bytes_mode="base64")
+        body = to_json(value, bytes_mode="base64")
     except _HAS_NO_JSON as error:
         raise _encode_error(value, what, error) from error
+    if why := why_unreadable(body):
+        raise _encode_error(value, what, why)
+    return body
 
 
 def encode_some(values: Iterator[object], most: int, enough_bytes: int) -> list[bytes]:
@@ -42,13 +46,15 @@ def encode_some(values: Iterator[object], most: int, enough_bytes: int) -> list[
             bodies.append(body := to_json(value, bytes_mode="base64"))
         except _HAS_NO_JSON as error:
             raise _encode_error(value, "event", error) from error
+        if why := why_unreadable(body):
+            raise _encode_error(value, "event", why)
         size += len(body)
         if size >= enough_bytes:
             break
     return bodies
 
 
-def _encode_error(value: object, what: str, error: Exception) -> EncodeError:
+def _encode_error(value: object, what: str, error: Exception | str) -> EncodeError:
     name = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
     return EncodeError(f"the {what} cannot be encoded as JSON: {name}: {error}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, Unpack
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +16,7 @@ from microbatch.broker.durations import Duration
 from microbatch.broker.error_classes import ErrorClasses
 from microbatch.broker.errors import ConfigError
 from microbatch.broker.setting_errors import describe
+from microbatch.broker.settings import Settings
 from microbatch.broker.url_check import URL_HELP
 
 _YEAR = 31_536_000  # seconds, within what alarm(2) and the server take
@@ -190,7 +191,7 @@ class Config(BaseSettings):
         ),
     ] = 30.0
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: Unpack[Settings]) -> None:
         for key in settings:
             if not key.startswith("_") and key not in type(self).model_fields:
                 close = difflib.get_close_matches(key, type(self).model_fields, n=1)

@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
-from microbatch.broker.errors import ConfigError, InDoubt, Refused, ServerError, Unavailable
+from microbatch.broker.errors import ConfigError, InDoubt, Refused, RefusedForNow, ServerError, Unavailable
 from microbatch.broker.url_check import SCHEMES, URL_HELP, check_options, check_spelling, unknown_option
 
 CONNECT_SECONDS = 2.0
@@ -26,6 +26,16 @@ REPLY_SECONDS = BLOCK_SECONDS + 5.0
 
 _DEFAULTS = {"max_connections": 10_000}
 """Where the URL says nothing else: each thread that waits for a reply has one, and redis-py stops at 100."""
+
+
+_PASSING = (
+    redis.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.ClusterDownError,
+)
+_PASSING_WORDS = ("UNBLOCKED", "BUSY", "MISCONF", "NOREPLICAS")
 
 
 class _NotSent(redis.ConnectionError):
@@ -196,4 +206,11 @@ def translate(error: Exception, where: str) -> ServerError:  # noqa: PLR0911 - a
         case _ if "NOAUTH" in str(error):
             return Refused(f"the server at {where} wants a password; put it into MICROBATCH_REDIS_URL")
         case _:
-            return Refused(f"the server at {where} refused: {error}; nothing was done")
+            kind = RefusedForNow if _passes(error) else Refused
+            return kind(f"the server at {where} refused: {error}; nothing was done")
+
+
+def _passes(error: Exception) -> bool:
+    """Whether the server has refused for a state that it will leave again."""
+    # redis-py takes the first word from those errors that have a class of their own.
+    return isinstance(error, _PASSING) or str(error).partition(" ")[0] in _PASSING_WORDS

@@ -13,6 +13,7 @@ MicrobatchError
     ├── Unavailable       it could not be reached: nothing was sent
     ├── InDoubt           the connection broke after sending: it may or may not have been done
     ├── Refused           it answered no: nothing was done
+    │   └── RefusedForNow it answered no for a state that passes
     └── Unsupported       it is not a server that Microbatch can use
 """
 
@@ -69,6 +70,11 @@ class InDoubt(ServerError):
 
 class Refused(ServerError):
     """The server answered with an error. Nothing was done."""
+
+
+class RefusedForNow(Refused):
+    """The server is in a state that passes, and does nothing meanwhile: busy with a script, out of memory,
+    read-only, loading, without its master. Nothing was done."""
 
 
 class Unsupported(ServerError):

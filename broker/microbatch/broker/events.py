@@ -35,6 +35,9 @@ class Wake(StrEnum):
     """A batch that had a job has ended, where the scheduler waits for that."""
 
 
+_MOST_WORDS = 4 * len(Wake)  # several who say one word at once may leave it twice
+
+
 class Events:
     """The waiting events of one batcher.
 
@@ -134,6 +137,17 @@ class Events:
                 "the event is recorded, but whether a failover keeps it is in doubt"
             )
         return int(waiting)
+
+    def thin_out(self) -> int:
+        """Throw the words to the scheduler away if there are too many. Returns how many they were.
+
+        Each of ours is there once. Each of the others would have a batch cut, as small as it may be.
+        """
+        words = int(self._server.do("LLEN", self._wake_key))
+        if words <= _MOST_WORDS:
+            return 0
+        self._server.do("UNLINK", self._wake_key)
+        return words
 
     def wake(self, word: Wake) -> None:
         """Tell the active scheduler. A hint: without it the next tick finds the same."""

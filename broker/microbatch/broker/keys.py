@@ -6,6 +6,7 @@ registries, workers) keep RQ's names and are not listed here.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -124,3 +125,14 @@ class Keys:
     def drain(self) -> str:
         """stream: there only while somebody waits for an end; everything that may bring it adds an entry."""
         return self._key("drain")
+
+
+def pattern_of_all(prefix: str) -> str:
+    """What SCAN finds all keys of all batchers by that have this prefix."""
+    return f"{prefix}:{{*}}:*"
+
+
+def name_in(key: str, prefix: str) -> str | None:
+    """The name of the batcher whose key this is; None if it is no batcher's with this prefix."""
+    found = re.match(r":\{([^{}]+)\}:", key.removeprefix(prefix)) if key.startswith(prefix) else None
+    return None if found is None else found[1]

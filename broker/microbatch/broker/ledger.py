@@ -198,7 +198,10 @@ class Ledger:
     def bury(
         self, batch_id: str, run: RunRecord, failure: Failure, entry: Sequence[Value], *, now_ms: int
     ) -> bool:
-        """Give a batch up for good; its events stay. False if it is no longer as ``run`` says."""
+        """Give a batch up for good; its events stay. False if it is no longer as ``run`` says.
+
+        May be repeated with the same arguments when the reply was lost: True if either call has done it.
+        """
         keys = self._keys
         ledger = (keys.batch(batch_id), keys.inflight, keys.dead)
         names = (*ledger, keys.results, keys.stats, keys.drain, keys.held, keys.wake)

@@ -9,7 +9,7 @@ from microbatch.broker.wire import new_id, printable
 
 
 def set_aside(server: Server, keys: Keys) -> list[str]:
-    """Move every key of the wrong type, and every counter that is no number, out of the way.
+    """Move keys of the wrong type, used-up streams, and counters that are no numbers, out of the way.
 
     They are kept under ``aside:*`` for a person to look at, and nothing that is kept there is overwritten.
     What is as it should be is not touched, so anybody may do this at any time. Returns one line for each.
@@ -18,10 +18,11 @@ def set_aside(server: Server, keys: Keys) -> list[str]:
     types = keys.types()
     names = [name for key in types for name in (key, keys.aside_of(key))]
     wrong = []
-    for what, aside in server.run(scripts.SET_ASIDE, names, (new_id(), *types.values())):
+    for what, aside, used_up in server.run(scripts.SET_ASIDE, names, (new_id(), *types.values())):
         if isinstance(what, int):
             key = list(types)[what - 1]
-            wrong.append(f"{key} was no {types[key]}, and is put aside as {aside.decode()}")
+            why = "had used its last id" if used_up else f"was no {types[key]}"
+            wrong.append(f"{key} {why}, and is put aside as {aside.decode()}")
         else:
             wrong.append(
                 f"{keys.stats}: {printable(what)} was no number, and is put aside as {aside.decode()}"

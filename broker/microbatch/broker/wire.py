@@ -25,6 +25,8 @@ _STAMP_DIGITS = 11
 _PREFIX_LENGTH = 1 + _STAMP_DIGITS
 _PRINTED = 100
 _LONGEST_TEXT = 1_000_000  # of an error or a traceback, in characters
+_STAMP = re.compile(rb"[0-9a-f]{11}")
+_LAST_STAMP = 0xFFFFFFFFFFF
 LAST_MS = 253_402_300_799_999  # of the year 9999: no later moment can be told
 _BATCH_ID = re.compile(r"[0-9a-f]{32}(-[0-9a-f]{16})?")
 
@@ -62,7 +64,7 @@ def encode_event(body: bytes, recorded_at_ms: int) -> bytes:
 
 def event_prefix(recorded_at_ms: int) -> bytes:
     """What stands before the JSON of every event that was recorded at this moment (unix ms)."""
-    return b"1%011x" % recorded_at_ms
+    return b"1%011x" % min(max(recorded_at_ms, 0), _LAST_STAMP)
 
 
 def event_body(raw: bytes) -> bytes:
@@ -82,10 +84,9 @@ def event_recorded_at_ms(raw: bytes) -> int:
     Raises:
         DecodeError: as for `event_body`.
     """
-    try:
-        return int(raw[1:_PREFIX_LENGTH], 16)
-    except ValueError:
-        raise DecodeError("an event carries no time of recording") from None
+    if (stamp := _STAMP.fullmatch(raw, 1, _PREFIX_LENGTH)) is None:
+        raise DecodeError("an event carries no time of recording")
+    return int(stamp[0], 16)
 
 
 def known_moment(unix_ms: int) -> int:

@@ -10,8 +10,11 @@ from rich.progress import Progress
 
 
 @contextmanager
-def progress_bar(verb: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error while the block runs. What it yields is told of every step forward."""
+def progress_bar(verb: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error while the block runs. What it yields is told of every step forward.
+
+    A ``total`` of None is not known.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda _steps: None

@@ -19,8 +19,8 @@ from microbatch.ops.local_server import LocalServerError
 from microbatch.ops.termination import Terminated
 
 _COMMANDS = (
-    "demo", "run", "up", "scheduler", "worker", "record", "results", "status", "flush", "dead", "verify",
-    "dashboard",
+    "demo", "run", "up", "scheduler", "worker", "record", "results", "list", "status", "flush", "dead",
+    "verify", "dashboard",
 )  # fmt: skip
 
 _WRONG = 2

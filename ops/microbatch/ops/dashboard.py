@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Collection
 from functools import partial
 from http.server import HTTPServer
 from typing import Any
@@ -25,6 +26,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import MicrobatchError
+from microbatch.ops.same_site import refuse_other_sites
 
 
 class DashboardError(MicrobatchError):
@@ -46,16 +48,19 @@ class _JSONJob(Job):
 class Dashboard:
     """rq-dashboard, served by this process.
 
+    Args:
+        names: further names that browsers may reach it by, such as a proxy's.
+
     Raises:
         DashboardError: it can't listen there.
     """
 
-    def __init__(self, broker: Broker, host: str, port: int) -> None:
+    def __init__(self, broker: Broker, host: str, port: int, names: Collection[str] = ()) -> None:
         self._name = broker.config.name
         self._socket = _listen(host, port)
         self._host, self._port = host, self._socket.getsockname()[1]
         self._http: BaseWSGIServer = make_server(
-            host, self._port, _app(broker), threaded=True, fd=self._socket.fileno()
+            host, self._port, _app(broker, (host, *names)), threaded=True, fd=self._socket.fileno()
         )
 
     @property
@@ -73,13 +78,14 @@ class Dashboard:
             self._http.server_close()
 
 
-def _app(broker: Broker) -> flask.Flask:
+def _app(broker: Broker, names: Collection[str]) -> flask.Flask:
     web.config.serializer = JSONSerializer
     web.Job, web.Worker = _JSONJob, _JSONWorker
     web.requeue_job = partial(requeue_job, serializer=JSONSerializer)
     web.from_url = lambda *_, **__: (None, broker.server.client)
     app = flask.Flask(web.__name__)  # by its name Flask finds its style sheets and scripts
     app.config["RQ_DASHBOARD_REDIS_URL"] = (broker.server.where,)  # shown on every page
+    refuse_other_sites(app, names)
     web.setup_rq_connection(app)
     app.register_blueprint(web.blueprint)
     return app

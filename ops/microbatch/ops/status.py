@@ -36,42 +36,22 @@ class Status:
 
     @property
     def oldest_waiting_age_ms(self) -> int | None:
-        return self._age(self.count.oldest_waiting_ms)
+        return age_ms(self.count, self.count.oldest_waiting_ms)
 
     @property
     def oldest_in_flight_age_ms(self) -> int | None:
-        return self._age(self.count.oldest_in_flight_ms)
+        return age_ms(self.count, self.count.oldest_in_flight_ms)
 
     def heartbeat_age_ms(self, worker: WorkerFact) -> int | None:
-        return self._age(worker.heartbeat_ms)
-
-    def _age(self, since_ms: int | None) -> int | None:
-        # Not below zero: the other clock may be ahead of the server's.
-        return None if since_ms is None else max(0, self.count.at_ms - since_ms)
+        return age_ms(self.count, worker.heartbeat_ms)
 
     def as_json(self) -> dict[str, Any]:
         """The status as `microbatch status --json` prints it; what is there stays there."""
-        count, counters = self.count, self.count.counters
         return {
-            "batcher": self.batcher,
-            "server": self.server,
-            "at": moment(count.at_ms),
-            "waiting": {"events": count.waiting_events, "oldest_age_ms": self.oldest_waiting_age_ms},
-            "in_flight": {
-                "events": count.in_flight_events,
-                "batches": count.in_flight_batches,
-                "oldest_age_ms": self.oldest_in_flight_age_ms,
-            },
-            "done": {"events": counters.done_events, "batches": counters.done_batches},
-            "dead": {"events": counters.dead_events_now, "batches": counters.dead_batches_now},
-            "unhandled_results": count.unhandled,
+            **count_as_json(self.batcher, self.server, self.count),
             "rates": {
                 "recorded_per_second": round(self.rates.recorded, 3),
                 "done_per_second": round(self.rates.done, 3),
-            },
-            "scheduler": {
-                "active": None if count.active is None else str(count.active),
-                "standby": [str(holder) for holder in count.standbys],
             },
             "workers": [
                 {
@@ -87,6 +67,38 @@ class Status:
             "neglected": None if self.neglect is None else str(self.neglect),
             "risks": self.risks,
         }
+
+
+def age_ms(count: Count, since_ms: int | None) -> int | None:
+    """How long ago something was, when it was counted."""
+    # Not below zero: the other clock may be ahead of the server's.
+    return None if since_ms is None else max(0, count.at_ms - since_ms)
+
+
+def count_as_json(batcher: str, server: str, count: Count) -> dict[str, Any]:
+    """What a census found, as `microbatch status --json` and `microbatch list --json` print it."""
+    counters = count.counters
+    return {
+        "batcher": batcher,
+        "server": server,
+        "at": moment(count.at_ms),
+        "waiting": {
+            "events": count.waiting_events,
+            "oldest_age_ms": age_ms(count, count.oldest_waiting_ms),
+        },
+        "in_flight": {
+            "events": count.in_flight_events,
+            "batches": count.in_flight_batches,
+            "oldest_age_ms": age_ms(count, count.oldest_in_flight_ms),
+        },
+        "done": {"events": counters.done_events, "batches": counters.done_batches},
+        "dead": {"events": counters.dead_events_now, "batches": counters.dead_batches_now},
+        "unhandled_results": count.unhandled,
+        "scheduler": {
+            "active": None if count.active is None else str(count.active),
+            "standby": [str(holder) for holder in count.standbys],
+        },
+    }
 
 
 def read_status(broker: Broker) -> Status:

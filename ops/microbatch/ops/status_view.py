@@ -32,9 +32,9 @@ def _ledger(status: Status) -> Table:
     table.add_column("")
     for name in ("events", "batches", "oldest"):
         table.add_column(name, justify="right", header_style="dim", min_width=9)
-    table.add_row("waiting", f"{count.waiting_events:,}", "", _age(status.oldest_waiting_age_ms))
+    table.add_row("waiting", f"{count.waiting_events:,}", "", age_text(status.oldest_waiting_age_ms))
     in_flight = (f"{count.in_flight_events:,}", f"{count.in_flight_batches:,}")
-    table.add_row("in flight", *in_flight, _age(status.oldest_in_flight_age_ms))
+    table.add_row("in flight", *in_flight, age_text(status.oldest_in_flight_age_ms))
     table.add_row("done", f"{counters.done_events:,}", f"{counters.done_batches:,}", style="green")
     dead_style = "bold red" if counters.dead_batches_now else ""
     table.add_row("dead", f"{counters.dead_events_now:,}", f"{counters.dead_batches_now:,}", style=dead_style)
@@ -65,7 +65,7 @@ def _roles(status: Status) -> list[RenderableType]:
         table.add_column(name, header_style="dim" if name != "worker" else "bold")
     for worker in status.workers[:_WORKERS_SHOWN]:
         style = "yellow" if worker.state == "busy" else ""
-        seen = _age(status.heartbeat_age_ms(worker))
+        seen = age_text(status.heartbeat_age_ms(worker))
         cells = Text(worker.name), Text(worker.state, style), Text(worker.batch or "")  # not markup
         table.add_row(*cells, seen and f"{seen} ago")
     lines.append(table)
@@ -82,7 +82,8 @@ def _kept(status: Status) -> str:
     return ", ".join(bounds) or "for ever"
 
 
-def _age(age_ms: int | None) -> str:
+def age_text(age_ms: int | None) -> str:
+    """An age for a person; empty if there is none."""
     if age_ms is None:
         return ""
     seconds = age_ms / 1000

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
+
+import click
 
 from microbatch.broker.app import load_config
+from microbatch.broker.batchers import is_used
+from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
+from microbatch.broker.errors import MicrobatchError
+
+Unused = Literal["refused", "told", "allowed"]
+
+
+class UnknownBatcher(MicrobatchError):
+    """Nobody has ever used a batcher of this name: it is probably mistyped."""
 
 
 def is_app(target: str) -> bool:
@@ -21,3 +33,35 @@ def load_target(target: str) -> Config:
         ConfigError: it is no name for a batcher.
     """
     return load_config(target) if is_app(target) else Config(name=target)
+
+
+def reach(target: str, *, unused: Unused, otherwise: str = "") -> Broker:
+    """The batcher's verbs; its server was reached and can be used.
+
+    Anybody can mistype a bare name. ``unused`` says what becomes of one that nobody has ever used: "refused"
+    raises UnknownBatcher, whose message ends with ``otherwise``; "told" writes one line on standard error;
+    "allowed" does not look.
+
+    Raises also as `load_target` does, and ServerError.
+    """
+    broker = Broker(load_target(target))
+    broker.server.check_version()
+    if unused == "allowed":
+        return broker
+    try:
+        check_used(target, broker)
+    except UnknownBatcher as error:
+        if unused == "refused":
+            raise UnknownBatcher(f"{error}{otherwise}") from None
+        click.echo(f"microbatch: warning: {error}", err=True)
+    return broker
+
+
+def check_used(target: str, broker: Broker) -> None:
+    """Raises UnknownBatcher if ``target`` is a bare name that nobody has ever used."""
+    if not is_app(target) and not is_used(broker.server, broker.keys):
+        name, prefix = broker.config.name, broker.config.key_prefix
+        raise UnknownBatcher(
+            f"nobody has ever used a batcher {name!r} at {broker.server.where} with the key prefix "
+            f"{prefix!r}; `microbatch list` shows those that are there"
+        )

@@ -2,17 +2,45 @@
 
 from microbatch.broker.batch import BatchFailure, BatchInfo, PartialFailure, Reject, RetryLater
 from microbatch.broker.config import Config
+from microbatch.broker.errors import (
+    AppError,
+    BatcherFull,
+    ConfigError,
+    DecodeError,
+    EncodeError,
+    InDoubt,
+    MicrobatchError,
+    Refused,
+    RefusedForNow,
+    ServerError,
+    Stopped,
+    Unavailable,
+    Unsupported,
+)
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.batcher import MicroBatcher, start
 
 __all__ = [
+    "AppError",
     "BackgroundConsumer",
     "BatchFailure",
     "BatchInfo",
+    "BatcherFull",
     "Config",
+    "ConfigError",
+    "DecodeError",
+    "EncodeError",
+    "InDoubt",
     "MicroBatcher",
+    "MicrobatchError",
     "PartialFailure",
+    "Refused",
+    "RefusedForNow",
     "Reject",
     "RetryLater",
+    "ServerError",
+    "Stopped",
+    "Unavailable",
+    "Unsupported",
     "start",
 ]

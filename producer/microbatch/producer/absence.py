@@ -32,10 +32,11 @@ class AbsenceWatch:
         self._look_at = time.monotonic() + _QUIET_SECONDS
         self._untouched: tuple[bytes, ...] = ()
 
-    def came(self) -> None:
-        """Something came: all that it takes is there."""
-        self._look_at = time.monotonic() + _QUIET_SECONDS
-        self._untouched = ()
+    def came(self, count: int) -> None:
+        """So many results came. If there are any, all that it takes is there."""
+        if count:
+            self._look_at = time.monotonic() + _QUIET_SECONDS
+            self._untouched = ()
 
     def look(self) -> None:
         """Look, if it is time to. It is only for people: an error ends nothing."""

@@ -16,7 +16,7 @@ from microbatch.broker.importing import refuse_while_importing
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
 from microbatch.producer.linger import CLOSE_SECONDS, Buffer
-from microbatch.producer.recorder import CHUNK_BYTES, Recorder
+from microbatch.producer.recorder import CHUNK_BYTES, Recorder, refuse_one_event
 
 log = logging.getLogger(__name__)
 
@@ -96,14 +96,14 @@ class MicroBatcher:
         comes from `flush`.
         """
         if self._stopped:
-            raise self._is_stopped("the event was")
+            raise _is_stopped(self.config.name, "the event was")
         body = codec.encode(event)
         if self._buffer is None:
             self._recorder.record([body], id)
         elif id is None:
             self._recorder.check_sizes([body])
             if not self._buffer.add(body):
-                raise self._is_stopped("the event was")
+                raise _is_stopped(self.config.name, "the event was")
         else:
             self._buffer.settle()
             self._recorder.record([body], id)
@@ -116,8 +116,9 @@ class MicroBatcher:
 
         With ``linger`` they are sent at once as well, after what lingers.
 
-        Raises as `record_event` does without ``linger``.
+        Raises as `record_event` does without ``linger``, and EncodeError for a text, a mapping or a model.
         """
+        refuse_one_event(events)
         # What is in memory is encoded while the chunk before is on its way. Anything else may take its time.
         return self._recorder.record_chunks(self._chunks(events), ahead=isinstance(events, (list, tuple)))
 
@@ -125,13 +126,10 @@ class MicroBatcher:
         more = iter(events)
         while chunk := codec.encode_some(more, self._recorder.chunk_events, CHUNK_BYTES):
             if self._stopped:
-                raise self._is_stopped(f"{len(chunk)} events were")
+                raise _is_stopped(self.config.name, f"{len(chunk)} events were")
             if self._buffer is not None:
                 self._buffer.settle()
             yield chunk
-
-    def _is_stopped(self, what: str) -> Stopped:
-        return Stopped(f"batcher {self.config.name!r} was stopped; {what} not recorded")
 
     def flush(self) -> None:
         """Return when the server holds all that this process, on any thread, recorded before the call.
@@ -248,3 +246,7 @@ class MicroBatcher:
             if error is None:
                 raise
             log.error("%s: it could not be stopped: %s", self.config.name, ours)  # noqa: TRY400
+
+
+def _is_stopped(name: str, what: str) -> Stopped:
+    return Stopped(f"batcher {name!r} was stopped; {what} not recorded")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 
 from microbatch.broker import wire
 from microbatch.broker.batch import BatchFailure, BatchInfo
 from microbatch.broker.broker import Broker
 from microbatch.broker.codec import Decoder
-from microbatch.broker.errors import DecodeError
+from microbatch.broker.errors import DecodeError, InDoubt
 from microbatch.broker.failure_log import FailureLog
 from microbatch.broker.functions import UserFunction
-from microbatch.broker.patience import insist
 from microbatch.broker.results import Entry, Outcome, Results
 
 log = logging.getLogger(__name__)
@@ -50,46 +50,55 @@ class Handlers:
         )
         self._log.note(logging.ERROR, kind, line)
 
-    def handle(self, entry: Entry, results: Results) -> None:
-        """Call the handler for one entry. What it raises comes out.
+    def call_for(self, entry: Entry, results: Results) -> Callable[[], object] | None:
+        """The call of a handler for one entry, to be made next.
 
-        An entry that no handler can be called for is quarantined, and said so in the log.
+        None if no handler can be called for it: it is quarantined then, and said so in the log. Raises
+        ServerError if the server can't be asked; then this is called again for the entry.
         """
         try:
             outcome = _outcome(entry)
         except DecodeError as error:
             self._quarantine(entry, f"entry {entry.id}", str(error), results)
-            return
+            return None
         info = BatchInfo.of(
             self._name, outcome.batch_id, outcome.header, outcome.attempt, outcome.recorded_at_ms
         )
         if outcome.failure is not None:
             died = outcome.failure
-            self._on_failure(BatchFailure(info, died.error, died.traceback, self._events(info)), info)
-            return
+            failure = BatchFailure(info, died.error, died.traceback, self._events(info))
+            return functools.partial(self._on_failure, failure, info)
         result, why_not = _decoded(self._result_decoder, outcome)
         if why_not:
-            self._misfit(entry, outcome, info, why_not, results)
-        else:
-            self._on_result(result, info)
+            return self._misfit(entry, outcome, info, why_not, results)
+        return functools.partial(self._on_result, result, info)
 
-    def _misfit(self, entry: Entry, outcome: Outcome, info: BatchInfo, why: str, results: Results) -> None:
+    def _misfit(
+        self, entry: Entry, outcome: Outcome, info: BatchInfo, why: str, results: Results
+    ) -> Callable[[], object] | None:
         """A result that does not fit the annotation of its handler, or that is none at all."""
         plain, is_none = _decoded(self._plain, outcome)
         if self._takes_misfits and not is_none:
-            self._on_failure(BatchFailure(info, f"DecodeError: {why}", "", [], result=plain), info)
-        else:
-            self._quarantine(entry, f"the result of batch {info.id} (entry {entry.id})", why, results)
+            failure = BatchFailure(info, f"DecodeError: {why}", "", [], result=plain)
+            return functools.partial(self._on_failure, failure, info)
+        self._quarantine(entry, f"the result of batch {info.id} (entry {entry.id})", why, results)
+        return None
 
     def _quarantine(self, entry: Entry, what: str, why: str, results: Results) -> None:
-        if aside := insist(self._name, functools.partial(results.put_aside, entry)):
+        try:
+            aside = results.put_aside(entry)
+        except InDoubt:
+            # If it was, the entry does not come again.
+            log.warning("%s: %s may have been put aside: %s", self._name, what, why)
+            raise
+        if aside:
             log.error("%s: %s is put aside as %s: %s", self._name, what, aside, why)
         else:
             log.warning("%s: %s has gone from the stream: %s", self._name, what, why)
 
     def _events(self, info: BatchInfo) -> list[object]:
         """A dead batch's events."""
-        raws = insist(self._name, functools.partial(self._broker.dead.events, info.id))
+        raws = self._broker.dead.events(info.id)
         if not raws:
             log.warning("%s: batch %s: its events are no longer kept as dead", self._name, info.id)
         return [self._plain_event(raw) for raw in raws]

@@ -21,6 +21,7 @@ class Keeper:
         self._results = results
         self._every = every
         self._ids: Sequence[str] = ()
+        self._missed = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -35,7 +36,11 @@ class Keeper:
                 try:
                     self._results.keep(ids)
                 except ServerError as error:
-                    log.warning("results in hand may be taken over by others: %s", error)
+                    if not self._missed:  # once, however long it lasts
+                        log.warning("results in hand may be taken over by others: %s", error)
+                    self._missed = True
+                else:
+                    self._missed = False
 
     def __enter__(self) -> Self:
         self._thread.start()

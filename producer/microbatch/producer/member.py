@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import InDoubt, ServerError, Unavailable
+from microbatch.broker.errors import ServerError
 from microbatch.broker.failure_log import FailureLog
 from microbatch.broker.listener import Listener
-from microbatch.broker.patience import Patience, insist
+from microbatch.broker.patience import PASSING, Patience
 from microbatch.broker.results import Entry
 from microbatch.producer.absence import AbsenceWatch
 from microbatch.producer.finish import Finish
@@ -50,6 +49,8 @@ class Member:
         self._claim_after = broker.config.claim_after
         self._claim_at = self._forget_at = 0.0
         self._joined = False
+        self._handled: list[str] = []
+        """Entries whose handler has returned, and which are not acknowledged yet."""
         self._patience = Patience(self._name)
         self.thread = 0
         """The thread that it is used by."""
@@ -67,18 +68,18 @@ class Member:
                     break
                 try:
                     self._join()
+                    self._acknowledge()
                     entries = (
                         self._results.read_own(count=_COUNT) if unhandled else self._next(finish(), until)
                     )
-                except (Unavailable, InDoubt) as error:
+                except PASSING as error:
                     unhandled = True
-                    if not is_told():
-                        self._listener.pause(min(self._patience.lost(error), until - time.monotonic()))
+                    self._wait(error, is_told, until)
                     continue
                 self._patience.found()
                 if entries is None:
                     return True
-                all_handled = self._handle(entries, is_told, keeper)
+                all_handled = self._handle(entries, is_told, until, keeper)
                 unhandled = (unhandled and bool(entries)) or not all_handled
         return False
 
@@ -94,6 +95,7 @@ class Member:
     def leave(self) -> None:
         """Leave the group, if it has joined it. What was not handled goes to the others at once."""
         self._listener.close()
+        self._acknowledge()
         if self._joined:
             self._joined = False
             self._results.leave()
@@ -102,6 +104,11 @@ class Member:
         if not self._joined:
             self._results.prepare()
             self._joined = True
+
+    def _wait(self, error: ServerError, is_told: Callable[[], bool], until: float) -> None:
+        """Wait for a server that is away, or in a state that passes."""
+        if not is_told():
+            self._listener.pause(min(self._patience.lost(error), until - time.monotonic()))
 
     def _next(self, finish: Finish | None, until: float) -> list[Entry] | None:
         """What to handle next; it may be nothing yet. None if there is nothing more to come."""
@@ -140,15 +147,15 @@ class Member:
             if gone := self._results.forget_silent(idle_ms=int(self._claim_after * 1000 * _FORGET_AFTER)):
                 log.info("%s: %d consumers are gone, and forgotten", self._name, gone)
 
-    def _handle(self, entries: Sequence[Entry], is_told: Callable[[], bool], keeper: Keeper) -> bool:
+    def _handle(
+        self, entries: Sequence[Entry], is_told: Callable[[], bool], until: float, keeper: Keeper
+    ) -> bool:
         """Have entries handled; those whose handler has returned are acknowledged together.
 
-        Returns whether all were: none is begun once this is told to end.
+        Returns whether all were: none is begun once this is told to end, or the server does not do its part.
         """
         keeper.keep([entry.id for entry in entries])
-        if entries:
-            self._absence.came()
-        handled: list[str] = []
+        self._absence.came(len(entries))
         acknowledge_at = time.monotonic() + _ACKNOWLEDGE_SECONDS
         try:
             for entry in entries:
@@ -157,25 +164,45 @@ class Member:
                 if entry.is_hint:
                     self._claim_at = 0.0
                 else:
-                    self._handlers.handle(entry, self._results)
-                handled.append(entry.id)
+                    # Apart from the call, as what a handler raises is never waited for.
+                    try:
+                        call = self._handlers.call_for(entry, self._results)
+                    except PASSING as error:
+                        self._wait(error, is_told, until)
+                        return False
+                    if call is not None:
+                        call()
+                self._handled.append(entry.id)
                 if time.monotonic() >= acknowledge_at:
-                    self._acknowledge(handled)
+                    if not self._is_acknowledged():
+                        return False
                     acknowledge_at = time.monotonic() + _ACKNOWLEDGE_SECONDS
         finally:
-            self._acknowledge(handled)
+            all_acknowledged = self._is_acknowledged()
             keeper.keep([])
+        return all_acknowledged
+
+    def _is_acknowledged(self) -> bool:
+        """Whether what is handled is acknowledged. If not, `run` waits for the server and does so first."""
+        try:
+            self._acknowledge()
+        except PASSING as error:
+            log.debug("%s: what is handled is acknowledged later: %s", self._name, error)
+            return False
         return True
 
-    def _acknowledge(self, handled: list[str]) -> None:
-        if handled:
-            insist(self._name, functools.partial(self._results.handled, tuple(handled)))
-            handled.clear()
+    def _acknowledge(self) -> None:
+        """Acknowledge what is handled. May be repeated. Raises ServerError."""
+        if self._handled:
+            self._results.handled(tuple(self._handled))
+            self._handled.clear()
 
     def _hand_back(self, *, unhandled: bool) -> None:
         """Give what was delivered and not begun to the others. If that fails, they get it in time."""
-        if unhandled and self._joined:
+        if self._joined:
             try:
-                self._results.hand_back()
+                self._acknowledge()  # what is handled is not for the others
+                if unhandled:
+                    self._results.hand_back()
             except ServerError as error:
                 log.debug("%s: what was not begun is taken over later: %s", self._name, error)

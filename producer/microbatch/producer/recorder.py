@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from pydantic import BaseModel
 
 from microbatch.broker import wire
 from microbatch.broker.broker import Broker
@@ -18,6 +20,7 @@ CHUNK_EVENTS = 1_000
 CHUNK_BYTES = 1_000_000
 """The most that should go in one round trip."""
 _MAX_ID_LENGTH = 200
+_ONE_EVENT = (str, bytes, bytearray, memoryview, Mapping, BaseModel)
 
 
 class Recorder:
@@ -144,3 +147,12 @@ class Recorder:
 
 def _prefix_now() -> bytes:
     return wire.event_prefix(time.time_ns() // 1_000_000)
+
+
+def refuse_one_event(events: object) -> None:
+    """Raises EncodeError for what is one event by itself, and has letters or keys that are taken for many."""
+    if isinstance(events, _ONE_EVENT):
+        raise EncodeError(
+            f"record_events takes many events, and was given one {type(events).__name__}: "
+            "put it in a list, or call record_event"
+        )

@@ -6,18 +6,33 @@ Their workers died of them too often, or they were held back for longer than the
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from microbatch.broker.breaker import Health
 from microbatch.broker.broker import Broker
 from microbatch.broker.durations import duration_text
+from microbatch.broker.errors import ServerError
+from microbatch.broker.exchange import Value
 from microbatch.broker.failure_log import FailureLog
 from microbatch.broker.in_flight import DueBatch, halves_of
+from microbatch.broker.patience import PASSING
 from microbatch.broker.policy import Verdict, is_out_of_time, judge_death
 from microbatch.broker.results import Outcome
 from microbatch.broker.wire import Failure, printable
 from microbatch.scheduler.queue import JobQueue
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Grave:
+    """A batch that is given up, and is to be shown among RQ's failed jobs when it is."""
+
+    batch: DueBatch
+    failure: Failure
+    entry: list[Value]
+    now_ms: int
+    kind: str
 
 
 class Burial:
@@ -28,6 +43,7 @@ class Burial:
         self._config = broker.config
         self._queue = queue
         self._log = FailureLog(log)
+        self._unfinished: list[_Grave] = []
 
     def is_last_death(self, batch: DueBatch) -> bool:
         """Whether a batch whose worker has gone silent is not run again as it is."""
@@ -58,14 +74,36 @@ class Burial:
         error = f"{health.kind}: it could not be processed for {duration_text(self._config.retry_for)}"
         self._bury(batch, Failure(error, "", batch.run.runs), "out of time", now_ms)
 
+    def finish(self) -> None:
+        """Give up what was to be given up in an earlier pass, and whose reply was lost.
+
+        It may be dead already, and would then never come due again. Raises ServerError; what the server does
+        not refuse for good is tried again by the next pass.
+        """
+        while self._unfinished:
+            self._finish(self._unfinished[0])
+
     def _bury(self, batch: DueBatch, failure: Failure, kind: str, now_ms: int) -> None:
-        ledger = self._broker.ledger
         recorded_at_ms = self._broker.recovery.recorded_at_ms(batch)
         outcome = Outcome(batch.id, batch.header, failure.attempts, recorded_at_ms, failure=failure)
-        if ledger.bury(batch.id, batch.run, failure, outcome.encode(), now_ms=now_ms):
-            self._queue.show_as_failed(batch, failure)
-            line = (
-                f"{self._config.name}: batch {batch.id}: "
-                f"dead at attempt {failure.attempts}: {printable(failure.error)}"
-            )
-            self._log.note(logging.ERROR, kind, line)
+        grave = _Grave(batch, failure, outcome.encode(), now_ms, kind)
+        self._unfinished.append(grave)
+        self._finish(grave)
+
+    def _finish(self, grave: _Grave) -> None:
+        batch, failure = grave.batch, grave.failure
+        try:
+            bury = self._broker.ledger.bury
+            if bury(batch.id, batch.run, failure, grave.entry, now_ms=grave.now_ms):
+                self._queue.show_as_failed(batch, failure)
+                line = (
+                    f"{self._config.name}: batch {batch.id}: "
+                    f"dead at attempt {failure.attempts}: {printable(failure.error)}"
+                )
+                self._log.note(logging.ERROR, grave.kind, line)
+        except PASSING:
+            raise
+        except ServerError:  # it would only be refused again, and keep this from everything else
+            self._unfinished.remove(grave)
+            raise
+        self._unfinished.remove(grave)

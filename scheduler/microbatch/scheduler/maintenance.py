@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import InDoubt, MicrobatchError, ServerError, Unavailable
+from microbatch.broker.errors import MicrobatchError, ServerError
 from microbatch.broker.misfits import set_aside
+from microbatch.broker.patience import PASSING
 from microbatch.scheduler.neglect import NeglectWatch
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.retention import Retention
 
 log = logging.getLogger(__name__)
+
+_WORKERS_MS = 30_000
 
 
 class Maintenance:
@@ -19,30 +22,37 @@ class Maintenance:
 
     def __init__(self, broker: Broker, queue: JobQueue) -> None:
         self._broker = broker
+        self._name = broker.config.name
         self._queue = queue
         self._retention = Retention(broker, queue)
         self._neglect = NeglectWatch(broker)
+        self._workers_at_ms = 0
 
     def run_once(self, now_ms: int) -> None:
         """Keep what is not ours out of the way, note where the counters stand, and forget what is old."""
         self._set_aside()
+        if words := self._broker.events.thin_out():
+            log.error("%s: %d words to the scheduler were not ours, and are thrown away", self._name, words)
         self._broker.stats.mark(now_ms)
         self._queue.tidy()
+        if now_ms >= self._workers_at_ms:
+            self._workers_at_ms = now_ms + _WORKERS_MS
+            self._queue.tidy_workers()
         self._retention.run_once()
         self._neglect.look()
 
     def after(self, error: MicrobatchError) -> bool:
         """Whether the server refused something for a value that is not ours, which is out of the way now."""
-        if isinstance(error, Unavailable | InDoubt):
+        if isinstance(error, PASSING):
             return False
         try:
             return self._set_aside()
         except ServerError as refused:
-            log.debug("%s: %s", self._broker.config.name, refused)
+            log.debug("%s: %s", self._name, refused)
             return False
 
     def _set_aside(self) -> bool:
         moved = set_aside(self._broker.server, self._broker.keys)
         for line in moved:
-            log.error("%s: %s", self._broker.config.name, line)
+            log.error("%s: %s", self._name, line)
         return bool(moved)

@@ -10,9 +10,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from rq import Queue
+from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job, JobStatus
 from rq.results import Result
 from rq.serializers import JSONSerializer
+from rq.worker_registration import clean_worker_registry
 
 from microbatch.broker.config import Config
 from microbatch.broker.in_flight import DueBatch, NewBatch
@@ -111,6 +113,26 @@ class JobQueue:
             self._queue.failed_job_registry.remove(batch.id, pipeline=pipe)
             pipe.lrem(self._queue.intermediate_queue_key, 0, batch.id)
             pipe.delete(Job.key_for(batch.id))  # which expires soon, where a run has ended
+
+    def forget_runs(self, batch_ids: Sequence[str]) -> None:
+        """Show no more of these batches' runs: their workers are gone. Nothing is sent if there are none."""
+        if not batch_ids:
+            return
+        client, started = self._server.client, self._queue.started_job_registry.key
+        registries = [ExecutionRegistry(batch_id, client).key for batch_id in batch_ids]
+        found = self._server.many(*(("ZRANGE", registry, 0, -1) for registry in registries))
+        commands: list[tuple[str, ...]] = []
+        for batch_id, registry, raw_ids in zip(batch_ids, registries, found, strict=True):
+            for run_id in _texts(raw_ids):
+                run = Execution(run_id, batch_id, client)
+                commands += [("ZREM", started, run.composite_key), ("UNLINK", run.key, registry)]
+        if commands:
+            self._server.many(*commands)
+
+    def tidy_workers(self) -> None:
+        """Forget the names of workers that RQ shows no more."""
+        with self._server.translated():
+            clean_worker_registry(self._queue)
 
     def show_as_failed(self, batch: DueBatch, failure: Failure) -> None:
         """Have a dead batch among RQ's failed jobs, where people look."""

@@ -70,6 +70,7 @@ class Reconciler:
         # When the server's clock has just been set back, what a worker renewed since then lies in our past.
         self._broker.clock.look_again()
         now_ms = self._broker.clock.now_ms()
+        self._burial.finish()
         self._bring_nearer(now_ms)
         # While the breaker is open retries are looked at as well: they may be out of time.
         retries = _ONE_BY_ONE if self._gates.is_open else min(_AT_ONCE, self._gates.room_for_retries())
@@ -119,7 +120,9 @@ class Reconciler:
         if time.monotonic() < self._silence_counts_at:
             return again, last
         # One that is queued though it has an owner was put off in the moment of its claim.
-        for batch in [*survey.silent, *(batch for batch in survey.queued if batch.run.owner)]:
+        silent = [*survey.silent, *(batch for batch in survey.queued if batch.run.owner)]
+        self._queue.forget_runs([batch.id for batch in silent])
+        for batch in silent:
             if self._burial.is_last_death(batch):
                 last.append(batch)
             else:

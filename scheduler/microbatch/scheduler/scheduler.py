@@ -24,6 +24,7 @@ from microbatch.scheduler.gates import Gates
 from microbatch.scheduler.maintenance import Maintenance
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.reconciler import LOOK_AGAIN_MS, Reconciler
+from microbatch.scheduler.standing import Standing
 from microbatch.scheduler.ticker import GridTicker, Ticker
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Scheduler:
         self._doorbell = (
             doorbell if doorbell is not None else ServerDoorbell(self.broker.server, self.broker.keys)
         )
+        self._standing = Standing(config)
         self._lease = self.broker.lease()
         self._queue = JobQueue(config, self.broker.server)
         self._gates = Gates(self.broker)
@@ -76,6 +78,7 @@ class Scheduler:
                 self.run_once()
             except LeaseLost:
                 self._stand_by()
+                self._standing.tell(is_active=False)
             except (ServerError, DecodeError) as error:
                 self._stand_by()
                 if not self._maintenance.after(error):
@@ -129,9 +132,12 @@ class Scheduler:
             if not self._lease.renew():
                 raise LeaseLost("the lease ran out")
             self._renew_at = now + self.config.lease_ttl / 3
-        elif not self.active and (self._lease.acquire() or self._seize()):
-            self._renew_at = now + self.config.lease_ttl / 3
-            self._become_active()
+        elif not self.active:
+            if self._lease.acquire() or self._seize():
+                self._renew_at = now + self.config.lease_ttl / 3
+                self._become_active()
+            else:
+                self._standing.tell(is_active=False)
         return self.active
 
     def _seize(self) -> bool:
@@ -147,10 +153,7 @@ class Scheduler:
         self._queue.prepare()
         self.broker.publish_config()
         self._gates.reset()
-        log.info(
-            "%s: active, cutting every %d ms and at %d events",
-            self.config.name, self.config.frequency, self.config.max_size,
-        )  # fmt: skip
+        self._standing.tell(is_active=True)
         self._reconciler.begin()
         self._reconcile_at = 0.0
         self._look_after()  # before the first cut: the breaker may be open
@@ -229,8 +232,6 @@ class Scheduler:
             self._mark_at = now + _MARK_SECONDS
 
     def _stand_by(self) -> None:
-        if self.active:
-            log.warning("%s: no longer active, standing by", self.config.name)
         self.active = False
         self._doorbell.close()
 

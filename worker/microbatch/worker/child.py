@@ -18,6 +18,7 @@ from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server
 from microbatch.worker.heartbeat import RunHeartbeat
 from microbatch.worker.membership import VARIABLE
+from microbatch.worker.shown import ShownWorker
 from microbatch.worker.slot import Description, Slot, slot_file
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Child:
         self.started_at = time.monotonic()
         self._description: Description | None = None
         self._heartbeat: RunHeartbeat | None = None
+        self._shown: ShownWorker | None = None
 
     @property
     def pid(self) -> int:
@@ -70,6 +72,13 @@ class Child:
             self.send(signal.SIGKILL)
         else:
             heartbeat.once()
+            if self._shown is not None:
+                self._shown.keep()
+
+    def forget(self) -> None:
+        """Show no more of it, when it has ended otherwise than by itself: it could not do that."""
+        if self.poll() and self._beats() is not None and self._shown is not None:
+            self._shown.forget()
 
     def end_hard(self, seconds: float) -> None:
         """End it at once, and give back what it had in hand; that takes ``seconds`` at most."""
@@ -78,6 +87,7 @@ class Child:
         heartbeat, description = self._beats(), self._description
         if heartbeat is not None and description is not None:
             heartbeat.give_back(RqPlace(description.queue, description.job_prefix), seconds)
+        self.forget()
 
     def _beats(self) -> RunHeartbeat | None:
         """Its heartbeat, once it has said what batches it runs."""
@@ -85,6 +95,7 @@ class Child:
             server, clock = _server_at(about.url)
             claims = Claims(server, Keys(about.key_prefix, about.name))
             self._description = about
+            self._shown = ShownWorker(server, about)
             self._heartbeat = RunHeartbeat(
                 self._slot, claims, clock,
                 name=about.name, ttl_ms=about.ttl_ms, beat_seconds=about.beat_seconds,

@@ -24,6 +24,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.claims import RqPlace
 from microbatch.broker.in_flight import Claim, TakenBatch
 from microbatch.worker.heartbeat import heartbeat_of
+from microbatch.worker.shown import ShownWorker
 from microbatch.worker.slot import Description, Slot
 
 log = logging.getLogger(__name__)
@@ -59,21 +60,27 @@ class Heart:
         self._limit_at = inf
         self._told: TakenBatch | None = None
         self._thread: threading.Thread | None = None
+        self._shown: ShownWorker | None = None
         self.on_long_run: Callable[[TakenBatch], None] = _nobody_asks
         """Told once of each batch whose run takes long, on the heart's thread."""
         self.on_beat: Callable[[], None] = _nothing
         """Called on the heart's thread, some times a second."""
 
-    def describe(self, rq: RqPlace) -> None:
-        """Leave for the pool what it needs to know to beat for this process, and to give back what it has."""
+    def describe(self, rq: RqPlace, worker: str = "", worker_sets: tuple[str, ...] = ()) -> None:
+        """Leave for the pool what it needs to know to beat for this process, and to give back what it has.
+
+        ``worker`` and ``worker_sets`` are the keys by which RQ shows it.
+        """
         config = self._broker.config
-        self._slot.describe(
-            Description(
+        about = Description(
                 url=config.redis_url or "", key_prefix=config.key_prefix, name=config.name,
                 queue=rq.queue, job_prefix=rq.job_prefix,
                 ttl_ms=self.ttl_ms, beat_seconds=BEAT_SECONDS,
-            )
+                worker=worker, worker_sets=worker_sets,
         )  # fmt: skip
+        self._slot.describe(about)
+        if self._beats_here and worker:
+            self._shown = ShownWorker(self._broker.server, about)
 
     def claiming(self, claim: Claim) -> None:
         """A claim is about to be made: from now on the worker is shown to be alive for it."""
@@ -129,8 +136,10 @@ class Heart:
             return
         if batch is not None and self.is_overdue:
             self._end_process(batch)  # with no more beat, on which its batch would wait
-        else:
-            self.heartbeat.once()
+            return
+        self.heartbeat.once()
+        if self._shown is not None:
+            self._shown.keep()
 
     def _tell(self, batch: TakenBatch) -> None:
         try:

@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from microbatch.broker.signals import StopSignals
@@ -53,6 +55,7 @@ class WorkerPool:
         self._command = [sys.executable, "-P", "-m", "microbatch.worker", app]
         self._places = [_Place() for _ in range(concurrency)]
         self._grace = grace
+        self._ended: deque[Child] = deque()
 
     def run(self) -> None:
         """Work until SIGTERM, SIGINT or SIGHUP: workers finish the batch in hand.
@@ -100,6 +103,7 @@ class WorkerPool:
             short = now - child.started_at < _SHORT_LIFE_SECONDS
             place.back_off = min(max(0.5, place.back_off * 2), _LONGEST_BACK_OFF_SECONDS) if short else 0.0
             log.warning("worker %d ended with %s; starting another", child.pid, _outcome(code))
+            self._ended.append(child)
             place.child, place.start_at = None, now + place.back_off
         if now >= place.start_at:
             place.child = Child(self._command)
@@ -113,11 +117,26 @@ class WorkerPool:
         while True:
             time.sleep(_BEAT_SECONDS)
             for child in self._running():
-                try:
-                    child.beat()
-                except Exception:  # noqa: BLE001 - the others are to be beaten for all the same
-                    traceback.print_exc()
+                self._attempt(child.beat)
+            while self._ended:
+                self._attempt(self._ended.popleft().forget)
+
+    def _attempt(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception:  # noqa: BLE001 - the others are to be beaten for all the same
+            traceback.print_exc()
 
 
 def _outcome(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return f"signal {_name_of_signal(-code)}" if code < 0 else f"exit code {code}"
+
+
+def _name_of_signal(number: int) -> str:
+    """The signal's name. Of the real-time signals Python knows the first and the last only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        if signal.SIGRTMIN < number < signal.SIGRTMAX:
+            return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+        return str(number)

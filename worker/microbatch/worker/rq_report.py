@@ -5,7 +5,7 @@ having it execute the batch's job, which then only reports (`BatchJob.end`). Wha
 internals (of 3.0) that this relies on:
 
 - A run that has been shown as a started job is not shown again (``execute_job``, ``prepare_execution``,
-  ``executions``; ``job_class``).
+  ``executions``; ``job_class``), and its job expires even if nobody ends it (``prepare_job_execution``).
 - A failure is reported by what has been recorded of it (``handle_exception``, ``handle_job_failure``).
 
 ``tests/unit/test_rq_internals.py`` says who in RQ uses each of these, and fails when that changes.
@@ -40,7 +40,7 @@ class ReportingWorker(SturdyWorker):
 
     def __init__(self, queue: Queue, server: Server, name: str, config: Config) -> None:
         self._config = config
-        super().__init__(queue, server, name)
+        super().__init__(queue, server, name, config.name)
 
     def fetch(self, job_id: bytes) -> BatchJob | None:
         """The job of this id, or None if there is none, or none that can be read."""
@@ -73,6 +73,11 @@ class ReportingWorker(SturdyWorker):
         """Show that a job is run, unless it has been shown already."""
         end = job.end if isinstance(job, BatchJob) else None
         return super().prepare_execution(job) if end is None or end.execution is None else end.execution
+
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:  # noqa: FBT001, FBT002 - RQ's signature
+        """Show that a job runs. RQ would keep it for ever if nobody ended it."""
+        super().prepare_job_execution(job, remove_from_intermediate_queue)
+        self.connection.expire(job.key, self.get_heartbeat_ttl(job))
 
     def end_what_is_shown(self) -> None:
         """End what is shown of a run which is over, where the server could not be told.

@@ -17,16 +17,17 @@ from typing import Any
 
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
+from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
-from microbatch.broker.errors import InDoubt, ServerError, Unavailable
-from microbatch.broker.patience import Patience
+from microbatch.broker.errors import ServerError
+from microbatch.broker.patience import PASSING, Patience
 from microbatch.broker.server import Server
+from microbatch.worker.shown import SHOWN_SECONDS
 from microbatch.worker.user_errors import summarize
 
 log = logging.getLogger(__name__)
 
 _LISTEN_AGAIN_SECONDS = 2.0  # between tries of the thread that listens for RQ's commands
-_WORKER_TTL_SECONDS = 30  # how long a killed worker is still shown
 
 
 class SturdyWorker(SimpleWorker):
@@ -36,10 +37,10 @@ class SturdyWorker(SimpleWorker):
         ServerError: the server can't be reached now, at the start.
     """
 
-    def __init__(self, queue: Queue, server: Server, name: str) -> None:
+    def __init__(self, queue: Queue, server: Server, name: str, batcher: str) -> None:
         self._server = server
-        self._batcher = queue.name
-        self._patience = Patience(queue.name)
+        self._batcher = batcher
+        self._patience = Patience(batcher)
         self._shown_state: str | None = None
         with server.translated():
             super().__init__(
@@ -47,7 +48,7 @@ class SturdyWorker(SimpleWorker):
                 name=name,
                 connection=server.client,
                 serializer=JSONSerializer,
-                worker_ttl=_WORKER_TTL_SECONDS,
+                worker_ttl=SHOWN_SECONDS,
                 log_job_description=False,
             )
 
@@ -63,10 +64,26 @@ class SturdyWorker(SimpleWorker):
             super().set_state(state, pipeline)
             self._shown_state = state
 
-    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        """Show that this worker is alive."""
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:  # noqa: ARG002 - RQ's signature
+        """Show that this worker is alive, for some seconds. RQ would show it until its job's time limit."""
         with self._outliving_the_server():
-            super().heartbeat(timeout, pipeline)
+            super().heartbeat(SHOWN_SECONDS, pipeline)
+
+    def be_listed(self) -> None:
+        """Show this worker anew, where the server has lost what it knew of it."""
+        with self._outliving_the_server():
+            known = self._server.many(
+                ("HEXISTS", self.key, "birth"), *(("SISMEMBER", name, self.key) for name in self.listed_in)
+            )
+            if not all(known):
+                self._server.do("UNLINK", self.key)
+                self._shown_state = None
+                super().register_birth()  # type: ignore[no-untyped-call]
+
+    @property
+    def listed_in(self) -> tuple[str, str]:
+        """The keys of RQ's sets that have this worker's key."""
+        return REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY % self.queues[0].name
 
     def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
         """Wait while somebody has suspended all workers."""
@@ -110,7 +127,7 @@ class SturdyWorker(SimpleWorker):
         try:
             with self._server.translated():
                 raise exc
-        except (Unavailable, InDoubt):
+        except PASSING:
             time.sleep(_LISTEN_AGAIN_SECONDS)
 
     @contextmanager

@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 _BLOCK_SECONDS = 1.0  # how soon an idle worker sees that it is to stop
 _SHORTEST_BLOCK_SECONDS = 0.01  # none would be for ever
 _CHORES_SECONDS = 1.0
+_LISTED_SECONDS = 5.0  # how soon a worker is shown again by a server that came back empty
 _GIVE_BACK_SECONDS = 3.0  # the most that a hard stop takes for it
 
 
@@ -66,6 +67,7 @@ class BatchWorker(ReportingWorker):
     def __init__(self, runner: BatchRunner, server: Server) -> None:
         self._runner = runner
         self._chores_at = 0.0
+        self._listed_at = time.monotonic() + _LISTED_SECONDS
         self._counts = Counts(server)
         self._started = StartedRun(self._show_as_started)
         self._signals = StopSignals(on_first=self._note_stop)
@@ -79,8 +81,8 @@ class BatchWorker(ReportingWorker):
             queue.key, queue.intermediate_queue_key, queue.finished_job_registry.key, BatchJob.key_for("")
         )
         self._turns = Turns(runner, self._keys, name)
-        runner.heart.describe(self._keys.rq)
         super().__init__(queue, server, name, runner.config)
+        runner.heart.describe(self._keys.rq, self.key, self.listed_in)
 
     def dequeue_job_and_maintain_ttl(
         self,
@@ -198,6 +200,9 @@ class BatchWorker(ReportingWorker):
         if now < self._chores_at:
             return
         self._chores_at = now + _CHORES_SECONDS
+        if now >= self._listed_at:
+            self._listed_at = now + _LISTED_SECONDS
+            self.be_listed()
         keep_loggers()
         self.check_for_suspension(burst=False)  # which is RQ's heartbeat as well
         if self.should_run_maintenance_tasks:

@@ -20,6 +20,7 @@ import time
 import zlib
 from dataclasses import asdict, dataclass
 from math import inf
+from typing import Any
 
 _SIZE = 8_192
 _HEAD = struct.Struct("=II")  # of the description: its length, its checksum
@@ -57,6 +58,10 @@ class Description:
     ttl_ms: int
     """How long the worker may be silent."""
     beat_seconds: float
+    worker: str = ""
+    """The key of what RQ shows of the worker."""
+    worker_sets: tuple[str, ...] = ()
+    """The keys of RQ's sets of workers."""
 
 
 class Slot:
@@ -122,7 +127,8 @@ class Slot:
         text = self._memory[_HEAD.size : _HEAD.size + min(length, _SIZE)]
         if not length or zlib.crc32(text) != checksum:
             return None
-        return Description(**json.loads(text))
+        said: dict[str, Any] = json.loads(text)
+        return Description(**{**said, "worker_sets": tuple(said["worker_sets"])})
 
     def claims(self) -> list[NotedClaim]:
         """The claims of this moment."""

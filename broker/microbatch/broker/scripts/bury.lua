@@ -15,6 +15,7 @@
 -- ARGV[5..]         fields and values of the failure's entry on the stream; none if nobody is to handle it
 --
 -- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(log batches).
+-- 1 as well if it is dead by this very call, whose reply was lost before: moment and failure are the same.
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 for k, wanted in ipairs({'list', 'zset', 'zset', 'stream', 'hash', 'stream'}) do
   local found = redis.call('TYPE', KEYS[k]).ok
@@ -22,16 +23,21 @@ for k, wanted in ipairs({'list', 'zset', 'zset', 'stream', 'hash', 'stream'}) do
     return redis.error_reply('WRONGTYPE ' .. KEYS[k] .. ' is a ' .. found .. ', not a ' .. wanted)
   end
 end
-if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
+if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then
+  local died = redis.call('ZSCORE', KEYS[3], ARGV[1])
+  local same = died and tonumber(died) == tonumber(ARGV[4]) and redis.call('LINDEX', KEYS[1], 1) == ARGV[3]
+  return same and 1 or 0
+end
 if redis.call('LINDEX', KEYS[1], 1) ~= ARGV[2] then return 0 end
 for _, count in ipairs(redis.call('HMGET', KEYS[5], 'dead_batches', 'dead_events')) do
   if count and count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
     return redis.error_reply('BADCOUNT ' .. KEYS[5] .. ' holds a counter that is no number')
   end
 end
+-- First, as a stream takes nothing more after the last id that there is.
+if #ARGV > 4 then redis.call('XADD', KEYS[4], '*', unpack(ARGV, 5)) end
 redis.call('HINCRBY', KEYS[5], 'dead_batches', 1)
 redis.call('HINCRBY', KEYS[5], 'dead_events', redis.call('LLEN', KEYS[1]) - 2)
-if #ARGV > 4 then redis.call('XADD', KEYS[4], '*', unpack(ARGV, 5)) end
 redis.call('LSET', KEYS[1], 1, ARGV[3])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])

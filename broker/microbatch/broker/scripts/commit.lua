@@ -30,9 +30,10 @@ end
 -- A server out of memory refuses what may need some, but in a script that is writing already: this writes nothing.
 redis.call('ZREM', KEYS[2], '')
 local size = redis.call('LLEN', KEYS[1]) - 2
+-- First, as a stream takes nothing more after the last id that there is.
+if #ARGV > 1 then redis.call('XADD', KEYS[3], '*', unpack(ARGV, 2)) end
 redis.call('HINCRBY', KEYS[4], 'done_batches', 1)
 redis.call('HINCRBY', KEYS[4], 'done_events', size)
-if #ARGV > 1 then redis.call('XADD', KEYS[3], '*', unpack(ARGV, 2)) end
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('UNLINK', KEYS[1])
 tell(KEYS[5], KEYS[6], KEYS[7], KEYS[2], 'done', ARGV[1])

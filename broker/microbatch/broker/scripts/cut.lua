@@ -109,5 +109,5 @@ reply[1] = bytes
 redis.call('HINCRBY', KEYS[3], 'cut_batches', made)
 redis.call('HINCRBY', KEYS[3], 'cut_events', taken)
 if not all then redis.call('LTRIM', KEYS[1], taken, -1) end
-if redis.call('EXISTS', KEYS[4]) == 1 then redis.call('XADD', KEYS[4], 'MAXLEN', 1, '*', 'cut', made) end
+if redis.call('EXISTS', KEYS[4]) == 1 then redis.pcall('XADD', KEYS[4], 'MAXLEN', 1, '*', 'cut', made) end
 return reply

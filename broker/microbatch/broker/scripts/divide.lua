@@ -55,10 +55,11 @@ for _, count in ipairs(redis.call('HMGET', KEYS[4], unpack(counters))) do
   end
 end
 local done = count - kept
+-- First, as a stream takes nothing more after the last id that there is.
+if entry_length > 0 then redis.call('XADD', KEYS[3], '*', unpack(ARGV, 4, 3 + entry_length)) end
 redis.call('HINCRBY', KEYS[4], 'cut_batches', #parts)
 redis.call('HINCRBY', KEYS[4], done > 0 and 'done_batches' or 'divided_batches', 1)
 redis.call('HINCRBY', KEYS[4], 'done_events', done)
-if entry_length > 0 then redis.call('XADD', KEYS[3], '*', unpack(ARGV, 4, 3 + entry_length)) end
 local events = redis.call('LRANGE', KEYS[1], 2, -1)  -- a batch's events are bounded when it is cut
 for _, part in ipairs(parts) do
   local values = {part.header, part.run}

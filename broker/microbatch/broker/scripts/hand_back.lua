@@ -30,9 +30,9 @@ for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   local fields = {}
   for i = 1, #row, 2 do fields[row[i]] = row[i + 1] end
   if fields.name ~= ARGV[2] and fields.name ~= ARGV[3] and fields.idle < tonumber(ARGV[5]) then
-    redis.call('XADD', KEYS[1], '*', 'handed_back', count)
+    redis.pcall('XADD', KEYS[1], '*', 'handed_back', count)
     break
   end
 end
-if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('XADD', KEYS[2], 'MAXLEN', 1, '*', 'handed_back', count) end
+if redis.call('EXISTS', KEYS[2]) == 1 then redis.pcall('XADD', KEYS[2], 'MAXLEN', 1, '*', 'handed_back', count) end
 return count

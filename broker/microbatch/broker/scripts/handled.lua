@@ -8,5 +8,5 @@
 -- Returns how many entries were deleted: fewer than given if others had handled them too. O(entries).
 redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 2))
 local deleted = redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
-if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('XADD', KEYS[2], 'MAXLEN', 1, '*', 'handled', deleted) end
+if redis.call('EXISTS', KEYS[2]) == 1 then redis.pcall('XADD', KEYS[2], 'MAXLEN', 1, '*', 'handled', deleted) end
 return deleted

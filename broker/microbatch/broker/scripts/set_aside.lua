@@ -1,4 +1,5 @@
--- set_aside: move what stands under our keys and is not what we put there out of the way.
+-- set_aside: move what stands under our keys and is not what we put there out of the way. A stream is not ours
+-- either that has used the last id that there is, and takes no entry any more.
 --
 -- KEYS[1] a key, of any type
 -- KEYS[2] the key that it is kept under
@@ -6,21 +7,31 @@
 -- ARGV[1] another   what is appended to a key under which something is kept already
 -- ARGV[2..] the type that each key should have
 --
--- Returns {number, where it is kept} for each key that was moved, counted from 1, and for each of the
--- counters' fields that are no numbers, which are moved alone, {field's name, where it is kept}. O(counters).
+-- Returns {number, where it is kept, 1 for a used-up stream} for each key that was moved, counted from 1, and for
+-- each of the counters' fields that are no numbers, which are moved alone, {field's name, where it is kept, 0}.
+-- O(counters).
 local function free(aside, but)
   local found = redis.call('TYPE', aside).ok
   return (found == 'none' or found == but) and aside or aside .. ':' .. ARGV[1]
+end
+
+local function is_used_up(key)
+  local facts = redis.pcall('XINFO', 'STREAM', key)
+  for i = 1, #facts, 2 do
+    if facts[i] == 'last-generated-id' then return facts[i + 1] == '18446744073709551615-18446744073709551615' end
+  end
+  return false
 end
 
 local moved = {}
 for k = 1, #ARGV - 1 do
   local key, wanted = KEYS[2 * k - 1], ARGV[k + 1]
   local found = redis.call('TYPE', key).ok
-  if found ~= wanted and found ~= 'none' then
+  local used_up = found == 'stream' and found == wanted and is_used_up(key)
+  if found ~= 'none' and (found ~= wanted or used_up) then
     local aside = free(KEYS[2 * k])
     redis.call('RENAME', key, aside)
-    moved[#moved + 1] = {k, aside}
+    moved[#moved + 1] = {k, aside, used_up and 1 or 0}
   end
 end
 local stats, aside = KEYS[#KEYS - 1], free(KEYS[#KEYS] .. ':fields', 'list')
@@ -30,7 +41,7 @@ for i = 1, #fields, 2 do
   if count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
     redis.call('RPUSH', aside, fields[i] .. '=' .. count)
     redis.call('HDEL', stats, fields[i])
-    moved[#moved + 1] = {fields[i], aside}
+    moved[#moved + 1] = {fields[i], aside, 0}
   end
 end
 return moved

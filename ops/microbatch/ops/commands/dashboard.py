@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import click
 
-from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ConfigError
 from microbatch.ops import options
-from microbatch.ops.target import load_target
+from microbatch.ops.target import reach
 
 
 @click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Serve rq-dashboard.")
@@ -20,11 +19,19 @@ from microbatch.ops.target import load_target
     show_default=True,
     help="The port to listen on; 0 takes a free one.",
 )
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A name that browsers reach it by, such as a proxy's, beside those of this machine.",
+)
 @options.log_level
-def command(target: str, host: str, port: int) -> None:
+def command(target: str, host: str, port: int, names: tuple[str, ...]) -> None:
     """Serve rq-dashboard on the batcher's server, until Ctrl-C: its queue, its workers, and its dead batches.
 
-    It asks nobody for a password, so let only this machine reach it, or put something before it that does.
+    It asks nobody for a password, so let only this machine reach it, or put something before it that does. It
+    refuses what pages of other sites have a browser ask for.
 
     \b
     Examples:
@@ -38,9 +45,8 @@ def command(target: str, host: str, port: int) -> None:
         raise ConfigError(
             f"the dashboard is not installed ({error.name} is missing): install microbatch[dashboard]"
         ) from error
-    broker = Broker(load_target(target))
-    broker.server.check_version()
-    dashboard = Dashboard(broker, host, port)
+    broker = reach(target, unused="told")
+    dashboard = Dashboard(broker, host, port, names)
     name, where = broker.config.name, broker.server.where
     click.echo(f"rq-dashboard of {name} on {where}: {dashboard.url} (Ctrl-C ends it)", err=True)
     dashboard.serve()

@@ -17,7 +17,7 @@ from microbatch.ops import options, rq_facts
 from microbatch.ops.bar import progress_bar
 from microbatch.ops.dead import as_json, choose, plain, whole_as_json
 from microbatch.ops.json_lines import json_line
-from microbatch.ops.target import load_target
+from microbatch.ops.target import reach
 
 _ids = click.argument("ids", nargs=-1, metavar="[BATCH]...")
 _error = click.option("--error", metavar="TEXT", help="Those with this text in their error.")
@@ -54,7 +54,7 @@ def command() -> None:
 @options.log_level
 def list_(target: str, *, error: str | None, in_json: bool) -> None:
     """List the dead batches, first died first."""
-    broker = _reach(target)
+    broker = reach(target, unused="told")
     dead = choose(broker, (), error=error, everything=error is None)
     if in_json:
         for batch in dead:
@@ -76,7 +76,7 @@ def list_(target: str, *, error: str | None, in_json: bool) -> None:
 @options.log_level
 def show(target: str, ids: Sequence[str], *, error: str | None, everything: bool, in_json: bool) -> None:
     """Show dead batches with their traceback and their events."""
-    broker = _reach(target)
+    broker = reach(target, unused="told")
     for batch in choose(broker, ids, error=error, everything=everything):
         whole = whole_as_json(broker, batch)
         if in_json:
@@ -96,7 +96,7 @@ def show(target: str, ids: Sequence[str], *, error: str | None, everything: bool
 @options.log_level
 def replay(target: str, ids: Sequence[str], *, error: str | None, everything: bool, dry_run: bool) -> None:
     """Put the events of dead batches back among those that wait. They are cut and tried as if new."""
-    broker = _reach(target)
+    broker = reach(target, unused="refused")
     chosen = choose(broker, ids, error=error, everything=everything)
     count = _each(broker, "replay", chosen, lambda batch: broker.dead.replay(batch.id)[0], dry_run=dry_run)
     if count and not dry_run:
@@ -109,15 +109,9 @@ def replay(target: str, ids: Sequence[str], *, error: str | None, everything: bo
 @options.log_level
 def purge(target: str, ids: Sequence[str], *, error: str | None, everything: bool, dry_run: bool) -> None:
     """Throw dead batches away, with their events."""
-    broker = _reach(target)
+    broker = reach(target, unused="refused")
     chosen = choose(broker, ids, error=error, everything=everything)
     _each(broker, "purge", chosen, lambda batch: broker.dead.purge(batch.id), dry_run=dry_run)
-
-
-def _reach(target: str) -> Broker:
-    broker = Broker(load_target(target))
-    broker.server.check_version()
-    return broker
 
 
 def _each(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import click
 
-from microbatch.broker.broker import Broker
 from microbatch.broker.events import Wake
 from microbatch.ops import options
 from microbatch.ops.stack import census
-from microbatch.ops.target import load_target
+from microbatch.ops.target import reach
 
 
 @click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Have all that waits cut now.")
@@ -21,8 +20,7 @@ def command(target: str) -> None:
     Example:
       microbatch flush letters
     """
-    broker = Broker(load_target(target))
-    broker.server.check_version()
+    broker = reach(target, unused="refused")
     found = census(broker).take()
     broker.events.wake(Wake.FLUSH)
     click.echo(f"flush: {found.waiting_events:,} events waited")

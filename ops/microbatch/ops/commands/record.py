@@ -11,11 +11,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from microbatch.broker.broker import Broker
 from microbatch.ops import options
 from microbatch.ops.feed import Feed, json_event, text_event
 from microbatch.ops.pace import Pace
-from microbatch.ops.target import is_app, load_target
+from microbatch.ops.target import is_app, reach
 from microbatch.producer.recorder import Recorder
 
 _STDIN = "-"
@@ -34,14 +33,18 @@ _STDIN = "-"
 @click.option(
     "--skip-invalid", is_flag=True, help="Report a line that is not JSON and go on, instead of ending there."
 )
+@click.option("--create", is_flag=True, help="TARGET may be a name that nobody has used before.")
 @options.log_level
 def command(
-    target: str, files: tuple[str, ...], *, lines: bool, rate: float | None, skip_invalid: bool
+    target: str, files: tuple[str, ...], *, lines: bool, rate: float | None, skip_invalid: bool, create: bool
 ) -> None:
     """Record events: each line of FILES, or of standard input (also as -), is one, in JSON.
 
     What arrives through a pipe is recorded as it comes. A line that is not JSON ends it with exit code 2; all
     lines before are recorded then, and it says at which line to go on.
+
+    A bare name that nobody has ever used is refused, as it is probably mistyped: nobody would look for the
+    events. Give an APP, or --create.
 
     \b
     Examples:
@@ -49,10 +52,10 @@ def command(
       tail -F access.log | microbatch record access_log:config --lines
       seq 1000 | microbatch record numbers --rate 50
     """
-    config = load_target(target)
-    broker = Broker(config)
-    broker.server.check_version()
-    max_size = config.max_size
+    broker = reach(
+        target, unused="allowed" if create else "refused", otherwise="; use --create to begin a new one"
+    )
+    max_size = broker.config.max_size
     if not is_app(target):
         max_size = broker.published_config().get("max_size", max_size)
     recorder = Recorder(broker, max_size)

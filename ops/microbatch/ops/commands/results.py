@@ -6,7 +6,7 @@ import click
 
 from microbatch.ops import options
 from microbatch.ops.consuming import Consuming, print_failure, print_result
-from microbatch.ops.target import is_app, load_target
+from microbatch.ops.target import is_app, reach
 
 
 @click.command(
@@ -35,7 +35,9 @@ def command(target: str, *, follow: bool, handle: bool) -> int:
     """
     if handle and not is_app(target):
         raise click.UsageError("--handle calls an app's handlers: name the app, as letters:config")
-    config = load_target(target)
+    broker = reach(target, unused="told")
+    config = broker.config
+    broker.close()
     if not handle:
         config = config.model_copy(update={"result_handler": print_result, "failure_handler": print_failure})
     return Consuming(config).run(follow=follow)

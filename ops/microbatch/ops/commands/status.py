@@ -1,4 +1,4 @@
-"""``microbatch status``: where a batcher stands."""
+"""``microbatch status``: where a batcher stands, or all of them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,32 @@ from rich.live import Live
 
 from microbatch.broker.broker import Broker
 from microbatch.ops import options
+from microbatch.ops.commands.list import find_all, show_all
+from microbatch.ops.health import problems
 from microbatch.ops.json_lines import json_line
 from microbatch.ops.status import Status, read_status
 from microbatch.ops.status_view import render
-from microbatch.ops.target import load_target
+from microbatch.ops.target import reach
 
 _EVERY_SECONDS = 1.0
+_PROBLEMS = 1
 
 
 @click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Show where a batcher stands.")
-@options.target
+@click.argument("target", metavar="[TARGET]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
 @click.option("--watch", "-w", is_flag=True, help="Show it anew every second, until Ctrl-C.")
+@click.option("--check", is_flag=True, help="Say what somebody should see to, by the exit code as well.")
 @options.log_level
-def command(target: str, *, as_json: bool, watch: bool) -> None:
+def command(target: str | None, *, as_json: bool, watch: bool, check: bool) -> int:
     """Show what waits, is in flight, done and dead, who is the active scheduler, and the workers.
+
+    Without a TARGET it shows all batchers of the server, a line each, as `microbatch list` does.
+
+    --check prints a line for each thing that somebody should see to: no active scheduler, no worker, events
+    that have waited for more than 10 seconds and 5 cycles, cutting that is held back, results that nobody
+    comes for, dead batches. Exit code 0: there is none; 1: there is one; 2: it could not be asked, or nobody
+    has ever used the name.
 
     \b
     The JSON has, ages in milliseconds (null if there is nothing that has one):
@@ -34,23 +45,31 @@ def command(target: str, *, as_json: bool, watch: bool) -> None:
       in_flight          {events, batches, oldest_age_ms}
       done, dead         {events, batches}
       unhandled_results
-      rates              {recorded_per_second, done_per_second}
       scheduler          {active, standby: [...]}, each as host:pid
+      rates              {recorded_per_second, done_per_second}
       workers            [{name, state, batch, heartbeat_age_ms}]
       settings           {frequency, max_size, max_in_flight} of the active scheduler, and keep_dead
                          (seconds) and keep_dead_max where they are set, or null
       held_back          why nothing is cut, or null
       neglected          that results wait and no consumer was seen for an hour, or null
       risks              [in what ways the server could lose events]
+      problems           [what somebody should see to], with --check
+    Without a TARGET it is one line for each batcher, up to "scheduler".
 
     \b
     Examples:
       microbatch status letters
       microbatch status letters --watch
+      microbatch status letters --check || alert
       microbatch status letters --json | jq .waiting.events
     """
-    broker = Broker(load_target(target))
-    broker.server.check_version()
+    if check and watch:
+        raise click.UsageError("--check looks once: leave out --watch")
+    if target is None:
+        return _all(as_json=as_json, watch=watch, check=check)
+    broker = reach(target, unused="refused" if check else "told")
+    if check:
+        return _check([broker], as_json=as_json)
     if not watch:
         _show(read_status(broker), as_json=as_json)
     elif as_json or not Console().is_terminal:
@@ -58,6 +77,32 @@ def command(target: str, *, as_json: bool, watch: bool) -> None:
     else:
         with Live(render(read_status(broker)), screen=True, auto_refresh=False) as live:
             _repeat(lambda: live.update(render(read_status(broker)), refresh=True))
+    return 0
+
+
+def _all(*, as_json: bool, watch: bool, check: bool) -> int:
+    brokers = find_all()
+    if check:
+        return _check(brokers, as_json=as_json)
+    show_all(brokers, as_json=as_json)
+    while watch:
+        time.sleep(_EVERY_SECONDS)
+        show_all(find_all(), as_json=as_json)
+    return 0
+
+
+def _check(brokers: list[Broker], *, as_json: bool) -> int:
+    """Print what somebody should see to. Returns the exit code."""
+    code = 0
+    for broker in brokers:
+        status = read_status(broker)
+        found = list(problems(status))
+        if as_json:
+            click.echo(json_line({**status.as_json(), "problems": found}))
+        for problem in [] if as_json else found or ["all is well"]:
+            click.echo(f"{status.batcher}: {problem}")
+        code = _PROBLEMS if found else code
+    return code
 
 
 def _show(status: Status, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.wire import is_batch_id, printable
 from microbatch.ops import options, rq_facts
 from microbatch.ops.bar import progress_bar
-from microbatch.ops.target import load_target
+from microbatch.ops.target import check_used, load_target
 
 _DISAGREED = 1
 
@@ -27,7 +27,7 @@ def command(context: click.Context, target: str, *, repair: bool) -> None:
 
     Every event that was cut is in flight, done or dead; every batch in flight can be read and is looked
     after; every batch's key is in a ledger; every job in the queue is a batch's. Safe while the system runs.
-    Exit code 1 if anything disagreed, mended or not.
+    Exit code 1 if anything disagreed, mended or not; 2 if nobody has ever used the name.
 
     \b
     Examples:
@@ -44,6 +44,7 @@ def command(context: click.Context, target: str, *, repair: bool) -> None:
             click.echo(f"{finding.key}: {finding.what}{done}")
     if found:
         context.exit(_DISAGREED)
+    check_used(target, broker)  # last: what nobody has used may still have strange keys
     click.echo(f"{broker.config.name}: all is accounted for")
 
 

@@ -1,0 +1,41 @@
+"""The health of a batcher: what in its status somebody should see to, for a program that watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from microbatch.ops.status import Status
+from microbatch.ops.status_view import age_text
+
+_LATE_CYCLES = 5
+_LATE_MS = 10_000
+"""An event that waits for no longer is never late."""
+
+
+def problems(status: Status) -> Iterator[str]:
+    """One line for each thing that somebody should see to.
+
+    The risks are none of them: they are how the server was set up, and stay.
+    """
+    count = status.count
+    if count.active is None:
+        yield "no scheduler is active: what waits is not cut"
+    elif not status.held_back and (late := _late(status)):
+        yield late
+    if not status.workers:
+        yield "there is no worker: what is in flight is not run"
+    if status.held_back:
+        yield f"held back: {status.held_back}"
+    if status.neglect is not None:
+        yield f"neglected: {status.neglect}"
+    if dead := count.counters.dead_batches_now:
+        batches = "1 batch is" if dead == 1 else f"{dead:,} batches are"
+        yield f"{batches} dead: see to them with `microbatch dead list {status.batcher}`"
+
+
+def _late(status: Status) -> str:
+    age_ms = status.oldest_waiting_age_ms
+    cycle_ms = status.settings.get("frequency", 0)
+    if age_ms is None or age_ms <= max(_LATE_MS, _LATE_CYCLES * cycle_ms):
+        return ""
+    return f"the oldest event has waited for {age_text(age_ms)}, and a cycle has {cycle_ms / 1000:g} s"

@@ -1,0 +1,55 @@
+"""What RQ shows of a worker: kept while its process lives, and taken away when that was killed.
+
+The pool does both, since it sees its processes live and end. A processor that keeps the interpreter's lock
+holds up neither.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+
+from microbatch.broker.errors import ServerError
+from microbatch.broker.server import Server
+from microbatch.worker.slot import Description
+
+log = logging.getLogger(__name__)
+
+SHOWN_SECONDS = 15
+"""How long a worker is still shown that nobody shows to be alive."""
+_KEEP_SECONDS = 4.0
+
+
+class ShownWorker:
+    """RQ's record of one worker process. Neither method raises if the server can't be asked."""
+
+    def __init__(self, server: Server, about: Description) -> None:
+        self._server = server
+        self._name = about.name
+        self._key = about.worker
+        self._sets = about.worker_sets
+        self._keep_at = 0.0
+
+    def keep(self) -> None:
+        """Show that the process is alive, if it is time to."""
+        now = time.monotonic()
+        if now < self._keep_at:
+            return
+        self._keep_at = now + _KEEP_SECONDS
+        try:
+            # What has expired is not made again by half: the worker itself sees to that.
+            if self._server.do("EXPIRE", self._key, SHOWN_SECONDS):
+                moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+                self._server.do("HSET", self._key, "last_heartbeat", moment)
+        except ServerError as error:
+            log.debug("%s: %s is not shown: %s", self._name, self._key, error)
+
+    def forget(self) -> None:
+        """Show no more of the process, which has ended."""
+        commands = [("UNLINK", self._key, f"{self._key}:executions")]
+        commands += [("SREM", workers, self._key) for workers in self._sets]
+        try:
+            self._server.many(*commands)
+        except ServerError as error:
+            log.debug("%s: %s expires by itself: %s", self._name, self._key, error)
