@@ -32,9 +32,9 @@ class AbsenceWatch:
         self._look_at = time.monotonic() + _QUIET_SECONDS
         self._untouched: tuple[bytes, ...] = ()
 
-    def came(self, entries: int) -> None:
-        """So many entries came. If there are any, all that it takes is there."""
-        if entries:
+    def came(self, count: int) -> None:
+        """So many results came. If there are any, all that it takes is there."""
+        if count:
             self._look_at = time.monotonic() + _QUIET_SECONDS
             self._untouched = ()
 

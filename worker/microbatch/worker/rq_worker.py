@@ -207,7 +207,7 @@ class BatchWorker(ReportingWorker):
         if now >= self._listed_at:
             self._listed_at = now + _LISTED_SECONDS
             self.be_listed()
-        keep_loggers()  # a processor may have set up its logging
+        keep_loggers()
         self.check_for_suspension(burst=False)  # which is RQ's heartbeat as well
         if self.should_run_maintenance_tasks:
             self.run_maintenance_tasks()
