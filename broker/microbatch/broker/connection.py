@@ -205,7 +205,9 @@ def translate(error: Exception, where: str) -> ServerError:  # noqa: PLR0911 - a
             return Refused(f"the server at {where} wants a password; put it into MICROBATCH_REDIS_URL")
         case _:
             kind = RefusedForNow if _passes(error) else Refused
-            return kind(f"the server at {where} refused: {error}; nothing was done")
+            # An unknown command (it may be renamed) is quoted with its arguments, which may be events.
+            reason = str(error).partition(", with args beginning with:")[0]
+            return kind(f"the server at {where} refused: {reason}; nothing was done")
 
 
 def _passes(error: Exception) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 from microbatch.broker.batch import BatchInfo
 from microbatch.broker.codec import Decoder
 from microbatch.broker.errors import ConfigError
+from microbatch.broker.loggable import tell_of_a_task
 
 Function = Callable[..., Any]
 _SEQUENCES = (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
@@ -89,6 +90,7 @@ class UserFunction:
             return returned
         if self._runner is None:  # one loop for all calls, so that what it opens can be kept
             self._runner = asyncio.Runner()
+            self._runner.get_loop().set_exception_handler(tell_of_a_task)
             weakref.finalize(self, self._runner.close)
         coroutine = _to_its_end(returned)
         try:

@@ -23,6 +23,7 @@ from rq.job import Job
 
 from microbatch.broker.config import Config
 from microbatch.broker.errors import MicrobatchError
+from microbatch.broker.loggable import locate, trace
 from microbatch.broker.server import Server
 from microbatch.broker.wire import printable
 from microbatch.worker.failing import BatchDead
@@ -99,9 +100,11 @@ class ReportingWorker(SturdyWorker):
                 for part, failure in parts:
                     show_as_failed(self._config, job, part, failure)
             case MicrobatchError() as error:  # a batch that can't be read, or a server that refuses
-                log.error("%s: batch %s: %s", self._config.name, job.id, error)
-            case _:
-                super().handle_exception(job, *exc_info)
+                log.error("%s: batch %s: %s", self._config.name, job.id, locate(error))
+            case _ if isinstance(job, BatchJob) and job.end is not None:
+                pass  # it was told when the run ended
+            case error:  # RQ would log its text
+                log.error("%s: job %s can't be run: %s", self._config.name, job.id, trace(error))
 
     def handle_job_failure(
         self,

@@ -38,6 +38,7 @@ from microbatch.broker.config import Config
 from microbatch.broker.errors import MicrobatchError, ServerError
 from microbatch.broker.frames import release, release_locals
 from microbatch.broker.in_flight import TakenBatch
+from microbatch.broker.loggable import trace
 from microbatch.broker.server import Server
 from microbatch.broker.signals import StopSignals
 from microbatch.worker.failing import BatchDead, RunStopped
@@ -153,9 +154,9 @@ class BatchWorker(ReportingWorker):
             said = self._runner.settle(run)
         except MicrobatchError as error:
             said = error
-        except Exception as error:
-            # Of ours, and the batch is run again; the other batches are not to suffer for it.
-            log.exception("%s: batch %s: its end can't be recorded", self._config.name, run.batch.id)
+        except Exception as error:  # noqa: BLE001 - the other batches are not to suffer for it
+            name, batch_id = self._config.name, run.batch.id  # which is run again
+            log.error("%s: batch %s: its end can't be recorded: %s", name, batch_id, trace(error))  # noqa: TRY400
             said = error
         if isinstance(said, BaseException):
             if not isinstance(said, BatchDead):
