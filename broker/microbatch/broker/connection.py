@@ -6,8 +6,9 @@ here repeats anything: whoever called decides, with the error that says whether 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -39,6 +40,9 @@ _PASSING = (
     redis.exceptions.ClusterDownError,
 )
 _PASSING_WORDS = ("UNBLOCKED", "BUSY", "MISCONF", "NOREPLICAS")
+
+
+_RETRIES = ("retry_on_timeout", "retry_on_error")
 
 
 class _NotSent(redis.ConnectionError):
@@ -106,6 +110,7 @@ def open_client(url: str, reply_seconds: float = REPLY_SECONDS) -> redis.Redis:
         "decode_responses": False,  # and all of us as bytes
     }
     parts = split_url(url)
+    _check_options(parts, [*options, *_RETRIES])
     try:
         if parts.scheme.endswith("+sentinel"):
             client = _sentinel_client(parts, options)
@@ -121,6 +126,13 @@ def open_client(url: str, reply_seconds: float = REPLY_SECONDS) -> redis.Redis:
     except (ValueError, TypeError, redis.RedisError) as error:
         raise ConfigError(f"redis_url: {error}; {URL_HELP}") from None
     return client
+
+
+def _check_options(parts: SplitResult, ours: Iterable[str]) -> None:
+    """Raises ConfigError if the URL sets an option that would be overridden."""
+    given = parse_qs(parts.query)
+    if wrong := next((name for name in ours if name in given), None):
+        raise ConfigError(f"redis_url: the option {wrong} is Microbatch's own to set; leave it out")
 
 
 def split_url(url: str) -> SplitResult:
@@ -208,6 +220,19 @@ def translate(error: Exception, where: str) -> ServerError:  # noqa: PLR0911 - a
             # An unknown command (it may be renamed) is quoted with its arguments, which may be events.
             reason = str(error).partition(", with args beginning with:")[0]
             return kind(f"the server at {where} refused: {reason}; nothing was done")
+
+
+def renew_after(error: Exception, pool: redis.ConnectionPool) -> None:
+    """Close the idle connections, if an error says that those there are are of no more use.
+
+    Where one was found dead, so are the others that a firewall has dropped with it; and where a server has
+    become a replica, a new connection may lead to the one that took its place. Those in use are closed by
+    whoever uses them.
+    """
+    lost = isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError)
+    demoted = isinstance(error, redis.ReadOnlyError | redis.exceptions.MasterDownError)
+    if lost or demoted or str(error).startswith("UNBLOCKED"):
+        pool.disconnect(inuse_connections=False)
 
 
 def _passes(error: Exception) -> bool:

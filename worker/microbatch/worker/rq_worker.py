@@ -237,7 +237,9 @@ def work(config: Config) -> None:
         ConfigError: the config has no server, or no processor that can be called.
         ServerError: the server can't be reached.
     """
-    server = Server.at(config.required_url())
-    worker = BatchWorker(runner_of_this_process(), server)
+    config.required_url()
+    runner = runner_of_this_process()
+    server = runner.broker.server  # one pool for both: where one connection is found dead, so are all
+    worker = BatchWorker(runner, server)
     with server.translated():
         worker.work(logging_level="WARNING")
