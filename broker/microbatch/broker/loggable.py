@@ -29,6 +29,11 @@ def locate(error: BaseException) -> str:
     return f"{kind} in {code.co_name} ({Path(code.co_filename).name}:{frame.tb_lineno})"
 
 
+def message(error: BaseException) -> str:
+    """What an error says that one of our own calls has raised, as far as it may be logged."""
+    return error.public if isinstance(error, MicrobatchError) else locate(error)
+
+
 def trace(error: BaseException) -> str:
     """An error as `locate` has it, and the places on its way, one to a line."""
     return "\n".join([locate(error), *(line.rstrip() for line in traceback.format_tb(error.__traceback__))])

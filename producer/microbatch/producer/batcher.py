@@ -12,7 +12,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
 from microbatch.broker.errors import InDoubt, Stopped
 from microbatch.broker.events import Wake
-from microbatch.broker.loggable import locate
+from microbatch.broker.loggable import message
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
 from microbatch.producer.linger import CLOSE_SECONDS, Buffer
@@ -247,4 +247,4 @@ class MicroBatcher:
         except Exception as ours:
             if error is None:
                 raise
-            log.error("%s: it could not be stopped: %s", self.config.name, locate(ours))  # noqa: TRY400
+            log.error("%s: it could not be stopped: %s", self.config.name, message(ours))  # noqa: TRY400

@@ -11,9 +11,9 @@ from math import inf
 from multiprocessing.util import Finalize
 
 from microbatch.broker import wire
-from microbatch.broker.errors import BatcherFull, ConfigError, InDoubt, MicrobatchError, Refused, Unavailable
+from microbatch.broker.errors import BatcherFull, ConfigError, InDoubt, Refused, Unavailable
 from microbatch.broker.forking import renew_after_fork
-from microbatch.broker.loggable import locate
+from microbatch.broker.loggable import message
 from microbatch.broker.patience import Patience
 from microbatch.producer.recorder import CHUNK_BYTES, CHUNK_EVENTS, Recorder
 
@@ -207,10 +207,9 @@ class Buffer:
         if doubt is None:
             patience.found()
         else:
-            shown = doubt.public if isinstance(doubt, MicrobatchError) else locate(doubt)
             log.error(
                 "%s: %s may or may not have been recorded: %s",
-                self._batcher, _events(len(chunk)), shown,
+                self._batcher, _events(len(chunk)), message(doubt),
             )  # fmt: skip
 
 
