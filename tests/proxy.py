@@ -55,6 +55,14 @@ class Proxy:
         """Pass nothing on."""
         self._passing.clear()
 
+    def drop_links(self) -> None:
+        """Pass nothing on over the connections that there are, as a firewall that has forgotten them.
+
+        New ones are as good as ever.
+        """
+        for link in self._all_links():
+            link.drop()
+
     def go_on(self, *, hang_up: bool = False) -> None:
         """Pass on what was held back and all that comes, or first cut the connections that there are."""
         if hang_up:
@@ -130,6 +138,7 @@ class _Link:
         self._client = client
         self._server = server
         self._hungry = threading.Event()
+        self._dropped = threading.Event()
         self._there = threading.Thread(target=self._pass_commands, daemon=True)
         self._back = threading.Thread(target=self._pass_replies, daemon=True)
 
@@ -140,6 +149,9 @@ class _Link:
     def join(self) -> None:
         self._there.join()
 
+    def drop(self) -> None:
+        self._dropped.set()
+
     def hang_up(self) -> None:
         _hang_up(self._client)
         _hang_up(self._server)
@@ -148,6 +160,8 @@ class _Link:
         said = b""  # since something is wanted; a transaction may come in several pieces
         while data := _receive(self._client):
             self._proxy.wait_to_pass()
+            if self._dropped.is_set():
+                continue
             said = (said + data)[-_BUFFER:] if self._proxy.wants else b""
             if said and self._proxy.is_wanted(said):
                 self._hungry.set()
@@ -165,6 +179,8 @@ class _Link:
                 self._proxy.eaten.set()
                 break
             self._proxy.wait_to_pass()
+            if self._dropped.is_set():
+                continue
             if not _send(self._client, data):
                 break
             if rate := self._proxy.bytes_per_second:

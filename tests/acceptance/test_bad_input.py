@@ -161,8 +161,10 @@ def test_an_app_that_will_not_do(command: Command, tmp_path: Path, text: str, ap
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing command (see 'microbatch --help')"),
-        (["recrod"], "No such command 'recrod'"),
+        (["recrod"], "No such command 'recrod'; did you mean 'record'? (see 'microbatch --help')"),
+        (["stauts"], "No such command 'stauts'; did you mean 'status'?"),
+        (["lsit"], "No such command 'lsit'; did you mean 'list'?"),
+        (["xyzzy"], "No such command 'xyzzy' (see 'microbatch --help')"),
         (["flush"], "Missing argument 'TARGET' (see 'microbatch flush --help')"),
         (["record", "letters", "nothing.jsonl"], "File 'nothing.jsonl' does not exist"),
         (["record", "letters", "--rate", "0"], "Invalid value for '--rate'"),
@@ -189,3 +191,10 @@ def test_the_dashboard_s_port_is_taken(command: Command, letters: str, make_serv
         url = make_server().url
         line = error_of(command("microbatch", "dashboard", letters, "--port", str(port), url=url))
     assert line.startswith(f"the dashboard can't listen on {LOCALHOST} port {port}: ")
+
+
+def test_the_command_alone_shows_its_help(command: Command) -> None:
+    alone, asked = command("microbatch"), command("microbatch", "--help")
+    assert alone.wait() == asked.wait() == 0
+    assert alone.stdout == asked.stdout
+    assert alone.stderr == []

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import redis
 
+from microbatch.broker import scripts
 from microbatch.broker.errors import BatcherFull, ConfigError, InDoubt, Refused, ServerError
 from tests.conftest import MakeServer
 from tests.fleet import ECHO, Fleet
 from tests.proxy import Proxy
 from tests.sentinel import Sentinel
 from tests.servers import LOCALHOST, Program, RealServer
+from tests.unit.steps import values_of
 from tests.waiting import wait_until
 
 RECORD = """
@@ -282,3 +285,47 @@ def test_a_server_that_is_read_only_refuses(make_server: MakeServer, tmp_path: P
         with pytest.raises(Refused, match=r"(?i)read.?only"):
             mb.record_event(1)
         assert fleet.broker.events.waiting() == 0
+
+
+LONG, SHORT = 3_600.0, 0.4
+
+
+@pytest.mark.leaves("seen", "events")
+@pytest.mark.parametrize(
+    ("calls", "recorded"),
+    [
+        pytest.param([(LONG, "a"), (SHORT, "b"), "wait", (LONG, "a")], ["a", "b"], id="beside another id"),
+        pytest.param(
+            [(LONG, "a"), (SHORT, "b"), "wait", (SHORT, "c"), "wait", (LONG, "a")],
+            ["a", "b", "c"],
+            id="after another id was forgotten",
+        ),
+        pytest.param([(LONG, "a"), "wait", (SHORT, "a")], ["a"], id="by the one with the short window"),
+        pytest.param([(LONG, "a"), (SHORT, "a"), "wait", (LONG, "a")], ["a"], id="by both"),
+        pytest.param([(SHORT, "a"), (LONG, "b"), "wait", (LONG, "a")], ["a", "b", "a"], id="it was short"),
+        pytest.param([(SHORT, "a"), (SHORT, "a"), "wait", (SHORT, "a")], ["a", "a"], id="one window"),
+    ],
+)
+def test_an_id_is_remembered_for_the_window_of_the_call_that_recorded_it(
+    server: RealServer, tmp_path: Path, calls: list[tuple[float, str] | str], recorded: list[str]
+) -> None:
+    with Fleet(server, tmp_path) as fleet:
+        for call in calls:
+            if isinstance(call, str):
+                time.sleep(SHORT + 0.2)
+            else:
+                window, event_id = call
+                fleet.batcher(dedupe_window=window).record_event(event_id, id=event_id)
+        raws = server.admin.lrange(fleet.broker.keys.events, 0, -1)
+        assert values_of(raws) == recorded  # type: ignore[arg-type]
+
+
+@pytest.mark.leaves("seen", "events")
+def test_what_is_written_for_a_replica_forgets_no_id(server: RealServer, tmp_path: Path) -> None:
+    """Where an id was seen already, which the call with the short window asks for."""
+    with Fleet(server, tmp_path) as fleet:
+        fleet.batcher(dedupe_window=LONG).record_event("a", id="a")
+        keys, now_ms = fleet.broker.keys, fleet.broker.clock.now_ms()
+        args = (0, "a", now_ms, int(SHORT * 1000), 1, b"never recorded")
+        assert fleet.broker.server.run(scripts.RECORD, (keys.events, keys.seen), args) == -2
+        assert int(server.admin.pttl(keys.seen)) > 3_500_000

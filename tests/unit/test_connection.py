@@ -45,7 +45,7 @@ def test_tls_is_used_where_the_url_says_so() -> None:
         "redis://cache",
         "rediss://cache",
         "unix:///run/valkey.sock",
-        "redis://cache?retry_on_timeout=true&protocol=3&decode_responses=yes",
+        "redis://cache?health_check_interval=5",
         "redis+sentinel://one:1/main",
     ],
 )
@@ -197,3 +197,21 @@ def test_a_server_that_is_not_there_is_unavailable_and_not_in_doubt(scheme: str)
     with pytest.raises(redis.ConnectionError) as caught:
         open_client(scheme).ping()
     assert isinstance(translate(caught.value, "W"), Unavailable)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://cache/0?{}", "unix:///run/s?db=1&{}", "redis+sentinel://a:1/main?{}"]
+)
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("socket_timeout=30", "socket_timeout"),
+        ("socket_connect_timeout=1", "socket_connect_timeout"),
+        ("retry_on_timeout=yes", "retry_on_timeout"),
+        ("decode_responses=True", "decode_responses"),
+        ("protocol=3", "protocol"),
+    ],
+)
+def test_an_option_that_would_be_overridden_is_refused(url: str, option: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^redis_url: the option {name} is Microbatch's own to set; leave"):
+        open_client(url.format(option))

@@ -346,7 +346,7 @@ def test_a_result_that_does_not_fit_its_handler_is_quarantined_and_the_next_is_h
     assert b'"five"' in kept
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert f"the result of batch {misfit.batch_id} (entry " in line
-    assert f"is put aside as {aside}: the result does not fit: Input should be a valid integer" in line
+    assert f"is put aside as {aside}: the result does not fit (int_parsing)" in line
     assert "five" not in line
 
 

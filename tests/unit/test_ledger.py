@@ -159,7 +159,7 @@ def test_who_no_longer_owns_a_batch_changes_nothing(
     before = snapshot(client)
     assert not broker.claims.renew(claim_of(taken), due_ms=clock.ms + 1)
     assert not retry(broker, taken, due_ms=clock.ms + 1)
-    assert not bury(broker, taken.id, taken.run)
+    assert not bury(broker, taken.id, taken.run, after_ms=1)
     assert snapshot(client) == before
 
 

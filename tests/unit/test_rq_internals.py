@@ -46,7 +46,7 @@ CLASSES: list[tuple[type, type, str]] = [
         BaseWorker,
         """
         register_birth register_death set_state heartbeat check_for_suspension run_maintenance_tasks
-        handle_payload _pubsub_exception_handler unsubscribe
+        handle_payload _pubsub_exception_handler unsubscribe _set_connection
         """,
     ),
     (BatchJob, Job, "restore perform"),
@@ -78,6 +78,7 @@ USES: list[tuple[Any, Any, str]] = [
     (rq_report, executions.prepare_execution, "executions"),
     (rq_report, executions.cleanup_execution, "executions"),
     (rq_sturdy, BaseWorker.work, "check_for_suspension run_maintenance_tasks heartbeat"),
+    (rq_sturdy, BaseWorker.__init__, "_set_connection"),
     (rq_sturdy, BaseWorker.bootstrap, "register_birth set_state"),
     (rq_sturdy, BaseWorker.teardown, "register_death unsubscribe"),
     (rq_sturdy, BaseWorker.subscribe, "handle_payload _pubsub_exception_handler"),

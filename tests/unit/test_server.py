@@ -77,7 +77,7 @@ class Failing:
     def read_response(self) -> None:
         raise self._error
 
-    def disconnect(self) -> None:
+    def disconnect(self, inuse_connections: bool = True) -> None:
         self.connected = False
 
     def release(self, connection: Failing) -> None:

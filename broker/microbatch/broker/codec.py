@@ -8,6 +8,7 @@ plain JSON values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NewType
@@ -21,6 +22,7 @@ from microbatch.broker.readable import why_unreadable
 _CONFIG = ConfigDict(val_json_bytes="base64")
 _HAS_NO_JSON = (PydanticSerializationError, ValueError, RecursionError)
 _MESSAGE_LENGTH = 200
+_NO_JSON = re.compile(r"Unable to serialize unknown type: <class '[\w.]+'>")
 
 
 def encode(value: object, what: str = "event") -> bytes:
@@ -56,7 +58,10 @@ def encode_some(values: Iterator[object], most: int, enough_bytes: int) -> list[
 
 def _encode_error(value: object, what: str, error: Exception | str) -> EncodeError:
     name = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-    return EncodeError(f"the {what} cannot be encoded as JSON: {name}: {error}")
+    # A serializer of the value's own, or a generator, may say anything.
+    public = f"the {what} cannot be encoded as JSON: {name}"
+    message = f"{public}: {error}"
+    return EncodeError(message, message if _NO_JSON.fullmatch(str(error)) else public)
 
 
 class Decoder:
@@ -80,7 +85,9 @@ class Decoder:
         try:
             return self._read(body)
         except ValueError as error:
-            raise DecodeError(f"the {what} does not fit: {_describe(error)}") from None
+            kind, details = _describe(error)
+            public = f"the {what} does not fit ({kind})"
+            raise DecodeError(f"the {what} does not fit: {details}", public) from None
 
     def many(self, bodies: Sequence[bytes]) -> list[Any]:
         """The values of many JSON texts, in order.
@@ -94,11 +101,14 @@ class Decoder:
             return [self.one(body, f"event at position {position}") for position, body in enumerate(bodies)]
 
 
-def _describe(error: Exception) -> str:
-    """One line, without the value that did not fit: it may be private."""
+def _describe(error: Exception) -> tuple[str, str]:
+    """What kind of error it is, and one line that names the field; neither has the value that did not fit.
+
+    The line may still quote: a field may be a key of the value, and a validator says what it likes.
+    """
     if not isinstance(error, ValidationError):
-        return str(error)
+        return type(error).__name__, str(error)
     first, *others = error.errors(include_input=False, include_url=False)
     field = ".".join(str(part) for part in first["loc"])
     more = f" (and {len(others)} more)" if others else ""
-    return f"{field + ': ' if field else ''}{first['msg'][:_MESSAGE_LENGTH]}{more}"
+    return first["type"], f"{field + ': ' if field else ''}{first['msg'][:_MESSAGE_LENGTH]}{more}"

@@ -15,7 +15,14 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from microbatch.broker.errors import ConfigError, InDoubt, Refused, RefusedForNow, ServerError, Unavailable
-from microbatch.broker.url_check import SCHEMES, URL_HELP, check_options, check_spelling, unknown_option
+from microbatch.broker.url_check import (
+    SCHEMES,
+    URL_HELP,
+    check_options,
+    check_spelling,
+    refuse_own,
+    unknown_option,
+)
 
 CONNECT_SECONDS = 2.0
 BLOCK_SECONDS = 5.0
@@ -36,6 +43,9 @@ _PASSING = (
     redis.exceptions.ClusterDownError,
 )
 _PASSING_WORDS = ("UNBLOCKED", "BUSY", "MISCONF", "NOREPLICAS")
+
+
+_RETRIES = ("retry_on_timeout", "retry_on_error")
 
 
 class _NotSent(redis.ConnectionError):
@@ -104,6 +114,7 @@ def open_client(url: str, reply_seconds: float = REPLY_SECONDS) -> redis.Redis:
     }
     parts = split_url(url)
     check_options(parts)
+    refuse_own(parts, [*options, *_RETRIES])
     try:
         if parts.scheme.endswith("+sentinel"):
             client = _sentinel_client(parts, options)
@@ -207,7 +218,22 @@ def translate(error: Exception, where: str) -> ServerError:  # noqa: PLR0911 - a
             return Refused(f"the server at {where} wants a password; put it into MICROBATCH_REDIS_URL")
         case _:
             kind = RefusedForNow if _passes(error) else Refused
-            return kind(f"the server at {where} refused: {error}; nothing was done")
+            # An unknown command (it may be renamed) is quoted with its arguments, which may be events.
+            reason = str(error).partition(", with args beginning with:")[0]
+            return kind(f"the server at {where} refused: {reason}; nothing was done")
+
+
+def renew_after(error: Exception, pool: redis.ConnectionPool) -> None:
+    """Close the idle connections, if an error says that those there are are of no more use.
+
+    Where one was found dead, so are the others that a firewall has dropped with it; and where a server has
+    become a replica, a new connection may lead to the one that took its place. Those in use are closed by
+    whoever uses them.
+    """
+    lost = isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError)
+    demoted = isinstance(error, redis.ReadOnlyError | redis.exceptions.MasterDownError)
+    if lost or demoted or str(error).startswith("UNBLOCKED"):
+        pool.disconnect(inuse_connections=False)
 
 
 def _passes(error: Exception) -> bool:

@@ -23,6 +23,11 @@ from __future__ import annotations
 class MicrobatchError(Exception):
     """The root of all errors that Microbatch raises."""
 
+    @property
+    def public(self) -> str:
+        """The message as it may be logged."""
+        return str(self)
+
 
 class ConfigError(MicrobatchError, ValueError):
     """A setting is wrong or missing. The message names the setting and what to do."""
@@ -33,7 +38,16 @@ class AppError(MicrobatchError):
 
 
 class EventError(MicrobatchError):
-    """An event or a result does not fit."""
+    """An event or a result does not fit. The message may quote it; then ``public`` says the rest."""
+
+    def __init__(self, message: str = "", public: str | None = None) -> None:
+        super().__init__(message)
+        self._public = message if public is None else public
+
+    @property
+    def public(self) -> str:
+        """The message as it may be logged."""
+        return self._public
 
 
 class EncodeError(EventError, TypeError):

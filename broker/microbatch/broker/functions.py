@@ -19,6 +19,7 @@ from microbatch.broker.batch import BatchInfo
 from microbatch.broker.codec import Decoder
 from microbatch.broker.errors import ConfigError, MicrobatchError
 from microbatch.broker.importing import importing
+from microbatch.broker.loggable import tell_of_a_task
 from microbatch.broker.signature import Function, read_signature
 
 _SEQUENCES = (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
@@ -84,6 +85,7 @@ class UserFunction:
         self._refuse_in_a_loop(returned)
         if self._runner is None:  # one loop for all calls, so that what it opens can be kept
             self._runner = asyncio.Runner()
+            self._runner.get_loop().set_exception_handler(tell_of_a_task)
             weakref.finalize(self, self._runner.close)
         coroutine = _to_its_end(returned)
         try:

@@ -78,7 +78,7 @@ class Keys:
 
     @property
     def seen(self) -> str:
-        """zset: ids of events recorded lately, scored by when (ms). Expires by itself."""
+        """zset: ids of events recorded lately, scored by when each is forgotten (ms). Expires by itself."""
         return self._key("seen")
 
     @property

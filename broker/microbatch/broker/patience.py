@@ -44,7 +44,7 @@ class Patience:
         kind = _AWAY if isinstance(error, _OUTAGE) else _REFUSED
         if kind not in self._told:
             until = "it answers" if kind == _AWAY else "it does"
-            log.warning("%s: %s; trying again until %s", self._batcher, error, until)
+            log.warning("%s: %s; trying again until %s", self._batcher, error.public, until)
             self._told.add(kind)
         self._lost_at = time.monotonic()
         self._seconds = min(max(_FIRST_SECONDS, self._seconds * 2), _LONGEST_SECONDS)

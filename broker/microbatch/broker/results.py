@@ -70,7 +70,8 @@ class Outcome:
                 failure=Failure.decode(fields[b"failure"]) if b"failure" in fields else None,
             )
         except (KeyError, ValueError) as error:
-            raise DecodeError(f"an entry on the results stream is malformed: {error!r}") from None
+            public = "an entry on the results stream is malformed"
+            raise DecodeError(f"{public}: {error!r}", public) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from microbatch.broker.connection import translate
+from microbatch.broker.connection import renew_after, translate
 from microbatch.broker.exchange import read
 
 
@@ -35,6 +35,7 @@ class Sent:
                 pool.release(self._connection)
                 raise
         except (redis.RedisError, OSError) as error:
+            renew_after(error, pool)
             raise translate(error, where) from error
 
     def reply(self) -> Any:
@@ -46,11 +47,13 @@ class Sent:
         except BaseException as error:
             connection.disconnect()  # a reply that was not read would be taken for another's
             if isinstance(error, (redis.RedisError, OSError)):
+                renew_after(error, self._pool)
                 raise translate(error, self._where) from error
             raise
         finally:
             self._pool.release(connection)
         if isinstance(reply, Exception):
+            renew_after(reply, self._pool)
             raise translate(reply, self._where) from reply
         return reply
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from microbatch.broker.connection import CONNECT_SECONDS, open_client, safe_url, translate
+from microbatch.broker.connection import CONNECT_SECONDS, open_client, renew_after, safe_url, translate
 from microbatch.broker.errors import Unsupported
 from microbatch.broker.exchange import Value, exchange, good
 from microbatch.broker.fenced import Fenced
@@ -144,16 +144,22 @@ class Server:
         try:
             yield
         except (redis.RedisError, OSError) as error:
+            renew_after(error, self.client.connection_pool)
             raise translate(error, self.where) from error
 
     def check_version(self) -> None:
-        """Raises Unsupported unless this is Redis ≥ 7.0 or Valkey ≥ 7.2."""
+        """Raises Unsupported unless this is Redis ≥ 7.0 or Valkey ≥ 7.2, and not in cluster mode."""
         info = self._first_reply()
         name, oldest = ("Valkey", OLDEST_VALKEY) if "valkey_version" in info else ("Redis", OLDEST_REDIS)
         version = str(info.get("valkey_version") or info.get("redis_version") or "0")
         if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < oldest:
             raise Unsupported(
                 f"the server at {self.where} is {name} {version}; Microbatch needs Redis 7.0 or Valkey 7.2"
+            )
+        if info.get("redis_mode", info.get("server_mode")) == "cluster":
+            raise Unsupported(
+                f"the server at {self.where} is in cluster mode, which RQ's keys can't live on; use a server "
+                "that stands alone, or Sentinel"
             )
 
     def _first_reply(self) -> Any:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import difflib
 import re
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl
+from urllib.parse import SplitResult, parse_qs, parse_qsl
 
 from redis.connection import URL_QUERY_ARGUMENT_PARSERS
 
@@ -115,3 +116,10 @@ def _load_certificates(options: dict[str, str]) -> None:
     except OSError as error:
         what = f"{certificate!r} has no certificate with its key (ssl_keyfile) that can be read"
         raise ConfigError(f"redis_url: ssl_certfile: {what} ({error.strerror})") from None
+
+
+def refuse_own(parts: SplitResult, names: Iterable[str]) -> None:
+    """Raises ConfigError if the URL sets an option that would be overridden."""
+    given = parse_qs(parts.query)
+    if wrong := next((name for name in names if name in given), None):
+        raise ConfigError(f"redis_url: the option {wrong} is Microbatch's own to set; leave it out")

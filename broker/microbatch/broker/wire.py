@@ -132,7 +132,8 @@ class Header:
                 str(fields.get("parent", "")),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise DecodeError(f"a batch header is malformed: {error}") from None
+            public = "a batch header is malformed"
+            raise DecodeError(f"{public}: {error}", public) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,8 @@ class Failure:
         try:
             return cls(str(fields["error"]), str(fields["traceback"]), int(fields["attempts"]))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise DecodeError(f"a failure is malformed: {error}") from None
+            public = "a failure is malformed"
+            raise DecodeError(f"{public}: {error}", public) from None
 
 
 def shortened(text: str) -> str:

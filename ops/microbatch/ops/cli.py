@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import signal
 import sys
@@ -39,6 +40,16 @@ class _Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(f"microbatch.ops.commands.{cmd_name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with what may have been meant."""
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            meant = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"; did you mean '{meant[0]}'?" if meant else ""
+            ctx.fail(f"No such command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -91,7 +102,7 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run the command, and return its exit code: 2, after one line on standard error, for what went wrong."""
     try:
-        code = cli.main(list(arguments), prog_name="microbatch", standalone_mode=False)
+        code = cli.main(list(arguments) or ["--help"], prog_name="microbatch", standalone_mode=False)
     except (click.ClickException, MicrobatchError, OSError) as error:
         streams.tell(f"microbatch: error: {_describe(error)}")
         if isinstance(error, (OSError, streams.StreamClosed)):

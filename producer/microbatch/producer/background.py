@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from microbatch.broker.importing import refuse_while_importing
+from microbatch.broker.loggable import trace
 from microbatch.producer.consumer import Consumer
 
 log = logging.getLogger(__name__)
@@ -96,9 +97,10 @@ class BackgroundConsumer:
         try:
             while not self._consume():
                 self._consumer.pause(_PAUSE_SECONDS, is_told=self._stops)
-        except BaseException as error:  # whatever it is, nobody else would hear of it
+        except BaseException as error:  # noqa: BLE001 - whatever it is, nobody else would hear of it
             self._error = error
-            log.exception("%s: the background consumer ends", self._name)
+            # Its text may quote a result, and comes out of `stop` and `join`.
+            log.error("%s: the background consumer ends: %s", self._name, trace(error))  # noqa: TRY400
 
     def _consume(self) -> bool:
         """Whether it is over, and not only interrupted by an error."""

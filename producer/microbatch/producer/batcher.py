@@ -13,6 +13,7 @@ from microbatch.broker.config import Config
 from microbatch.broker.errors import InDoubt, Stopped
 from microbatch.broker.events import Wake
 from microbatch.broker.importing import refuse_while_importing
+from microbatch.broker.loggable import message
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
 from microbatch.producer.linger import CLOSE_SECONDS, Buffer
@@ -55,7 +56,6 @@ class MicroBatcher:
         config: the batcher's settings.
         linger: how long single events may wait in this process, in ms, up to 60,000; 0 or None: not at all.
         broker: the batcher's verbs, where they are not to be made from its settings.
-
     Raises:
         ConfigError: no server is set, a handler can't be used, or ``linger`` is no number of milliseconds.
     """
@@ -243,7 +243,7 @@ class MicroBatcher:
         except Exception as ours:
             if error is None:
                 raise
-            log.error("%s: it could not be stopped: %s", self.config.name, ours)  # noqa: TRY400
+            log.error("%s: it could not be stopped: %s", self.config.name, message(ours))  # noqa: TRY400
 
 
 def _is_stopped(name: str, what: str) -> Stopped:

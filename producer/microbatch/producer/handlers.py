@@ -59,7 +59,7 @@ class Handlers:
         try:
             outcome = _outcome(entry)
         except DecodeError as error:
-            self._quarantine(entry, f"entry {entry.id}", str(error), results)
+            self._quarantine(entry, f"entry {entry.id}", error, results)
             return None
         info = BatchInfo.of(
             self._name, outcome.batch_id, outcome.header, outcome.attempt, outcome.recorded_at_ms
@@ -69,22 +69,23 @@ class Handlers:
             failure = BatchFailure(info, died.error, died.traceback, self._events(info))
             return functools.partial(self._on_failure, failure, info)
         result, why_not = _decoded(self._result_decoder, outcome)
-        if why_not:
+        if why_not is not None:
             return self._misfit(entry, outcome, info, why_not, results)
         return functools.partial(self._on_result, result, info)
 
     def _misfit(
-        self, entry: Entry, outcome: Outcome, info: BatchInfo, why: str, results: Results
+        self, entry: Entry, outcome: Outcome, info: BatchInfo, why: DecodeError, results: Results
     ) -> Callable[[], object] | None:
         """A result that does not fit the annotation of its handler, or that is none at all."""
-        plain, is_none = _decoded(self._plain, outcome)
-        if self._takes_misfits and not is_none:
+        plain, why_not = _decoded(self._plain, outcome)
+        if self._takes_misfits and why_not is None:
             failure = BatchFailure(info, f"DecodeError: {why}", "", [], result=plain)
             return functools.partial(self._on_failure, failure, info)
         self._quarantine(entry, f"the result of batch {info.id} (entry {entry.id})", why, results)
         return None
 
-    def _quarantine(self, entry: Entry, what: str, why: str, results: Results) -> None:
+    def _quarantine(self, entry: Entry, what: str, error: DecodeError, results: Results) -> None:
+        why = error.public
         try:
             aside = results.put_aside(entry)
         except InDoubt:
@@ -118,12 +119,12 @@ def _outcome(entry: Entry) -> Outcome:
     return outcome
 
 
-def _decoded(decoder: Decoder, outcome: Outcome) -> tuple[object, str]:
-    """An outcome's result, and an empty text; or nothing, and why it can't be decoded."""
+def _decoded(decoder: Decoder, outcome: Outcome) -> tuple[object, DecodeError | None]:
+    """An outcome's result; or why it can't be decoded."""
     try:
-        return decoder.one(outcome.result or b"null"), ""
+        return decoder.one(outcome.result or b"null"), None
     except DecodeError as error:
-        return None, str(error)
+        return None, error
 
 
 def _ignore(result: object) -> None:

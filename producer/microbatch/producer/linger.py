@@ -12,6 +12,7 @@ from math import inf
 from microbatch.broker import wire
 from microbatch.broker.errors import BatcherFull, ConfigError, InDoubt, Refused, Unavailable
 from microbatch.broker.forking import renew_after_fork
+from microbatch.broker.loggable import message
 from microbatch.broker.patience import Patience
 from microbatch.producer.hosts import AtTheEnd, is_job_of_rq
 from microbatch.producer.recorder import CHUNK_BYTES, CHUNK_EVENTS, Recorder
@@ -214,8 +215,9 @@ class Buffer:
             patience.found()
         else:
             log.error(
-                "%s: %s may or may not have been recorded: %s", self._batcher, _events(len(chunk)), doubt
-            )
+                "%s: %s may or may not have been recorded: %s",
+                self._batcher, _events(len(chunk)), message(doubt),
+            )  # fmt: skip
 
 
 def _events(count: int) -> str:

@@ -140,7 +140,8 @@ class Recorder:
         try:
             event_id.encode()
         except (AttributeError, UnicodeEncodeError):
-            raise EncodeError(f"an event's id is text that has UTF-8, not {event_id!r}") from None
+            public = "an event's id is text that has UTF-8"
+            raise EncodeError(f"{public}, not {event_id!r}", public) from None
         if not 0 < len(event_id) <= _MAX_ID_LENGTH:
             raise EncodeError(f"an event's id has 1 to {_MAX_ID_LENGTH} characters, not {len(event_id)}")
 

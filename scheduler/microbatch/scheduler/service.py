@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from microbatch.broker.config import Config
+from microbatch.broker.loggable import trace
 from microbatch.broker.risks import risks
 from microbatch.broker.signals import StopSignals
 from microbatch.scheduler.scheduler import Scheduler
@@ -57,8 +58,9 @@ class SchedulerService:
     def _run_one(self, scheduler: Scheduler) -> None:
         try:
             scheduler.run()
-        except Exception:
-            log.exception("%s: the scheduler failed; ending the process", scheduler.config.name)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it would only come again
+            name, failure = scheduler.config.name, trace(error)
+            log.error("%s: the scheduler failed; ending the process: %s", name, failure)  # noqa: TRY400
             self._failed = True
         finally:
             self._ended = True

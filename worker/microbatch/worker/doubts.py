@@ -80,7 +80,7 @@ class Doubts:
         try:
             return self._broker.claims.read(claimed)
         except DecodeError as error:
-            log.error("%s: batch %s: %s", self._broker.config.name, printable(claimed.id), error)  # noqa: TRY400
+            log.error("%s: batch %s: %s", self._broker.config.name, printable(claimed.id), error.public)  # noqa: TRY400
             # The scheduler is to look at it: it quarantines what is not a batch.
             self._broker.claims.give_back(claimed, None, due_ms=self._broker.clock.now_ms())
             return None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import util
+
+from microbatch.broker.loggable import trace
 
 
 @contextmanager
@@ -23,10 +24,11 @@ def forks_end_here() -> Iterator[None]:
     except SystemExit as leaving:
         code = leaving.code
         raise
-    except BaseException:
+    except BaseException as error:
         code = 1
         if os.getpid() != pid:
-            traceback.print_exc()
+            sys.stderr.write(f"{trace(error)}\n")  # not its text, which may quote an event
+            sys.stderr.flush()
         raise
     finally:
         if os.getpid() != pid:

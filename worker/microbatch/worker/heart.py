@@ -23,6 +23,7 @@ from microbatch.broker import policy
 from microbatch.broker.broker import Broker
 from microbatch.broker.claims import RqPlace
 from microbatch.broker.in_flight import Claim, TakenBatch
+from microbatch.broker.loggable import trace
 from microbatch.worker.heartbeat import heartbeat_of
 from microbatch.worker.shown import ShownWorker
 from microbatch.worker.slot import Description, Slot
@@ -144,9 +145,9 @@ class Heart:
     def _tell(self, batch: TakenBatch) -> None:
         try:
             self.on_long_run(batch)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - see below
             # Whatever it is, it must not end the heart: the batch would be taken for its worker's last.
-            log.exception("%s: batch %s: its run can't be shown", self._name, batch.id)
+            log.error("%s: batch %s: its run can't be shown: %s", self._name, batch.id, trace(error))  # noqa: TRY400
 
     def _end_process(self, batch: TakenBatch) -> None:
         log.critical(

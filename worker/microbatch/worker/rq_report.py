@@ -24,6 +24,7 @@ from rq.job import Job
 
 from microbatch.broker.config import Config
 from microbatch.broker.errors import MicrobatchError
+from microbatch.broker.loggable import locate, trace
 from microbatch.broker.server import Server
 from microbatch.broker.wire import printable
 from microbatch.worker.failing import BatchDead
@@ -32,6 +33,8 @@ from microbatch.worker.rq_job import BatchJob, JobRefused
 from microbatch.worker.rq_sturdy import SturdyWorker
 
 log = logging.getLogger(__name__)
+
+_UNENDED_SECONDS = 3_600
 
 
 class ReportingWorker(SturdyWorker):
@@ -87,6 +90,11 @@ class ReportingWorker(SturdyWorker):
                 pipe.lrem(self.queues[0].intermediate_queue_key, 1, job.id)
             pipe.execute()
 
+    def let_expire(self, batch_id: str) -> None:
+        """Have a batch's job go by itself in an hour, unless RQ is told how its run has ended."""
+        with self._outliving_the_server():
+            self._server.do("EXPIRE", BatchJob.key_for(batch_id), _UNENDED_SECONDS, "NX")
+
     def end_what_is_shown(self) -> None:
         """End what is shown of a run which is over, where the server could not be told.
 
@@ -107,9 +115,11 @@ class ReportingWorker(SturdyWorker):
                 for part, failure in parts:
                     show_as_failed(self._config, job, part, failure)
             case MicrobatchError() as error:  # a batch that can't be read, or a server that refuses
-                log.error("%s: batch %s: %s", self._config.name, job.id, error)
-            case _:
-                super().handle_exception(job, *exc_info)
+                log.error("%s: batch %s: %s", self._config.name, job.id, locate(error))
+            case _ if isinstance(job, BatchJob) and job.end is not None:
+                pass  # it was told when the run ended
+            case error:  # RQ would log its text
+                log.error("%s: job %s can't be run: %s", self._config.name, job.id, trace(error))
 
     def handle_job_failure(
         self,

@@ -4,6 +4,7 @@ What RQ notes, tidies up and is told is not worth a worker's life: the truth is 
 what RQ 3.0 calls for it: ``register_birth``, ``register_death``, ``set_state``, ``heartbeat``,
 ``check_for_suspension``, ``run_maintenance_tasks`` with ``last_cleaned_at``, and, on the thread that listens
 for commands, ``handle_payload``, ``_pubsub_exception_handler`` and ``unsubscribe``.
+``_set_connection`` would change the time limits of our connections.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ class SturdyWorker(SimpleWorker):
                 worker_ttl=SHOWN_SECONDS,
                 log_job_description=False,
             )
+
+    def _set_connection(self, connection: Any) -> Any:
+        """Leave the connections as they are. RQ would wait for 25 seconds for a reply that does not come."""
+        return connection
 
     def show_state(self, state: str) -> None:
         """Show what this worker is at, if that is not what it is shown to be at."""

@@ -38,6 +38,7 @@ from microbatch.broker.config import Config
 from microbatch.broker.errors import MicrobatchError, ServerError
 from microbatch.broker.frames import release, release_locals
 from microbatch.broker.in_flight import TakenBatch
+from microbatch.broker.loggable import trace
 from microbatch.broker.loggers import keep_loggers
 from microbatch.broker.server import Server
 from microbatch.broker.signals import StopSignals
@@ -56,7 +57,6 @@ _BLOCK_SECONDS = 1.0  # how soon an idle worker sees that it is to stop
 _SHORTEST_BLOCK_SECONDS = 0.01  # none would be for ever
 _CHORES_SECONDS = 1.0
 _LISTED_SECONDS = 5.0  # how soon a worker is shown again by a server that came back empty
-_UNENDED_JOB_SECONDS = 3_600
 _GIVE_BACK_SECONDS = 3.0  # the most that a hard stop takes for it
 
 
@@ -151,17 +151,15 @@ class BatchWorker(ReportingWorker):
 
     def _settle(self, run: Run) -> str | BaseException:
         said: str | BaseException
-        with self._outliving_the_server():
-            # RQ is told afterwards. If this process is killed before that, nobody else ends the job.
-            self._server.do("EXPIRE", BatchJob.key_for(run.batch.id), _UNENDED_JOB_SECONDS, "NX")
+        self.let_expire(run.batch.id)  # RQ is told afterwards, if this process is not killed before
         keep_loggers()  # its processor may have set up its logging
         try:
             said = self._runner.settle(run)
         except MicrobatchError as error:
             said = error
-        except Exception as error:
-            # Of ours, and the batch is run again; the other batches are not to suffer for it.
-            log.exception("%s: batch %s: its end can't be recorded", self._config.name, run.batch.id)
+        except Exception as error:  # noqa: BLE001 - the other batches are not to suffer for it
+            name, batch_id = self._config.name, run.batch.id  # which is run again
+            log.error("%s: batch %s: its end can't be recorded: %s", name, batch_id, trace(error))  # noqa: TRY400
             said = error
         if isinstance(said, BaseException):
             if not isinstance(said, BatchDead):
@@ -243,7 +241,9 @@ def work(config: Config) -> None:
         ConfigError: the config has no server, or no processor that can be called.
         ServerError: the server can't be reached.
     """
-    server = Server.at(config.required_url())
-    worker = BatchWorker(runner_of_this_process(), server)
+    config.required_url()
+    runner = runner_of_this_process()
+    server = runner.broker.server  # one pool for both: where one connection is found dead, so are all
+    worker = BatchWorker(runner, server)
     with server.translated():
         worker.work(logging_level="WARNING")

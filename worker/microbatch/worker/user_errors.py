@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from pathlib import Path
 
-from microbatch.broker.errors import MicrobatchError
+from microbatch.broker import loggable
 
 
 def summarize(error: BaseException | str) -> str:
@@ -26,13 +25,7 @@ def kind_of(error: BaseException | str) -> str:
 
 def locate(error: BaseException | str) -> str:
     """An error as it may be logged: its kind and where it was raised. Its message may quote events."""
-    if isinstance(error, str):
-        return kind_of(error)
-    if isinstance(error, MicrobatchError):
-        return summarize(error)  # our own quote nothing
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" in {frames[-1].name} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}{place}"
+    return kind_of(error) if isinstance(error, str) else loggable.locate(error)
 
 
 def formatted(error: BaseException | str) -> str:

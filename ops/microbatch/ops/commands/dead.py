@@ -64,7 +64,7 @@ def list_(target: str, *, error: str | None, in_json: bool) -> None:
     for column in ("batch", "died", "events", "attempts", "error"):
         table.add_column(column, no_wrap=column != "error")
     for batch in dead:
-        died = moment(batch.died_at_ms).strftime("%Y-%m-%d %H:%M:%S")
+        died = moment(batch.died_at_ms).strftime("%Y-%m-%d %H:%M:%SZ")
         error_text = Text(plain(batch.failure.error))  # not markup, whatever brackets it has
         table.add_row(batch.id, died, str(batch.header.size), str(batch.failure.attempts), error_text)
     Console(width=max(Console().width, _WIDE)).print(table)  # ids and errors whole, if on several lines
