@@ -206,6 +206,7 @@ class Microbatch(Modelled):
 
     def end(self, run: TakenBatch, outcome: str) -> None:
         """End a run, which may be over long since, or have lost its batch to another."""
+        self.clock.advance(1)  # the same burial at the same moment would be one whose reply was lost
         match outcome:
             case "done":
                 self.commit(run)
