@@ -56,7 +56,7 @@ def test_a_command_that_has_no_handlers_is_ended(tmp_path: Path, valkey_server: 
     fifo = tmp_path / "events"
     os.mkfifo(fifo)
     keep = os.open(fifo, os.O_RDWR)
-    with first_process(["record", "letters", str(fifo)], valkey_server.url, tmp_path) as process:
+    with first_process(["record", "letters", "--create", str(fifo)], valkey_server.url, tmp_path) as process:
         terminate_the_first(process, signal.SIGTERM, 1.5)
         assert process.wait(10) == 128 + signal.SIGTERM
     os.close(keep)

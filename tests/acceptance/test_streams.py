@@ -67,6 +67,7 @@ def test_streams_that_are_closed_or_full(
     tmp_path: Path, valkey_server: RealServer, *, line: str, code: int, stderr: str, env: dict[str, str]
 ) -> None:
     (tmp_path / "events").write_text("1\n2\n")
+    valkey_server.admin.hset("mb:{letters}:config", "frequency", 1000)  # its name is no mistake
     done = shell(line, valkey_server.url, **env)
     assert (done.returncode, done.stderr) == (code, stderr)
 
@@ -95,7 +96,7 @@ def test_workers_run_although_streams_are_closed(
     line = (
         f"microbatch worker letters.py {closing} & pid=$!\n"
         f"{script('microbatch')} scheduler letters.py {closing} & other=$!\n"
-        f"echo '\"a\"' | {script('microbatch')} record letters\n"
+        f"echo '\"a\"' | {script('microbatch')} record letters --create\n"
         f"{script('microbatch')} results letters\n"
         "kill $pid $other; wait $pid; wait $other\n"
     )
