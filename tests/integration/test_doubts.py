@@ -94,6 +94,18 @@ def test_what_was_claimed_with_a_commit_is_run(line: Line, proxy: Proxy) -> None
     assert sorted(line.results()) == [(b"1", 1), (b"2", 1), (b"3", 1)]
 
 
+def test_a_repeated_commit_claims_no_second_batch(line: Line, proxy: Proxy) -> None:
+    """Nobody would beat for the first, and it would count as one whose worker died."""
+    line.record_and_cut(1, 2, 3)
+    proxy.eat_reply_to(*END)
+    line.worker._take_turns()
+    owners = [line.record_of(batch_id).owner for batch_id in line.direct.ledger.in_flight()]
+    assert len([owner for owner in owners if owner]) == 1
+    assert line.runs == [(1, 1)]
+    line.worker._take_turns()
+    assert sorted(line.runs) == [(1, 1), (2, 1), (3, 1)]
+
+
 def test_what_was_claimed_while_it_was_waited_for_is_run(line: Line, proxy: Proxy) -> None:
     line.record_and_cut(1)
     proxy.eat_reply_to("BLMOVE")

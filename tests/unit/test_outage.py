@@ -11,10 +11,11 @@ import pytest
 from rq.timeouts import JobTimeoutException
 
 from microbatch.broker.batch import PartialFailure, Reject, RetryLater
+from microbatch.broker.events import Wake
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeBroker
-from tests.unit.flow import Flow
-from tests.unit.steps import FakeClient
+from tests.unit.flow import QUEUE, Flow
+from tests.unit.steps import FakeClient, record_and_cut, retry, take
 
 
 class Database:
@@ -407,3 +408,17 @@ def test_an_outage_takes_few_lines_in_the_log(
     assert "failed with ConnectionRefusedError, and none succeeded" in held[0]
     assert "letters: no longer held back: a batch succeeded after" in held[1]
     assert len(lines) <= 4
+
+
+def test_retries_that_are_due_get_the_room_as_it_is_made(make_flow: MakeFlow, client: FakeClient) -> None:
+    flow = make_flow(max_in_flight=2)
+    for number in range(4):
+        taken = take(flow.broker, record_and_cut(flow.broker, number))
+        assert retry(flow.broker, taken, due_ms=flow.clock.ms)
+    client.delete(flow.broker.keys.lease, flow.broker.keys.wake)
+    flow.scheduler.run_once()
+    assert client.llen(QUEUE) == 2
+    assert flow.work() == 2
+    flow.doorbell.ring(Wake.ROOM)
+    flow.scheduler.run_once()
+    assert client.llen(QUEUE) == 2
