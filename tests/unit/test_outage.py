@@ -247,45 +247,37 @@ def test_bad_events_in_a_row_hold_the_others_back_for_a_few_probes(
     assert sorted(event for _, batch in flow.dead() for event in batch) == [*bad]
 
 
-@pytest.mark.parametrize("settings", [{}, {"retry_on": (OSError,)}])
-@pytest.mark.parametrize("size", [10, 3])
-def test_an_outage_that_is_told_event_by_event_lets_none_die(
-    make_flow: MakeFlow, database: Database, settings: dict[str, Any], size: int
+TOLD: dict[str, Callable[[list[int]], BaseException]] = {
+    "by each event": lambda batch: PartialFailure(
+        {n: ConnectionRefusedError("away") for n in range(len(batch))}
+    ),
+    "by texts": lambda batch: PartialFailure(dict.fromkeys(range(len(batch)), "away")),
+    "by the time limit": lambda _batch: JobTimeoutException("too long"),
+}
+
+
+@pytest.mark.parametrize("settings", [{}, {"retry_on": (OSError,)}, {"max_retries": 3}])
+@pytest.mark.parametrize("events", [100, 10])
+@pytest.mark.parametrize("how", TOLD)
+def test_an_outage_lets_none_die_however_it_is_told(
+    make_flow: MakeFlow, database: Database, how: str, events: int, settings: dict[str, Any]
 ) -> None:
-    """As a processor tells it that makes a call for each event. There are many batches, or there is one."""
+    """In ten batches, and in one. A processor that makes a call for each event names all of them."""
 
     def process(batch: list[int]) -> int:
         if database.is_away:
-            raise PartialFailure({n: ConnectionRefusedError("away") for n in range(len(batch))})
+            raise TOLD[how](batch)
         return len(batch)
 
-    flow = make_flow(process, max_retries=1, **settings)
+    flow = make_flow(process, **{"max_retries": 1, **settings})
     database.is_away = True
-    flow.record(*range(size * size))
+    flow.record(*range(events))
     flow.steps(60)
     assert flow.broker.breaker.health().is_open
     assert flow.dead() == []
     database.is_away = False
     flow.finish(60)
-    assert (flow.done(), flow.dead()) == (size * size, [])
-
-
-def test_one_batch_whose_events_all_fail_in_an_outage_is_probed(
-    make_flow: MakeFlow, database: Database
-) -> None:
-    def process(batch: list[int]) -> int:
-        if database.is_away:
-            raise PartialFailure(dict.fromkeys(range(len(batch)), "away"))
-        return len(batch)
-
-    flow = make_flow(process, max_retries=3)
-    database.is_away = True
-    flow.record(*range(10))
-    flow.steps(60)
-    assert flow.dead() == []
-    database.is_away = False
-    flow.finish(60)
-    assert (flow.done(), flow.dead()) == (10, [])
+    assert (flow.done(), flow.dead()) == (events, [])
 
 
 def test_what_the_processor_rejects_is_no_outage(make_flow: MakeFlow) -> None:
@@ -312,24 +304,6 @@ def test_what_the_processor_puts_off_is_no_outage(make_flow: MakeFlow, clock: Ma
     flow.steps(4)
     assert sum(map(len, flow.runs)) == 100
     assert not flow.broker.breaker.health().is_open
-
-
-def test_a_run_that_came_to_its_time_limit_is_tried_again_whatever_else_is_given_up(
-    make_flow: MakeFlow, database: Database
-) -> None:
-    def process(batch: list[int]) -> int:
-        if database.is_away:
-            raise JobTimeoutException("too long")
-        return len(batch)
-
-    flow = make_flow(process, max_retries=1, retry_on=(OSError,))
-    database.is_away = True
-    flow.record(*range(100))
-    flow.steps(30)
-    assert flow.broker.breaker.health().is_open
-    database.is_away = False
-    flow.finish(60)
-    assert (flow.done(), flow.dead()) == (100, [])
 
 
 def test_a_clock_that_is_set_back_does_not_put_the_next_probe_off(

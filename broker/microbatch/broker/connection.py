@@ -228,7 +228,7 @@ def renew_after(error: Exception, pool: redis.ConnectionPool) -> None:
 
     Where one was found dead, so are the others that a firewall has dropped with it; and where a server has
     become a replica, a new connection may lead to the one that took its place. Those in use are closed by
-    whoever uses them.
+    those who use them.
     """
     lost = isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError)
     demoted = isinstance(error, redis.ReadOnlyError | redis.exceptions.MasterDownError)

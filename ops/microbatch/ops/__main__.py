@@ -4,7 +4,7 @@ import sys
 
 if __name__ == "__main__":
     if not sys.flags.safe_path:
-        # The current folder, which Python puts first: a click.py or random.py there is none of ours.
+        # The current folder, which Python puts first: a click.py or random.py there is not ours.
         del sys.path[0]
     from microbatch.ops.cli import main
 

@@ -11,7 +11,7 @@ from microbatch.broker.errors import MicrobatchError
 
 
 class StreamClosed(MicrobatchError):
-    """A standard stream that a command needs was closed by whoever started it."""
+    """A standard stream that a command needs was closed before the command began."""
 
 
 def set_up() -> None:

@@ -27,8 +27,8 @@ def plan(
 ) -> list[Cut]:
     """The batches to cut from ``waiting`` events in one transaction, oldest first.
 
-    As many full batches as there are, up to the bounds above and to ``most``. The events
-    beyond them go into a batch of their own if ``rest`` says why, and wait otherwise. Never an empty batch.
+    As many full batches as there are, up to the bounds above and to ``most``. The events beyond them go into
+    a batch of their own if ``rest`` says why, and wait otherwise. Never an empty batch.
 
     ``owed``: of the oldest events, so many were to be cut before and are still there. They are cut now, as
     if as many as a batch takes had waited.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import MicrobatchError, ServerError
@@ -14,7 +15,7 @@ from microbatch.scheduler.retention import Retention
 
 log = logging.getLogger(__name__)
 
-_WORKERS_MS = 30_000
+_WORKERS_SECONDS = 30.0
 
 
 class Maintenance:
@@ -26,7 +27,7 @@ class Maintenance:
         self._queue = queue
         self._retention = Retention(broker, queue)
         self._neglect = NeglectWatch(broker)
-        self._workers_at_ms = 0
+        self._workers_at = 0.0
 
     def run_once(self, now_ms: int) -> None:
         """Keep what is not ours out of the way, note where the counters stand, and forget what is old."""
@@ -35,8 +36,8 @@ class Maintenance:
             log.error("%s: %d words to the scheduler were not ours, and are thrown away", self._name, words)
         self._broker.stats.mark(now_ms)
         self._queue.tidy()
-        if now_ms >= self._workers_at_ms:
-            self._workers_at_ms = now_ms + _WORKERS_MS
+        if time.monotonic() >= self._workers_at:  # not by the server's clock, which may be set back
+            self._workers_at = time.monotonic() + _WORKERS_SECONDS
             self._queue.tidy_workers()
         self._retention.run_once()
         self._neglect.look()

@@ -19,7 +19,7 @@ _DISAGREED = 1
 
 @click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Hold the ledger against the server.")
 @options.target
-@click.option("--repair", is_flag=True, help="Mend what can be mended, and say how.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired, and say how.")
 @options.log_level
 @click.pass_context
 def command(context: click.Context, target: str, *, repair: bool) -> None:
@@ -27,7 +27,7 @@ def command(context: click.Context, target: str, *, repair: bool) -> None:
 
     Every event that was cut is in flight, done or dead; every batch in flight can be read and is looked
     after; every batch's key is in a ledger; every job in the queue is a batch's. Safe while the system runs.
-    Exit code 1 if anything disagreed, mended or not; 2 if nobody has ever used the name.
+    Exit code 1 if anything disagreed, repaired or not; 2 if nobody has ever used the name.
 
     \b
     Examples:
