@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -18,45 +17,92 @@ pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("unshare") is None, reason="a pid namespace is made by root alone"
 )
 
+_SIGNALS = pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGHUP])
+_HELD = """
+import time
+from pathlib import Path
 
-def first_process(arguments: list[str], url: str, cwd: Path, stdin: str | None = None) -> Process:
+Path("held").touch()
+time.sleep(60)
+"""
+
+
+def first_process(
+    arguments: list[str], url: str, cwd: Path, *, stdin: str | None = None, modules: Path | None = None
+) -> Process:
     """A command that is the process with pid 1 of a namespace of its own."""
     words = ["unshare", "--pid", "--fork", "--kill-child", script("microbatch"), *arguments]
-    return Process(words, cwd=cwd, env={"MICROBATCH_REDIS_URL": url}, stdin=stdin, fresh=True)
+    env = {"MICROBATCH_REDIS_URL": url} | ({"PYTHONPATH": str(modules)} if modules is not None else {})
+    return Process(words, cwd=cwd, env=env, stdin=stdin, fresh=True)
 
 
-def terminate_the_first(process: Process, sig: signal.Signals, after: float) -> None:
-    """Send a signal to the process with pid 1, so long after Python began in it."""
-    wait_until(lambda: descendants(process.pid))
-    time.sleep(after)
+def kill_first(process: Process, sig: signal.Signals) -> None:
+    """Send a signal to the process with pid 1."""
     os.kill(descendants(process.pid)[0], sig)
 
 
-@pytest.mark.parametrize("after", [0.15, 0.3, 0.6, 1.5])
-@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize(
-    "arguments", [["scheduler", "letters.py"], ["worker", "letters.py"], ["status", "letters", "--watch"]]
-)
-def test_a_signal_ends_the_first_process(
-    tmp_path: Path,
-    letters: str,
-    valkey_server: RealServer,
-    *,
-    arguments: list[str],
-    sig: signal.Signals,
-    after: float,
+def wait_for_file(path: Path, lines: int = 0) -> None:
+    wait_until(lambda: path.exists() and path.read_text().count("\n") >= lines)
+
+
+@_SIGNALS
+def test_a_signal_ends_it_while_it_imports_its_first_library(
+    tmp_path: Path, valkey_server: RealServer, sig: signal.Signals
 ) -> None:
-    with first_process(arguments, valkey_server.url, tmp_path) as process:
-        terminate_the_first(process, sig, after)
-        assert process.wait(15) in (0, 128 + sig)
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "click.py").write_text(_HELD)
+    with first_process(["status"], valkey_server.url, tmp_path, modules=modules) as process:
+        wait_for_file(tmp_path / "held")
+        kill_first(process, sig)
+        assert process.wait(15) == 128 + sig
+
+
+@_SIGNALS
+@pytest.mark.parametrize("command", ["scheduler", "worker"])
+def test_a_signal_ends_it_while_it_imports_the_app(
+    tmp_path: Path, valkey_server: RealServer, *, command: str, sig: signal.Signals
+) -> None:
+    (tmp_path / "held.py").write_text(_HELD)
+    with first_process([command, "held.py"], valkey_server.url, tmp_path) as process:
+        wait_for_file(tmp_path / "held")
+        kill_first(process, sig)
+        assert process.wait(15) == 128 + sig
+
+
+@_SIGNALS
+@pytest.mark.parametrize("command", ["scheduler", "worker"])
+def test_a_signal_ends_it_when_it_is_up(
+    tmp_path: Path, valkey_server: RealServer, letters: str, *, command: str, sig: signal.Signals
+) -> None:
+    app = tmp_path / letters
+    app.write_text(app.read_text() + '\nwith open("imports", "a") as file:\n    file.write("another\\n")\n')
+    with first_process([command, letters], valkey_server.url, tmp_path) as process:
+        if command == "scheduler":
+            process.wait_for_line("active")
+        else:
+            wait_for_file(tmp_path / "imports", lines=2)  # the second is the worker's own
+        kill_first(process, sig)
+        assert process.wait(15) == 0
+
+
+@_SIGNALS
+def test_a_signal_ends_a_view_that_goes_on(
+    tmp_path: Path, valkey_server: RealServer, letters: str, sig: signal.Signals
+) -> None:
+    with first_process(["status", letters, "--watch"], valkey_server.url, tmp_path) as process:
+        process.wait_for_line("letters")
+        kill_first(process, sig)
+        assert process.wait(15) == 128 + sig
 
 
 def test_a_command_that_has_no_handlers_is_ended(tmp_path: Path, valkey_server: RealServer) -> None:
     """As `record`, which waits for a pipe that nobody writes to."""
     fifo = tmp_path / "events"
     os.mkfifo(fifo)
-    keep = os.open(fifo, os.O_RDWR)
-    with first_process(["record", "letters", "--create", str(fifo)], valkey_server.url, tmp_path) as process:
-        terminate_the_first(process, signal.SIGTERM, 1.5)
-        assert process.wait(10) == 128 + signal.SIGTERM
-    os.close(keep)
+    with (
+        first_process(["record", "letters", "--create", str(fifo)], valkey_server.url, tmp_path) as process,
+        fifo.open("w"),  # it is open as soon as the command reads it
+    ):
+        kill_first(process, signal.SIGTERM)
+        assert process.wait(15) == 128 + signal.SIGTERM

@@ -19,6 +19,8 @@ from tests.chaos.history import FAIL, INVOKE, OK, History
 HISTORY, WHO, MUTANT, CONDITIONS = "CHAOS_HISTORY", "CHAOS_WHO", "CHAOS_MUTANT", "CHAOS_CONDITIONS"
 OUTAGE = "outage"
 """The file beside the history that is there as long as every call of the processor fails."""
+HURRY = "hurry"
+"""The file beside the history that is there when runs of batches need not be slow any more."""
 
 Event = dict[str, str]
 PLAIN, POISON, FLAKY, PARTIAL = "plain", "poison", "flaky", "partial"
@@ -27,6 +29,7 @@ _OUTCOME_OF = {True: OK, False: FAIL}
 history = History(Path(os.environ.get(HISTORY, os.devnull)), os.environ.get(WHO, "nobody"))
 conditions = Conditions.decode(os.environ.get(CONDITIONS, ""))
 _outage = Path(os.environ.get(HISTORY, os.devnull)).with_name(OUTAGE)
+_hurry = _outage.with_name(HURRY)
 
 
 def new_event(event_id: str, dice: random.Random) -> Event:
@@ -34,6 +37,8 @@ def new_event(event_id: str, dice: random.Random) -> Event:
 
     Where nothing is retried none makes it fail at the first attempt: the events beside it would be dead.
     """
+    if conditions.all_plain:
+        return {"id": event_id, "kind": PLAIN}
     again = 2 if config.max_retries else 0
     kinds = (PLAIN, POISON, FLAKY, PARTIAL)
     return {"id": event_id, "kind": dice.choices(kinds, weights=(995, 1, again, again))[0]}
@@ -45,7 +50,7 @@ def process(batch: list[Event], info: BatchInfo) -> list[str]:
     history.note("run", INVOKE, call=call, batch=info.id, attempt=info.attempt, events=ids)
     # Now and then slow, so that faults find workers with a batch in hand.
     slow = random.uniform(0.5, 2.0) if random.random() < 0.08 else random.uniform(0.0, 0.02)
-    time.sleep(slow + conditions.run_seconds)
+    time.sleep(slow + (0.0 if _hurry.exists() else conditions.run_seconds))
     kinds = {event["kind"] for event in batch}
     error = _error(kinds, info.attempt)
     history.note("run", _OUTCOME_OF[error is None], call=call, since=since, batch=info.id)

@@ -19,7 +19,10 @@ class Conditions:
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     run_seconds: float = 0.0
-    """How much longer each run of a batch takes."""
+    """How much longer each run of a batch takes, until `slow_seconds` after the last fault."""
+    slow_seconds: float = 0.0
+    all_plain: bool = False
+    """Whether no event makes its batch fail: one that does keeps a short run from its end for long."""
     pause_seconds: float = 0.02
     """How long a producer waits between two calls, on average."""
 

@@ -62,8 +62,8 @@ class Run:
             for name in names(cast)
         }
         self._history = History(folder / "history", "harness")
-        config = (conditions or Conditions()).config(redis_url=self._server.socket_url)
-        self._broker = Broker(config)
+        self._conditions = conditions or Conditions()
+        self._broker = Broker(self._conditions.config(redis_url=self._server.socket_url))
         self._operator = Operator(self._broker, self._history)
         self._havoc = Havoc(
             faults, self._actors, self._server, self._broker,
@@ -120,6 +120,8 @@ class Run:
         for actor in producers:
             actor.retire(10)
         give_up_at = time.monotonic() + DRAIN_SECONDS
+        self._wait_until_nothing_is_left(time.monotonic() + self._conditions.slow_seconds)
+        (self._folder / app.HURRY).touch()
         self._wait_until_nothing_is_left(give_up_at)
         for actor in stoppers:  # whose last stop ends now
             actor.retire(10)
@@ -129,7 +131,7 @@ class Run:
     def _of(self, role: str) -> list[Actor]:
         return [actor for actor in self._actors.values() if actor.role == role]
 
-    def _wait_until_nothing_is_left(self, give_up_at: float) -> None:
-        while state.left(self._broker) and time.monotonic() < give_up_at:
+    def _wait_until_nothing_is_left(self, until: float) -> None:
+        while state.left(self._broker) and time.monotonic() < until:
             self._operator.count()
             self._look_after_all()

@@ -43,17 +43,23 @@ TRAPS = {
     "destructive-outside-script": Trap([Fault(0, EAT, ACTIVE, words=("LPOP", ":events"))], "nothing_lost"),
     # Beside other events something always happens that ends a wait.
     "drain-after-read": Trap(
-        [], "stops_end", Conditions(), cast={"scheduler": 1, "worker": 1, "stopper": 1}, seconds=6.0
+        [],
+        "stops_end",
+        Conditions(all_plain=True),
+        cast={"scheduler": 1, "worker": 1, "stopper": 1},
+        seconds=6.0,
     ),
     # Four batches come in a second, and less than two are run: at the tail a batch waits for long.
     "requeue-at-tail": Trap(
         [Fault(0, KILL, BUSY_WORKER)] * 2,  # one may come when a run has just ended
         "in_time",
-        Conditions({"max_in_flight": 1000}, run_seconds=1.2),
+        Conditions({"max_in_flight": 1000}, run_seconds=1.2, slow_seconds=9.0, all_plain=True),
         seconds=11.0,
         once=True,
     ),
-    "unbounded-in-flight": Trap([], "bounded", Conditions({"max_in_flight": 3}, run_seconds=0.5)),
+    "unbounded-in-flight": Trap(
+        [], "bounded", Conditions({"max_in_flight": 3}, run_seconds=0.5, all_plain=True)
+    ),
     "charged-claim": Trap(
         [
             Fault(0, EAT, "worker-1", words=("EVALSHA", "rq:queue:", ":inflight")),

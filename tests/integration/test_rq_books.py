@@ -310,8 +310,27 @@ def test_a_processor_that_catches_everything_has_failed_past_its_time_limit(
     assert "JobTimeoutException" in failure.error
 
 
+# RQ's commands reach a worker some time after they were sent, and in their order.
+HELD_UNTIL_TOLD_TO_STOP = """
+import signal
+
+def process(batch):
+    told = signal.getsignal(signal.SIGINT)
+
+    def handler(number, frame):
+        told(number, frame)
+        note("told", number)
+
+    signal.signal(signal.SIGINT, handler)
+    note("runs", os.getpid())
+    if batch == [1]:
+        wait_for("told")
+    return batch
+"""
+
+
 def test_a_stop_for_another_job_stops_nothing(valkey_server: RealServer, tmp_path: Path) -> None:
-    with Fleet(valkey_server, tmp_path, HELD, max_size=1) as fleet:
+    with Fleet(valkey_server, tmp_path, HELD_UNTIL_TOLD_TO_STOP, max_size=1) as fleet:
         books, results = Books(fleet), list[list[int]]()
         fleet.worker()
         fleet.scheduler()
@@ -323,7 +342,6 @@ def test_a_stop_for_another_job_stops_nothing(valkey_server: RealServer, tmp_pat
             '{"command": "stop-job", "job_id": "another", "created_at": 1}',
         )
         send_shutdown_command(books.connection, books.worker().name)
-        fleet.let("go")
         wait_until(lambda: not fleet.broker.ledger.in_flight(), message=fleet.state)
         fleet.finish(mb)
         assert results == [[1]]
@@ -334,7 +352,7 @@ def test_a_stop_for_another_job_stops_nothing(valkey_server: RealServer, tmp_pat
 def test_a_worker_that_rq_tells_to_shut_down_finishes_its_batch(
     valkey_server: RealServer, tmp_path: Path
 ) -> None:
-    with Fleet(valkey_server, tmp_path, HELD, max_size=1) as fleet:
+    with Fleet(valkey_server, tmp_path, HELD_UNTIL_TOLD_TO_STOP, max_size=1) as fleet:
         books, results = Books(fleet), list[list[int]]()
         worker = fleet.worker()
         fleet.scheduler()
@@ -342,7 +360,6 @@ def test_a_worker_that_rq_tells_to_shut_down_finishes_its_batch(
         mb.record_events([1, 2])
         fleet.wait_for_note("runs")
         send_shutdown_command(books.connection, books.worker().name)
-        fleet.let("go")
         assert worker.wait() == 0, worker.output
         assert fleet.broker.stats.counters().done_events == 1
         assert len(fleet.broker.ledger.in_flight()) == 1
