@@ -63,8 +63,18 @@ class Dashboard:
         with opener.open(f"{self.url}{path}", data=b"", timeout=10) as answer:
             assert json.load(answer)["status"] == "OK"
 
-    def page(self, path: str) -> str:
-        """The text of a page once its scripts have run in a real browser."""
+    def page(self, path: str, *wanted: str) -> str:
+        """The text of a page in a real browser, as soon as its scripts have filled it with what is wanted."""
+        shown = [""]
+
+        def filled() -> bool:
+            shown[0] = self._dump(path)
+            return all(text in shown[0] for text in wanted)
+
+        wait_until(filled, message=lambda: f"{wanted} in {shown[0]!r}")
+        return shown[0]
+
+    def _dump(self, path: str) -> str:
         with _folder() as profile:
             browser = subprocess.run(
                 [
@@ -115,16 +125,10 @@ def dashboard(command: Command, make_server: MakeServer, tmp_path: Path) -> Dash
 
 def test_a_browser_shows_the_queue_the_dead_batch_and_the_busy_worker(dashboard: Dashboard) -> None:
     need("chromium")
-    queues = dashboard.page("")
     # Queued, deferred, scheduled, started, finished, failed.
-    assert "mb:letters 0 0 0 1 0 1" in queues
-
-    jobs = dashboard.page("0/view/jobs/mb:letters/failed/8/asc/1")
-    assert DEAD in jobs
-    assert "ValueError: x marks the spot" in jobs
-
-    workers = dashboard.page("0/view/workers")
-    assert "microbatch.worker.job.run_batch('letters', " in workers
+    queues = dashboard.page("", "mb:letters 0 0 0 1 0 1")
+    jobs = dashboard.page("0/view/jobs/mb:letters/failed/8/asc/1", DEAD, "ValueError: x marks the spot")
+    workers = dashboard.page("0/view/workers", "microbatch.worker.job.run_batch('letters', ")
     assert "hunter2" not in queues + jobs + workers
 
 

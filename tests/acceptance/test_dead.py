@@ -118,7 +118,9 @@ def test_listed_and_shown(operator: Operator) -> None:
     shown = operator.run("dead", "show", "letters", bad["batch"][:40])
     assert "error     ValueError: bad luck" in shown
     assert any("in total" in line for line in shown)  # the traceback
-    assert '"bad"' in shown
+    assert f"part of   {bad['parent']}" in shown
+    assert "events    1, cut by size at " in "\n".join(shown)
+    assert shown[-2:] == ['          "bad"', ""]
     (whole,) = map(json.loads, operator.run("dead", "show", "letters", "--error", "refused", "--json"))
     assert whole["events"] == ["worse"]
     assert "OSError: connection refused" in whole["traceback"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,8 @@ from microbatch.broker.batch import BatchFailure, BatchInfo
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
 from microbatch.broker.signals import StopSignals
-from microbatch.ops.json_lines import json_line
 from microbatch.ops.stack import census
+from microbatch.ops.terminal import say_json
 from microbatch.producer.consumer import Consumer
 
 log = logging.getLogger(__name__)
@@ -111,5 +110,4 @@ def _about(batch: BatchInfo) -> dict[str, Any]:
 
 def _print(line: dict[str, Any]) -> None:
     """Written out when this returns: only then the result counts as handled."""
-    sys.stdout.buffer.write(json_line(line) + b"\n")
-    sys.stdout.buffer.flush()
+    say_json(line)

@@ -49,14 +49,6 @@ def choose(broker: Broker, ids: Sequence[str], *, error: str | None, everything:
     return chosen
 
 
-def plain(text: str) -> str:
-    """The text without what could move a terminal's cursor or change its colours: errors may quote events."""
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
-
-
 def as_json(batch: DeadBatch) -> dict[str, Any]:
     """A dead batch without its events, as `microbatch dead list --json` prints it."""
     return {

@@ -6,11 +6,11 @@ import logging
 import os
 
 from microbatch.broker.errors import ConfigError
+from microbatch.broker.log_format import log_to_standard_error
 
 VARIABLE = "MICROBATCH_LOG_LEVEL"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _DEFAULT = "INFO"
-_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def set_up(level: str | None = None) -> None:
@@ -26,7 +26,7 @@ def set_up(level: str | None = None) -> None:
         raise ConfigError(f"{VARIABLE}: {name!r} is no log level; use one of {', '.join(LEVELS)}")
     if level:
         os.environ[VARIABLE] = name
-    logging.basicConfig(format=_FORMAT)
+    log_to_standard_error()
     logging.getLogger().setLevel(name)
 
 

@@ -8,6 +8,7 @@ import sys
 from typing import Any, NoReturn, TextIO
 
 from microbatch.broker.errors import MicrobatchError
+from microbatch.broker.plain import plain
 
 
 class StreamClosed(MicrobatchError):
@@ -43,7 +44,7 @@ def give_up_output() -> None:
 def tell(line: str) -> None:
     """Write a line to standard error, if that can be written."""
     try:
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{plain(line)}\n")
         sys.stderr.flush()
     except OSError:  # there is no other place to tell it
         sys.stderr = _null_at(2)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-import click
-
 from microbatch.broker.app import load_config
 from microbatch.broker.batchers import is_used
 from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
 from microbatch.broker.errors import MicrobatchError
+from microbatch.ops.terminal import say
 
 Unused = Literal["refused", "told", "allowed"]
 
@@ -53,7 +52,7 @@ def reach(target: str, *, unused: Unused, otherwise: str = "") -> Broker:
     except UnknownBatcher as error:
         if unused == "refused":
             raise UnknownBatcher(f"{error}{otherwise}") from None
-        click.echo(f"microbatch: warning: {error}", err=True)
+        say(f"microbatch: warning: {error}", err=True)
     return broker
 
 

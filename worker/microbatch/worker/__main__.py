@@ -9,6 +9,7 @@ import sys
 from microbatch.broker.app import ENVIRONMENT_VARIABLE, load_config
 from microbatch.broker.ending import end_with
 from microbatch.broker.errors import MicrobatchError
+from microbatch.broker.log_format import log_to_standard_error
 from microbatch.worker.membership import join_pool
 from microbatch.worker.rq_worker import work
 
@@ -19,7 +20,8 @@ def main() -> int:
     app = sys.argv[1]
     os.environ[ENVIRONMENT_VARIABLE] = app
     level = os.environ.get("MICROBATCH_LOG_LEVEL", "INFO").upper()
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_standard_error()
+    logging.getLogger().setLevel(level)
     try:
         work(load_config(app))
     except MicrobatchError as error:

@@ -7,6 +7,7 @@ import click
 from microbatch.broker.errors import ConfigError
 from microbatch.ops import options
 from microbatch.ops.target import reach
+from microbatch.ops.terminal import say
 
 
 @click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Serve rq-dashboard.")
@@ -48,5 +49,5 @@ def command(target: str, host: str, port: int, names: tuple[str, ...]) -> None:
     broker = reach(target, unused="told")
     dashboard = Dashboard(broker, host, port, names)
     name, where = broker.config.name, broker.server.where
-    click.echo(f"rq-dashboard of {name} on {where}: {dashboard.url} (Ctrl-C ends it)", err=True)
+    say(f"rq-dashboard of {name} on {where}: {dashboard.url} (Ctrl-C ends it)", err=True)
     dashboard.serve()

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from microbatch.broker.batch import moment
 from microbatch.broker.broker import Broker
 from microbatch.broker.dead import DeadBatch
 from microbatch.broker.events import Wake
 from microbatch.ops import options, rq_facts
 from microbatch.ops.bar import progress_bar
-from microbatch.ops.dead import as_json, choose, plain, whole_as_json
-from microbatch.ops.json_lines import json_line
+from microbatch.ops.dead import as_json, choose, whole_as_json
+from microbatch.ops.dead_view import paragraphs, render
 from microbatch.ops.target import reach
+from microbatch.ops.terminal import is_terminal, say, say_json, show_table
 
 _ids = click.argument("ids", nargs=-1, metavar="[BATCH]...")
 _error = click.option("--error", metavar="TEXT", help="Those with this text in their error.")
 _all = click.option("--all", "everything", is_flag=True, help="All of them.")
-_WIDE = 200  # columns
 _dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 _json = click.option("--json", "in_json", is_flag=True, help="One line of JSON for each.")
 
@@ -58,16 +54,9 @@ def list_(target: str, *, error: str | None, in_json: bool) -> None:
     dead = choose(broker, (), error=error, everything=error is None)
     if in_json:
         for batch in dead:
-            click.echo(json_line(as_json(batch)))
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in ("batch", "died", "events", "attempts", "error"):
-        table.add_column(column, no_wrap=column != "error")
-    for batch in dead:
-        died = moment(batch.died_at_ms).strftime("%Y-%m-%d %H:%M:%SZ")
-        error_text = Text(plain(batch.failure.error))  # not markup, whatever brackets it has
-        table.add_row(batch.id, died, str(batch.header.size), str(batch.failure.attempts), error_text)
-    Console(width=max(Console().width, _WIDE)).print(table)  # ids and errors whole, if on several lines
+            say_json(as_json(batch))
+    else:
+        show_table(render(dead, short_ids=is_terminal()))
 
 
 @command.command("show", context_settings=options.CONTEXT_SETTINGS)
@@ -80,14 +69,11 @@ def show(target: str, ids: Sequence[str], *, error: str | None, everything: bool
     for batch in choose(broker, ids, error=error, everything=everything):
         whole = whole_as_json(broker, batch)
         if in_json:
-            click.echo(json_line(whole))
+            say_json(whole)
             continue
-        for name in ("batch", "died_at", "size", "trigger", "cut_at", "parent", "attempts", "error"):
-            click.echo(f"{name:<9} {plain(str(whole[name]))}")
-        click.echo(plain(whole["traceback"]) or "no traceback\n", nl=False)
-        for event in whole["events"]:
-            click.echo(json_line(event))
-        click.echo()
+        for line in paragraphs(whole):
+            say(line)
+        say()
 
 
 @command.command("replay", context_settings=options.CONTEXT_SETTINGS)
@@ -130,5 +116,5 @@ def _each(
     would = "would " if dry_run else ""
     batches_text = "1 batch" if done == 1 else f"{done:,} batches"
     events_text = "1 event" if events == 1 else f"{events:,} events"
-    click.echo(f"{would}{verb}: {batches_text}, {events_text}", err=True)
+    say(f"{would}{verb}: {batches_text}, {events_text}", err=True)
     return events

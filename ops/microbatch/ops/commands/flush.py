@@ -8,6 +8,7 @@ from microbatch.broker.events import Wake
 from microbatch.ops import options
 from microbatch.ops.stack import census
 from microbatch.ops.target import reach
+from microbatch.ops.terminal import say
 
 
 @click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Have all that waits cut now.")
@@ -23,9 +24,9 @@ def command(target: str) -> None:
     broker = reach(target, unused="refused")
     found = census(broker).take()
     broker.events.wake(Wake.FLUSH)
-    click.echo(f"flush: {found.waiting_events:,} events waited")
+    say(f"flush: {found.waiting_events:,} events waited")
     if found.active is None:
-        click.echo(
+        say(
             "microbatch flush: no scheduler is active; what waits is cut when one starts: "
             f"microbatch scheduler {target if target != broker.config.name else 'APP'}",
             err=True,

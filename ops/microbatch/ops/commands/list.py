@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.server import Server
 from microbatch.ops import options
 from microbatch.ops.bar import progress_bar
-from microbatch.ops.json_lines import json_line
 from microbatch.ops.overview import any_config, brokers_of_all, look_at, render_all
+from microbatch.ops.terminal import say, say_json, show_table
 
 
 @click.command(context_settings=options.CONTEXT_SETTINGS, short_help="List all batchers of the server.")
@@ -42,7 +41,7 @@ def find_all() -> list[Broker]:
     with progress_bar("list", None) as advance:
         found = brokers_of_all(server, config.key_prefix, lambda: advance(1))
     if not found:
-        click.echo(
+        say(
             f"microbatch: warning: there is no batcher at {server.where} with the key prefix "
             f"{config.key_prefix!r}",
             err=True,
@@ -55,6 +54,6 @@ def show_all(brokers: Sequence[Broker], *, as_json: bool) -> None:
     batchers = [look_at(broker) for broker in brokers]
     if as_json:
         for batcher in batchers:
-            click.echo(json_line(batcher.as_json()))
+            say_json(batcher.as_json())
     elif batchers:
-        Console(soft_wrap=not Console().is_terminal).print(render_all(batchers))
+        show_table(render_all(batchers))

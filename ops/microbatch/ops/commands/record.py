@@ -15,6 +15,7 @@ from microbatch.ops import options
 from microbatch.ops.feed import Feed, json_event, text_event
 from microbatch.ops.pace import Pace
 from microbatch.ops.target import is_app, reach
+from microbatch.ops.terminal import say
 from microbatch.producer.recorder import Recorder
 
 _STDIN = "-"
@@ -63,7 +64,7 @@ def command(
 
     def on_invalid(what: str) -> None:
         invalid.append(what)
-        click.echo(f"microbatch record: skipped {what}", err=True)
+        say(f"microbatch record: skipped {what}", err=True)
 
     try:
         with _progress(files, recorder) as on_progress:
@@ -85,7 +86,7 @@ def _read_all(feed: Feed, files: Sequence[str]) -> None:
     for file in files:
         if file == _STDIN:
             if sys.stdin.isatty():
-                click.echo("Type events, one a line; Ctrl-D ends.", err=True)
+                say("Type events, one a line; Ctrl-D ends.", err=True)
             feed.read("<stdin>", sys.stdin.buffer)
             continue
         try:
@@ -97,7 +98,7 @@ def _read_all(feed: Feed, files: Sequence[str]) -> None:
 
 def _summarize(recorder: Recorder, invalid: Sequence[str]) -> None:
     skipped = f", skipped {_number(len(invalid), 'line')}" if invalid else ""
-    click.echo(f"recorded {_number(recorder.recorded, 'event')}{skipped}", err=True)
+    say(f"recorded {_number(recorder.recorded, 'event')}{skipped}", err=True)
 
 
 def _number(count: int, what: str) -> str:

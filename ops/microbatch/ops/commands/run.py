@@ -9,6 +9,7 @@ from microbatch.broker.connection import safe_url
 from microbatch.ops import options
 from microbatch.ops.program import Program, hiding_modules
 from microbatch.ops.stack import Stack, left_behind
+from microbatch.ops.terminal import say
 from microbatch.ops.termination import terminable
 
 
@@ -35,11 +36,11 @@ def command(app: str, arguments: tuple[str, ...], workers: int) -> int:
     """
     config = load_config(app)
     if config.redis_url is not None:
-        click.echo(
+        say(
             f"microbatch run: using the server at {safe_url(config.redis_url)}, as redis_url is set", err=True
         )
     for path in hiding_modules(app):
-        click.echo(
+        say(
             f"microbatch run: {path} has the name of a module of Python's own library, and the program "
             "imports it in that module's place; rename it",
             err=True,
@@ -47,7 +48,7 @@ def command(app: str, arguments: tuple[str, ...], workers: int) -> int:
     with terminable(), Stack(app, config, workers=workers) as stack:
         code = Program(app, arguments, stack.environment).run(check=stack.check)
         if stack.server is not None and (left := left_behind(stack)):
-            click.echo(
+            say(
                 f"microbatch run: {left} events or results were not dealt with when the program ended, "
                 "and are gone with its server",
                 err=True,

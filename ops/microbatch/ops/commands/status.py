@@ -6,17 +6,15 @@ import time
 from collections.abc import Callable
 
 import click
-from rich.console import Console
-from rich.live import Live
 
 from microbatch.broker.broker import Broker
 from microbatch.ops import options
 from microbatch.ops.commands.list import find_all, show_all
 from microbatch.ops.health import problems
-from microbatch.ops.json_lines import json_line
 from microbatch.ops.status import Status, read_status
 from microbatch.ops.status_view import render
 from microbatch.ops.target import reach
+from microbatch.ops.terminal import is_terminal, renew, say, say_json, screen, show
 
 _EVERY_SECONDS = 1.0
 _PROBLEMS = 1
@@ -72,11 +70,11 @@ def command(target: str | None, *, as_json: bool, watch: bool, check: bool) -> i
         return _check([broker], as_json=as_json)
     if not watch:
         _show(read_status(broker), as_json=as_json)
-    elif as_json or not Console().is_terminal:
+    elif as_json or not is_terminal():
         _repeat(lambda: _show(read_status(broker), as_json=as_json))
     else:
-        with Live(render(read_status(broker)), screen=True, auto_refresh=False) as live:
-            _repeat(lambda: live.update(render(read_status(broker)), refresh=True))
+        with screen(render(read_status(broker))) as live:
+            _repeat(lambda: renew(live, render(read_status(broker))))
     return 0
 
 
@@ -98,18 +96,18 @@ def _check(brokers: list[Broker], *, as_json: bool) -> int:
         status = read_status(broker)
         found = list(problems(status))
         if as_json:
-            click.echo(json_line({**status.as_json(), "problems": found}))
+            say_json({**status.as_json(), "problems": found})
         for problem in [] if as_json else found or ["all is well"]:
-            click.echo(f"{status.batcher}: {problem}")
+            say(f"{status.batcher}: {problem}")
         code = _PROBLEMS if found else code
     return code
 
 
 def _show(status: Status, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json_line(status.as_json()))
+        say_json(status.as_json())
     else:
-        Console(soft_wrap=True).print(render(status))
+        show(render(status))
 
 
 def _repeat(step: Callable[[], None]) -> None:

@@ -12,6 +12,7 @@ from microbatch.broker.app import load_config
 from microbatch.broker.connection import safe_url
 from microbatch.ops import options
 from microbatch.ops.stack import URL_VARIABLE, Stack
+from microbatch.ops.terminal import say
 from microbatch.ops.termination import Terminated, terminable
 
 _LOOK_SECONDS = 0.2
@@ -57,10 +58,10 @@ def command(app: str, workers: int, data_dir: Path | None) -> None:
 
 def _tell(stack: Stack, workers: int) -> None:
     name, server = stack.config.name, stack.server
-    click.echo(f"{name} is up: a scheduler and {workers} workers. Ctrl-C ends them.", err=True)
+    say(f"{name} is up: a scheduler and {workers} workers. Ctrl-C ends them.", err=True)
     if server is None:
-        click.echo(f"They use {safe_url(stack.config.required_url())}, as redis_url is set.", err=True)
+        say(f"They use {safe_url(stack.config.required_url())}, as redis_url is set.", err=True)
         return
-    click.echo("In another shell:", err=True)
-    click.echo(f"  export {URL_VARIABLE}={shlex.quote(server.url)}")
-    click.echo(f"  microbatch status {name}", err=True)
+    say("In another shell:", err=True)
+    say(f"  export {URL_VARIABLE}={shlex.quote(server.url)}")
+    say(f"  microbatch status {name}", err=True)

@@ -13,6 +13,7 @@ from microbatch.broker.wire import is_batch_id, printable
 from microbatch.ops import options, rq_facts
 from microbatch.ops.bar import progress_bar
 from microbatch.ops.target import check_used, load_target
+from microbatch.ops.terminal import say
 
 _DISAGREED = 1
 
@@ -41,11 +42,11 @@ def command(context: click.Context, target: str, *, repair: bool) -> None:
         for finding in chain(_foreign_jobs(broker), Audit(broker, on_progress=advance).findings()):
             found += 1
             done = f" ({finding.repair()})" if repair and finding.repair is not None else ""
-            click.echo(f"{finding.key}: {finding.what}{done}")
+            say(f"{finding.key}: {finding.what}{done}")
     if found:
         context.exit(_DISAGREED)
     check_used(target, broker)  # last: what nobody has used may still have strange keys
-    click.echo(f"{broker.config.name}: all is accounted for")
+    say(f"{broker.config.name}: all is accounted for")
 
 
 def _foreign_jobs(broker: Broker) -> Iterator[Finding]:
