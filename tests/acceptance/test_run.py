@@ -55,7 +55,7 @@ def test_the_program_runs_against_a_server_a_scheduler_and_workers(command: Comm
 
 
 def test_standard_input_is_the_program_s(command: Command, letters: str) -> None:
-    run = command("microbatch", "run", letters, stdin="abd\n")
+    run = command("microbatch", "run", "--workers", "1", letters, stdin="abd\n")
     assert run.wait() == 0, run.output
     assert run.stdout == ["batch total 7"]
 
@@ -70,7 +70,7 @@ def test_the_program_s_exit_code_is_the_command_s(command: Command, tmp_path: Pa
     app = "import sys\nfrom microbatch.producer import Config\n"
     app += "config = Config(name='x', batch_processor=len)\nif __name__ == '__main__':\n    sys.exit(3)\n"
     (tmp_path / "app.py").write_text(app)
-    assert command("microbatch", "run", "app.py").wait() == 3
+    assert command("microbatch", "run", "--workers", "1", "app.py").wait() == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -78,7 +78,7 @@ def test_a_signal_reaches_the_program_and_ends_all(
     command: Command, tmp_path: Path, number: signal.Signals
 ) -> None:
     (tmp_path / "waiting.py").write_text(WAITING)
-    run = command("microbatch", "run", "waiting.py")
+    run = command("microbatch", "run", "--workers", "1", "waiting.py")
     run.wait_for_line("^waiting$")
     family = run.children()
     run.send(number)
@@ -101,7 +101,7 @@ def test_a_kill_leaves_nothing_alive(command: Command, tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_set_is_used(command: Command, letters: str, valkey_server: RealServer) -> None:
-    run = command("microbatch", "run", letters, "abd", url=valkey_server.url)
+    run = command("microbatch", "run", "--workers", "1", letters, "abd", url=valkey_server.url)
     assert run.wait() == 0, run.output
     assert run.stdout == ["batch total 7"]
     used, risk = run.stderr
@@ -115,7 +115,7 @@ def test_it_tells_what_goes_with_its_server(command: Command, tmp_path: Path) ->
     app += "config = Config(name='x', batch_processor=len, frequency=3_600_000)\n"
     app += "if __name__ == '__main__':\n    mb = start(config)\n    mb.record_events(['a', 'b', 'c'])\n"
     (tmp_path / "app.py").write_text(app)
-    run = command("microbatch", "run", "app.py")
+    run = command("microbatch", "run", "--workers", "1", "app.py")
     assert run.wait() == 0
     assert run.stderr == [
         (
@@ -138,7 +138,7 @@ def test_a_worker_that_dies_is_replaced(command: Command, tmp_path: Path) -> Non
 
 def test_a_scheduler_that_dies_ends_all_with_one_line(command: Command, tmp_path: Path) -> None:
     (tmp_path / "waiting.py").write_text(WAITING)
-    run = command("microbatch", "run", "waiting.py")
+    run = command("microbatch", "run", "--workers", "1", "waiting.py")
     run.wait_for_line("^waiting$")
     family = run.children()
     (scheduler,) = [pid for pid in family if b"scheduler" in _command_of(pid)]

@@ -81,8 +81,8 @@ def test_neighbours_with_names_of_python_s_own_modules_harm_nothing(
     for name in ("random", "queue", "calendar", "logging", "uuid", "selectors", "click", "redis"):
         if name not in ("click", "redis"):  # installed packages, which a folder may replace
             (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('the {name} of the folder')\n")
-    with Process([script("microbatch"), "up", app], cwd=tmp_path, fresh=True) as stack:
-        stack.wait_for_line("letters is up: a scheduler and 2 workers")
+    with Process([script("microbatch"), "up", "--workers", "1", app], cwd=tmp_path, fresh=True) as stack:
+        stack.wait_for_line("letters is up: a scheduler and a worker")
         stack.interrupt()
         assert stack.wait() == 130
     assert "of the folder" not in stack.output
@@ -102,7 +102,9 @@ def test_a_folder_replaces_nothing_of_the_command_as_a_module(
 def test_run_says_that_a_neighbour_hides_a_module_from_the_program(tmp_path: Path, letters: str) -> None:
     (tmp_path / "random.py").write_text("raise RuntimeError('the random of the folder')\n")
     (tmp_path / "helpers.py").write_text("")
-    with Process([script("microbatch"), "run", letters, "ab"], cwd=tmp_path, fresh=True) as process:
+    with Process(
+        [script("microbatch"), "run", "--workers", "1", letters, "ab"], cwd=tmp_path, fresh=True
+    ) as process:
         assert process.wait() == 1
     assert process.stderr[0] == (
         f"microbatch run: {tmp_path}/random.py has the name of a module of Python's own library, "

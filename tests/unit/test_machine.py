@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from microbatch.broker.audit import Audit
 from microbatch.broker.batch import PartialFailure
 from microbatch.broker.breaker import Health
 from microbatch.broker.claims import claim_of
+from microbatch.broker.connection import open_client
 from microbatch.broker.errors import BatcherFull, LeaseLost
 from microbatch.broker.events import Wake
 from microbatch.broker.exchange import Value
@@ -25,6 +27,7 @@ from microbatch.broker.run_record import Mode, RunRecord
 from microbatch.scheduler import reconciler
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.failing import BatchDead
+from tests.conftest import MakeServer
 from tests.unit.model import MAX_SIZE, MAX_WAITING, RUN_MS, WINDOW_MS, InFlight, Modelled, SameSecrets
 from tests.unit.steps import values_of
 
@@ -34,6 +37,12 @@ def the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches due at the same moment come in the order of their ids. No time counts but the manual clock."""
     monkeypatch.setattr(wire, "secrets", SameSecrets)
     monkeypatch.setattr(reconciler, "FIRST_SIGN_SECONDS", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def on_a_real_server(make_server: MakeServer) -> Iterator[None]:
+    with open_client(make_server().socket_url) as Modelled.client:
+        yield
 
 
 some = st.integers(0, 7)  # which of those that there are, from the newest on

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -11,8 +11,10 @@ import pytest
 from rq.timeouts import JobTimeoutException
 
 from microbatch.broker.batch import PartialFailure, Reject, RetryLater
+from microbatch.broker.connection import open_client
 from microbatch.broker.events import Wake
 from tests.doubles import ManualClock
+from tests.servers import RealServer
 from tests.unit.conftest import MakeBroker
 from tests.unit.flow import QUEUE, Flow
 from tests.unit.steps import FakeClient, record_and_cut, retry, take
@@ -34,6 +36,13 @@ class Database:
 
 POISON = 1_001
 MakeFlow = Callable[..., Flow]
+
+
+@pytest.fixture
+def client(valkey_server: RealServer) -> Iterator[FakeClient]:
+    """Of a real server: these tests run thousands of scripts, which take a fake one ten times as long."""
+    with open_client(valkey_server.socket_url) as client:
+        yield client
 
 
 @pytest.fixture
