@@ -31,6 +31,7 @@ ALL = {
     "verify": ["verify", "letters"],
     "dashboard": ["dashboard", "letters", "--port", "0"],
 }
+TO_FAIL_AT_ONCE = {"scheduler": ["--no-wait"], "worker": ["--no-wait"]}
 WITHOUT_A_SERVER_OF_THEIR_OWN = [name for name in ALL if name not in ("run", "up")]
 WITH_AN_APP = ["run", "up", "scheduler", "worker", "record", "results", "status", "flush", "dashboard"]
 
@@ -51,7 +52,8 @@ def test_no_server_there(command: Command, letters: str, name: str) -> None:
     with socket.socket() as unused:
         unused.bind((LOCALHOST, 0))  # and nobody listens
         port = unused.getsockname()[1]
-        process = command("microbatch", *ALL[name], url=f"redis://me:secret@{LOCALHOST}:{port}/0")
+        url = f"redis://me:secret@{LOCALHOST}:{port}/0"
+        process = command("microbatch", *ALL[name], *TO_FAIL_AT_ONCE.get(name, []), url=url)
         # It does not wait for a server, which would take longer. Most of the time is Python's start.
         # `run` and `up` say first that they use the server that is set.
         assert process.wait(20) == 2

@@ -58,11 +58,15 @@ def on_a_terminal(url: str, *words: str) -> str:
     """What a command writes to a terminal, to both streams."""
     settings = {"MICROBATCH_REDIS_URL": url, "TERM": "xterm", "COLUMNS": "80"}
     ours, terminal = pty.openpty()
-    with os.fdopen(ours, "rb", 0) as screen:
-        streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
-        with subprocess.Popen([script("microbatch"), *words], env=clean_environment(settings), **streams):
-            os.close(terminal)
-            return b"".join(iter(lambda: _next(screen), b"")).decode()
+    with (
+        os.fdopen(ours, "rb", 0) as screen,
+        subprocess.Popen(
+            [script("microbatch"), *words],
+            env=clean_environment(settings), stdin=terminal, stdout=terminal, stderr=terminal,
+        ),
+    ):  # fmt: skip
+        os.close(terminal)
+        return b"".join(iter(lambda: _next(screen), b"")).decode()
 
 
 def _next(screen: BinaryIO) -> bytes:

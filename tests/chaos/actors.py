@@ -95,7 +95,7 @@ def stop_often() -> None:
         count += 1
         event_id = f"{os.environ[app.WHO]}.{os.getpid()}.{count}"
         try:
-            with start(config) as batcher:
+            with start(config, wait=0) as batcher:
                 _record(batcher, [event_id], random.Random(event_id), stop)
                 batcher.stop()
                 call, since = app.history.new_call(), time.monotonic()

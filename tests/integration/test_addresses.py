@@ -77,7 +77,7 @@ def test_no_server(valkey_server: RealServer, tmp_path: Path) -> None:
     with Fleet(valkey_server, tmp_path) as fleet:
         started = time.monotonic()
         with pytest.raises(Unavailable, match=f"no server answers at redis://{LOCALHOST}") as raised:
-            start(fleet.config(redis_url=url))
+            start(fleet.config(redis_url=url), wait=0)
         assert time.monotonic() - started < 3
         worker = fleet.worker(redis_url=url)
         assert worker.wait() == 2
@@ -93,7 +93,7 @@ def test_sentinel(make_server: MakeServer, tmp_path: Path, program: Program, pas
         assert_path_works(server, tmp_path, redis_url=sentinel.url)
         unknown = sentinel.url.replace(SERVICE, "numbers-db")
         with Fleet(server, tmp_path) as fleet, pytest.raises(Unavailable, match="numbers-db") as raised:
-            start(fleet.config(redis_url=unknown))
+            start(fleet.config(redis_url=unknown), wait=0)
         assert str(raised.value).endswith(
             f"no Sentinel names the master of 'numbers-db' ({LOCALHOST}:1: Error 111 connecting to "
             f"{LOCALHOST}:1. Connection refused.; {LOCALHOST}:{sentinel.port}: never heard of it)"
@@ -106,7 +106,7 @@ def test_sentinel_with_tls(make_server: MakeServer, certificates: Certificates, 
         assert_path_works(server, tmp_path, redis_url=sentinel.url)
         distrusted = sentinel.url.partition("?")[0]
         with Fleet(server, tmp_path) as fleet, pytest.raises(Unavailable, match=r"(?i)certificate"):
-            start(fleet.config(redis_url=distrusted))
+            start(fleet.config(redis_url=distrusted), wait=0)
 
 
 @pytest.mark.parametrize(("program", "tls"), [("valkey", False), ("redis", True)], ids=["plain", "tls"])

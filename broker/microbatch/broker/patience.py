@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from math import inf
 from typing import TypeVar
 
 from microbatch.broker.errors import InDoubt, MicrobatchError, RefusedForNow, Unavailable
@@ -60,6 +61,24 @@ class Patience:
         again = "no longer refuses" if _REFUSED in self._told else "answers again"
         log.warning("%s: the server %s", self._batcher, again)
         self._told.clear()
+
+
+def until_reached(batcher: str, look: Callable[[], object], seconds: float | None) -> None:
+    """Look for the server until it answers, for so many seconds at most; None: for as long as it takes.
+
+    Raises what the look does: at once what does not pass, such as a wrong password, and the rest in the end.
+    """
+    patience, give_up_at = Patience(batcher), time.monotonic() + (inf if seconds is None else seconds)
+    while True:
+        try:
+            look()
+        except PASSING as error:
+            if time.monotonic() >= give_up_at:
+                raise
+            time.sleep(min(patience.lost(error), max(give_up_at - time.monotonic(), 0)))
+        else:
+            patience.found(everything=True)
+            return
 
 
 def insist(batcher: str, change: Callable[[], T]) -> T:

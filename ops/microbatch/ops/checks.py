@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from microbatch.broker.config import Config
+from microbatch.broker.patience import until_reached
 from microbatch.worker.runner import BatchRunner
 
 
-def check_runnable(config: Config) -> None:
-    """See that a worker could run the batches of ``config``.
+def check_runnable(config: Config, *, wait: float | None = 0.0) -> str:
+    """See that a worker could run the batches of ``config``. Returns where its server is, to be shown.
+
+    A server that is away is waited for, for ``wait`` seconds; None: for as long as it takes.
 
     Raises:
         ConfigError: there is no processor, it can't be used, or there is no server.
@@ -15,6 +18,7 @@ def check_runnable(config: Config) -> None:
     """
     runner = BatchRunner(config)
     try:
-        runner.broker.server.check_version()
+        until_reached(config.name, runner.broker.server.check_version, wait)
+        return runner.broker.server.where
     finally:
         runner.broker.close()

@@ -40,6 +40,19 @@ def target(function: F) -> F:
     return click.argument("target", metavar="TARGET")(function)
 
 
+def no_wait(function: F) -> F:
+    """``--no-wait``, as the parameter ``wait`` in seconds: None or 0."""
+    return click.option(
+        "--no-wait",
+        "wait",
+        is_flag=True,
+        flag_value=0.0,
+        default=None,
+        type=float,
+        help="End at once, with exit code 2, if the server is away. Otherwise it is waited for.",
+    )(function)
+
+
 def workers(function: F) -> F:
     """``--workers N``."""
     return click.option(

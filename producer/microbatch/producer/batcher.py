@@ -14,6 +14,7 @@ from microbatch.broker.errors import InDoubt, Stopped
 from microbatch.broker.events import Wake
 from microbatch.broker.importing import refuse_while_importing
 from microbatch.broker.loggable import message
+from microbatch.broker.patience import until_reached
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
 from microbatch.producer.linger import CLOSE_SECONDS, Buffer
@@ -22,21 +23,25 @@ from microbatch.producer.recorder import CHUNK_BYTES, Recorder, refuse_one_event
 log = logging.getLogger(__name__)
 
 
-def start(config: Config, *, linger: int | None = None) -> MicroBatcher:
-    """A batcher to record events with, its server reached and found fit.
+def start(config: Config, *, linger: int | None = None, wait: float | None = None) -> MicroBatcher:
+    """A batcher to record events with, its server reached (or waited for) and found fit.
 
     Args:
         config: its settings.
         linger: how long single events may wait in this process, in ms: see `MicroBatcher`.
+        wait: how long to wait for a server that is away, in seconds; None: for as long as it takes.
 
     Raises:
         ConfigError: no server is set, a handler can't be used, or ``linger`` is no number of milliseconds.
         AppError: it is called by an app that is being imported, and not by a program.
-        Unavailable, Refused, Unsupported: the server can't be reached, does not let us in, or is too old.
+        Refused, Unsupported: the server does not let us in, or is too old.
+        Unavailable, RefusedForNow: it was still not there after ``wait``.
     """
     refuse_while_importing("start()")
-    batcher = MicroBatcher(config, linger=linger)
-    batcher.check()
+    broker = Broker(config)
+    batcher = MicroBatcher(config, linger=linger, broker=broker)
+    until_reached(config.name, broker.server.check_version, wait)
+    log.info("%s: recording, at %s", config.name, broker.server.where)
     return batcher
 
 
@@ -68,10 +73,6 @@ class MicroBatcher:
         self._recorder = Recorder(self._broker)
         self._buffer = Buffer(config.name, self._recorder, linger) if linger not in (None, 0) else None
         self._stopped = False
-
-    def check(self) -> None:
-        """Raises ServerError unless the server can be reached and used."""
-        self._broker.server.check_version()
 
     def record_event(self, event: object, id: str | None = None) -> None:  # noqa: A002 - what it is
         """Record one event. When this returns, the server holds it; with ``linger``, this process does.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from microbatch.broker.config import Config
 from microbatch.broker.loggable import trace
+from microbatch.broker.patience import until_reached
 from microbatch.broker.risks import risks
 from microbatch.broker.signals import StopSignals
 from microbatch.scheduler.scheduler import Scheduler
@@ -26,11 +27,15 @@ class SchedulerService:
         self._ended = False
         self._failed = False
 
-    def check(self) -> None:
-        """Raises ServerError if a server can't be reached or used; warns if it can lose events."""
+    def check(self, *, wait: float | None = 0.0) -> None:
+        """Raises ServerError if a server can't be reached or used; warns if it can lose events.
+
+        One that is away is waited for, for ``wait`` seconds; None: for as long as it takes.
+        """
         for scheduler in self._schedulers:
             server = scheduler.broker.server
-            server.check_version()
+            until_reached(scheduler.config.name, server.check_version, wait)
+            log.info("%s: scheduling, at %s", scheduler.config.name, server.where)
             for risk in risks(server):
                 log.warning("%s: %s", scheduler.config.name, risk)
 

@@ -16,8 +16,9 @@ from microbatch.scheduler.service import SchedulerService
     context_settings=options.CONTEXT_SETTINGS, short_help="Cut the batches of one or more batchers."
 )
 @click.argument("apps", metavar="APP...", nargs=-1, required=True)
+@options.no_wait
 @options.log_level
-def command(apps: tuple[str, ...]) -> int:
+def command(apps: tuple[str, ...], wait: float | None) -> int:
     """Cut the batches of one or more batchers, until SIGTERM, SIGHUP or Ctrl-C.
 
     Start it on several hosts: one is active, the others stand by and take over when it goes. SIGTERM hands
@@ -33,5 +34,5 @@ def command(apps: tuple[str, ...]) -> int:
     if twice:
         raise AppError(f"two of these apps are of the batcher {twice[0]!r}: name each batcher once")
     service = SchedulerService(configs)
-    service.check()
+    service.check(wait=wait)
     return 0 if service.run() else 1

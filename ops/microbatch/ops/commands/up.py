@@ -58,7 +58,8 @@ def command(app: str, workers: int, data_dir: Path | None) -> None:
 
 def _tell(stack: Stack, workers: int) -> None:
     name, server = stack.config.name, stack.server
-    say(f"{name} is up: a scheduler and {workers} workers. Ctrl-C ends them.", err=True)
+    running = "a worker" if workers == 1 else f"{workers} workers"
+    say(f"{name} is up: a scheduler and {running}. Ctrl-C ends them.", err=True)
     if server is None:
         say(f"They use {safe_url(stack.config.required_url())}, as redis_url is set.", err=True)
         return

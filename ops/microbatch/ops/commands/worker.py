@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 import click
 
 from microbatch.broker.app import load_config
 from microbatch.ops import options
 from microbatch.ops.checks import check_runnable
 from microbatch.worker.pool import GRACE_SECONDS, WorkerPool
+
+log = logging.getLogger(__name__)
 
 
 @click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Run the batches of one batcher.")
@@ -29,8 +33,9 @@ from microbatch.worker.pool import GRACE_SECONDS, WorkerPool
     help="How long a stop waits for the batches in hand. Set it below the time after which your process "
     "manager kills.",
 )
+@options.no_wait
 @options.log_level
-def command(app: str, concurrency: int, grace: float) -> None:
+def command(app: str, *, concurrency: int, grace: float, wait: float | None) -> None:
     """Run the batches of one batcher, until SIGTERM, SIGHUP or Ctrl-C.
 
     A process that dies is replaced, and its batch is run elsewhere. The first signal lets each process finish
@@ -42,5 +47,7 @@ def command(app: str, concurrency: int, grace: float) -> None:
       microbatch worker letters:config
       microbatch worker letters.py --concurrency 8 --grace 80
     """
-    check_runnable(load_config(app))
+    config = load_config(app)
+    where = check_runnable(config, wait=wait)
+    log.info("%s: running batches, %d at once, at %s", config.name, concurrency, where)
     WorkerPool(app, concurrency, grace).run()
