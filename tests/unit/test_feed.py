@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +14,11 @@ import pytest
 from microbatch.broker import wire
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, Unavailable
-from microbatch.ops.feed import Feed, FeedBroken, json_event, text_event
+from microbatch.ops.feed import Feed, FeedBroken
+from microbatch.ops.line_events import json_event, text_event
 from microbatch.ops.pace import Pace
 from microbatch.producer.recorder import Recorder
+from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient
 
 
@@ -90,6 +95,57 @@ def test_what_is_not_json_is_left_out_when_asked(broker: Broker, client: FakeCli
     feeding.read(b"x\n1\ny\n2\n")
     assert bodies(broker, client) == [b"1", b"2"]
     assert [what.partition(": ")[0] for what in feeding.skipped] == ["events:1", "events:3"]
+
+
+LARGE = b'"' + b"x" * 100 + b'"'
+
+
+def test_a_line_that_is_too_large_ends_it_there(make_broker: MakeBroker, client: FakeClient) -> None:
+    broker = make_broker(max_event_bytes=100)
+    with pytest.raises(FeedBroken) as raised:
+        Feeding(broker).read(b"1\n2\n" + LARGE + b"\n3\n")
+    assert str(raised.value).startswith(
+        "events:3: an event has 102 bytes; max_event_bytes allows 100; 2 events were recorded; "
+    )
+    assert bodies(broker, client) == [b"1", b"2"]
+
+
+def test_a_line_that_is_too_large_is_left_out_when_asked(make_broker: MakeBroker, client: FakeClient) -> None:
+    broker = make_broker(max_event_bytes=100)
+    feeding = Feeding(broker, skip=True)
+    feeding.read(b"1\n" + LARGE + b"\n2\n")
+    assert feeding.skipped == ["events:2: an event has 102 bytes; max_event_bytes allows 100"]
+    assert bodies(broker, client) == [b"1", b"2"]
+
+
+TEXT = '{"a": 1}\n'
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (gzip.compress(TEXT.encode()), "it is compressed with gzip: record what `gzip -dc` makes of it"),
+        (bz2.compress(TEXT.encode()), "it is compressed with bzip2: record what `bzip2 -dc` makes of it"),
+        (lzma.compress(TEXT.encode()), "it is compressed with xz: record what `xz -dc` makes of it"),
+        (b"\x28\xb5\x2f\xfd\x04", "it is compressed with zstd: record what `zstd -dc` makes of it"),
+        (b"PK\x03\x04", "it is a zip archive: record what `unzip -p` makes of it"),
+        (TEXT.encode("utf-16"), "it is UTF-16: record what `iconv -f UTF-16 -t UTF-8` makes of it"),
+        (TEXT.encode("utf-16-le"), "it is UTF-16: record what `iconv -f UTF-16LE -t UTF-8` makes of it"),
+        (TEXT.encode("utf-16-be"), "it is UTF-16: record what `iconv -f UTF-16BE -t UTF-8` makes of it"),
+    ],
+    ids=["gzip", "bzip2", "xz", "zstd", "zip", "utf-16", "utf-16-le", "utf-16-be"],
+)  # fmt: skip
+def test_what_has_no_lines_is_told(broker: Broker, data: bytes, why: str, *, skip: bool) -> None:
+    with pytest.raises(FeedBroken) as raised:
+        Feeding(broker, skip=skip).read(data)
+    assert str(raised.value) == f"events: {why}; 0 events were recorded"
+
+
+@pytest.mark.parametrize(("start", "reason"), [(b"{", "an object"), (b"[", "a list"), (b'{"a":', "a value")])
+def test_json_over_several_lines_is_told_as_such(broker: Broker, start: bytes, reason: str) -> None:
+    with pytest.raises(FeedBroken, match=f"EOF while parsing {reason} at column .*; an event is one line"):
+        Feeding(broker).read(start + b"\n1\n}\n")
 
 
 def test_a_line_of_text_is_a_string() -> None:

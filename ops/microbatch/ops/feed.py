@@ -5,42 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from pydantic_core import from_json
-
-from microbatch.broker import codec
-from microbatch.broker.errors import InDoubt, MicrobatchError
+from microbatch.broker.errors import EncodeError, InDoubt, MicrobatchError
+from microbatch.ops.line_events import NoEvent, why_no_lines, without_mark
 from microbatch.ops.pace import Pace
 from microbatch.producer.recorder import Recorder
 
 _BLOCK_BYTES = 1 << 16
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_SHOWN_BYTES = 40
 
 
 class FeedBroken(MicrobatchError):
     """Not all lines were recorded. The message says how many were, and at which line to go on."""
-
-
-class NotJson(ValueError):
-    """A line is not one JSON value."""
-
-
-def json_event(line: bytes) -> bytes:
-    """The event of a line of JSON, as it stands; empty for a blank line. Raises NotJson."""
-    body = line.strip()
-    if body:
-        try:
-            from_json(body, allow_inf_nan=False)
-        except ValueError as error:
-            shown = body[:_SHOWN_BYTES].decode("utf-8", "replace") + ("…" if len(body) > _SHOWN_BYTES else "")
-            reason = str(error).replace(" at line 1 column ", " at column ")
-            raise NotJson(f"not JSON: {reason}: {shown}") from None
-    return body
-
-
-def text_event(line: bytes) -> bytes:
-    """The event of a line of text: a string, with U+FFFD for what is no UTF-8."""
-    return codec.encode(line.removesuffix(b"\r").decode("utf-8", "replace"))
 
 
 class Feed:
@@ -48,7 +22,7 @@ class Feed:
 
     Args:
         recorder: what records them.
-        event_of: makes a line's event; raises NotJson.
+        event_of: makes a line's event; raises NoEvent.
         pace: how fast.
         on_invalid: told of each line that is no event, which is then left out; without it such a line ends
             the feed.
@@ -75,9 +49,12 @@ class Feed:
 
         Raises:
             FeedBroken: a line is no event, or the server did not take it. All lines before were recorded.
+                Or there are no lines: it is compressed, say.
         """
         number = 0
         for lines in _blocks(stream):
+            if not number and (why := why_no_lines(lines[0])):
+                raise FeedBroken(f"{name}: {why}; {self._so_far()}")
             self._record_block(name, number, lines)
             number += len(lines)
             self._on_progress(sum(map(len, lines)) + len(lines))
@@ -87,8 +64,9 @@ class Feed:
         first = number + 1
         for number, line in enumerate(lines, number + 1):  # noqa: B020, PLR1704 - it counts on
             try:
-                body = self._event_of(line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line)
-            except NotJson as error:
+                body = self._event_of(without_mark(line) if number == 1 else line)
+                self._recorder.check_sizes([body])
+            except (NoEvent, EncodeError) as error:
                 self._send(name, first, chunk)
                 chunk, first = [], number + 1
                 self._invalid(f"{name}:{number}: {error}")

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from microbatch.ops import options
-from microbatch.ops.feed import Feed, json_event, text_event
+from microbatch.ops.feed import Feed
+from microbatch.ops.line_events import json_event, text_event
 from microbatch.ops.pace import Pace
 from microbatch.ops.target import is_app, reach
 from microbatch.ops.terminal import say
@@ -32,7 +33,7 @@ _STDIN = "-"
     help="Record no faster than this.",
 )
 @click.option(
-    "--skip-invalid", is_flag=True, help="Report a line that is not JSON and go on, instead of ending there."
+    "--skip-invalid", is_flag=True, help="Report a line that is no event and go on, instead of ending there."
 )
 @click.option("--create", is_flag=True, help="TARGET may be a name that nobody has used before.")
 @options.log_level
@@ -41,8 +42,9 @@ def command(
 ) -> None:
     """Record events: each line of FILES, or of standard input (also as -), is one, in JSON.
 
-    What arrives through a pipe is recorded as it comes. A line that is not JSON ends it with exit code 2; all
-    lines before are recorded then, and it says at which line to go on.
+    What arrives through a pipe is recorded as it comes. A line that is not JSON, or is larger than
+    max_event_bytes, ends it with exit code 2. All lines before are recorded then, and it says at which line
+    to go on.
 
     A bare name that nobody has ever used is refused, as it is probably mistyped: nobody would look for the
     events. Give an APP, or --create.
