@@ -70,7 +70,8 @@ def test_a_line_that_is_not_json_ends_it(command: Command, valkey_server: RealSe
     assert process.stderr == [
         (
             "microbatch: error: events.jsonl:3: not JSON: EOF while parsing an object at column 4: "
-            '{"c"; 2 events were recorded; mend the line and go on with it, or use --skip-invalid'
+            '{"c"; an event is one line: `jq -c .` makes lines of values that go on over several; '
+            "2 events were recorded; mend the line and go on with it, or use --skip-invalid"
         )
     ]
     assert recorded(valkey_server) == [b'"a"', b'"b"']
