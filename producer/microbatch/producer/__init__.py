@@ -18,7 +18,8 @@ from microbatch.broker.errors import (
     Unsupported,
 )
 from microbatch.producer.background import BackgroundConsumer
-from microbatch.producer.batcher import MicroBatcher, start
+from microbatch.producer.batcher import MicroBatcher
+from microbatch.producer.starting import start
 
 __all__ = [
     "AppError",

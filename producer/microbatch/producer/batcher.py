@@ -12,9 +12,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
 from microbatch.broker.errors import InDoubt, Stopped
 from microbatch.broker.events import Wake
-from microbatch.broker.importing import refuse_while_importing
 from microbatch.broker.loggable import message
-from microbatch.broker.patience import until_reached
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
 from microbatch.producer.linger import CLOSE_SECONDS, Buffer
@@ -23,33 +21,10 @@ from microbatch.producer.recorder import CHUNK_BYTES, Recorder, refuse_one_event
 log = logging.getLogger(__name__)
 
 
-def start(config: Config, *, linger: int | None = None, wait: float | None = None) -> MicroBatcher:
-    """A batcher to record events with, its server reached (or waited for) and found fit.
-
-    Args:
-        config: its settings.
-        linger: how long single events may wait in this process, in ms: see `MicroBatcher`.
-        wait: how long to wait for a server that is away, in seconds; None: for as long as it takes.
-
-    Raises:
-        ConfigError: no server is set, a handler can't be used, or ``linger`` is no number of milliseconds.
-        AppError: it is called by an app that is being imported, and not by a program.
-        Refused, Unsupported: the server does not let us in, or is too old.
-        Unavailable, RefusedForNow: it was still not there after ``wait``.
-    """
-    refuse_while_importing("start()")
-    broker = Broker(config)
-    batcher = MicroBatcher(config, linger=linger, broker=broker)
-    until_reached(config.name, broker.server.check_version, wait)
-    log.info("%s: recording, at %s", config.name, broker.server.where)
-    return batcher
-
-
 class MicroBatcher:
     """One batcher, as a producer and a consumer see it.
 
-    Safe to use from several threads, and in a process forked from the one that made it. As a context
-    manager it stops, then closes.
+    Safe to use from several threads and in a forked process. As a context manager it stops, then closes.
 
     With ``linger``, `record_event` returns before the server holds the event. Events wait in this process for
     up to so many milliseconds, and a thread sends them together. **If the process is killed or crashes, those

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from microbatch.broker.config import Config
+from microbatch.broker.contradictions import warn_of_contradictions
 from microbatch.broker.loggable import trace
 from microbatch.broker.patience import until_reached
 from microbatch.broker.risks import risks
@@ -34,6 +35,7 @@ class SchedulerService:
         """
         for scheduler in self._schedulers:
             server = scheduler.broker.server
+            warn_of_contradictions(scheduler.config)
             until_reached(scheduler.config.name, server.check_version, wait)
             log.info("%s: scheduling, at %s", scheduler.config.name, server.where)
             for risk in risks(server):

@@ -1,0 +1,49 @@
+"""Settings that are right each by itself and make little sense together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from microbatch.broker.config import Config
+
+log = logging.getLogger(__name__)
+_told: set[str] = set()
+
+
+def warn_of_contradictions(config: Config) -> None:
+    """Log each contradiction of a batcher's settings, once in this process."""
+    for what in contradictions(config):
+        line = f"{config.name}: {what}"
+        if line not in _told:
+            _told.add(line)
+            log.warning("%s", line)
+
+
+def contradictions(config: Config) -> Iterator[str]:
+    """One line for each: which settings, what comes of them, and what to do."""
+    if config.max_waiting is not None and config.max_waiting < config.max_size:
+        yield (
+            f"max_waiting ({config.max_waiting:,}) is less than max_size ({config.max_size:,}), so no batch "
+            "is ever full and each waits for its tick; raise max_waiting"
+        )
+    if config.block_when_full and config.max_waiting is None:
+        yield "block_when_full has no effect without max_waiting; set that too"
+    if config.results == "discard" and config.results_max is not None:
+        yield "results_max has no effect with results='discard'; leave it out"
+    yield from _of_retries(config)
+
+
+def _of_retries(config: Config) -> Iterator[str]:
+    if config.retry_delay > config.max_retry_delay:
+        yield (
+            f"retry_delay ({config.retry_delay:g} s) is longer than max_retry_delay "
+            f"({config.max_retry_delay:g} s), which is how long every retry waits; raise max_retry_delay"
+        )
+    if config.max_retries and config.retry_for < min(config.retry_delay, config.max_retry_delay):
+        yield (
+            f"retry_for ({config.retry_for:g} s) is over before the first retry, after retry_delay "
+            f"({config.retry_delay:g} s); raise retry_for, or set max_retries=0"
+        )
+    if hidden := [kind.__name__ for kind in config.retry_on if issubclass(kind, config.give_up_on)]:
+        yield f"retry_on has no effect for {', '.join(hidden)}, which give_up_on has; name each in one only"

@@ -1,0 +1,51 @@
+"""Settings that make little sense together are told of, once."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from microbatch.broker.config import Config
+from microbatch.broker.contradictions import contradictions, warn_of_contradictions
+
+SOUND: list[dict[str, Any]] = [
+    {},
+    {"max_waiting": 100, "max_size": 100, "block_when_full": 5},
+    {"retry_delay": 5, "max_retry_delay": 5, "retry_for": 5},
+    {"max_retries": 0, "retry_for": 0},
+    {"retry_delay": 0, "retry_for": 0},
+    {"retry_on": OSError, "give_up_on": ConnectionError},  # all of OSError but that
+    {"results": "discard"},
+    {"results_max": 10},
+]
+NONSENSE: list[tuple[dict[str, Any], str]] = [
+    ({"max_waiting": 99}, "max_waiting (99) is less than max_size (100)"),
+    ({"block_when_full": 1}, "block_when_full has no effect without max_waiting"),
+    ({"results": "discard", "results_max": 10}, "results_max has no effect with results='discard'"),
+    ({"retry_delay": 31}, "retry_delay (31 s) is longer than max_retry_delay (30 s)"),
+    ({"retry_for": 0.5}, "retry_for (0.5 s) is over before the first retry, after retry_delay (1 s)"),
+    ({"retry_on": ConnectionError, "give_up_on": OSError}, "retry_on has no effect for ConnectionError"),
+    ({"retry_on": (OSError, ValueError), "give_up_on": ValueError}, "retry_on has no effect for ValueError"),
+]
+
+
+@pytest.mark.parametrize("settings", SOUND, ids=str)
+def test_what_makes_sense_is_not_told_of(settings: dict[str, Any]) -> None:
+    assert list(contradictions(Config(name="letters", **settings))) == []
+
+
+@pytest.mark.parametrize(("settings", "line"), NONSENSE, ids=[line for _, line in NONSENSE])
+def test_what_makes_none_is_one_line(settings: dict[str, Any], line: str) -> None:
+    (told,) = contradictions(Config(name="letters", **settings))
+    assert told.startswith(line)
+
+
+def test_it_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    config = Config(name="contradicting", max_waiting=1)
+    with caplog.at_level(logging.WARNING):
+        warn_of_contradictions(config)
+        warn_of_contradictions(config)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("contradicting: max_waiting (1) is less than max_size (100)")
