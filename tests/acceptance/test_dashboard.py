@@ -27,13 +27,15 @@ from tests.waiting import wait_until
 # One batch that dies at once, and one that is in a worker's hands.
 APP = """\
 import time
+from pathlib import Path
 from microbatch.producer import Config
 
 def total(batch: list[str]) -> int:
     if "x" in batch:
         raise ValueError("x marks the spot")
     if "wait" in batch:
-        time.sleep(60)
+        while not Path("enough").exists():
+            time.sleep(0.01)
     return len(batch)
 
 config = Config(name="letters", batch_processor=total, frequency=100, max_size=3, max_retries=0,

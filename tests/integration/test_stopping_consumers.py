@@ -84,8 +84,8 @@ def test_a_wait_ends_at_once_and_quietly(
     stop: Callable[[MicroBatcher], None],
     stopped: bool,
 ) -> None:
-    caplog.set_level(logging.DEBUG, "microbatch")
     mb = fleet.batcher()
+    caplog.set_level(logging.DEBUG, "microbatch")
     if stopped:
         mb.record_event(1)  # nobody cuts it
         mb.stop()

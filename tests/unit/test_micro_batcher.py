@@ -12,8 +12,7 @@ from pydantic import BaseModel
 
 from microbatch.broker.errors import EncodeError, InDoubt, Refused, Stopped, Unavailable
 from microbatch.broker.wire import event_recorded_at_ms
-from microbatch.producer import MicroBatcher, start
-from microbatch.producer import batcher as module
+from microbatch.producer import MicroBatcher, start, starting
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient, values_of
 
@@ -280,7 +279,7 @@ def test_the_first_events_of_a_process_that_starts_are_checked(
 ) -> None:
     broker = make_broker()
     checked = []
-    monkeypatch.setattr(module, "Broker", lambda _config: broker)
+    monkeypatch.setattr(starting, "Broker", lambda _config: broker)
     monkeypatch.setattr(broker.server, "check_version", lambda: checked.append(True))
     assert start(broker.config).config is broker.config
     assert checked == [True]

@@ -13,7 +13,7 @@ from microbatch.broker.census import Count
 from microbatch.broker.config import Config
 from microbatch.ops.demo_view import DemoView
 from microbatch.ops.letters import Total
-from microbatch.producer import MicroBatcher, start
+from microbatch.producer import MicroBatcher
 
 SCHEDULE = (
     (1100, "a"), (1200, "b"), (1300, "d"), (2100, "a"), (2200, "b"), (2300, "c"), (2400, "d"), (4900, "a"),
@@ -74,7 +74,7 @@ class Demo:
 
         Returns what came out otherwise than it should; ``count`` tells what the server holds in the end.
         """
-        with start(self._config) as batcher:
+        with MicroBatcher(self._config) as batcher:
             recording = threading.Thread(target=self._record, args=(batcher,), name="recording")
             recording.start()
             finished = batcher.wait_for_results(timeout=_TIMEOUT_SECONDS)
