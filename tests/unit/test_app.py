@@ -5,14 +5,19 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from microbatch.broker import importing
 from microbatch.broker.app import app_file, load_config, load_config_from_environment
+from microbatch.broker.app_hints import why_unreadable
 from microbatch.broker.errors import AppError
 
 ONE = 'from microbatch.producer import Config\nconfig = Config(name="letters")\n'
@@ -363,3 +368,32 @@ def test_the_file_of_an_app() -> None:
     assert app_file("letters.py:config") == Path("letters.py")
     assert app_file("examples/letters.py") == Path("examples/letters.py")
     assert app_file("letters:config") is None
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """Anybody but root, whom nothing is kept from."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(10001)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+@pytest.mark.parametrize("hidden", [".", "shop", "shop.py"])
+def test_what_this_user_can_not_read_is_told_as_that(hidden: str) -> None:
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o755)
+    (folder / "shop").mkdir()
+    (folder / "shop.py").write_text(ONE)
+    unreadable = folder / hidden
+    mode = unreadable.stat().st_mode
+    unreadable.chmod(0)
+    with another_user():
+        reason = why_unreadable(folder, "shop")
+    unreadable.chmod(mode)
+    shutil.rmtree(folder)
+    assert reason.endswith(f" can't read {unreadable}: `chmod -R a+rX {unreadable}` lets everybody do it")
+    assert why_unreadable(Path.cwd(), "shop") == ""

@@ -11,7 +11,7 @@ import pytest
 from microbatch.broker import lease as module
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt
-from microbatch.broker.lease import Holder, holder_of
+from microbatch.broker.lease import Holder, holder_of, names
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient
 
@@ -89,6 +89,12 @@ def test_a_token_names_its_process(broker: Broker) -> None:
     assert holder_of("web-1.example:17:00ff") == Holder("web-1.example", 17)
     assert str(Holder("web-1", 17)) == "web-1:17"
     assert holder_of("nonsense") == Holder("nonsense", 0)
+
+
+def test_schedulers_that_share_host_and_pid_are_told_apart() -> None:
+    holders = [holder_of(token) for token in ("vm:7:00ff11", "vm:7:11ee22", "vm:8:22dd33")]
+    assert names(holders) == ["vm:7 (00ff)", "vm:7 (11ee)", "vm:8"]
+    assert names([]) == []
 
 
 HOUR_MS = 3_600_000

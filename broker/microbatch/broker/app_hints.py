@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -32,6 +33,20 @@ def where(name: str, here: Path, folder: Path) -> str:
     for place in (here / "src", *(near for base in above for near in (base, base / "src"))):
         if str(place) not in sys.path and is_in(place, name):
             return f"{name!r} is in {place}: start the command there, or set PYTHONPATH={place}"
+    return ""
+
+
+def why_unreadable(here: Path, name: str) -> str:
+    """Why this user can't see whether a module is in the current folder; empty if that can be seen."""
+    for path, needed in (
+        (here, os.R_OK | os.X_OK),
+        (here / name, os.R_OK | os.X_OK),
+        (here / f"{name}.py", os.R_OK),
+    ):
+        if not os.access(path, os.F_OK, effective_ids=True):
+            continue
+        if not os.access(path, needed, effective_ids=True):
+            return f"the user {os.geteuid()} can't read {path}: `chmod -R a+rX {path}` lets everybody do it"
     return ""
 
 

@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 from types import ModuleType
 
-from microbatch.broker.app_hints import hint, is_in, where
+from microbatch.broker.app_hints import hint, is_in, where, why_unreadable
 from microbatch.broker.errors import AppError, MicrobatchError
 from microbatch.broker.importing import importing
 
@@ -95,6 +95,8 @@ def _no_module(name: str, here: Path) -> str:
     if parent and hasattr(sys.modules.get(parent), last):
         return f"there is no module {name!r} here; did you mean {parent}:{last}?"
     top = name.partition(".")[0]
+    if unreadable := why_unreadable(here, top):
+        return f"there may be a module {name!r}, but {unreadable}"
     there = "" if is_in(here, top) else where(top, here, here)
     return f"there is no module {name!r} here; {there or HOW}"
 

@@ -13,7 +13,9 @@ import os
 import secrets
 import socket
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from microbatch.broker import scripts
 from microbatch.broker.keys import Keys
@@ -22,6 +24,7 @@ from microbatch.broker.wire import printable
 
 _SILENT_TTLS = 3  # for how long a lease may go unrenewed before it is taken from its holder
 _LOOKS_PER_TTL = 2
+_MARK = 4  # characters of a token's random part
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,17 @@ class Holder:
 
     host: str
     pid: int
+    mark: str = field(default="", compare=False)
+    """What tells it from another with the same name, as in containers that share the host's name."""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}"
+
+
+def names(holders: Sequence[Holder]) -> list[str]:
+    """How they are shown: each by its host and pid, and those that share these with their marks."""
+    shown = Counter(map(str, holders))
+    return [f"{holder} ({holder.mark})" if shown[str(holder)] > 1 else str(holder) for holder in holders]
 
 
 def new_token() -> str:
@@ -43,8 +54,8 @@ def new_token() -> str:
 def holder_of(token: str) -> Holder:
     """The scheduler that a token names."""
     host, _, rest = token.partition(":")
-    pid = rest.partition(":")[0]
-    return Holder(host, int(pid) if pid.isdecimal() else 0)
+    pid, _, mark = rest.partition(":")
+    return Holder(host, int(pid) if pid.isdecimal() else 0, mark[:_MARK])
 
 
 class Lease:

@@ -8,6 +8,7 @@ from typing import Any
 from microbatch.broker.batch import moment
 from microbatch.broker.broker import Broker
 from microbatch.broker.census import Count
+from microbatch.broker.lease import names
 from microbatch.broker.risks import risks
 from microbatch.broker.stats import Rates
 from microbatch.broker.unhandled import Neglect
@@ -94,11 +95,16 @@ def count_as_json(batcher: str, server: str, count: Count) -> dict[str, Any]:
         "done": {"events": counters.done_events, "batches": counters.done_batches},
         "dead": {"events": counters.dead_events_now, "batches": counters.dead_batches_now},
         "unhandled_results": count.unhandled,
-        "scheduler": {
-            "active": None if count.active is None else str(count.active),
-            "standby": [str(holder) for holder in count.standbys],
-        },
+        "scheduler": schedulers(count),
     }
+
+
+def schedulers(count: Count) -> dict[str, Any]:
+    """The name of the ``active`` one, or None, and a list of the ``standby`` ones."""
+    if count.active is None:
+        return {"active": None, "standby": names(count.standbys)}
+    active, *standbys = names([count.active, *count.standbys])
+    return {"active": active, "standby": standbys}
 
 
 def read_status(broker: Broker) -> Status:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from microbatch.broker.durations import duration_text
-from microbatch.ops.status import Status
+from microbatch.ops.status import Status, schedulers
 
 _WORKERS_SHOWN = 20
 
@@ -43,9 +43,9 @@ def _ledger(status: Status) -> Table:
 
 
 def _roles(status: Status) -> list[RenderableType]:
-    count = status.count
-    active = (str(count.active), "green") if count.active is not None else ("none", "bold red")
-    standbys = ", ".join(map(str, count.standbys)) or "none"
+    found = schedulers(status.count)
+    active = (found["active"], "green") if found["active"] is not None else ("none", "bold red")
+    standbys = ", ".join(found["standby"]) or "none"
     lines: list[RenderableType] = [
         Text.assemble(
             ("events/s   ", "bold"), f"{status.rates.recorded:,.1f} recorded, {status.rates.done:,.1f} done"

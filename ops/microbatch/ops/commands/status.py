@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from socket import gethostname
 
 import click
 
 from microbatch.broker.broker import Broker
 from microbatch.ops import options
 from microbatch.ops.commands.list import find_all, show_all
-from microbatch.ops.health import problems
+from microbatch.ops.health import not_here, problems
 from microbatch.ops.status import Status, read_status
 from microbatch.ops.status_view import render
 from microbatch.ops.target import reach
@@ -25,8 +26,13 @@ _PROBLEMS = 1
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
 @click.option("--watch", "-w", is_flag=True, help="Show it anew every second, until Ctrl-C.")
 @click.option("--check", is_flag=True, help="Say what somebody should see to, by the exit code as well.")
+@click.option(
+    "--role",
+    type=click.Choice(["scheduler", "worker"]),
+    help="With --check: only say whether one of this host shows itself.",
+)
 @options.log_level
-def command(target: str | None, *, as_json: bool, watch: bool, check: bool) -> int:
+def command(target: str | None, *, as_json: bool, watch: bool, check: bool, role: str | None) -> int:
     """Show what waits, is in flight, done and dead, who is the active scheduler, and the workers.
 
     Without a TARGET it shows all batchers of the server, a line each, as `microbatch list` does.
@@ -34,7 +40,8 @@ def command(target: str | None, *, as_json: bool, watch: bool, check: bool) -> i
     --check prints a line for each thing that somebody should see to: no active scheduler, no worker, events
     that have waited for more than 10 seconds and 5 cycles, cutting that is held back, results that nobody
     comes for, dead batches. Exit code 0: there is none; 1: there is one; 2: it could not be asked, or nobody
-    has ever used the name.
+    has ever used the name. With --role it is the health check of a container: it looks for a scheduler
+    (active or standing by) or a worker of this host, and for nothing else.
 
     \b
     The JSON has, ages in milliseconds (null if there is nothing that has one):
@@ -59,15 +66,18 @@ def command(target: str | None, *, as_json: bool, watch: bool, check: bool) -> i
       microbatch status letters
       microbatch status letters --watch
       microbatch status letters --check || alert
+      microbatch status letters:config --check --role worker
       microbatch status letters --json | jq .waiting.events
     """
     if check and watch:
         raise click.UsageError("--check looks once: leave out --watch")
+    if role and not (check and target):
+        raise click.UsageError("--role is for --check with a TARGET")
     if target is None:
         return _all(as_json=as_json, watch=watch, check=check)
     broker = reach(target, unused="refused" if check else "told")
     if check:
-        return _check([broker], as_json=as_json)
+        return _check([broker], as_json=as_json, role=role)
     if not watch:
         _show(read_status(broker), as_json=as_json)
     elif as_json or not is_terminal():
@@ -89,12 +99,12 @@ def _all(*, as_json: bool, watch: bool, check: bool) -> int:
     return 0
 
 
-def _check(brokers: list[Broker], *, as_json: bool) -> int:
+def _check(brokers: list[Broker], *, as_json: bool, role: str | None = None) -> int:
     """Print what somebody should see to. Returns the exit code."""
     code = 0
     for broker in brokers:
         status = read_status(broker)
-        found = list(problems(status))
+        found = list(not_here(status, role, gethostname()) if role else problems(status))
         if as_json:
             say_json({**status.as_json(), "problems": found})
         for problem in [] if as_json else found or ["all is well"]:
