@@ -16,6 +16,7 @@ from microbatch.broker.batch import BatchInfo
 from microbatch.broker.errors import InDoubt, Refused, RefusedForNow, Unavailable
 from microbatch.broker.patience import insist
 from microbatch.broker.run_record import RunRecord
+from microbatch.broker.wire import encode_event
 from microbatch.worker.failing import BatchDead
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock
@@ -172,15 +173,35 @@ def test_an_event_that_no_longer_fits_fails_its_batch(make_runner: MakeRunner) -
 
 @pytest.mark.parametrize("raw", [b"pushed by hand", b"2" + b"0" * 11 + b'{"a":1}'])
 @pytest.mark.parametrize("position", [0, 1])
-def test_what_is_no_event_fails_its_batch(make_runner: MakeRunner, raw: bytes, position: int) -> None:
-    runner = make_runner(total, max_retries=0)
+def test_what_is_no_event_is_dead_at_once_and_alone(
+    make_runner: MakeRunner, raw: bytes, position: int
+) -> None:
+    runner = make_runner(total)
     batch_id = record_and_cut(runner.broker, 1, 2)
     client_of(runner.broker).lset(runner.broker.keys.batch(batch_id), 2 + position, raw)
-    with pytest.raises(
-        BatchDead, match=r"DecodeError: the event at position [01] can't be read: not an event of version 1"
-    ):
+    with pytest.raises(BatchDead, match="1 of 2 events dead at attempt 1"):
         runner.run(batch_id)
-    assert len(outcomes(runner.broker)) == 1
+    (dead,) = runner.broker.dead
+    assert dead.failure.error == "DecodeError: the event can't be read: not an event of version 1"
+    (other,) = runner.broker.ledger.in_flight()
+    assert runner.run(other) == "done"
+    failure, result = outcomes(runner.broker)
+    assert (failure.result, result.result) == (None, str(2 - position).encode())
+    check_account(runner.broker)
+
+
+def test_all_that_is_no_event_is_dead_in_one_batch_and_no_outage(make_runner: MakeRunner) -> None:
+    runner = make_runner(total)
+    for _ in range(10):
+        batch_id = record_and_cut(runner.broker, *range(20))
+        key = runner.broker.keys.batch(batch_id)
+        for position in range(20):
+            client_of(runner.broker).lset(key, 2 + position, encode_event(b"{", 1))
+        with pytest.raises(BatchDead, match="20 of 20 events dead at attempt 1"):
+            runner.run(batch_id)
+    dead = [batch.failure.error[:34] for batch in runner.broker.dead]
+    assert dead == ["DecodeError: the event is not JSON"] * 10
+    assert runner.broker.held_back() == ""
     check_account(runner.broker)
 
 

@@ -122,10 +122,14 @@ def test_what_is_no_id_never_becomes_a_key(batch_id: str, make_runner: MakeRunne
         make_runner(total).run(batch_id)
 
 
-def test_an_event_that_is_too_large_fails_its_batch(make_runner: MakeRunner) -> None:
-    runner = make_runner(total, max_event_bytes=3, max_retries=0)
-    with pytest.raises(BatchDead, match="the event at position 1 has 4 bytes; the most is 3"):
+def test_an_event_that_is_too_large_is_dead_alone(make_runner: MakeRunner) -> None:
+    runner = make_runner(total, max_event_bytes=3)
+    with pytest.raises(BatchDead, match="1 of 2 events dead at attempt 1"):
         runner.run(record_and_cut(runner.broker, 100, 1000))
+    (dead,) = runner.broker.dead
+    assert dead.failure.error == "DecodeError: the event has 4 bytes; the most is 3"
+    (other,) = runner.broker.ledger.in_flight()
+    assert runner.run(other) == "done"
 
 
 def echo(batch: list[str]) -> list[str]:

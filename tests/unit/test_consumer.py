@@ -229,9 +229,9 @@ def test_events_that_are_none_are_shown_as_they_are(make_path: MakePath, client:
     failures: list[BatchFailure] = []
     path = make_path(failure_handler=failures.append)
     client.rpush(path.broker.keys.events, b"by hand \xff")
-    path.record_and_stop(1)
+    path.record_and_stop()
     path.batcher.wait_for_results()
-    assert failures[0].events == ["by hand \\xff", 1]
+    assert failures[0].events == ["by hand \\xff"]
 
 
 def test_a_dead_batch_that_was_purged_is_told_without_its_events(

@@ -12,12 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from microbatch.broker.connection import BLOCK_SECONDS
+from microbatch.broker.errors import Refused
 from microbatch.broker.exchange import Value
 from microbatch.broker.keys import Keys
 from microbatch.broker.server import Server
 
 _EXPIRY_MS = 60_000
 _RENEW_SECONDS = _EXPIRY_MS / 1000 / 2
+_LAST_ID = "18446744073709551615-18446744073709551615"
+_USED_UP = "exhausted the last possible ID"
 
 
 class Drain:
@@ -41,12 +44,22 @@ class Drain:
         now = time.monotonic()
         if now < self._renew_at:
             return
-        entry, _ = self._server.many(
+        try:
+            entry, _ = self._make()
+        except Refused as error:
+            if _USED_UP not in str(error):
+                raise
+            # Somebody has written its last id. It has nothing that anybody would miss.
+            entry, _ = self._make(("PEXPIRE", self._key, 0))[1:]
+        self._seen, self._renew_at = _text(entry), now + _RENEW_SECONDS
+
+    def _make(self, *before: tuple[str | int, ...]) -> list[Any]:
+        return self._server.many(
+            *before,
             ("XADD", self._key, "MAXLEN", 1, "*", "waiting", 1),
             ("PEXPIRE", self._key, _EXPIRY_MS),
             transaction=True,
         )
-        self._seen, self._renew_at = _text(entry), now + _RENEW_SECONDS
 
     def wait(self, wait_ms: int, ask: Callable[[Sequence[Value]], Any] | None = None) -> bool:
         """Wait until something has happened since the last look, up to ``wait_ms`` (at most 5,000).
@@ -58,6 +71,8 @@ class Drain:
         reply: Any = ask(command) if ask is not None else self._server.do(*command)
         if reply:
             self._seen = _text(reply[0][1][-1][0])
+            if self._seen == _LAST_ID:  # after which nothing is noted
+                self._renew_at = 0.0
         elif not self._server.do("PEXPIRE", self._key, _EXPIRY_MS):
             self._renew_at = 0.0  # it is gone
         return bool(reply)

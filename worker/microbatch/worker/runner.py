@@ -19,6 +19,7 @@ from microbatch.broker.frames import release_locals
 from microbatch.broker.functions import UserFunction
 from microbatch.broker.in_flight import Claim, TakenBatch
 from microbatch.broker.patience import insist
+from microbatch.broker.policy import is_out_of_time
 from microbatch.broker.results import Outcome
 from microbatch.broker.server import Along
 from microbatch.worker.doubts import Doubts
@@ -26,6 +27,7 @@ from microbatch.worker.failing import Failing
 from microbatch.worker.forks import forks_end_here
 from microbatch.worker.heart import Heart
 from microbatch.worker.slot import Slot
+from microbatch.worker.unreadable import body_of, without_unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,13 @@ class BatchRunner:
 
     def _process_events(self, batch: TakenBatch) -> Run:
         info = BatchInfo.of(self.config.name, batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms)
-        events = self._decoder.many([self._body(*numbered) for numbered in enumerate(batch.events)])
+        try:
+            events = self._decoder.many(list(map(self._body, batch.events)))
+        except DecodeError:
+            late = is_out_of_time(batch.run, self.config, self.broker.clock.now_ms())
+            if late or (partial := without_unreadable(batch, self._body)) is None:
+                raise
+            return Run(batch, [], partial)
         try:
             with forks_end_here():
                 result = self._process(events, info)
@@ -150,17 +158,8 @@ class BatchRunner:
                 ) from partial
             return Run(batch, self._entry(batch, partial.result), partial if partial.errors else None)
 
-    def _body(self, position: int, raw: bytes) -> bytes:
-        try:
-            body = wire.event_body(raw)
-        except DecodeError as error:
-            raise DecodeError(f"the event at position {position} can't be read: {error}") from None
-        if len(body) > self.config.max_event_bytes:
-            most = self.config.max_event_bytes
-            raise DecodeError(
-                f"the event at position {position} has {len(body):,} bytes; the most is {most:,}"
-            )
-        return body
+    def _body(self, raw: bytes) -> bytes:
+        return body_of(raw, self.config.max_event_bytes)
 
     def _entry(self, batch: TakenBatch, result: object) -> list[Value]:
         """The result's entry on the stream; empty if there is nothing to handle."""

@@ -1,0 +1,43 @@
+"""Events that nobody can read: what is not of ours, is not JSON, or is too large.
+
+Producers refuse to record such events, so somebody else has written them. They say nothing of the processor:
+they are dead at once, and the others of their batch run without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic_core import from_json
+
+from microbatch.broker import wire
+from microbatch.broker.batch import PartialFailure, Reject, RetryLater
+from microbatch.broker.errors import DecodeError
+from microbatch.broker.in_flight import TakenBatch
+
+
+def body_of(raw: bytes, most_bytes: int) -> bytes:
+    """The JSON of an event. Raises DecodeError if it is not of ours, or has more bytes than these."""
+    try:
+        body = wire.event_body(raw)
+    except DecodeError as error:
+        raise DecodeError(f"the event can't be read: {error}") from None
+    if len(body) > most_bytes:
+        raise DecodeError(f"the event has {len(body):,} bytes; the most is {most_bytes:,}")
+    return body
+
+
+def without_unreadable(batch: TakenBatch, body_of: Callable[[bytes], bytes]) -> PartialFailure | None:
+    """What a batch with such events has failed with; None if it has none: the processor's type is wrong."""
+    errors: dict[int, BaseException | str] = {}
+    for position, raw in enumerate(batch.events):
+        try:
+            from_json(body_of(raw))
+        except DecodeError as error:
+            errors[position] = Reject(error)
+        except ValueError as error:
+            errors[position] = Reject(DecodeError(f"the event is not JSON: {error}", "the event is not JSON"))
+    if not errors:
+        return None
+    later = RetryLater(0)
+    return PartialFailure({position: errors.get(position, later) for position in range(len(batch.events))})
