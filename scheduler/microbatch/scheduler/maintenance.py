@@ -12,6 +12,7 @@ from microbatch.broker.patience import PASSING
 from microbatch.scheduler.neglect import NeglectWatch
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.retention import Retention
+from microbatch.scheduler.worker_watch import WorkerWatch
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class Maintenance:
         self._queue = queue
         self._retention = Retention(broker, queue)
         self._neglect = NeglectWatch(broker)
+        self._worker_watch = WorkerWatch(self._name, queue)
         self._workers_at = 0.0
 
     def run_once(self, now_ms: int) -> None:
@@ -39,6 +41,7 @@ class Maintenance:
         if time.monotonic() >= self._workers_at:  # not by the server's clock, which may be set back
             self._workers_at = time.monotonic() + _WORKERS_SECONDS
             self._queue.tidy_workers()
+        self._worker_watch.look()
         self._retention.run_once()
         self._neglect.look()
 

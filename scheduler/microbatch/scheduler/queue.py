@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from rq import Queue
+from rq import Queue, Worker
 from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job, JobStatus
 from rq.results import Result
@@ -128,6 +128,15 @@ class JobQueue:
                 commands += [("ZREM", started, run.composite_key), ("UNLINK", run.key, registry)]
         if commands:
             self._server.many(*commands)
+
+    def has_workers(self) -> bool:
+        """Whether RQ knows any worker of this queue."""
+        with self._server.translated():
+            return Worker.count(queue=self._queue) > 0
+
+    def length(self) -> int:
+        """How many jobs wait for a worker."""
+        return int(self._server.do("LLEN", self._queue.key))
 
     def tidy_workers(self) -> None:
         """Forget the names of workers that RQ shows no more."""

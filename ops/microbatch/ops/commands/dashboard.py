@@ -6,6 +6,7 @@ import click
 
 from microbatch.broker.errors import ConfigError
 from microbatch.ops import options
+from microbatch.ops.extras import how_to_install
 from microbatch.ops.target import reach
 from microbatch.ops.terminal import say
 
@@ -44,7 +45,7 @@ def command(target: str, host: str, port: int, names: tuple[str, ...]) -> None:
         from microbatch.ops.dashboard import Dashboard  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"the dashboard is not installed ({error.name} is missing): install microbatch[dashboard]"
+            f"the dashboard is not installed ({error.name} is missing): {how_to_install('dashboard')}"
         ) from error
     broker = reach(target, unused="told")
     dashboard = Dashboard(broker, host, port, names)

@@ -1,0 +1,8 @@
+"""The extras: parts of Microbatch that are installed only if they are asked for."""
+
+from __future__ import annotations
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs an extra, from an index or in a checkout."""
+    return f"`pip install 'microbatch[{extra}]'`, or `pip install '.[{extra}]'` in a checkout"
