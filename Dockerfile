@@ -30,7 +30,8 @@ RUN /opt/microbatch/bin/pip install --no-cache-dir --disable-pip-version-check -
 
 FROM ${BASE}
 # An init: it reaps what processors leave behind, and hands signals on, also before Python runs.
-RUN apt-get update && apt-get install --yes --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install --yes --no-install-recommends tini && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 RUN useradd --uid 10001 --create-home microbatch
 # It belongs to the user that `RUN pip install` runs as in an image that is made from this one.
 COPY --from=build --chown=10001 /opt/microbatch /opt/microbatch

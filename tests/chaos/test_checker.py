@@ -89,6 +89,21 @@ def test_a_good_history_breaks_no_rule() -> None:
     assert told().broken() == set()
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_good_event_may_die_in_an_outage_only_where_nothing_else_ran(*, beside: bool) -> None:
+    story = told()
+    story.tell("record", OK, events=["d"])
+    story.tell("cut", token="t1", batches=[OTHER], sizes=[1])
+    story.tell("take", batch=OTHER, attempt=1, parent="", events=["d"])
+    run(story, OTHER, ["d"])
+    if beside:
+        run(story, BATCH, EVENTS)
+    run(story, OTHER, ["d"], times=2)
+    story.tell("bury", batch=OTHER, value=True)
+    story.be(dead={PART: ["c"], OTHER: ["d"]})
+    assert ("only_poison_dies" in story.broken()) == beside
+
+
 def test_what_is_in_doubt_may_be_there_or_not() -> None:
     story = told()
     story.tell("record", INVOKE, events=["d"])

@@ -36,6 +36,8 @@ def import_named(name: str, attribute: str) -> ModuleType:
         raise AppError(_cannot(name, error, here / f"{name.replace('.', '/')}.py", attribute)) from error
     except (Exception, SystemExit) as error:
         raise AppError(_cannot(name, error, here / f"{name.replace('.', '/')}.py", attribute)) from error
+    if getattr(module, "__file__", None) is None and (unreadable := why_unreadable(here, top)):
+        raise AppError(f"{name} can't be imported: {unreadable}")  # Python takes it for a namespace
     _refuse_another(top, here)
     return module
 
@@ -115,8 +117,16 @@ def _refuse_no_file(path: Path) -> None:
 def _refuse_hiding(folder: Path) -> None:
     """A program in this folder would find the folder's ``microbatch`` in place of ours."""
     for hiding in (folder / "microbatch.py", folder / "microbatch" / "__init__.py"):
-        if hiding.is_file():
+        if _is_file(hiding):
             raise AppError(f"{hiding} hides the package microbatch from the programs there; rename it")
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file, as far as this user can see."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _refuse_another(top: str, here: Path) -> None:
@@ -126,7 +136,7 @@ def _refuse_another(top: str, here: Path) -> None:
     if loaded is None or found is None or not Path(found).is_file():
         return
     for path in (here / f"{top}.py", here / top / "__init__.py"):
-        if path.is_file() and not path.samefile(found):
+        if _is_file(path) and not path.samefile(found):
             raise AppError(_hidden(top, path, loaded))
 
 
