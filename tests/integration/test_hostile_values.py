@@ -51,7 +51,7 @@ class House:
         results: list[list[str]] = []
         mb = self.fleet.batcher(result_handler=results.append, failure_handler=ignore)
         wait_until(lambda: recorded(mb), message="an event to be recorded")
-        self.fleet.finish(mb, 12)
+        self.fleet.finish(mb)
         assert ["good"] in results
         for process in (self.worker, self.scheduler):
             assert process.running, process.output

@@ -23,7 +23,7 @@ HUGE = "x" * 500_000
 
 # What follows the key, by command; an asterisk is the key where it is not the first argument.
 HOSTILE: dict[str, list[Sequence[str]]] = {
-    "rpush": [["x"], [""], [HUGE], ["1ffffffffffff1"], ["size"] * 1_000, ["flush"] * 1_000],
+    "rpush": [["x"], [""], [HUGE], ["1ffffffffffff1"], ["size"] * 100, ["flush"] * 100],
     "lrem": [["0", "x"], ["0", "size"]],
     "zadd": [["inf", "x"], ["-1", HUGE]],
     "zremrangebyscore": [["-inf", "+inf"]],

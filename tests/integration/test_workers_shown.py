@@ -85,9 +85,12 @@ def test_a_busy_worker_stays_shown(valkey_server: RealServer, tmp_path: Path) ->
         mb = fleet.batcher(result_handler=len)
         mb.record_event(1)
         busy = wait_for_busy(fleet)
-        valkey_server.admin.expire(f"rq:worker:{busy.name}", 6)
+        for key in (f"rq:worker:{busy.name}", f"rq:worker:{busy.name}:executions"):
+            assert valkey_server.admin.expire(key, 6)
         seen = busy.heartbeat_ms or 0
-        wait_until(lambda: (wait_for_busy(fleet).heartbeat_ms or 0) > seen + 5_000, 20)
+        wait_until(lambda: (wait_for_busy(fleet).heartbeat_ms or 0) > seen + 7_000, 30)
+        (found,) = shown(fleet)
+        assert found.batch == busy.batch is not None
         fleet.let("go")
         fleet.finish(mb)
         wait_until(lambda: [fact.state for fact in shown(fleet)] == ["idle"], 10, lambda: str(shown(fleet)))

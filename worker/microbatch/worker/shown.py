@@ -28,6 +28,7 @@ class ShownWorker:
         self._server = server
         self._name = about.name
         self._key = about.worker
+        self._executions = f"{about.worker}:executions"
         self._sets = about.worker_sets
         self._keep_at = 0.0
 
@@ -43,14 +44,15 @@ class ShownWorker:
                 moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
                 # With the expiry again: if the key has gone meanwhile, this makes it anew.
                 self._server.many(
-                    ("HSET", self._key, "last_heartbeat", moment), ("EXPIRE", self._key, SHOWN_SECONDS)
-                )
+                    ("HSET", self._key, "last_heartbeat", moment), ("EXPIRE", self._key, SHOWN_SECONDS),
+                    ("EXPIRE", self._executions, SHOWN_SECONDS),
+                )  # fmt: skip
         except ServerError as error:
             log.debug("%s: %s is not shown: %s", self._name, self._key, error)
 
     def forget(self) -> None:
         """Show no more of the process, which has ended."""
-        commands = [("UNLINK", self._key, f"{self._key}:executions")]
+        commands = [("UNLINK", self._key, self._executions)]
         commands += [("SREM", workers, self._key) for workers in self._sets]
         try:
             self._server.many(*commands)
