@@ -120,7 +120,7 @@ def test_listed_and_shown(operator: Operator) -> None:
     assert any("in total" in line for line in shown)  # the traceback
     assert f"part of   {bad['parent']}" in shown
     assert "events    1, cut by size at " in "\n".join(shown)
-    assert shown[-2:] == ['          "bad"', ""]
+    assert shown[-2:] == ['event     "bad"', ""]
     (whole,) = map(json.loads, operator.run("dead", "show", "letters", "--error", "refused", "--json"))
     assert whole["events"] == ["worse"]
     assert "OSError: connection refused" in whole["traceback"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from microbatch.broker.config import Config
-from microbatch.broker.contradictions import contradictions, warn_of_contradictions
+from microbatch.broker.contradictions import contradictions, mistyped, warn_of_contradictions
 
 SOUND: list[dict[str, Any]] = [
     {},
@@ -40,6 +40,14 @@ def test_what_makes_sense_is_not_told_of(settings: dict[str, Any]) -> None:
 def test_what_makes_none_is_one_line(settings: dict[str, Any], line: str) -> None:
     (told,) = contradictions(Config(name="letters", **settings))
     assert told.startswith(line)
+
+
+def test_a_mistyped_variable_is_told_and_others_are_not() -> None:
+    mistakes = ["MICROBATCH_MAX_SISE", "MICROBATCH_MAX_SIZE", "MAX_SISE"]
+    others = ["APP", "LOG_LEVEL", "WORKERS", "VALKEY", "IMAGE", "REQUIRE"]
+    environment = dict.fromkeys([*mistakes, *(f"MICROBATCH_{name}" for name in others)], "")
+    told = "MICROBATCH_MAX_SISE is no setting; did you mean MICROBATCH_MAX_SIZE?"
+    assert list(mistyped(environment)) == [told]
 
 
 def test_it_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 
 from microbatch.broker.config import Config
 
 log = logging.getLogger(__name__)
+_PREFIX = "MICROBATCH_"
+_NO_SETTINGS = ("MICROBATCH_APP", "MICROBATCH_LOG_LEVEL")
+_CLOSE = 0.9  # of 1; a name that is only like a setting may be somebody else's
 _told: set[str] = set()
 
 
 def warn_of_contradictions(config: Config) -> None:
-    """Log each contradiction of a batcher's settings, once in this process."""
-    for what in contradictions(config):
+    """Log each contradiction of a batcher's settings, and each mistyped variable, once in this process."""
+    for what in (*contradictions(config), *mistyped(os.environ)):
         line = f"{config.name}: {what}"
         if line not in _told:
             _told.add(line)
@@ -32,6 +37,16 @@ def contradictions(config: Config) -> Iterator[str]:
     if config.results == "discard" and config.results_max is not None:
         yield "results_max has no effect with results='discard'; leave it out"
     yield from _of_retries(config)
+
+
+def mistyped(environment: Mapping[str, str]) -> Iterator[str]:
+    """One line for each variable that is no setting and looks like one."""
+    names = [_PREFIX + name.upper() for name in Config.model_fields]
+    for variable in sorted(environment):
+        if variable.startswith(_PREFIX) and variable not in names and variable not in _NO_SETTINGS:
+            close = difflib.get_close_matches(variable, names, n=1, cutoff=_CLOSE)
+            if close:
+                yield f"{variable} is no setting; did you mean {close[0]}?"
 
 
 def _of_retries(config: Config) -> Iterator[str]:

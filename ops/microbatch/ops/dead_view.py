@@ -64,7 +64,8 @@ def paragraphs(whole: dict[str, Any]) -> Iterator[str]:
         if text is not None:
             yield from _labelled(label, str(text).split("\n"))
     yield from _labelled("traceback", (whole["traceback"].rstrip("\n") or "none").split("\n"))
-    yield from _labelled("", [json_line(event).decode() for event in whole["events"]])
+    for event in whole["events"]:
+        yield from _labelled("event", [json_line(event).decode()])
 
 
 def _labelled(label: str, lines: Iterable[str]) -> Iterator[str]:
