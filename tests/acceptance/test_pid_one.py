@@ -41,6 +41,13 @@ def kill_first(process: Process, sig: signal.Signals) -> None:
     os.kill(descendants(process.pid)[0], sig)
 
 
+def assert_ends_while_held(process: Process, sig: signal.Signals, cwd: Path) -> None:
+    """A signal ends it while it imports what holds it up."""
+    wait_for_file(cwd / "held")
+    kill_first(process, sig)
+    assert process.wait(15) == 128 + sig
+
+
 def wait_for_file(path: Path, lines: int = 0) -> None:
     wait_until(lambda: path.exists() and path.read_text().count("\n") >= lines)
 
@@ -53,9 +60,7 @@ def test_a_signal_ends_it_while_it_imports_its_first_library(
     modules.mkdir()
     (modules / "click.py").write_text(_HELD)
     with first_process(["status"], valkey_server.url, tmp_path, modules=modules) as process:
-        wait_for_file(tmp_path / "held")
-        kill_first(process, sig)
-        assert process.wait(15) == 128 + sig
+        assert_ends_while_held(process, sig, tmp_path)
 
 
 @_SIGNALS
@@ -65,9 +70,7 @@ def test_a_signal_ends_it_while_it_imports_the_app(
 ) -> None:
     (tmp_path / "held.py").write_text(_HELD)
     with first_process([command, "held.py"], valkey_server.url, tmp_path) as process:
-        wait_for_file(tmp_path / "held")
-        kill_first(process, sig)
-        assert process.wait(15) == 128 + sig
+        assert_ends_while_held(process, sig, tmp_path)
 
 
 @_SIGNALS

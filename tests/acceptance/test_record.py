@@ -71,7 +71,7 @@ def test_a_line_that_is_not_json_ends_it(command: Command, valkey_server: RealSe
         (
             "microbatch: error: events.jsonl:3: not JSON: EOF while parsing an object at column 4: "
             '{"c"; an event is one line: `jq -c .` makes lines of values that go on over several; '
-            "2 events were recorded; mend the line and go on with it, or use --skip-invalid"
+            "2 events were recorded; correct the line and go on with it, or use --skip-invalid"
         )
     ]
     assert recorded(valkey_server) == [b'"a"', b'"b"']

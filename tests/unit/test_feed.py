@@ -85,7 +85,9 @@ def test_lines_are_whole_however_they_arrive(broker: Broker, client: FakeClient,
 )
 def test_what_is_not_json_ends_it_there(broker: Broker, client: FakeClient, line: bytes) -> None:
     feeding = Feeding(broker)
-    with pytest.raises(FeedBroken, match=r"^events:3: not JSON: .*; 2 events were recorded; mend the line"):
+    with pytest.raises(
+        FeedBroken, match=r"^events:3: not JSON: .*; 2 events were recorded; correct the line"
+    ):
         feeding.read(b"1\n2\n" + line + b"\n4\n")
     assert bodies(broker, client) == [b"1", b"2"]
 

@@ -43,9 +43,8 @@ def why_unreadable(here: Path, name: str) -> str:
         (here / name, os.R_OK | os.X_OK),
         (here / f"{name}.py", os.R_OK),
     ):
-        if not os.access(path, os.F_OK, effective_ids=True):
-            continue
-        if not os.access(path, needed, effective_ids=True):
+        exists, readable = (os.access(path, mode, effective_ids=True) for mode in (os.F_OK, needed))
+        if exists and not readable:
             return f"the user {os.geteuid()} can't read {path}: `chmod -R a+rX {path}` lets everybody do it"
     return ""
 

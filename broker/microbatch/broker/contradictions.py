@@ -7,11 +7,13 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 
+from microbatch.broker.app import ENVIRONMENT_VARIABLE
 from microbatch.broker.config import Config
+from microbatch.broker.log_format import LEVEL_VARIABLE
 
 log = logging.getLogger(__name__)
-_PREFIX = "MICROBATCH_"
-_NO_SETTINGS = ("MICROBATCH_APP", "MICROBATCH_LOG_LEVEL")
+_PREFIX = Config.model_config["env_prefix"]
+_NO_SETTINGS = (ENVIRONMENT_VARIABLE, LEVEL_VARIABLE)
 _CLOSE = 0.9  # of 1; a name that is only like a setting may be somebody else's
 _told: set[str] = set()
 

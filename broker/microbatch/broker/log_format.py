@@ -7,6 +7,9 @@ from datetime import datetime
 
 from microbatch.broker.plain import plain
 
+LEVEL_VARIABLE = "MICROBATCH_LOG_LEVEL"
+"""The variable in the environment that says how much is logged."""
+
 
 class LogFormatter(logging.Formatter):
     """A record on one line, or on more where it has a traceback."""

@@ -63,38 +63,21 @@ class Patience:
         self._told.clear()
 
 
-def until_reached(batcher: str, look: Callable[[], object], seconds: float | None) -> None:
-    """Look for the server until it answers, for so many seconds at most; None: for as long as it takes.
+def insist(batcher: str, change: Callable[[], T], seconds: float | None = _INSIST_SECONDS) -> T:
+    """Ask for something that may be asked for again, until the server answers.
 
-    Raises what the look does: at once what does not pass, such as a wrong password, and the rest in the end.
+    That is a look, or a change that is guarded at the server. It has so many ``seconds``; None: as many as it
+    takes. Raises ServerError, at once if the server refuses for good, as a wrong password.
     """
     patience, give_up_at = Patience(batcher), time.monotonic() + (inf if seconds is None else seconds)
     while True:
         try:
-            look()
-        except PASSING as error:
-            if time.monotonic() >= give_up_at:
-                raise
-            time.sleep(min(patience.lost(error), max(give_up_at - time.monotonic(), 0)))
-        else:
-            patience.found(everything=True)
-            return
-
-
-def insist(batcher: str, change: Callable[[], T]) -> T:
-    """Make a change that is guarded at the server, and so may be asked for again, until it answers.
-
-    Raises ServerError if it refuses for good, or has done nothing for 90 seconds.
-    """
-    patience, give_up_at = Patience(batcher), time.monotonic() + _INSIST_SECONDS
-    while True:
-        try:
             done = change()
         except PASSING as error:
-            seconds = patience.lost(error)
-            if time.monotonic() + seconds > give_up_at:
+            left = give_up_at - time.monotonic()
+            if left <= 0:
                 raise
-            time.sleep(seconds)
+            time.sleep(min(patience.lost(error), left))
         else:
             patience.found(everything=True)
             return done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from microbatch.broker.config import Config
-from microbatch.broker.patience import until_reached
+from microbatch.broker.patience import insist
 from microbatch.worker.runner import BatchRunner
 
 
@@ -18,7 +18,7 @@ def check_runnable(config: Config, *, wait: float | None = 0.0) -> str:
     """
     runner = BatchRunner(config)
     try:
-        until_reached(config.name, runner.broker.server.check_version, wait)
+        insist(config.name, runner.broker.server.check_version, wait)
         return runner.broker.server.where
     finally:
         runner.broker.close()

@@ -93,7 +93,7 @@ class Feed:
     def _invalid(self, what: str) -> None:
         if self._on_invalid is None:
             raise FeedBroken(
-                f"{what}; {self._so_far()}; mend the line and go on with it, or use --skip-invalid"
+                f"{what}; {self._so_far()}; correct the line and go on with it, or use --skip-invalid"
             )
         self._on_invalid(what)
 

@@ -38,13 +38,12 @@ def not_here(status: Status, role: str, host: str) -> Iterator[str]:
     holders = [holder for holder in (status.count.active, *status.count.standbys) if holder is not None]
     if role == "scheduler" and not any(holder.host == host for holder in holders):
         yield f"no scheduler of this host ({host}) is active or stands by"
-    if role == "worker" and not any(_is_of(worker.name, host) for worker in status.workers):
+    if role == "worker" and not any(
+        # A name ends with the process's pid and a random part.
+        worker.name.rsplit("-", 2)[0] == f"{status.batcher}-{host}"
+        for worker in status.workers
+    ):
         yield f"no worker of this host ({host}) shows itself"
-
-
-def _is_of(worker: str, host: str) -> bool:
-    """Whether a worker, whose name ends with its host, its pid and a random part, is one of a host's."""
-    return worker.rsplit("-", 2)[0].endswith(f"-{host}")
 
 
 def _late(status: Status) -> str:

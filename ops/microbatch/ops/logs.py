@@ -6,9 +6,8 @@ import logging
 import os
 
 from microbatch.broker.errors import ConfigError
-from microbatch.broker.log_format import log_to_standard_error
+from microbatch.broker.log_format import LEVEL_VARIABLE, log_to_standard_error
 
-VARIABLE = "MICROBATCH_LOG_LEVEL"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _DEFAULT = "INFO"
 
@@ -21,15 +20,15 @@ def set_up(level: str | None = None) -> None:
     Raises:
         ConfigError: the environment's level is none.
     """
-    name = (level or os.environ.get(VARIABLE) or _DEFAULT).upper()
+    name = (level or os.environ.get(LEVEL_VARIABLE) or _DEFAULT).upper()
     if name not in LEVELS:
-        raise ConfigError(f"{VARIABLE}: {name!r} is no log level; use one of {', '.join(LEVELS)}")
+        raise ConfigError(f"{LEVEL_VARIABLE}: {name!r} is no log level; use one of {', '.join(LEVELS)}")
     if level:
-        os.environ[VARIABLE] = name
+        os.environ[LEVEL_VARIABLE] = name
     log_to_standard_error()
     logging.getLogger().setLevel(name)
 
 
 def level_of_children(default: str) -> str:
     """The level for child processes: the one that was asked for, else ``default``."""
-    return os.environ.get(VARIABLE) or default
+    return os.environ.get(LEVEL_VARIABLE) or default

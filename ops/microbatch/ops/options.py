@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from microbatch.broker.log_format import LEVEL_VARIABLE
 from microbatch.ops import logs
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,7 +27,7 @@ def log_level(function: F) -> F:
         type=click.Choice(logs.LEVELS, case_sensitive=False),
         expose_value=False,
         callback=_set_log_level,
-        help=f"How much to log on standard error; else as {logs.VARIABLE} says.",
+        help=f"How much to log on standard error; else as {LEVEL_VARIABLE} says.",
     )(function)
 
 

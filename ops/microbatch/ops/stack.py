@@ -16,6 +16,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.census import Census, Count
 from microbatch.broker.config import Config
 from microbatch.broker.errors import MicrobatchError, ServerError
+from microbatch.broker.log_format import LEVEL_VARIABLE
 from microbatch.ops import logs, rq_facts
 from microbatch.ops.checks import check_runnable
 from microbatch.ops.local_server import LocalServer
@@ -122,7 +123,7 @@ class Stack:
         self._parts[name] = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-P", "-m", "microbatch.ops", name, self._app, *options],
             # What a processor prints is seen when it prints it.
-            env={**self.environment, logs.VARIABLE: level, "PYTHONUNBUFFERED": "1"},
+            env={**self.environment, LEVEL_VARIABLE: level, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             process_group=0,  # a Ctrl-C is for the program: the parts go after it, in their order
             preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken

@@ -8,7 +8,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.config import Config
 from microbatch.broker.contradictions import warn_of_contradictions
 from microbatch.broker.importing import refuse_while_importing
-from microbatch.broker.patience import until_reached
+from microbatch.broker.patience import insist
 from microbatch.producer.batcher import MicroBatcher
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,6 @@ def start(config: Config, *, linger: int | None = None, wait: float | None = Non
     warn_of_contradictions(config)
     batcher = MicroBatcher(config, linger=linger, broker=broker)
     server = broker.server
-    until_reached(config.name, server.check_version, wait)
+    insist(config.name, server.check_version, wait)
     log.info("%s: recording, at %s", config.name, server.where)
     return batcher

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from microbatch.broker.config import Config
 from microbatch.broker.contradictions import warn_of_contradictions
 from microbatch.broker.loggable import trace
-from microbatch.broker.patience import until_reached
+from microbatch.broker.patience import insist
 from microbatch.broker.risks import risks
 from microbatch.broker.signals import StopSignals
 from microbatch.scheduler.scheduler import Scheduler
@@ -36,7 +36,7 @@ class SchedulerService:
         for scheduler in self._schedulers:
             server = scheduler.broker.server
             warn_of_contradictions(scheduler.config)
-            until_reached(scheduler.config.name, server.check_version, wait)
+            insist(scheduler.config.name, server.check_version, wait)
             log.info("%s: scheduling, at %s", scheduler.config.name, server.where)
             for risk in risks(server):
                 log.warning("%s: %s", scheduler.config.name, risk)

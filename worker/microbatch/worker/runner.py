@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from microbatch.broker import codec, wire
 from microbatch.broker.batch import BatchInfo, PartialFailure
@@ -58,6 +59,7 @@ class BatchRunner:
         self.broker = broker if broker is not None else Broker(config)
         self._process = UserFunction("batch_processor", config.batch_processor)
         self._decoder = self._process.item_decoder()
+        self._body = partial(body_of, most_bytes=config.max_event_bytes)
         self.heart = Heart(self.broker, config.batch_timeout, slot)
         self.doubts = Doubts(self.broker)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:"
@@ -144,22 +146,19 @@ class BatchRunner:
             events = self._decoder.many(list(map(self._body, batch.events)))
         except DecodeError:
             late = is_out_of_time(batch.run, self.config, self.broker.clock.now_ms())
-            if late or (partial := without_unreadable(batch, self._body)) is None:
+            if late or (sorted_out := without_unreadable(batch, self._body)) is None:
                 raise
-            return Run(batch, [], partial)
+            return Run(batch, [], sorted_out)
         try:
             with forks_end_here():
                 result = self._process(events, info)
             return Run(batch, self._entry(batch, result))
-        except PartialFailure as partial:
-            if wrong := sorted(position for position in partial.errors if not 0 <= position < len(events)):
+        except PartialFailure as failure:
+            if wrong := sorted(position for position in failure.errors if not 0 <= position < len(events)):
                 raise ValueError(
                     f"PartialFailure names positions {wrong} of {len(events)} events"
-                ) from partial
-            return Run(batch, self._entry(batch, partial.result), partial if partial.errors else None)
-
-    def _body(self, raw: bytes) -> bytes:
-        return body_of(raw, self.config.max_event_bytes)
+                ) from failure
+            return Run(batch, self._entry(batch, failure.result), failure if failure.errors else None)
 
     def _entry(self, batch: TakenBatch, result: object) -> list[Value]:
         """The result's entry on the stream; empty if there is nothing to handle."""

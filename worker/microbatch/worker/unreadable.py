@@ -27,12 +27,15 @@ def body_of(raw: bytes, most_bytes: int) -> bytes:
     return body
 
 
-def without_unreadable(batch: TakenBatch, body_of: Callable[[bytes], bytes]) -> PartialFailure | None:
-    """What a batch with such events has failed with; None if it has none: the processor's type is wrong."""
+def without_unreadable(batch: TakenBatch, read: Callable[[bytes], bytes]) -> PartialFailure | None:
+    """What a batch with such events has failed with; None if it has none: the processor's type is wrong.
+
+    ``read`` is `body_of` with the bound in force.
+    """
     errors: dict[int, BaseException | str] = {}
     for position, raw in enumerate(batch.events):
         try:
-            from_json(body_of(raw))
+            from_json(read(raw))
         except DecodeError as error:
             errors[position] = Reject(error)
         except ValueError as error:
