@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+
+import pytest
 
 from microbatch.broker.doorbell import Ring
 from microbatch.broker.events import Wake
+
+
+def set_time(patch: pytest.MonkeyPatch, module: ModuleType, **functions: Callable[..., object]) -> None:
+    """Give ``module`` these functions for ``time``'s.
+
+    Only that module: a thread that an earlier test left would call a changed ``time.sleep`` as well.
+    """
+    patch.setattr(module, "time", SimpleNamespace(**functions))
 
 
 class ManualClock:

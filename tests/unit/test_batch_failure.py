@@ -6,7 +6,6 @@ import logging
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from microbatch.broker.run_record import RunRecord
 from microbatch.broker.wire import encode_event
 from microbatch.worker.failing import BatchDead
 from microbatch.worker.runner import BatchRunner
-from tests.doubles import ManualClock
+from tests.doubles import ManualClock, set_time
 from tests.unit.conftest import MakeRunner
 from tests.unit.steps import RECORDED_AT_MS, check_account, client_of, due, outcomes, record_and_cut, take
 
@@ -242,8 +241,7 @@ class Away:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The runner's pauses, which pass at once."""
     found: list[float] = []
-    time = SimpleNamespace(monotonic=lambda: sum(found), sleep=found.append)
-    monkeypatch.setattr(module, "time", time)
+    set_time(monkeypatch, module, monotonic=lambda: sum(found), sleep=found.append)
     return found
 
 

@@ -14,10 +14,12 @@ import pytest
 from microbatch.broker import wire
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, Unavailable
+from microbatch.ops import pace
 from microbatch.ops.feed import Feed, FeedBroken
 from microbatch.ops.line_events import json_event, text_event
 from microbatch.ops.pace import Pace
 from microbatch.producer.recorder import Recorder
+from tests.doubles import set_time
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient
 
@@ -211,17 +213,16 @@ def test_a_full_batch_wakes_the_scheduler(broker: Broker, client: FakeClient) ->
 def moving_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """What was slept; a sleep moves the time and takes none."""
     slept: list[float] = []
-    monkeypatch.setattr("time.monotonic", lambda: 50 + sum(slept))
-    monkeypatch.setattr("time.sleep", slept.append)
+    set_time(monkeypatch, pace, monotonic=lambda: 50 + sum(slept), sleep=slept.append)
     return iter([slept])
 
 
 def test_a_pace_does_not_drift(moving_time: Iterator[list[float]]) -> None:
     slept = next(moving_time)
-    pace = Pace(4)
-    assert pace.at_once == 1
+    four = Pace(4)
+    assert four.at_once == 1
     for _ in range(5):
-        pace.wait(1)
+        four.wait(1)
     assert slept == [0, 0.25, 0.25, 0.25, 0.25]
 
 

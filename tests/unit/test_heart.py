@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -196,7 +197,9 @@ def test_a_run_that_cannot_be_interrupted_ends_its_process_with_no_further_beat(
 ) -> None:
     killed: list[tuple[int, int]] = []
     monkeypatch.setattr(Heart, "_live", lambda _heart: None)
-    monkeypatch.setattr("os.kill", lambda pid, sig: killed.append((pid, sig)))
+    monkeypatch.setattr(
+        heart_module, "os", SimpleNamespace(getpid=os.getpid, kill=lambda *call: killed.append(call))
+    )
     heart = Heart(broker, batch_timeout=-10)
     batch = claimed(heart, broker)
     with heart.beating_for(batch):
@@ -210,7 +213,7 @@ def test_a_run_that_cannot_be_interrupted_ends_its_process_with_no_further_beat(
 
 def test_where_a_pool_beats_the_worker_does_not(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Heart, "_live", lambda _heart: None)
-    monkeypatch.setattr("os.kill", None)
+    monkeypatch.setattr(heart_module, "os", None)
     monkeypatch.setattr(broker.claims, "find", None)
     slot = Slot()
     heart = Heart(broker, batch_timeout=-10, slot=slot)

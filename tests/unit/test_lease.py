@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from microbatch.broker import lease as module
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt
 from microbatch.broker.lease import Holder, holder_of, names
+from tests.doubles import set_time
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient
 
@@ -113,7 +113,7 @@ class Watch:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch = Watch()
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=watch.monotonic))
+    set_time(monkeypatch, module, monotonic=watch.monotonic)
     return watch
 
 

@@ -20,6 +20,7 @@ from microbatch.broker.errors import (
 )
 from microbatch.broker.wire import event_recorded_at_ms
 from microbatch.producer import MicroBatcher, linger
+from tests.doubles import set_time
 from tests.unit.conftest import MakeBroker
 from tests.unit.lingering import EVENTS, MakeBatcher, waiting
 from tests.unit.steps import FakeClient
@@ -110,7 +111,7 @@ def test_an_event_says_when_it_was_recorded(
     batcher: MicroBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for moment_ms in (1_700_000_000_000, 1_700_000_000_001, 1_700_000_000_030):
-        monkeypatch.setattr("time.time_ns", lambda moment_ms=moment_ms: moment_ms * 1_000_000)
+        set_time(monkeypatch, linger, time_ns=lambda moment_ms=moment_ms: moment_ms * 1_000_000)
         batcher.record_event(1)
     batcher.flush()
     stamps = [event_recorded_at_ms(raw) for raw in client.lrange(EVENTS, 0, -1)]

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from microbatch.broker.errors import EncodeError, InDoubt, Refused, Stopped, Unavailable
 from microbatch.broker.wire import event_recorded_at_ms
-from microbatch.producer import MicroBatcher, start, starting
+from microbatch.producer import MicroBatcher, recorder, start, starting
+from tests.doubles import set_time
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient, values_of
 
@@ -69,7 +70,7 @@ def words(client: FakeClient) -> list[bytes]:
 def test_an_event_is_on_the_server_when_it_is_recorded(
     batcher: MicroBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("time.time_ns", lambda: 1_700_000_000_123_999_999)
+    set_time(monkeypatch, recorder, time_ns=lambda: 1_700_000_000_123_999_999)
     for event in ("a", None, {"b": [1]}):
         batcher.record_event(event)
     assert waiting(client) == ["a", None, {"b": [1]}]

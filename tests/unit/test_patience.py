@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from microbatch.broker import patience as module
@@ -16,6 +14,7 @@ from microbatch.broker.errors import (
     Unavailable,
 )
 from microbatch.broker.patience import Patience
+from tests.doubles import set_time
 
 AWAY, LOST = Unavailable("no server"), InDoubt("lost")
 NO, FULL, LATER = Refused("no"), BatcherFull("full"), RefusedForNow("later")
@@ -44,7 +43,7 @@ def test_one_line_when_it_begins_and_one_when_it_is_over(
     steps: list[Step], lines: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1_000.0
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    set_time(monkeypatch, module, monotonic=lambda: now)
     patience = Patience("letters")
     for step in steps:
         match step:

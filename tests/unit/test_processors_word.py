@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from microbatch.broker import failure_log
 from microbatch.broker.failure_log import EVERY_SECONDS, FailureLog
 from microbatch.broker.run_record import Mode, RunRecord
 from microbatch.worker import PartialFailure, Reject, RetryLater
 from microbatch.worker.failing import BatchDead
-from tests.doubles import ManualClock
+from tests.doubles import ManualClock, set_time
 from tests.unit.conftest import MakeBroker, MakeRunner
 from tests.unit.flow import Flow
 from tests.unit.steps import due, outcomes, record_and_cut
@@ -165,7 +166,7 @@ def test_what_is_worth_repeating_is_repeated(make_flow: MakeFlow) -> None:
 class Stopwatch:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_000.0
-        monkeypatch.setattr("time.monotonic", lambda: self.now)
+        set_time(monkeypatch, failure_log, monotonic=lambda: self.now)
 
 
 def test_a_kind_of_failure_is_logged_once_a_minute_with_a_count(

@@ -11,7 +11,9 @@ import time
 
 import pytest
 
+from microbatch.broker import signals as signals_module
 from microbatch.broker.signals import NUMBERS, StopSignals
+from tests.doubles import set_time
 from tests.waiting import wait_until
 
 # A signal comes at the first line that is run after a wait began, at the second, and so on: also where the
@@ -81,7 +83,7 @@ def test_one_that_comes_while_it_is_waited_for_ends_the_wait() -> None:
 
 def test_two_within_a_second_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
-    monkeypatch.setattr("time.monotonic", lambda: now)
+    set_time(monkeypatch, signals_module, monotonic=lambda: now)
     with StopSignals() as signals:
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP):
             signal.raise_signal(number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from microbatch.broker.errors import LeaseLost, Unavailable
 from microbatch.broker.events import Wake
 from microbatch.scheduler import scheduler as scheduler_module
 from microbatch.scheduler.scheduler import Scheduler
-from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
+from tests.doubles import ManualClock, ManualDoorbell, ManualTicker, set_time
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient, batches_of, record
 
@@ -49,7 +48,7 @@ class Pauses:
 def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
     stopwatch = Stopwatch()
     for module in (scheduler_module, lease):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=stopwatch.monotonic))
+        set_time(monkeypatch, module, monotonic=stopwatch.monotonic)
     return stopwatch
 
 

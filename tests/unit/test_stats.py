@@ -13,6 +13,7 @@ from microbatch.broker.clock import ServerClock
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.server import Server
 from microbatch.broker.stats import Counters, Rates
+from tests.doubles import set_time
 from tests.unit.steps import FakeClient, record, record_and_cut
 
 
@@ -67,7 +68,7 @@ class TimeServer(Server):
 
 def test_the_servers_time_is_asked_for_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     here = SimpleNamespace(seconds=70.0)
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: here.seconds))
+    set_time(monkeypatch, module, monotonic=lambda: here.seconds)
     there = TimeServer()
     clock = ServerClock(there)
     assert clock.now_ms() == 5_000_000
@@ -81,7 +82,7 @@ def test_the_servers_time_is_asked_for_once_a_second(monkeypatch: pytest.MonkeyP
 
 
 def test_the_servers_time_is_asked_for_anew_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 70.0))
+    set_time(monkeypatch, module, monotonic=lambda: 70.0)
     there = TimeServer()
     clock = ServerClock(there)
     assert clock.now_ms() == 5_000_000

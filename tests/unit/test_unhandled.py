@@ -12,7 +12,7 @@ from microbatch.broker.errors import Refused
 from microbatch.broker.results import GROUP
 from microbatch.scheduler import neglect as module
 from microbatch.scheduler.neglect import NeglectWatch
-from tests.doubles import ManualClock
+from tests.doubles import ManualClock, set_time
 from tests.unit.steps import FakeClient
 
 HOUR_MS = 3_600_000
@@ -99,7 +99,7 @@ class Watch:
 
     def __init__(self, broker: Broker, patch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture) -> None:
         self._now = 0.0
-        patch.setattr("time.monotonic", lambda: self._now)
+        set_time(patch, module, monotonic=lambda: self._now)
         self._watch, self._log = NeglectWatch(broker), log
 
     def look(self, minutes: int) -> list[str]:
