@@ -15,6 +15,7 @@ import click
 
 from microbatch.broker.ending import end_with
 from microbatch.broker.errors import MicrobatchError
+from microbatch.broker.imports import collector_paused
 from microbatch.ops import logs, options, streams
 from microbatch.ops.data_folder import LocalServerError
 from microbatch.ops.termination import Terminated
@@ -38,7 +39,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"microbatch.ops.commands.{cmd_name}").command
+        with collector_paused():
+            module = importlib.import_module(f"microbatch.ops.commands.{cmd_name}")
+        command: click.Command = module.command
         return command
 
     def resolve_command(
