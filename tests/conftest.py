@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from microbatch.broker.imports import collector_paused
 from tests import parallel
 from tests.certificates import Certificates, make_certificates
 from tests.preloaded import Preloaded
@@ -28,6 +29,13 @@ def pytest_configure(config: pytest.Config) -> None:
         required()
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """The modules and the items of all tests are not for the collector, which runs often in the tests."""
+    with collector_paused():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

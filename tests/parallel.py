@@ -7,6 +7,8 @@ How to write a test that runs beside others:
 - Mark a test ``@pytest.mark.alone`` if it keeps the machine busy by itself, or asserts on a time that the
   load of another test would change. Nothing else runs meanwhile, so each such test makes the whole run longer
   by its own duration. These tests come last.
+- Mark a test ``@pytest.mark.early`` if it takes half a minute beside others. It starts first: a run does not
+  end with a wait for it.
 
 Without pytest-xdist the marker changes the order only. Tests in one file may run in any order.
 """
@@ -23,6 +25,7 @@ from typing import IO
 import pytest
 
 ALONE = "alone"
+EARLY = "early"
 
 Turn = Generator[None, object, object]
 
@@ -30,6 +33,7 @@ Turn = Generator[None, object, object]
 def pytest_configure(config: pytest.Config) -> None:
     """Called by the hook of the same name in ``tests/conftest.py``."""
     config.addinivalue_line("markers", f"{ALONE}: no other test runs meanwhile; see tests/parallel.py")
+    config.addinivalue_line("markers", f"{EARLY}: it takes long, and starts first; see tests/parallel.py")
     config.pluginmanager.register(Order())
     if hasattr(config, "workerinput"):  # this process is a worker of pytest-xdist
         # The worker's own folder is in that of the run, which all workers share.
@@ -37,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Order:
-    """Mixes the suites, and puts the tests that need the machine alone at the end, on one worker.
+    """Mixes the suites. Puts the long tests first, and those that need the machine alone last, on one worker.
 
     Unit tests compute, integration tests wait: side by side they leave no core idle.
     """
@@ -45,7 +49,7 @@ class Order:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = mixed(items)
-        items.sort(key=is_alone)
+        items.sort(key=lambda item: (is_alone(item), item.get_closest_marker(EARLY) is None))
         for item in filter(is_alone, items):
             item.add_marker(pytest.mark.xdist_group(ALONE))
 

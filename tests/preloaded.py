@@ -1,21 +1,14 @@
 """Python programs that start at once: forked from a process that has imported what they import.
 
 The imports of a worker take half a second of processor time, and the tests start more than a thousand
-processes. A program that is started here has another ``/proc/<pid>/cmdline``. Nothing else tells it from one
-that a shell has started.
-
-``python -m tests.preloaded`` is the process that they are forked from. It has one thread.
+processes. A program that is started here has another ``/proc/<pid>/cmdline``, and files that it leaves open
+are not flushed at its end. Nothing else tells it from one that a shell has started.
 """
 
 from __future__ import annotations
 
-import gc
-import importlib
-import io
 import json
 import os
-import pkgutil
-import runpy
 import select
 import signal
 import socket
@@ -25,19 +18,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from microbatch.worker.lifeline import die_with_parent, lifeline
+from microbatch.worker.lifeline import lifeline
 
-_MODULES = (
-    "microbatch.ops.cli",
-    "microbatch.scheduler.service",
-    "microbatch.worker.pool",
-    "microbatch.worker.rq_worker",
-    "rq.cli",
-)
-_MESSAGE_BYTES = 200_000
+MESSAGE_BYTES = 200_000
 
 
 class Forked:
@@ -106,7 +91,7 @@ class Preloaded:
             if self._process is None:
                 self._begin()
             socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
-            answer = self._socket.recv(_MESSAGE_BYTES)
+            answer = self._socket.recv(MESSAGE_BYTES)
         assert answer, "the process that others are forked from has ended"
         return int(answer)
 
@@ -114,7 +99,7 @@ class Preloaded:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.preloaded", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.preloader", str(theirs.fileno())],
                 cwd=Path(__file__).parent.parent,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
@@ -180,82 +165,3 @@ def _for_the_interpreter(env: Mapping[str, str]) -> dict[str, str]:
 def _begins_with_python(script: Path) -> bool:
     with script.open("rb") as file:
         return file.readline().rstrip() == f"#!{sys.executable}".encode()
-
-
-def main(channel: socket.socket) -> dict[str, Any] | None:
-    """Fork, and tell the pid; or tell how a fork has ended. In a fork: return what it is to run."""
-    parent = os.getpid()
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 3)
-        if not message:
-            return None
-        request = json.loads(message)
-        if "wait" in request:
-            _, answer = os.waitpid(request["wait"], 0)
-        elif answer := os.fork():
-            with suppress(ProcessLookupError, PermissionError):
-                os.setpgid(answer, 0)  # before anybody may send a signal to it
-        else:
-            channel.close()
-            _take_over(request, descriptors, parent)
-            return dict(request)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        channel.send(b"%d" % answer)
-
-
-def _take_over(request: Mapping[str, Any], descriptors: Sequence[int], parent: int) -> None:
-    """Be in all that can be seen the process that was asked for."""
-    os.setpgid(0, 0)
-    die_with_parent(signal.SIGKILL, parent)
-    for target, descriptor in enumerate(descriptors):
-        os.dup2(descriptor, target)
-        os.close(descriptor)
-    sys.stdin = _text(0, "r")
-    sys.stdout = _text(1, "w")
-    sys.stderr = _text(2, "w", errors="backslashreplace")
-    os.environ.clear()
-    os.environ.update(request["env"])
-    os.chdir(request["cwd"])
-    sys.path += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in sys.path]
-
-
-def _text(descriptor: int, mode: str, errors: str = "strict") -> io.TextIOWrapper:
-    """A standard stream as the interpreter makes it, unbuffered."""
-    binary: Any = os.fdopen(descriptor, f"{mode}b", -1 if mode == "r" else 0, closefd=False)
-    return io.TextIOWrapper(binary, errors=errors, write_through=True)
-
-
-def run(arguments: Sequence[str]) -> None:
-    """Run a program as ``__main__``; its end is that of this process."""
-    first, *words = arguments[1:] if arguments[0] == sys.executable else arguments
-    if first == "-m":
-        sys.argv, sys.path[0] = words, str(Path.cwd())
-        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
-    elif first == "-c":
-        source, *words = words
-        sys.argv, sys.path[0] = ["-c", *words], ""
-        module = sys.modules["__main__"] = ModuleType("__main__")
-        exec(compile(source, "<string>", "exec"), module.__dict__)  # noqa: S102 - as python -c does
-    else:
-        sys.argv, sys.path[0] = [first, *words], str(Path(first).resolve().parent)
-        runpy.run_path(first, run_name="__main__")
-
-
-def preload() -> None:
-    """Import what the programs import."""
-    for name in _MODULES:
-        importlib.import_module(name)
-    commands = importlib.import_module("microbatch.ops.commands")
-    for found in pkgutil.iter_modules(commands.__path__):
-        importlib.import_module(f"{commands.__name__}.{found.name}")
-    gc.collect()
-    gc.freeze()  # so that the collector of a fork does not copy all pages
-
-
-if __name__ == "__main__":
-    preload()
-    with socket.socket(fileno=int(sys.argv[1])) as asked:
-        wanted = main(asked)
-    if wanted is not None:
-        run(wanted["arguments"])

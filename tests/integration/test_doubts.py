@@ -183,7 +183,7 @@ def test_what_was_claimed_and_cannot_be_read_is_left_to_the_scheduler_at_once(li
     assert line.record_of(batch_id) == RunRecord()
     score = line.server.admin.zscore(line.direct.keys.inflight, batch_id)
     assert score is not None
-    assert queued(0) <= score <= queued(line.direct.clock.now_ms())
+    assert queued(0) <= score <= queued(line.runner.broker.clock.now_ms())
     line.server.admin.delete(f"{QUEUE}:intermediate")
 
 

@@ -38,6 +38,7 @@ start(Config(result_handler="builtins:list")).wait_for_results()
 """
 
 
+@pytest.mark.early
 @pytest.mark.leaves("wake")
 @pytest.mark.parametrize("state", REFUSING.values(), ids=REFUSING)
 def test_a_refusal_that_lasts_is_told_once_and_when_it_is_over(

@@ -62,6 +62,7 @@ def test_a_killed_worker_and_its_run_are_shown_no_more(server: RealServer, tmp_p
         assert all(server.admin.ttl(key) >= 0 for key in server.admin.keys("rq:job:*"))
 
 
+@pytest.mark.early
 @pytest.mark.leaves("batch", "inflight")
 def test_workers_whose_pool_was_killed_too_expire(valkey_server: RealServer, tmp_path: Path) -> None:
     admin = valkey_server.admin

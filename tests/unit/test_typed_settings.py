@@ -68,6 +68,7 @@ def test_all_settings_have_types() -> None:
     assert get_type_hints(Settings).keys() == Config.model_fields.keys()
 
 
+@pytest.mark.early
 @pytest.mark.timeout(120)
 def test_a_type_checker_knows_them(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(PROGRAM)
