@@ -442,7 +442,7 @@ class Microbatch(Modelled):
         raise AssertionError(f"it does not end: {self.model}")
 
 
-TestMachine = Microbatch.TestCase
+TestMachine = pytest.mark.early(Microbatch.TestCase)
 TestMachine.settings = settings(
     max_examples=100,
     stateful_step_count=50,
