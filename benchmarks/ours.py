@@ -13,9 +13,9 @@ from benchmarks import events, sums
 from benchmarks.measure import Figures
 from benchmarks.processes import PATIENCE_SECONDS, PYTHON, Producer, environment, running, server
 from benchmarks.tally import Tally, check
-from microbatch.broker import wire
 from microbatch.broker.broker import Broker
-from microbatch.ops.stack import Stack
+from microbatch.broker.wire.event import event_body
+from microbatch.ops.local.stack import Stack
 from microbatch.producer import BatchInfo, Config, start
 from microbatch.scheduler.scheduler import Scheduler
 from tests.servers import RealServer
@@ -120,5 +120,5 @@ class Ours:
         for batch_id in ids:
             _, _, *raws = client.lrange(keys.batch(batch_id.decode()), 0, -1)
             check("events of a batch", len(raws), size)
-            numbers += sum(json.loads(wire.event_body(raw))["number"] for raw in raws)
+            numbers += sum(json.loads(event_body(raw))["number"] for raw in raws)
         check("the sum of their numbers", numbers, events.total(count))

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from microbatch.broker.broker import Broker
-from microbatch.ops.stack import Stack
+from microbatch.ops.local.stack import Stack
 from microbatch.producer import BatchInfo, Config, start
 
 RATE = 500

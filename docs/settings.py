@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args, get_origin
 from annotated_types import Ge, Gt
 from pydantic.fields import FieldInfo
 
-from microbatch.broker.config import Config
-from microbatch.broker.durations import Duration, read_duration
+from microbatch.broker.app.config import Config
+from microbatch.broker.app.durations import Duration, read_duration
 
 PAGE = Path(__file__).with_name("operations.md")
 BEGIN = "<!-- settings: written by docs/settings.py -->\n"

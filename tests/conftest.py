@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from microbatch.broker.imports import collector_paused
+from microbatch.broker.process.imports import collector_paused
 from tests import parallel
 from tests.certificates import Certificates, make_certificates
 from tests.preloaded import Preloaded

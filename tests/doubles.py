@@ -8,8 +8,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from microbatch.broker.doorbell import Ring
-from microbatch.broker.events import Wake
+from microbatch.broker.state.doorbell import Ring
+from microbatch.broker.state.events import Wake
 
 
 def set_time(patch: pytest.MonkeyPatch, module: ModuleType, **functions: Callable[..., object]) -> None:

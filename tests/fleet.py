@@ -59,7 +59,7 @@ reconciler.LOOK_AGAIN_MS = scheduler.LOOK_AGAIN_MS = reconciler.ON_THE_WAY_MS = 
 
 _SCHEDULER = """\
 import logging, sys
-from microbatch.broker.app import load_config
+from microbatch.broker.app.loading import load_config
 from microbatch.scheduler.service import SchedulerService
 logging.basicConfig(level="INFO", format="%(message)s")
 sys.exit(0 if SchedulerService([load_config(sys.argv[1])]).run() else 1)

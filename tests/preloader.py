@@ -30,7 +30,7 @@ _MODULES = (
     "microbatch.ops.cli",
     "microbatch.scheduler.service",
     "microbatch.worker.pool",
-    "microbatch.worker.rq_worker",
+    "microbatch.worker.rq.worker",
     "rq.cli",
 )
 

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal
 
-from microbatch.broker.app import ENVIRONMENT_VARIABLE, load_config
+from microbatch.broker.app.loading import ENVIRONMENT_VARIABLE, load_config
 from microbatch.broker.broker import Broker
-from microbatch.broker.claims import RqPlace, claim_of
 from microbatch.broker.errors import MicrobatchError
+from microbatch.broker.state.claims import RqPlace, claim_of
 from microbatch.producer import Config, start
 from microbatch.scheduler.scheduler import Scheduler
-from microbatch.worker.rq_worker import work
+from microbatch.worker.rq.worker import work
 from microbatch.worker.runner import BatchRunner
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,8 @@ ROLES: dict[str, Callable[[Config], None]] = {
 def kill_at(verb: str, when: When) -> None:
     """Have this process killed right before or right after its first call of ``verb``."""
     module, owner, name = verb.rsplit(".", 2)
-    cls = getattr(importlib.import_module(f"microbatch.{module}"), owner)
+    package = "microbatch.broker" if module.startswith("state.") else "microbatch"
+    cls = getattr(importlib.import_module(f"{package}.{module}"), owner)
     method = getattr(cls, name)
 
     @functools.wraps(method)

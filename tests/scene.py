@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from microbatch.broker.audit import Audit
-from microbatch.broker.results import GROUP
+from microbatch.broker.inspect.audit import Audit
+from microbatch.broker.state.results import GROUP
 from microbatch.producer import BatchInfo
 from tests.fleet import Fleet
 from tests.processes import Process
@@ -20,7 +20,7 @@ from tests.waiting import wait_until
 # With a file "slow" a run takes so long that its heart beats once and shows it in RQ, and a handler so long
 # that its results are kept for it.
 PROCESSOR = """
-from microbatch.broker.batch import PartialFailure
+from microbatch.broker.wire.batch import PartialFailure
 from microbatch.producer import recorder
 from microbatch.scheduler import reconciler, scheduler
 from microbatch.worker import failing, heart, runner

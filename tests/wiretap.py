@@ -13,8 +13,8 @@ import hiredis
 import pytest
 from redis.connection import AbstractConnection
 
-from microbatch.broker import scripts
-from microbatch.broker.scripts import Script
+from microbatch.broker.lua import scripts
+from microbatch.broker.lua.scripts import Script
 from tests.servers import RealServer
 
 SCRIPTS = [script for script in vars(scripts).values() if isinstance(script, Script)]

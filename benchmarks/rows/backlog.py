@@ -13,7 +13,7 @@ from benchmarks.ours import Ours
 from benchmarks.processes import wait_until
 from benchmarks.rows.cut import SIZE
 from benchmarks.rows.run import rate
-from microbatch.broker.events import Wake
+from microbatch.broker.state.events import Wake
 from microbatch.scheduler.scheduler import Scheduler
 
 NAME = "growth-waiting"

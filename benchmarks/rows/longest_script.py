@@ -12,13 +12,14 @@ from benchmarks import events
 from benchmarks.measure import Claim, Figures, Scale, System
 from benchmarks.ours import Ours
 from benchmarks.processes import clear
-from microbatch.broker import wire
-from microbatch.broker.bounds import MAX_SIZE
-from microbatch.broker.in_flight import NewBatch, TakenBatch, halves_of, new_batch
-from microbatch.broker.results import Outcome
-from microbatch.broker.scripts import Script
-from microbatch.broker.tally import take_tally
-from microbatch.broker.wire import Failure, Header, Trigger
+from microbatch.broker.inspect.tally import take_tally
+from microbatch.broker.lua.scripts import Script
+from microbatch.broker.policy.bounds import MAX_SIZE
+from microbatch.broker.state.results import Outcome
+from microbatch.broker.wire.event import encode_event
+from microbatch.broker.wire.failure import Failure
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.in_flight import NewBatch, TakenBatch, halves_of, new_batch
 
 NAME = "longest-script"
 TITLE = "the longest that one script holds the server, with the largest batches that there may be"
@@ -51,7 +52,7 @@ class _Scripts:
         self._ours = Ours(stack, max_size=MAX_SIZE, keep_dead_max=1)
         self._client: Any = self._ours.server.admin
         self._broker = self._ours.broker
-        self._raws = [wire.encode_event(body, 1) for body in bodies]
+        self._raws = [encode_event(body, 1) for body in bodies]
         self._took: dict[str, float] = {}
         self._run = self._broker.server.run
         self._broker.server.run = self._run_and_note  # type: ignore[method-assign]

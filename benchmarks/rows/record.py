@@ -17,7 +17,7 @@ from benchmarks.measure import Claim, Figures, Scale, System
 from benchmarks.ours import Ours
 from benchmarks.processes import clear
 from benchmarks.tally import check
-from microbatch.broker import wire
+from microbatch.broker.wire.event import encode_event, event_body
 from microbatch.producer import start
 
 NAME = "record"
@@ -58,7 +58,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
 
 def stamped(event: dict[str, Any]) -> bytes:
     """The bytes that Microbatch sends for an event."""
-    return wire.encode_event(events.encode(event), time.time_ns() // 1_000_000)
+    return encode_event(events.encode(event), time.time_ns() // 1_000_000)
 
 
 def check_recorded(ours: Ours, count: int) -> None:
@@ -66,7 +66,7 @@ def check_recorded(ours: Ours, count: int) -> None:
     client: Any = ours.server.admin
     found: Counter[bytes] = Counter()
     while raws := client.lpop(ours.broker.keys.events, 10_000):
-        found.update(map(wire.event_body, raws))
+        found.update(map(event_body, raws))
     check("events recorded", found.total(), count)
     numbers = (json.loads(body)["number"] * times for body, times in found.items())
     check("the sum of their numbers", sum(numbers), events.total(count))

@@ -13,8 +13,10 @@ import pytest
 import redis
 
 from microbatch.broker.errors import BatcherFull
-from microbatch.broker.run_record import RunRecord
-from microbatch.broker.wire import Header, Trigger, encode_event, new_id
+from microbatch.broker.wire.event import encode_event
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.identity import new_id
+from microbatch.broker.wire.run_record import RunRecord
 from microbatch.producer import Config, start
 from tests.conftest import Command, MakeServer
 from tests.processes import Process

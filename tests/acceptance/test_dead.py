@@ -17,8 +17,10 @@ from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.run_record import RunRecord
-from microbatch.broker.wire import Header, Trigger, encode_event, new_id
+from microbatch.broker.wire.event import encode_event
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.identity import new_id
+from microbatch.broker.wire.run_record import RunRecord
 from microbatch.producer import Config, start
 from tests.conftest import Command
 from tests.processes import clean_environment, script

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.app import load_config
-from microbatch.broker.wire import Trigger
+from microbatch.broker.app.loading import load_config
+from microbatch.broker.wire.header import Trigger
 from microbatch.producer import BatchInfo
 from tests.conftest import Command
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.wire import event_body
+from microbatch.broker.wire.event import event_body
 from tests.conftest import Command
 from tests.servers import RealServer
 from tests.waiting import wait_until

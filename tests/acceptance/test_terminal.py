@@ -12,8 +12,8 @@ from typing import BinaryIO
 import pytest
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.plain import plain
-from microbatch.broker.wire import Failure
+from microbatch.broker.process.plain import plain
+from microbatch.broker.wire.failure import Failure
 from microbatch.producer import Config
 from tests.conftest import MakeServer
 from tests.processes import clean_environment, script

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from microbatch.broker import scripts
+from microbatch.broker.lua import scripts
 
 KILL, STOP, SERVER, SILENCE, EAT, OUTAGE = "kill", "stop", "server", "silence", "eat", "outage"
 KINDS = (KILL, STOP, SERVER, SILENCE, EAT, OUTAGE)

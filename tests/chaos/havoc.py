@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.lease import holder_of
+from microbatch.broker.state.lease import holder_of
 from tests.chaos.faults import ACTIVE, BUSY_CONSUMER, BUSY_WORKER, EAT, OUTAGE, PROCESSOR, SERVER, Fault
 from tests.chaos.history import INVOKE, OK, History
 from tests.chaos.stage import Actor, Hands

@@ -11,19 +11,21 @@ from typing import Any
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from microbatch.broker import connection, policy, scripts, server
-from microbatch.broker.bounds import MAX_BYTES
-from microbatch.broker.config import Config
-from microbatch.broker.doorbell import Look
-from microbatch.broker.drain import Drain
 from microbatch.broker.errors import InDoubt
-from microbatch.broker.in_flight import Made, NewBatch
-from microbatch.broker.ledger import Ledger
-from microbatch.broker.policy import Verdict
-from microbatch.broker.results import Entry, Results
-from microbatch.broker.run_record import RunRecord
-from microbatch.broker.scripts import Script
-from microbatch.broker.sent import Sent
+from microbatch.broker.lua import scripts
+from microbatch.broker.lua.scripts import Script
+from microbatch.broker.policy import verdict
+from microbatch.broker.policy.bounds import MAX_BYTES
+from microbatch.broker.policy.policy import Policy
+from microbatch.broker.policy.verdict import Verdict
+from microbatch.broker.state.doorbell import Look
+from microbatch.broker.state.drain import Drain
+from microbatch.broker.state.ledger import Ledger
+from microbatch.broker.state.results import Entry, Results
+from microbatch.broker.transport import connection, server
+from microbatch.broker.transport.sent import Sent
+from microbatch.broker.wire.in_flight import Made, NewBatch
+from microbatch.broker.wire.run_record import RunRecord
 from microbatch.producer.handlers import Handlers
 from microbatch.scheduler import burial
 from microbatch.scheduler.gates import Gates
@@ -149,7 +151,7 @@ def charge_claims() -> None:
         text = script.text.replace("history .. ' ' .. ARGV[2]", f"{charged} .. ' ' .. ARGV[2]")
         assert text != script.text, f"{script.name} claims otherwise than this mutant knows"
         vars(scripts)[name] = Script(script.name, text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324
-    failed, judge_run, judge_loss = RunRecord.failed, policy.judge, policy.judge_death
+    failed, judge_run, judge_loss = RunRecord.failed, verdict.judge, verdict.judge_death
 
     def given_back(run: RunRecord) -> RunRecord:
         return replace(run, failures=max(run.failures - 1, 0))
@@ -160,12 +162,9 @@ def charge_claims() -> None:
     def judge(run: RunRecord, *args: Any) -> Verdict:
         return judge_run(given_back(run), *args)
 
-    def judge_death(run: RunRecord, size: int, config: Config) -> Verdict:
-        return (
-            policy.isolate(size, config)
-            if run.failures > config.max_retries
-            else judge_loss(run, size, config)
-        )
+    def judge_death(run: RunRecord, size: int, policy: Policy) -> Verdict:
+        spent = run.failures > policy.max_retries
+        return verdict.isolate(size, policy) if spent else judge_loss(run, size, policy)
 
     RunRecord.failed = fail  # type: ignore[method-assign]
     vars(failing)["judge"], vars(burial)["judge_death"] = judge, judge_death

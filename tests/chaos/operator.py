@@ -6,10 +6,10 @@ import json
 import logging
 from itertools import islice
 
-from microbatch.broker import wire
 from microbatch.broker.broker import Broker
-from microbatch.broker.due import BAND_MS
 from microbatch.broker.errors import ServerError
+from microbatch.broker.state.due import BAND_MS
+from microbatch.broker.wire.event import event_body
 from tests.chaos.history import INVOKE, History
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Operator:
         self._next = now + _EVERY_SECONDS
         try:
             for batch in islice(self._broker.dead, 1):
-                ids = [json.loads(wire.event_body(raw))["id"] for raw in self._broker.dead.events(batch.id)]
+                ids = [json.loads(event_body(raw))["id"] for raw in self._broker.dead.events(batch.id)]
                 # Noted before it is done, as it may be done without our hearing of it.
                 self._history.note("replay", INVOKE, batch=batch.id, events=ids)
                 self._broker.dead.replay(batch.id)

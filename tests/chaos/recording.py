@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from microbatch.broker import wire
 from microbatch.broker.errors import InDoubt, MicrobatchError
-from microbatch.broker.in_flight import Made, Next, TakenBatch
-from microbatch.broker.lease import Lease
-from microbatch.broker.ledger import Ledger
-from microbatch.broker.results import Entry, Results
+from microbatch.broker.state.lease import Lease
+from microbatch.broker.state.ledger import Ledger
+from microbatch.broker.state.results import Entry, Results
+from microbatch.broker.wire.event import event_body
+from microbatch.broker.wire.in_flight import Made, Next, TakenBatch
 from tests.chaos.app import history
 from tests.chaos.history import DOUBT, FAIL, INVOKE, OK
 
@@ -102,7 +102,7 @@ def _truth(answer: object) -> Facts:
 def _taken(batch: Next) -> Facts | None:
     if not isinstance(batch, TakenBatch):
         return None
-    ids = [json.loads(wire.event_body(raw))["id"] for raw in batch.events]
+    ids = [json.loads(event_body(raw))["id"] for raw in batch.events]
     return {"batch": batch.id, "attempt": batch.run.attempt, "parent": batch.header.parent, "events": ids}
 
 

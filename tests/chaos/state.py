@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from microbatch.broker import wire
-from microbatch.broker.audit import Audit
 from microbatch.broker.broker import Broker
+from microbatch.broker.inspect.audit import Audit
+from microbatch.broker.wire.event import event_body
 from tests.chaos.recording import CUTS
 
 
@@ -79,4 +79,4 @@ def _jobs_kept(broker: Broker) -> list[str]:
 
 
 def _ids(raws: list[bytes]) -> list[str]:
-    return [json.loads(wire.event_body(raw))["id"] for raw in raws]
+    return [json.loads(event_body(raw))["id"] for raw in raws]

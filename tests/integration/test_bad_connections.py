@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from microbatch.broker.errors import InDoubt, Refused, ServerError, Unsupported
-from microbatch.broker.server import Server
+from microbatch.broker.transport.server import Server
 from microbatch.producer import Config, start
 from tests.conftest import MakeServer
 from tests.fleet import ECHO, Fleet

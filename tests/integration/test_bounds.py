@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from microbatch.broker import scripts
 from microbatch.broker.errors import BatcherFull, ConfigError, InDoubt, Refused, ServerError
+from microbatch.broker.lua import scripts
 from tests.conftest import MakeServer
 from tests.fleet import ECHO, Fleet
 from tests.proxy import Proxy

@@ -8,8 +8,8 @@ import pytest
 from redis.connection import AbstractConnection
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.listener import Listener
-from microbatch.broker.server import Server
+from microbatch.broker.transport.listener import Listener
+from microbatch.broker.transport.server import Server
 from microbatch.producer import Config, start
 from tests.servers import RealServer
 from tests.waiting import wait_until

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker.listener import Listener
-from microbatch.broker.results import Entry
+from microbatch.broker.state.results import Entry
+from microbatch.broker.transport.listener import Listener
 from microbatch.producer import MicroBatcher
 from tests.doubles import FailsOnce, HandlerFailed
 from tests.fleet import Fleet

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from rq.exceptions import StopRequested
 
-from microbatch.broker import scripts
 from microbatch.broker.broker import Broker
-from microbatch.broker.due import queued
 from microbatch.broker.errors import InDoubt, Refused
-from microbatch.broker.results import Outcome
-from microbatch.broker.run_record import RunRecord
+from microbatch.broker.lua import scripts
+from microbatch.broker.state.due import queued
+from microbatch.broker.state.results import Outcome
+from microbatch.broker.wire.run_record import RunRecord
 from microbatch.producer import BatchInfo, Config, MicroBatcher
 from microbatch.scheduler.scheduler import Scheduler
-from microbatch.worker.rq_worker import BatchWorker
+from microbatch.worker.rq.worker import BatchWorker
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualTicker
 from tests.proxy import Proxy

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker.doorbell import Look, ServerDoorbell
 from microbatch.broker.errors import InDoubt, LeaseLost
-from microbatch.broker.events import Wake
-from microbatch.broker.in_flight import NewBatch, new_batch
-from microbatch.broker.lease import Lease
-from microbatch.broker.ledger import Transaction
-from microbatch.broker.wire import Header, Trigger
+from microbatch.broker.state.doorbell import Look, ServerDoorbell
+from microbatch.broker.state.events import Wake
+from microbatch.broker.state.lease import Lease
+from microbatch.broker.state.ledger import Transaction
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.in_flight import NewBatch, new_batch
 from tests.fleet import Fleet
 from tests.servers import RealServer
 from tests.waiting import wait_until

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker.events import Wake
+from microbatch.broker.state.events import Wake
 from tests.fleet import Fleet
 from tests.servers import RealServer
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker.audit import Audit
+from microbatch.broker.inspect.audit import Audit
 from tests.fleet import ECHO, Fleet
 from tests.servers import RealServer
 from tests.unit.steps import check_account

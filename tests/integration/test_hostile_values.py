@@ -16,11 +16,14 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from microbatch.broker.errors import ConfigError, Refused
-from microbatch.broker.results import Results
-from microbatch.broker.run_record import RunRecord
-from microbatch.broker.wire import Failure, Header, Trigger, encode_event, new_id
+from microbatch.broker.state.results import Results
+from microbatch.broker.wire.event import encode_event
+from microbatch.broker.wire.failure import Failure
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.identity import new_id
+from microbatch.broker.wire.run_record import RunRecord
 from microbatch.producer import BatchFailure, Config
-from microbatch.worker.rq_job import JOB_FUNCTION
+from microbatch.worker.rq.job import JOB_FUNCTION
 from tests.fleet import ECHO, HASTY, Fleet
 from tests.processes import Process
 from tests.servers import RealServer

@@ -178,7 +178,9 @@ def test_a_job_that_comes_twice_has_one_result(server: RealServer, tmp_path: Pat
 
 FORGERIES: dict[str, Callable[[Queue], Job]] = {
     "another function": lambda queue: queue.enqueue("os.system", "touch forged"),
-    "a function of ours": lambda queue: queue.enqueue("microbatch.broker.app.load_config", "forged.py"),
+    "a function of ours": lambda queue: queue.enqueue(
+        "microbatch.broker.app.loading.load_config", "forged.py"
+    ),
     "another batcher": lambda queue: queue.enqueue("microbatch.worker.job.run_batch", "numbers", "id"),
     "other arguments": lambda queue: queue.enqueue("microbatch.worker.job.run_batch", batcher="letters"),
     "no batch": lambda queue: queue.enqueue("microbatch.worker.job.run_batch", "letters", "0" * 32),

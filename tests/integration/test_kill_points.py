@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker import scripts
+from microbatch.broker.lua import scripts
 from microbatch.scheduler import reconciler
 from tests.fleet import Fleet
 from tests.proxy import Proxy
@@ -60,15 +60,23 @@ def record_bad(scene: Scene) -> None:
 GUARDED = {"max_waiting": 100, "dedupe_window": 60}
 LAST_RUN = {"max_retries": 0}
 POINTS = {
-    "record": Point("broker.events.Events.record", "producer", ("RPUSH",), recorded=(1,), recorded_before=()),
+    "record": Point("state.events.Events.record", "producer", ("RPUSH",), recorded=(1,), recorded_before=()),
     "record-guarded": Point(
-        "broker.events.Events.record", "producer", (scripts.RECORD.sha,), settings=GUARDED, recorded=(1,)
+        "state.events.Events.record",
+        "producer",
+        (scripts.RECORD.sha,),
+        settings=GUARDED,
+        recorded=(1,),
     ),
     "record-first-chunk": Point(
-        "broker.events.Events.recorded", "bulk producer", ("RPUSH", "events"), recorded=(1, 2)
+        "state.events.Events.recorded", "bulk producer", ("RPUSH", "events"), recorded=(1, 2)
     ),
     "record-next-chunk": Point(
-        "broker.events.Events.send", "bulk producer", ("RPUSH", "events"), recorded=(1, 2), recorded_before=()
+        "state.events.Events.send",
+        "bulk producer",
+        ("RPUSH", "events"),
+        recorded=(1, 2),
+        recorded_before=(),
     ),
     "record-what-lingered": Point(
         "producer.recorder.Recorder.record_stamped",
@@ -77,7 +85,7 @@ POINTS = {
         recorded=(1, 2),
         recorded_before=(),
     ),
-    "flush": Point("broker.events.Events.wake", "producer", ("RPUSH", "wake", "EXEC"), recorded=(1,)),
+    "flush": Point("state.events.Events.wake", "producer", ("RPUSH", "wake", "EXEC"), recorded=(1,)),
     "set-aside": Point(
         "scheduler.maintenance.Maintenance._set_aside",
         "scheduler",
@@ -85,37 +93,40 @@ POINTS = {
         Scene.record_with_a_misfit,
     ),
     "put-aside": Point(
-        "broker.recovery.Recovery.put_aside", "scheduler", (scripts.PUT_ASIDE.sha,), Scene.cut_with_a_stranger
+        "state.recovery.Recovery.put_aside",
+        "scheduler",
+        (scripts.PUT_ASIDE.sha,),
+        Scene.cut_with_a_stranger,
     ),
     "clamp": Point(
-        "broker.recovery.Recovery.clamp",
+        "state.recovery.Recovery.clamp",
         "scheduler",
         (scripts.CLAMP.sha,),
         Scene.cut_before_the_clock_was_set_back,
     ),
-    "cut": Point("broker.ledger.Ledger.cut", "scheduler", ("cut: move", "EXEC"), Scene.record),
+    "cut": Point("state.ledger.Ledger.cut", "scheduler", ("cut: move", "EXEC"), Scene.record),
     "enqueue-again": Point(
-        "broker.ledger.Ledger.enqueue_again",
+        "state.ledger.Ledger.enqueue_again",
         "scheduler",
         ("hold: write", "EXEC"),
         Scene.cut_and_lose_the_jobs,
     ),
     "reschedule": Point(
-        "broker.recovery.Recovery.reschedule", "scheduler", (scripts.RESCHEDULE.sha,), Scene.cut
+        "state.recovery.Recovery.reschedule", "scheduler", (scripts.RESCHEDULE.sha,), Scene.cut
     ),
     "hold-back": Point(
-        "broker.recovery.Recovery.room",
+        "state.recovery.Recovery.room",
         "scheduler",
         (scripts.HOLD_BACK.sha,),
         Scene.record,
         {"max_in_flight": 1},
     ),
-    "acquire": Point("broker.lease.Lease.acquire", "scheduler", ("SET", "lease", "NX"), Scene.record),
-    "renew": Point("broker.lease.Lease.renew", "scheduler", (scripts.RENEW_LEASE.sha,), Scene.record),
+    "acquire": Point("state.lease.Lease.acquire", "scheduler", ("SET", "lease", "NX"), Scene.record),
+    "renew": Point("state.lease.Lease.renew", "scheduler", (scripts.RENEW_LEASE.sha,), Scene.record),
     "release": Point(
-        "broker.lease.Lease.release", "leaving scheduler", (scripts.RELEASE_LEASE.sha,), Scene.record
+        "state.lease.Lease.release", "leaving scheduler", (scripts.RELEASE_LEASE.sha,), Scene.record
     ),
-    "seize": Point("broker.lease.Lease.seize", "scheduler", (scripts.SEIZE_LEASE.sha,), Scene.outlive),
+    "seize": Point("state.lease.Lease.seize", "scheduler", (scripts.SEIZE_LEASE.sha,), Scene.outlive),
     "wait": Point("worker.turns.Turns.wait", "worker", ("BLMOVE", scripts.TAKE_NEXT.sha), Scene.cut),
     "end": Point(
         "worker.turns.Turns.end",
@@ -123,36 +134,41 @@ POINTS = {
         (scripts.COMMIT.sha, scripts.TAKE_NEXT.sha),
         Scene.cut,
     ),
-    "take": Point("broker.ledger.Ledger.take", "worker", (scripts.TAKE.sha,), Scene.requeue, recorded=DEAD),
-    "find": Point("broker.claims.Claims.find", "worker", (scripts.FIND_CLAIM.sha,), Scene.cut, file="slow"),
-    "heartbeat": Point("broker.claims.Claims.renew", "worker", (scripts.HOLD.sha,), Scene.cut, file="slow"),
+    "take": Point("state.ledger.Ledger.take", "worker", (scripts.TAKE.sha,), Scene.requeue, recorded=DEAD),
+    "find": Point("state.claims.Claims.find", "worker", (scripts.FIND_CLAIM.sha,), Scene.cut, file="slow"),
+    "heartbeat": Point("state.claims.Claims.renew", "worker", (scripts.HOLD.sha,), Scene.cut, file="slow"),
     "give-back": Point(
-        "broker.claims.Claims.give_back", "stopping worker", (scripts.GIVE_BACK.sha,), Scene.cut
+        "state.claims.Claims.give_back", "stopping worker", (scripts.GIVE_BACK.sha,), Scene.cut
     ),
     "show": Point(
-        "worker.rq_worker.BatchWorker._show_as_started",
+        "worker.rq.worker.BatchWorker._show_as_started",
         "worker",
         ("rq:wip:mb:letters",),
         Scene.cut,
         file="slow",
     ),
     "rq-end": Point(
-        "worker.rq_worker.BatchWorker.execute_job",
+        "worker.rq.worker.BatchWorker.execute_job",
         "worker",
         ("rq:finished:mb:letters",),
         record_bad,
         recorded=BAD,
     ),
     "fail": Point(
-        "broker.breaker.Breaker.note_failure", "worker", (scripts.FAIL.sha,), record_bad, recorded=BAD
+        "state.breaker.Breaker.note_failure", "worker", (scripts.FAIL.sha,), record_bad, recorded=BAD
     ),
-    "retry": Point("broker.ledger.Ledger.retry", "worker", (scripts.RETRY.sha,), record_bad, recorded=BAD),
-    "commit": Point("broker.ledger.Ledger.commit", "worker", (scripts.COMMIT.sha,), Scene.cut),
+    "retry": Point("state.ledger.Ledger.retry", "worker", (scripts.RETRY.sha,), record_bad, recorded=BAD),
+    "commit": Point("state.ledger.Ledger.commit", "worker", (scripts.COMMIT.sha,), Scene.cut),
     "divide": Point(
-        "broker.ledger.Ledger.divide", "worker", (scripts.DIVIDE.sha,), record_bad, LAST_RUN, recorded=BAD
+        "state.ledger.Ledger.divide",
+        "worker",
+        (scripts.DIVIDE.sha,),
+        record_bad,
+        LAST_RUN,
+        recorded=BAD,
     ),
     "fail-in-part": Point(
-        "broker.ledger.Ledger.divide",
+        "state.ledger.Ledger.divide",
         "worker",
         (scripts.DIVIDE.sha,),
         record_bad,
@@ -160,7 +176,7 @@ POINTS = {
         recorded=BAD,
     ),
     "bury-in-part": Point(
-        "broker.ledger.Ledger.bury",
+        "state.ledger.Ledger.bury",
         "worker",
         (scripts.BURY.sha,),
         record_bad,
@@ -169,20 +185,25 @@ POINTS = {
         recorded=BAD,
     ),
     "bury": Point(
-        "broker.ledger.Ledger.bury",
+        "state.ledger.Ledger.bury",
         "worker",
         (scripts.BURY.sha,),
         record_bad,
         {**LAST_RUN, "isolate_failures": False},
         recorded=BAD,
     ),
-    "revive": Point("broker.dead.Dead.revive", "worker", (scripts.REVIVE.sha,), Scene.requeue, recorded=DEAD),
-    "replay": Point("broker.dead.Dead.replay", "replay", (scripts.REPLAY.sha,), Scene.die, recorded=DEAD),
+    "revive": Point("state.dead.Dead.revive", "worker", (scripts.REVIVE.sha,), Scene.requeue, recorded=DEAD),
+    "replay": Point("state.dead.Dead.replay", "replay", (scripts.REPLAY.sha,), Scene.die, recorded=DEAD),
     "purge": Point(
-        "broker.dead.Dead.purge", "purge", (scripts.PURGE.sha,), Scene.die, recorded=(), recorded_before=DEAD
+        "state.dead.Dead.purge",
+        "purge",
+        (scripts.PURGE.sha,),
+        Scene.die,
+        recorded=(),
+        recorded_before=DEAD,
     ),
     "retire": Point(
-        "broker.dead.Dead.retire",
+        "state.dead.Dead.retire",
         "scheduler",
         (scripts.RETIRE.sha,),
         Scene.die_long_ago,
@@ -190,22 +211,28 @@ POINTS = {
         recorded=(),
         recorded_before=DEAD,
     ),
-    "deliver": Point("broker.results.Results.wait", "consumer", ("XREADGROUP", "BLOCK"), Scene.commit),
+    "deliver": Point("state.results.Results.wait", "consumer", ("XREADGROUP", "BLOCK"), Scene.commit),
     "take-over": Point(
-        "broker.results.Results.take_over", "consumer", ("XAUTOCLAIM",), Scene.deliver_to_one_that_is_gone
+        "state.results.Results.take_over",
+        "consumer",
+        ("XAUTOCLAIM",),
+        Scene.deliver_to_one_that_is_gone,
     ),
-    "keep": Point("broker.results.Results.keep", "consumer", (scripts.KEEP.sha,), Scene.commit, file="slow"),
+    "keep": Point("state.results.Results.keep", "consumer", (scripts.KEEP.sha,), Scene.commit, file="slow"),
     "shelve": Point(
-        "broker.results.Results.put_aside", "consumer", (scripts.SHELVE.sha,), Scene.commit_with_a_stranger
+        "state.results.Results.put_aside",
+        "consumer",
+        (scripts.SHELVE.sha,),
+        Scene.commit_with_a_stranger,
     ),
-    "handled": Point("broker.results.Results.handled", "consumer", (scripts.HANDLED.sha,), Scene.commit),
+    "handled": Point("state.results.Results.handled", "consumer", (scripts.HANDLED.sha,), Scene.commit),
     "hand-back": Point(
-        "broker.results.Results.hand_back",
+        "state.results.Results.hand_back",
         "consumer that hands back",
         (scripts.HAND_BACK.sha,),
         Scene.commit,
     ),
-    "leave": Point("broker.results.Results.leave", "leaving consumer", (scripts.LEAVE.sha,), Scene.commit),
+    "leave": Point("state.results.Results.leave", "leaving consumer", (scripts.LEAVE.sha,), Scene.commit),
 }
 LASTING = {"scheduler", "worker", "consumer", "leaving scheduler"}
 """Those who go on when a reply was lost. The others end as a command does, with an error that says so."""

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 import redis
 
-from microbatch.ops import local_server
-from microbatch.ops.data_folder import LocalServerError
-from microbatch.ops.local_server import EmbeddedMissing, LocalServer
+from microbatch.ops.local import server as local_server
+from microbatch.ops.local.data_folder import LocalServerError
+from microbatch.ops.local.server import EmbeddedMissing, LocalServer
 from tests.processes import Process, end_process, is_alive
 from tests.waiting import wait_until
 
 # Starts a server on the folder given, tells of it, and then waits to be killed.
 PARENT = """
 import sys, time
-from microbatch.ops.local_server import LocalServer
+from microbatch.ops.local.server import LocalServer
 server = LocalServer(sys.argv[1] or None)
 server.start()
 print("server", server.pid, server.url, flush=True)
@@ -165,7 +165,7 @@ def test_an_exit_without_stop_removes_what_is_temporary(tmp_path: Path) -> None:
 def test_a_forked_child_takes_nothing_with_it(tmp_path: Path) -> None:
     program = textwrap.dedent("""
         import os, sys
-        from microbatch.ops.local_server import LocalServer
+        from microbatch.ops.local.server import LocalServer
 
         with LocalServer() as server:
             if (child := os.fork()) == 0:

@@ -36,11 +36,11 @@ def process(batch): raise DecodeError(f"bad {batch}")
 """,
     "an error of ours that the processor names": """
 from microbatch.broker.errors import EncodeError
-from microbatch.broker.batch import PartialFailure
+from microbatch.broker.wire.batch import PartialFailure
 def process(batch): raise PartialFailure({n: EncodeError(f"bad {event}") for n, event in enumerate(batch)})
 """,
     "an error of ours that was raised for the processor": """
-from microbatch.broker import codec
+from microbatch.broker.wire import codec
 def bad(text):
     yield 1
     raise ValueError(text)

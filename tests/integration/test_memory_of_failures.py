@@ -15,7 +15,7 @@ import pytest
 from microbatch.broker.broker import Broker
 from microbatch.producer import Config, MicroBatcher, PartialFailure
 from microbatch.scheduler.scheduler import Scheduler
-from microbatch.worker.rq_worker import BatchWorker
+from microbatch.worker.rq.worker import BatchWorker
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualTicker
 from tests.servers import RealServer

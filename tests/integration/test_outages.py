@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker import scripts
 from microbatch.broker.errors import InDoubt, ServerError
+from microbatch.broker.lua import scripts
 from microbatch.producer import BatchInfo, MicroBatcher
 from tests.conftest import MakeServer
 from tests.fleet import ECHO, HASTY, Fleet, Recorder

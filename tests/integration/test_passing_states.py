@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import redis
 
-from microbatch.broker import patience, scripts
+from microbatch.broker.lua import scripts
+from microbatch.broker.transport import patience
 from microbatch.producer import MicroBatcher
 from tests.conftest import MakeServer
 from tests.fleet import ECHO, HASTY, Fleet

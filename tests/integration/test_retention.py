@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.aside import Aside
+from microbatch.broker.inspect.aside import Aside
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.retention import Retention
 from tests.fleet import Fleet

@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker import clock, doorbell, events
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt
-from microbatch.broker.events import Wake
+from microbatch.broker.state import doorbell, events
+from microbatch.broker.state.events import Wake
+from microbatch.broker.transport import clock
 from microbatch.producer import Config, MicroBatcher, member
 from microbatch.producer.consumer import Consumer
 from microbatch.scheduler import reconciler, scheduler
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker import heart
-from microbatch.worker.rq_worker import BatchWorker
+from microbatch.worker.rq.worker import BatchWorker
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualTicker
 from tests.servers import RealServer

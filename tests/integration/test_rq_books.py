@@ -14,13 +14,13 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, WorkerStatus
 
-from microbatch.broker.in_flight import DueBatch, TakenBatch
+from microbatch.broker.wire.in_flight import DueBatch, TakenBatch
 from microbatch.scheduler import queue
 from microbatch.scheduler.queue import JobQueue
 from microbatch.worker import job as batch_job
 from microbatch.worker import turns
-from microbatch.worker.rq_job import JOB_FUNCTION
-from microbatch.worker.rq_worker import BatchWorker
+from microbatch.worker.rq.job import JOB_FUNCTION
+from microbatch.worker.rq.worker import BatchWorker
 from microbatch.worker.runner import BatchRunner, Run
 from tests.conftest import MakeServer
 from tests.fleet import ECHO, Fleet

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker.audit import Audit
+from microbatch.broker.inspect.audit import Audit
 from tests.conftest import MakeServer
 from tests.fleet import ECHO, HASTY, Fleet, Recorder
 from tests.integration.test_server_faults import SLOW, Handled

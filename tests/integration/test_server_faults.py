@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker import scripts
-from microbatch.broker.audit import Audit
-from microbatch.broker.claims import claim_of
 from microbatch.broker.errors import Refused, ServerError, Unavailable
-from microbatch.broker.in_flight import NewBatch, new_batch
-from microbatch.broker.results import Outcome
-from microbatch.broker.wire import Failure, Header, Trigger
+from microbatch.broker.inspect.audit import Audit
+from microbatch.broker.lua import scripts
+from microbatch.broker.state.claims import claim_of
+from microbatch.broker.state.results import Outcome
+from microbatch.broker.wire.failure import Failure
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.in_flight import NewBatch, new_batch
 from microbatch.producer import BatchInfo
 from microbatch.scheduler.queue import JobQueue
 from tests.conftest import MakeServer
@@ -312,7 +313,7 @@ def test_a_batch_of_20_000_events(server: RealServer, tmp_path: Path) -> None:
 @pytest.mark.parametrize("first_bad", [0, 9_999, 19_999])
 def test_one_event_in_20_000_fails(valkey_server: RealServer, tmp_path: Path, first_bad: int) -> None:
     processor = f"""
-from microbatch.broker.batch import PartialFailure
+from microbatch.broker.wire.batch import PartialFailure
 
 
 def process(batch, info: BatchInfo):

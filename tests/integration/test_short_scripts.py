@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker.audit import Audit
-from microbatch.broker.bounds import MAX_BYTES
+from microbatch.broker.inspect.audit import Audit
+from microbatch.broker.policy.bounds import MAX_BYTES
 from microbatch.scheduler.scheduler import Scheduler
 from tests.doubles import ManualTicker
 from tests.fleet import Fleet

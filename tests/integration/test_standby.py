@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker.events import Wake
+from microbatch.broker.state.events import Wake
 from microbatch.producer import BatchInfo
 from tests.fleet import ECHO, Fleet, Recorder
 from tests.processes import Process

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.results import Outcome
-from microbatch.broker.wire import Header, Trigger, new_id
+from microbatch.broker.state.results import Outcome
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.identity import new_id
 from microbatch.producer import MicroBatcher
 from tests.conftest import MakeServer
 from tests.fleet import Fleet

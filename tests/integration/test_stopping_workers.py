@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker.wire import printable
+from microbatch.broker.wire.text import printable
 from microbatch.producer import BatchInfo
 from tests.fleet import Fleet, Recorder
 from tests.processes import Process

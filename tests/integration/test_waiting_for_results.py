@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.drain import Drain
+from microbatch.broker.state.drain import Drain
 from microbatch.producer import start
 from tests.conftest import MakeServer
 from tests.fleet import Fleet

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import fakeredis
 import pytest
 
+from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
-from microbatch.broker.config import Config
-from microbatch.broker.server import Server
+from microbatch.broker.transport.server import Server
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock
 from tests.unit.lingering import MakeBatcher
@@ -22,7 +22,9 @@ from tests.unit.steps import FakeClient
 def readable_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A fake server's connections have no socket to wait at: reading from one waits for the reply."""
     with Path("/dev/zero").open("rb") as always:
-        monkeypatch.setattr("microbatch.broker.listener._descriptor", lambda _connection: always.fileno())
+        monkeypatch.setattr(
+            "microbatch.broker.transport.listener._descriptor", lambda _connection: always.fileno()
+        )
         yield
 
 

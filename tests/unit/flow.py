@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.events import Wake
-from microbatch.broker.run_record import RunRecord
+from microbatch.broker.state.events import Wake
+from microbatch.broker.wire.run_record import RunRecord
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.failing import BatchDead
 from microbatch.worker.runner import BatchRunner

@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
+from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
-from microbatch.broker.config import Config
-from microbatch.broker.in_flight import TakenBatch
-from microbatch.broker.results import GROUP, Entry
-from microbatch.broker.run_record import RunRecord
-from microbatch.broker.server import Server
+from microbatch.broker.state.results import GROUP, Entry
+from microbatch.broker.transport.server import Server
+from microbatch.broker.wire.in_flight import TakenBatch
+from microbatch.broker.wire.run_record import RunRecord
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.failing import Failing
 from tests.doubles import ManualClock, ManualDoorbell, ManualTicker

@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from microbatch.broker import wire
 from microbatch.broker.broker import Broker
-from microbatch.broker.in_flight import DueBatch, NewBatch, TakenBatch, new_batch
-from microbatch.broker.ledger import Transaction
-from microbatch.broker.results import Outcome, is_hint
-from microbatch.broker.run_record import Mode, RunRecord
-from microbatch.broker.wire import Failure, Header, Trigger
+from microbatch.broker.state.ledger import Transaction
+from microbatch.broker.state.results import Outcome, is_hint
+from microbatch.broker.wire.event import encode_event, event_body
+from microbatch.broker.wire.failure import Failure
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.in_flight import DueBatch, NewBatch, TakenBatch, new_batch
+from microbatch.broker.wire.run_record import Mode, RunRecord
 
 FakeClient: TypeAlias = Any
 """redis-py annotates what a client may reply in all its settings; this one has known settings."""
@@ -30,7 +31,7 @@ def client_of(broker: Broker) -> FakeClient:
 def record(broker: Broker, *values: object) -> None:
     """Record events, each a millisecond after the one before."""
     broker.events.record(
-        [wire.encode_event(json.dumps(value).encode(), RECORDED_AT_MS + i) for i, value in enumerate(values)]
+        [encode_event(json.dumps(value).encode(), RECORDED_AT_MS + i) for i, value in enumerate(values)]
     )
 
 
@@ -92,7 +93,7 @@ def bury(
 
 
 def values_of(raws: Sequence[bytes]) -> list[Any]:
-    return [json.loads(wire.event_body(raw)) for raw in raws]
+    return [json.loads(event_body(raw)) for raw in raws]
 
 
 def batches_of(broker: Broker) -> list[tuple[Trigger, list[Any]]]:

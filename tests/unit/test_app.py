@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker import importing
-from microbatch.broker.app import app_file, load_config, load_config_from_environment
+from microbatch.broker.app import importing
+from microbatch.broker.app.loading import app_file, load_config, load_config_from_environment
 from microbatch.broker.errors import AppError
 
 ONE = 'from microbatch.producer import Config\nconfig = Config(name="letters")\n'

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker import scripts
-from microbatch.broker.keys import Keys
-from microbatch.broker.scripts import Script
+from microbatch.broker.lua import scripts
+from microbatch.broker.lua.scripts import Script
+from microbatch.broker.state.keys import Keys
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [script for script in vars(scripts).values() if isinstance(script, Script)]
@@ -37,7 +37,7 @@ def test_the_keys() -> None:
 
 def test_the_scripts() -> None:
     told = [name for row in table("The scripts") for name in names(row[0])]
-    files = [path.stem for path in (ROOT / "broker/microbatch/broker/scripts").glob("*.lua")]
+    files = [path.stem for path in (ROOT / "broker/microbatch/broker/lua").glob("*.lua")]
     assert sorted(told) == sorted(files) == sorted(script.name for script in SCRIPTS)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker import scripts, tally
-from microbatch.broker.audit import OVERDUE_MS, Audit
 from microbatch.broker.broker import Broker
-from microbatch.broker.scripts import Script
+from microbatch.broker.inspect import tally
+from microbatch.broker.inspect.audit import OVERDUE_MS, Audit
+from microbatch.broker.lua import scripts
+from microbatch.broker.lua.scripts import Script
 from tests.doubles import ManualClock
 from tests.unit.steps import FakeClient, check_account, due, record, record_and_cut, retry, take
 from tests.unit.test_dead import bury

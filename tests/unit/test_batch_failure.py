@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker import patience as module
-from microbatch.broker.batch import BatchInfo
 from microbatch.broker.errors import InDoubt, Refused, RefusedForNow, Unavailable
-from microbatch.broker.patience import insist
-from microbatch.broker.run_record import RunRecord
-from microbatch.broker.wire import encode_event
+from microbatch.broker.transport import patience as module
+from microbatch.broker.transport.patience import insist
+from microbatch.broker.wire.batch import BatchInfo
+from microbatch.broker.wire.event import encode_event
+from microbatch.broker.wire.run_record import RunRecord
 from microbatch.worker.failing import BatchDead
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock, set_time

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from microbatch.broker.batch import BatchInfo, moment
 from microbatch.broker.errors import ConfigError, DecodeError
-from microbatch.broker.results import Outcome
-from microbatch.broker.wire import Header, Trigger
+from microbatch.broker.state.results import Outcome
+from microbatch.broker.wire.batch import BatchInfo, moment
+from microbatch.broker.wire.header import Header, Trigger
 from microbatch.worker.failing import BatchDead
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeRunner

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from microbatch.broker.breaker import OPENS_AFTER_MS, OPENS_AT_BATCHES, Breaker, Health
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
-from microbatch.broker.in_flight import halves_of, part_of
+from microbatch.broker.policy.health import Health
+from microbatch.broker.state.breaker import OPENS_AFTER_MS, OPENS_AT_BATCHES, Breaker
+from microbatch.broker.wire.in_flight import halves_of, part_of
 from tests.unit.steps import FakeClient, record_and_cut, snapshot, take
 
 KIND = "ConnectionRefusedError"

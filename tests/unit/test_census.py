@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.census import Census
-from microbatch.broker.lease import holder_of
+from microbatch.broker.inspect.census import Census
+from microbatch.broker.state.lease import holder_of
 from tests.unit.steps import RECORDED_AT_MS, FakeClient, cut, record
 
 SEEN_WITHIN_MS = 4_000

@@ -17,8 +17,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from microbatch.broker.codec import Decoder, encode, encode_some
 from microbatch.broker.errors import DecodeError, EncodeError
+from microbatch.broker.wire.codec import Decoder, encode, encode_some
 
 BYTES = bytes(range(256))
 

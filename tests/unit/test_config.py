@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.config import Config
+from microbatch.broker.app.config import Config
 from microbatch.broker.errors import ConfigError, DecodeError
 
 DEFAULTS: dict[str, Any] = {

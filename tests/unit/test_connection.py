@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import redis
 
-from microbatch.broker.connection import open_client, safe_url, translate
 from microbatch.broker.errors import ConfigError, InDoubt, Refused, RefusedForNow, ServerError, Unavailable
+from microbatch.broker.transport.connection import open_client, safe_url, translate
 
 
 def options(url: str) -> dict[str, Any]:

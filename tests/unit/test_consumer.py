@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.batch import moment
 from microbatch.broker.errors import ConfigError, InDoubt, Unavailable
-from microbatch.broker.events import Wake
-from microbatch.broker.results import Entry, Results
-from microbatch.broker.wire import Trigger
+from microbatch.broker.state.events import Wake
+from microbatch.broker.state.results import Entry, Results
+from microbatch.broker.wire.batch import moment
+from microbatch.broker.wire.header import Trigger
 from microbatch.producer import BatchFailure, BatchInfo, MicroBatcher
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.failing import BatchDead

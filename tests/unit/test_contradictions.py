@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.config import Config
-from microbatch.broker.contradictions import contradictions, mistyped, warn_of_contradictions
+from microbatch.broker.app.config import Config
+from microbatch.broker.app.contradictions import contradictions, mistyped, warn_of_contradictions
 
 SOUND: list[dict[str, Any]] = [
     {},

@@ -8,9 +8,9 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
-from microbatch.broker.in_flight import new_batch, part_of
-from microbatch.broker.misfits import set_aside
-from microbatch.broker.wire import Header, Trigger
+from microbatch.broker.inspect.misfits import set_aside
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.in_flight import new_batch, part_of
 from tests.unit.steps import (
     CUT_AT_MS,
     TOKEN,

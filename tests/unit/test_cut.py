@@ -10,10 +10,10 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, LeaseLost, Refused
-from microbatch.broker.in_flight import Made, NewBatch, new_batch
-from microbatch.broker.ledger import Transaction
-from microbatch.broker.run_record import RunRecord
-from microbatch.broker.wire import Header, Trigger
+from microbatch.broker.state.ledger import Transaction
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.in_flight import Made, NewBatch, new_batch
+from microbatch.broker.wire.run_record import RunRecord
 from tests.unit.steps import (
     CUT_AT_MS,
     TOKEN,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from microbatch.broker.in_flight import Made
-from microbatch.broker.wire import Trigger
+from microbatch.broker.wire.header import Trigger
+from microbatch.broker.wire.in_flight import Made
 from microbatch.scheduler.cutting import Cut, Cutter, bound, plan
 
 SIZE, TICK, FLUSH = Trigger.SIZE, Trigger.TICK, Trigger.FLUSH

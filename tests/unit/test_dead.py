@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker import dead as dead_module
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import BatcherFull, InDoubt, Refused
-from microbatch.broker.results import Outcome
-from microbatch.broker.wire import Failure
+from microbatch.broker.state import dead as dead_module
+from microbatch.broker.state.results import Outcome
+from microbatch.broker.wire.failure import Failure
 from microbatch.worker.failing import BatchDead
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeBroker, MakeRunner

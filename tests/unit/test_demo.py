@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from microbatch.broker.batch import BatchInfo
-from microbatch.broker.census import Count
-from microbatch.broker.stats import Counters
-from microbatch.broker.wire import Trigger
+from microbatch.broker.inspect.census import Count
+from microbatch.broker.state.stats import Counters
+from microbatch.broker.wire.batch import BatchInfo
+from microbatch.broker.wire.header import Trigger
 from microbatch.ops.demo import EXPECTED, differences
-from microbatch.ops.demo_view import DemoView
 from microbatch.ops.letters import Total, total
+from microbatch.ops.views.demo import DemoView
 
 
 def count(*, done: int = 8, dead: int = 0, in_flight: int = 0, waiting: int = 0) -> Count:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from microbatch.broker import drain as module
 from microbatch.broker.broker import Broker
-from microbatch.broker.drain import Drain
+from microbatch.broker.state import drain as module
+from microbatch.broker.state.drain import Drain
 from tests.unit.steps import FakeClient, record_and_cut
 
 ENTRY = ("v", 1, "result", "6")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from microbatch.broker.due import BAND_MS, due_ms, queued, retrying, running
+from microbatch.broker.state.due import BAND_MS, due_ms, queued, retrying, running
 
 NOW_MS = 1_700_000_000_000
 TIMES = [0, 1, NOW_MS, BAND_MS - 1]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
-from microbatch.broker.durations import Duration, duration_text
+from microbatch.broker.app.durations import Duration, duration_text
 
 _setting = TypeAdapter[float](Annotated[Duration, Field(gt=0, le=1_000_000)])
 _any = TypeAdapter[float](Duration)

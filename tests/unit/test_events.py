@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from microbatch.broker import wire
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
-from microbatch.broker.events import Wake
+from microbatch.broker.state.events import Wake
+from microbatch.broker.wire.event import encode_event, event_prefix
 from tests.unit.steps import RECORDED_AT_MS, FakeClient, client_of, cut, record
 
 
 def test_record_tells_how_many_wait(broker: Broker) -> None:
-    first, second = (wire.encode_event(body, 5) for body in (b"1", b"2"))
+    first, second = (encode_event(body, 5) for body in (b"1", b"2"))
     assert broker.events.record([first]) == 1
     assert broker.events.record([second, first]) == 3
     assert client_of(broker).lrange(broker.keys.events, 0, -1) == [first, second, first]
@@ -20,8 +20,8 @@ def test_record_tells_how_many_wait(broker: Broker) -> None:
 
 
 def test_what_stands_before_all_may_be_given_once(broker: Broker) -> None:
-    assert broker.events.record([b"1", b"22"], wire.event_prefix(5)) == 2
-    expected = [wire.encode_event(body, 5) for body in (b"1", b"22")]
+    assert broker.events.record([b"1", b"22"], event_prefix(5)) == 2
+    expected = [encode_event(body, 5) for body in (b"1", b"22")]
     assert client_of(broker).lrange(broker.keys.events, 0, -1) == expected
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker import wire
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, Unavailable
+from microbatch.broker.wire.event import event_body
 from microbatch.ops import pace
 from microbatch.ops.feed import Feed, FeedBroken
 from microbatch.ops.line_events import json_event, text_event
@@ -47,7 +47,7 @@ class Feeding:
 
 
 def bodies(broker: Broker, client: FakeClient) -> list[bytes]:
-    return [wire.event_body(raw) for raw in client.lrange(broker.keys.events, 0, -1)]
+    return [event_body(raw) for raw in client.lrange(broker.keys.events, 0, -1)]
 
 
 @pytest.mark.parametrize(

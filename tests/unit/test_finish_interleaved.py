@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.drain import Drain
-from microbatch.broker.events import Events
-from microbatch.broker.ledger import Ledger
-from microbatch.broker.results import Results
-from microbatch.broker.unhandled import Unhandled
+from microbatch.broker.state.drain import Drain
+from microbatch.broker.state.events import Events
+from microbatch.broker.state.ledger import Ledger
+from microbatch.broker.state.results import Results
+from microbatch.broker.state.unhandled import Unhandled
 from microbatch.producer import MicroBatcher
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import cut, record

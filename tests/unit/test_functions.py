@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from microbatch.broker.batch import BatchInfo
+from microbatch.broker.app.functions import UserFunction
 from microbatch.broker.errors import ConfigError
-from microbatch.broker.functions import UserFunction
-from microbatch.broker.wire import Trigger
+from microbatch.broker.wire.batch import BatchInfo
+from microbatch.broker.wire.header import Trigger
 
 if TYPE_CHECKING:
     from somewhere import Missing  # type: ignore[import-not-found]

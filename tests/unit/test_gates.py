@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.breaker import Health
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
-from microbatch.broker.in_flight import halves_of
-from microbatch.broker.recovery import Survey
+from microbatch.broker.policy.health import Health
+from microbatch.broker.state.recovery import Survey
+from microbatch.broker.wire.in_flight import halves_of
 from microbatch.scheduler.gates import Gates
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeBroker

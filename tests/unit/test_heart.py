@@ -11,14 +11,15 @@ from types import SimpleNamespace
 import pytest
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.claims import RqPlace
-from microbatch.broker.due import queued, running
 from microbatch.broker.errors import Unavailable
-from microbatch.broker.events import Wake
-from microbatch.broker.in_flight import Claim, TakenBatch
-from microbatch.broker.run_record import RunRecord
+from microbatch.broker.policy.timing import RUN_TTL_MS
+from microbatch.broker.state.claims import RqPlace
+from microbatch.broker.state.due import queued, running
+from microbatch.broker.state.events import Wake
+from microbatch.broker.wire.in_flight import Claim, TakenBatch
+from microbatch.broker.wire.run_record import RunRecord
 from microbatch.worker import heart as heart_module
-from microbatch.worker.heart import BEAT_SECONDS, GRACE_SECONDS, RUN_TTL_MS, Heart
+from microbatch.worker.heart import BEAT_SECONDS, GRACE_SECONDS, Heart
 from microbatch.worker.slot import Slot
 from tests.doubles import ManualClock
 from tests.unit.steps import client_of, record_and_cut, take

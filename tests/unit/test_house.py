@@ -69,7 +69,7 @@ def test_the_wheel_holds_every_module_script_and_marker(wheel: zipfile.ZipFile) 
         for path in (ROOT / root).glob(pattern)
     }
     assert {name for name in wheel.namelist() if name.endswith((".py", ".lua", "py.typed"))} == wanted
-    assert "microbatch/broker/scripts/cut.lua" in wanted
+    assert "microbatch/broker/lua/cut.lua" in wanted
 
 
 def test_the_wheel_brings_the_command(wheel: zipfile.ZipFile) -> None:

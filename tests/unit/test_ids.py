@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from microbatch.broker import wire
 from microbatch.broker.broker import Broker
+from microbatch.broker.wire import identity
 from tests.unit.steps import FakeClient, record_and_cut, take
 
 
 @pytest.fixture
 def counted_ids(client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids from a counter at the server, which begins again when the server has lost it."""
-    monkeypatch.setattr(wire, "new_id", lambda: f"{client.incr('test:ids'):032x}")
+    monkeypatch.setattr(identity, "new_id", lambda: f"{client.incr('test:ids'):032x}")
 
 
 def commit_from_before_the_loss(broker: Broker, client: FakeClient) -> tuple[bool, list[str]]:

@@ -10,13 +10,13 @@ from random import Random
 
 import pytest
 
-from microbatch.broker.batch import BatchInfo, PartialFailure
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
-from microbatch.broker.in_flight import DueBatch, Part, halves_of, part_of
-from microbatch.broker.results import Outcome
-from microbatch.broker.run_record import Mode, RunRecord
-from microbatch.broker.wire import Header, Trigger
+from microbatch.broker.state.results import Outcome
+from microbatch.broker.wire.batch import BatchInfo, PartialFailure
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.in_flight import DueBatch, Part, halves_of, part_of
+from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker.failing import BatchDead
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeRunner

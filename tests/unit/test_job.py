@@ -15,9 +15,9 @@ from rq.serializers import JSONSerializer
 from microbatch.broker.errors import AppError
 from microbatch.scheduler.queue import JOB_FUNCTION as ENQUEUED
 from microbatch.worker import job as module
-from microbatch.worker import rq_job
 from microbatch.worker.job import run_batch
-from microbatch.worker.rq_job import JOB_FUNCTION, BatchJob, JobRefused
+from microbatch.worker.rq import job as rq_job
+from microbatch.worker.rq.job import JOB_FUNCTION, BatchJob, JobRefused
 from tests.unit.conftest import MakeRunner
 from tests.unit.steps import FakeClient, record_and_cut
 

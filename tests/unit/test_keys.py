@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microbatch.broker.keys import Keys
+from microbatch.broker.state.keys import Keys
 
 PARTS = [
     "breaker", "config", "dead", "drain", "events", "failing", "held", "inflight", "lease", "results",

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker import lease as module
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt
-from microbatch.broker.lease import Holder, holder_of, names
+from microbatch.broker.state import lease as module
+from microbatch.broker.state.lease import Holder, holder_of, names
 from tests.doubles import set_time
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from microbatch.broker import scripts
 from microbatch.broker.broker import Broker
-from microbatch.broker.claims import claim_of
-from microbatch.broker.due import queued, retrying, running
 from microbatch.broker.errors import DecodeError, Refused
-from microbatch.broker.in_flight import DueBatch, Unreadable
-from microbatch.broker.run_record import Mode, RunRecord
-from microbatch.broker.wire import Header, Trigger
+from microbatch.broker.lua import scripts
+from microbatch.broker.state.claims import claim_of
+from microbatch.broker.state.due import queued, retrying, running
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.in_flight import DueBatch, Unreadable
+from microbatch.broker.wire.run_record import Mode, RunRecord
 from tests.doubles import ManualClock
 from tests.unit.steps import (
     CUT_AT_MS,

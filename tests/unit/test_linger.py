@@ -18,7 +18,7 @@ from microbatch.broker.errors import (
     Stopped,
     Unavailable,
 )
-from microbatch.broker.wire import event_recorded_at_ms
+from microbatch.broker.wire.event import event_recorded_at_ms
 from microbatch.producer import MicroBatcher, linger
 from tests.doubles import set_time
 from tests.unit.conftest import MakeBroker
@@ -207,7 +207,7 @@ def test_a_log_that_raises_does_not_end_the_sending(
         raise ZeroDivisionError("the program's own filter")
 
     monkeypatch.setattr(linger, "_STUMBLE_SECONDS", 0.01)
-    logger = logging.getLogger("microbatch.broker.patience")
+    logger = logging.getLogger("microbatch.broker.transport.patience")
     batcher = make_batcher(1)
     logger.addFilter(fail)
     try:

@@ -11,19 +11,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from microbatch.broker import wire
-from microbatch.broker.audit import Audit
-from microbatch.broker.batch import PartialFailure
-from microbatch.broker.breaker import Health
-from microbatch.broker.claims import claim_of
-from microbatch.broker.connection import open_client
 from microbatch.broker.errors import BatcherFull, LeaseLost
-from microbatch.broker.events import Wake
-from microbatch.broker.exchange import Value
-from microbatch.broker.in_flight import TakenBatch
-from microbatch.broker.policy import Verdict, after_failure, is_out_of_time, judge, others_succeed
-from microbatch.broker.results import Outcome
-from microbatch.broker.run_record import Mode, RunRecord
+from microbatch.broker.inspect.audit import Audit
+from microbatch.broker.policy.health import Health
+from microbatch.broker.policy.verdict import Verdict, after_failure, is_out_of_time, judge, others_succeed
+from microbatch.broker.state.claims import claim_of
+from microbatch.broker.state.events import Wake
+from microbatch.broker.state.results import Outcome
+from microbatch.broker.transport.connection import open_client
+from microbatch.broker.transport.exchange import Value
+from microbatch.broker.wire import identity
+from microbatch.broker.wire.batch import PartialFailure
+from microbatch.broker.wire.event import encode_event
+from microbatch.broker.wire.in_flight import TakenBatch
+from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.scheduler import reconciler
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.failing import BatchDead
@@ -35,7 +36,7 @@ from tests.unit.steps import values_of
 @pytest.fixture(autouse=True)
 def the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches due at the same moment come in the order of their ids. No time counts but the manual clock."""
-    monkeypatch.setattr(wire, "secrets", SameSecrets)
+    monkeypatch.setattr(identity, "secrets", SameSecrets)
     monkeypatch.setattr(reconciler, "FIRST_SIGN_SECONDS", 0.0)
 
 
@@ -89,7 +90,7 @@ class Microbatch(Modelled):
 
     def new_events(self, count: int) -> list[bytes]:
         numbers = range(self.recorded, self.recorded + count)
-        return [wire.encode_event(json.dumps(number).encode(), self.clock.ms) for number in numbers]
+        return [encode_event(json.dumps(number).encode(), self.clock.ms) for number in numbers]
 
     def keep_new(self, count: int) -> None:
         self.model.waiting += range(self.recorded, self.recorded + count)
@@ -182,7 +183,7 @@ class Microbatch(Modelled):
                 continue
             assert not batch.owner
             if self.client.exists(self.broker.keys.batch(batch_id)):
-                assert is_out_of_time(batch.run, self.broker.config, self.clock.ms)
+                assert is_out_of_time(batch.run, self.broker.policy, self.clock.ms)
                 self.model.die(batch_id)
             else:
                 parts.append(self.model.in_flight.pop(batch_id))
@@ -279,8 +280,8 @@ class Microbatch(Modelled):
                 self.failing.in_part(run, partial, self.result_of(run))
         except BatchDead:
             dead = True
-        health, config = self.broker.breaker.health(), self.broker.config
-        verdict = judge(run.run, len(run.events), health, config, self.clock.ms)
+        health, policy = self.broker.breaker.health(), self.broker.policy
+        verdict = judge(run.run, len(run.events), health, policy, self.clock.ms)
         assert dead == (verdict is Verdict.BURY and batch is not None)
         if batch is None:
             return
@@ -301,7 +302,7 @@ class Microbatch(Modelled):
 
     def after(self, run: TakenBatch, health: Health) -> RunRecord:
         """The record after a run has failed. It is charged, unless all batches fail."""
-        return after_failure(run.run, len(run.events), health, self.broker.config, self.clock.ms).free()
+        return after_failure(run.run, len(run.events), health, self.broker.policy, self.clock.ms).free()
 
     def fail_in_part(self, run: TakenBatch) -> None:
         if len(run.events) == 1:
@@ -317,8 +318,8 @@ class Microbatch(Modelled):
             dead = True
         whole = len(failed) == len(run.events)
         health = self.broker.breaker.health() if whole else Health(done=run.run.done)
-        then, late = self.after(run, health), is_out_of_time(run.run, self.broker.config, self.clock.ms)
-        verdict = judge(run.run, len(run.events), health, self.broker.config, self.clock.ms)
+        then, late = self.after(run, health), is_out_of_time(run.run, self.broker.policy, self.clock.ms)
+        verdict = judge(run.run, len(run.events), health, self.broker.policy, self.clock.ms)
         last = late or then.failures > self.max_retries
         # Where nothing else succeeds it may be an outage, and the events stay together instead of dying.
         together = (

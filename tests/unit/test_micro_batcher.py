@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from microbatch.broker.errors import EncodeError, InDoubt, Refused, Stopped, Unavailable
-from microbatch.broker.wire import event_recorded_at_ms
+from microbatch.broker.wire.event import event_recorded_at_ms
 from microbatch.producer import MicroBatcher, recorder, start, starting
 from tests.doubles import set_time
 from tests.unit.conftest import MakeBroker

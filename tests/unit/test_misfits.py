@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.misfits import set_aside
+from microbatch.broker.inspect.misfits import set_aside
 from tests.unit.steps import FakeClient, snapshot
 
 

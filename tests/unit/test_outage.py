@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from rq.timeouts import JobTimeoutException
 
-from microbatch.broker.batch import PartialFailure, Reject, RetryLater
-from microbatch.broker.connection import open_client
-from microbatch.broker.events import Wake
+from microbatch.broker.state.events import Wake
+from microbatch.broker.transport.connection import open_client
+from microbatch.broker.wire.batch import PartialFailure, Reject, RetryLater
 from tests.doubles import ManualClock
 from tests.servers import RealServer
 from tests.unit.conftest import MakeBroker

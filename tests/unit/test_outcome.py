@@ -6,7 +6,8 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
-from microbatch.broker.wire import Failure, Header
+from microbatch.broker.wire.failure import Failure
+from microbatch.broker.wire.header import Header
 from tests.doubles import ManualClock
 from tests.unit.steps import (
     FAILURE,

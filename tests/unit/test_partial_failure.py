@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.batch import PartialFailure
+from microbatch.broker.wire.batch import PartialFailure
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from microbatch.broker import patience as module
 from microbatch.broker.errors import (
     BatcherFull,
     InDoubt,
@@ -13,7 +12,8 @@ from microbatch.broker.errors import (
     RefusedForNow,
     Unavailable,
 )
-from microbatch.broker.patience import Patience
+from microbatch.broker.transport import patience as module
+from microbatch.broker.transport.patience import Patience
 from tests.doubles import set_time
 
 AWAY, LOST = Unavailable("no server"), InDoubt("lost")

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from microbatch.broker.log_format import LogFormatter
-from microbatch.broker.plain import plain
-from microbatch.ops.dead_view import beginnings
-from microbatch.ops.json_lines import json_line
+from microbatch.broker.process.log_format import LogFormatter
+from microbatch.broker.process.plain import plain
+from microbatch.ops.views.dead import beginnings
+from microbatch.ops.views.json_lines import json_line
 
 HOSTILE = {
     "\x1b[2J": r"\x1b[2J",  # clears the screen

@@ -8,27 +8,20 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.breaker import Health
-from microbatch.broker.config import Config
-from microbatch.broker.policy import (
-    Verdict,
-    is_given_up,
-    is_out_of_time,
-    judge,
-    judge_death,
-    longest_retry_delay,
-    retry_delay,
-    suspect_delay,
-)
-from microbatch.broker.run_record import Mode, RunRecord
+from microbatch.broker.app.config import Config
+from microbatch.broker.policy.health import Health
+from microbatch.broker.policy.policy import Policy
+from microbatch.broker.policy.retry import longest_retry_delay, retry_delay, suspect_delay
+from microbatch.broker.policy.verdict import Verdict, is_given_up, is_out_of_time, judge, judge_death
+from microbatch.broker.wire.run_record import Mode, RunRecord
 
 RETRY, PROBE, DIVIDE, BURY = Verdict.RETRY, Verdict.PROBE, Verdict.DIVIDE, Verdict.BURY
 NOW_MS = 10_000_000
 HOUR_MS = 3_600_000
 
 
-def make(**settings: Any) -> Config:
-    return Config(**{"name": "letters", "max_retries": 2, **settings})
+def make(**settings: Any) -> Policy:
+    return Policy.of(Config(**{"name": "letters", "max_retries": 2, **settings}))
 
 
 # judge

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker import failure_log
-from microbatch.broker.failure_log import EVERY_SECONDS, FailureLog
-from microbatch.broker.run_record import Mode, RunRecord
+from microbatch.broker.process import failure_log
+from microbatch.broker.process.failure_log import EVERY_SECONDS, FailureLog
+from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker import PartialFailure, Reject, RetryLater
 from microbatch.worker.failing import BatchDead
 from tests.doubles import ManualClock, set_time

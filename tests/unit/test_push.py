@@ -7,8 +7,8 @@ from typing import Any
 import hiredis
 import pytest
 
-from microbatch.broker import wire
-from microbatch.broker.push import Push
+from microbatch.broker.transport.push import Push
+from microbatch.broker.wire.event import encode_event, event_prefix
 
 KEY = "mb:{größe}:events"
 
@@ -24,7 +24,7 @@ KEY = "mb:{größe}:events"
     ],
 )
 def test_it_is_what_a_client_would_send(bodies: list[bytes]) -> None:
-    raws: Any = [wire.encode_event(body, 1_700_000_000_123) for body in bodies]
+    raws: Any = [encode_event(body, 1_700_000_000_123) for body in bodies]
     expected = hiredis.pack_command(("RPUSH", KEY, *raws))
-    assert Push(KEY).packed(bodies, wire.event_prefix(1_700_000_000_123)) == expected
+    assert Push(KEY).packed(bodies, event_prefix(1_700_000_000_123)) == expected
     assert Push(KEY).packed(raws, b"") == expected

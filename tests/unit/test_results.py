@@ -6,7 +6,7 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
-from microbatch.broker.results import GROUP, Entry, Results
+from microbatch.broker.state.results import GROUP, Entry, Results
 from tests.unit.steps import FakeClient, record_and_cut
 
 

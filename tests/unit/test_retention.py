@@ -12,8 +12,8 @@ from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
-from microbatch.broker.in_flight import DueBatch
-from microbatch.broker.run_record import RunRecord
+from microbatch.broker.wire.in_flight import DueBatch
+from microbatch.broker.wire.run_record import RunRecord
 from microbatch.scheduler import retention
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.retention import Retention

@@ -18,12 +18,17 @@ from rq.timeouts import BaseDeathPenalty, UnixSignalDeathPenalty
 from rq.version import VERSION
 from rq.worker import BaseWorker
 
-from microbatch.worker import rq_books, rq_job, rq_limit, rq_report, rq_sturdy, rq_worker
-from microbatch.worker.rq_job import BatchJob
-from microbatch.worker.rq_limit import RunLimit
-from microbatch.worker.rq_report import ReportingWorker
-from microbatch.worker.rq_sturdy import SturdyWorker
-from microbatch.worker.rq_worker import BatchWorker
+from microbatch.worker.rq import counters as rq_counters
+from microbatch.worker.rq import job as rq_job
+from microbatch.worker.rq import limit as rq_limit
+from microbatch.worker.rq import report as rq_report
+from microbatch.worker.rq import resilient as rq_resilient
+from microbatch.worker.rq import worker as rq_worker
+from microbatch.worker.rq.job import BatchJob
+from microbatch.worker.rq.limit import RunLimit
+from microbatch.worker.rq.report import ReportingWorker
+from microbatch.worker.rq.resilient import ResilientWorker
+from microbatch.worker.rq.worker import BatchWorker
 
 # Ours, what it is made from, and what it overrides of that.
 CLASSES: list[tuple[type, type, str]] = [
@@ -42,7 +47,7 @@ CLASSES: list[tuple[type, type, str]] = [
         """,
     ),
     (
-        SturdyWorker,
+        ResilientWorker,
         BaseWorker,
         """
         register_birth register_death set_state heartbeat check_for_suspension run_maintenance_tasks
@@ -77,15 +82,15 @@ USES: list[tuple[Any, Any, str]] = [
     (rq_worker, BaseWorker.request_stop_execution, "_stopped_job_id kill_horse"),
     (rq_report, executions.prepare_execution, "executions"),
     (rq_report, executions.cleanup_execution, "executions"),
-    (rq_sturdy, BaseWorker.work, "check_for_suspension run_maintenance_tasks heartbeat"),
-    (rq_sturdy, BaseWorker.__init__, "_set_connection"),
-    (rq_sturdy, BaseWorker.bootstrap, "register_birth set_state"),
-    (rq_sturdy, BaseWorker.teardown, "register_death unsubscribe"),
-    (rq_sturdy, BaseWorker.subscribe, "handle_payload _pubsub_exception_handler"),
-    (rq_sturdy, BaseWorker.should_run_maintenance_tasks.fget, "last_cleaned_at"),  # type: ignore[attr-defined]
-    (rq_sturdy, suspension.is_suspended, "heartbeat"),
-    (rq_books, BaseWorker.increment_successful_job_count, "successful_job_count"),
-    (rq_books, BaseWorker.increment_total_working_time, "total_working_time"),
+    (rq_resilient, BaseWorker.work, "check_for_suspension run_maintenance_tasks heartbeat"),
+    (rq_resilient, BaseWorker.__init__, "_set_connection"),
+    (rq_resilient, BaseWorker.bootstrap, "register_birth set_state"),
+    (rq_resilient, BaseWorker.teardown, "register_death unsubscribe"),
+    (rq_resilient, BaseWorker.subscribe, "handle_payload _pubsub_exception_handler"),
+    (rq_resilient, BaseWorker.should_run_maintenance_tasks.fget, "last_cleaned_at"),  # type: ignore[attr-defined]
+    (rq_resilient, suspension.is_suspended, "heartbeat"),
+    (rq_counters, BaseWorker.increment_successful_job_count, "successful_job_count"),
+    (rq_counters, BaseWorker.increment_total_working_time, "total_working_time"),
     (rq_job, BaseWorker.perform_job, "perform started_at"),
     (rq_job, Job.refresh, "restore"),
     (rq_limit, BaseDeathPenalty.__enter__, "setup_death_penalty"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from microbatch.broker.errors import DecodeError
-from microbatch.broker.run_record import Mode, RunRecord
+from microbatch.broker.wire.run_record import Mode, RunRecord
 
 RUN = RunRecord(5, 3, 1, 1_700_000_000_000, 42, Mode.WHOLE, "host:1:ab")
 

@@ -9,10 +9,10 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.doorbell import Ring
 from microbatch.broker.errors import LeaseLost
-from microbatch.broker.events import Wake
-from microbatch.broker.wire import Trigger
+from microbatch.broker.state.doorbell import Ring
+from microbatch.broker.state.events import Wake
+from microbatch.broker.wire.header import Trigger
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.scheduler.ticker import GridTicker
 from tests.doubles import ManualClock, ManualDoorbell, ManualTicker

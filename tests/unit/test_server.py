@@ -10,9 +10,9 @@ import fakeredis
 import pytest
 import redis
 
-from microbatch.broker import scripts
 from microbatch.broker.errors import InDoubt, Refused, Unavailable, Unsupported
-from microbatch.broker.server import Server
+from microbatch.broker.lua import scripts
+from microbatch.broker.transport.server import Server
 from tests.unit.steps import FakeClient
 
 
@@ -50,8 +50,8 @@ def test_a_script_is_loaded_when_it_is_not_known(server: Server, client: FakeCli
 
 def test_every_script_has_its_file_and_says_what_it_does() -> None:
     loaded = [value for value in vars(scripts).values() if isinstance(value, scripts.Script)]
-    folder = files("microbatch.broker") / "scripts"
-    named = sorted(file.name for file in folder.iterdir() if file.is_file())
+    folder = files("microbatch.broker.lua")
+    named = sorted(file.name for file in folder.iterdir() if file.name.endswith(".lua"))
     assert sorted(f"{script.name}.lua" for script in loaded) == named
     for script in loaded:
         assert script.text.count(f"-- {script.name}: ") == 1

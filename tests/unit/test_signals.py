@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from microbatch.broker import signals as signals_module
-from microbatch.broker.signals import NUMBERS, StopSignals
+from microbatch.broker.process import signals as signals_module
+from microbatch.broker.process.signals import NUMBERS, StopSignals
 from tests.doubles import set_time
 from tests.waiting import wait_until
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker import lease
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost, Unavailable
-from microbatch.broker.events import Wake
+from microbatch.broker.state import lease
+from microbatch.broker.state.events import Wake
 from microbatch.scheduler import scheduler as scheduler_module
 from microbatch.scheduler.scheduler import Scheduler
 from tests.doubles import ManualClock, ManualDoorbell, ManualTicker, set_time

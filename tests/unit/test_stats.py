@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import fakeredis
 import pytest
 
-from microbatch.broker import clock as module
 from microbatch.broker.broker import Broker
-from microbatch.broker.clock import ServerClock
 from microbatch.broker.errors import DecodeError
-from microbatch.broker.server import Server
-from microbatch.broker.stats import Counters, Rates
+from microbatch.broker.state.stats import Counters, Rates
+from microbatch.broker.transport import clock as module
+from microbatch.broker.transport.clock import ServerClock
+from microbatch.broker.transport.server import Server
 from tests.doubles import set_time
 from tests.unit.steps import FakeClient, record, record_and_cut
 

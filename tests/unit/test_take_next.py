@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.due import running
-from microbatch.broker.in_flight import Claim, Next, TakenBatch
-from microbatch.broker.run_record import RunRecord
+from microbatch.broker.state.due import running
+from microbatch.broker.wire.in_flight import Claim, Next, TakenBatch
+from microbatch.broker.wire.run_record import RunRecord
 from tests.doubles import ManualClock
 from tests.unit.steps import FakeClient, bury, check_account, record_and_cut, snapshot, take, values_of
 

@@ -12,8 +12,8 @@ import pytest
 
 from microbatch import producer
 from microbatch.broker import errors
-from microbatch.broker.config import Config
-from microbatch.broker.settings import Settings
+from microbatch.broker.app.config import Config
+from microbatch.broker.app.settings import Settings
 from tests.processes import clean_environment
 
 ROOT = Path(__file__).parents[2]

@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
-from microbatch.broker.audit import Audit
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
-from microbatch.broker.results import GROUP
+from microbatch.broker.inspect.audit import Audit
+from microbatch.broker.state.results import GROUP
 from microbatch.scheduler import neglect as module
 from microbatch.scheduler.neglect import NeglectWatch
 from tests.doubles import ManualClock, set_time

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker.config import Config
-from microbatch.broker.connection import open_client
+from microbatch.broker.app.config import Config
 from microbatch.broker.errors import ConfigError
+from microbatch.broker.transport.connection import open_client
 from tests.certificates import Certificates
 
 BRACKETS = "write '[' and ']' in a user name or password as %5B and %5D"

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from microbatch.broker.codec import Decoder, encode
+from microbatch.broker.wire.codec import Decoder, encode
 
 PAGE = (Path(__file__).parents[2] / "docs" / "values.md").read_text()
 ROWS = re.findall(r"^\| `(.+?)` \| `(.+?)` \|", PAGE, flags=re.MULTILINE)

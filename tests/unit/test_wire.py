@@ -6,32 +6,34 @@ import json
 
 import pytest
 
-from microbatch.broker import wire
 from microbatch.broker.errors import DecodeError
-from microbatch.broker.results import Outcome
-from microbatch.broker.wire import Failure, Header, Trigger
+from microbatch.broker.state.results import Outcome
+from microbatch.broker.wire import identity
+from microbatch.broker.wire.event import encode_event, event_body, event_recorded_at_ms
+from microbatch.broker.wire.failure import Failure
+from microbatch.broker.wire.header import Header, Trigger
 
 HEADER = Header(Trigger.TICK, 3, 1_700_000_000_123)
 FAILURE = Failure('ValueError: "ü"\n', "Traceback\n  line", 4)
 
 
 def test_an_event_is_a_digit_a_time_and_its_json() -> None:
-    raw = wire.encode_event(b'{"a":1}', 1_700_000_000_123)
+    raw = encode_event(b'{"a":1}', 1_700_000_000_123)
     assert raw == b'118bcfe5687b{"a":1}'
-    assert wire.event_body(raw) == b'{"a":1}'
-    assert wire.event_recorded_at_ms(raw) == 1_700_000_000_123
+    assert event_body(raw) == b'{"a":1}'
+    assert event_recorded_at_ms(raw) == 1_700_000_000_123
 
 
 @pytest.mark.parametrize("raw", [b"", b"1", b"118bcfe5687b", b"218bcfe5687b1", b'{"a":1}', b"\xff" * 20])
 def test_what_is_no_event_is_not_read_as_one(raw: bytes) -> None:
     with pytest.raises(DecodeError, match="not an event of version 1"):
-        wire.event_body(raw)
+        event_body(raw)
 
 
 @pytest.mark.parametrize("raw", [b"", b"1", b"1 not a time 1", b'"a string of JSON"'])
 def test_an_event_without_a_time_is_refused(raw: bytes) -> None:
     with pytest.raises(DecodeError, match="no time of recording"):
-        wire.event_recorded_at_ms(raw)
+        event_recorded_at_ms(raw)
 
 
 def test_a_header_is_json_with_its_version() -> None:
@@ -129,6 +131,6 @@ def test_an_outcome_without_one_of_its_fields_is_refused(missing: bytes) -> None
 
 
 def test_ids_are_random_and_such_as_rq_takes() -> None:
-    ids = {wire.new_id() for _ in range(1_000)}
+    ids = {identity.new_id() for _ in range(1_000)}
     assert len(ids) == 1_000
     assert all(len(batch_id) == 32 and batch_id.isalnum() for batch_id in ids)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from microbatch.broker.breaker import Breaker
-from microbatch.broker.claims import Claims
-from microbatch.broker.clock import Clock, ServerClock
-from microbatch.broker.config import Config
-from microbatch.broker.dead import Dead
-from microbatch.broker.drain import Drain
-from microbatch.broker.events import Events
-from microbatch.broker.keys import Keys
-from microbatch.broker.lease import Lease
-from microbatch.broker.ledger import Ledger
-from microbatch.broker.recovery import Recovery
-from microbatch.broker.results import Results
-from microbatch.broker.server import Server
-from microbatch.broker.stats import Stats
-from microbatch.broker.unhandled import Unhandled
-from microbatch.broker.wire import printable
+from microbatch.broker.app.config import Config
+from microbatch.broker.policy.policy import Policy
+from microbatch.broker.state.breaker import Breaker
+from microbatch.broker.state.claims import Claims
+from microbatch.broker.state.dead import Dead
+from microbatch.broker.state.drain import Drain
+from microbatch.broker.state.events import Events
+from microbatch.broker.state.keys import Keys
+from microbatch.broker.state.lease import Lease
+from microbatch.broker.state.ledger import Ledger
+from microbatch.broker.state.recovery import Recovery
+from microbatch.broker.state.results import Results
+from microbatch.broker.state.stats import Stats
+from microbatch.broker.state.unhandled import Unhandled
+from microbatch.broker.transport.clock import Clock, ServerClock
+from microbatch.broker.transport.server import Server
+from microbatch.broker.wire.text import printable
 
 _PUBLISHED = ("frequency", "max_size", "max_in_flight", "keep_dead", "keep_dead_max")
 
@@ -31,10 +32,15 @@ class Broker:
 
     def __init__(self, config: Config, *, server: Server | None = None, clock: Clock | None = None) -> None:
         self.config = config
+        self.policy = Policy.of(config)
         self.server = server if server is not None else Server.at(config.required_url())
         self.keys = Keys(config.key_prefix, config.name)
         self.clock: Clock = clock if clock is not None else ServerClock(self.server)
-        self.events = Events(self.server, self.keys, config, self.clock)
+        self.events = Events(
+            self.server, self.keys, self.clock,
+            max_waiting=config.max_waiting, dedupe_window=config.dedupe_window,
+            replicated=config.durability == "replicated",
+        )  # fmt: skip
         self.ledger = Ledger(self.server, self.keys, keeps_outcomes=config.results == "keep")
         self.recovery = Recovery(self.server, self.keys)
         self.breaker = Breaker(self.server, self.keys)

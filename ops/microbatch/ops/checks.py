@@ -1,9 +1,9 @@
-"""What a command makes sure of before it starts processes, so that what is wrong is said once."""
+"""What a command checks before it starts processes."""
 
 from __future__ import annotations
 
-from microbatch.broker.config import Config
-from microbatch.broker.patience import insist
+from microbatch.broker.app.config import Config
+from microbatch.broker.transport.patience import insist
 from microbatch.worker.runner import BatchRunner
 
 

@@ -13,11 +13,11 @@ from typing import Any, NoReturn
 
 import click
 
-from microbatch.broker.ending import end_with
 from microbatch.broker.errors import MicrobatchError
-from microbatch.broker.imports import collector_paused
+from microbatch.broker.process.ending import end_with
+from microbatch.broker.process.imports import collector_paused
 from microbatch.ops import logs, options, streams
-from microbatch.ops.data_folder import LocalServerError
+from microbatch.ops.local.data_folder import LocalServerError
 from microbatch.ops.termination import Terminated
 
 _COMMANDS = (

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from microbatch.broker.batch import BatchFailure, BatchInfo
+from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
-from microbatch.broker.config import Config
-from microbatch.broker.signals import StopSignals
-from microbatch.ops.stack import census
-from microbatch.ops.terminal import say_json
+from microbatch.broker.process.signals import StopSignals
+from microbatch.broker.wire.batch import BatchFailure, BatchInfo
+from microbatch.ops.local.stack import census
+from microbatch.ops.views.terminal import say_json
 from microbatch.producer.consumer import Consumer
 
 log = logging.getLogger(__name__)

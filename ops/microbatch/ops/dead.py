@@ -1,4 +1,4 @@
-"""The dead, as a person chooses among them and looks at them."""
+"""Selects dead batches, and reads them for a person."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from microbatch.broker import wire
-from microbatch.broker.batch import moment
 from microbatch.broker.broker import Broker
-from microbatch.broker.dead import DeadBatch
 from microbatch.broker.errors import DecodeError, MicrobatchError
+from microbatch.broker.state.dead import DeadBatch
+from microbatch.broker.wire.batch import moment
+from microbatch.broker.wire.event import event_body
 
 
 class NoneChosen(MicrobatchError):
@@ -71,6 +71,6 @@ def whole_as_json(broker: Broker, batch: DeadBatch) -> dict[str, Any]:
 
 def _event(raw: bytes) -> Any:
     try:
-        return from_json(wire.event_body(raw))
+        return from_json(event_body(raw))
     except (DecodeError, ValueError):  # what it died of, perhaps: shown as it is
         return raw.decode("utf-8", "backslashreplace")

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from microbatch.broker.batch import BatchInfo
+from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
-from microbatch.broker.census import Count
-from microbatch.broker.config import Config
-from microbatch.ops.demo_view import DemoView
+from microbatch.broker.inspect.census import Count
+from microbatch.broker.wire.batch import BatchInfo
 from microbatch.ops.letters import Total
+from microbatch.ops.views.demo import DemoView
 from microbatch.producer import MicroBatcher
 
 SCHEDULE = (

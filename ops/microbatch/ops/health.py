@@ -1,11 +1,11 @@
-"""The health of a batcher: what in its status somebody should see to, for a program that watches it."""
+"""Problems in a batcher's status, for monitoring."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from microbatch.ops.status import Status
-from microbatch.ops.status_view import age_text
+from microbatch.ops.views.status import age_text
 
 _LATE_CYCLES = 5
 _LATE_MS = 10_000

@@ -1,10 +1,10 @@
-"""Lines and the events that they are, and what a file is that has no such lines."""
+"""Turns lines into events, and recognizes files that are not lines of text."""
 
 from __future__ import annotations
 
 from pydantic_core import from_json
 
-from microbatch.broker import codec
+from microbatch.broker.wire import codec
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SHOWN_BYTES = 40

@@ -6,7 +6,7 @@ import logging
 import os
 
 from microbatch.broker.errors import ConfigError
-from microbatch.broker.log_format import LEVEL_VARIABLE, log_to_standard_error
+from microbatch.broker.process.log_format import LEVEL_VARIABLE, log_to_standard_error
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _DEFAULT = "INFO"

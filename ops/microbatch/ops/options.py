@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from microbatch.broker.log_format import LEVEL_VARIABLE
+from microbatch.broker.process.log_format import LEVEL_VARIABLE
 from microbatch.ops import logs
 
 F = TypeVar("F", bound=Callable[..., Any])

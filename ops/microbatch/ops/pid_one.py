@@ -1,4 +1,4 @@
-"""Signals of the first process of a container, from its first moment on.
+"""Handles signals from the start in the first process of a container.
 
 The kernel does not let a signal end the process with pid 1 unless the process handles it. Until a command has
 handlers of its own, or where it has none, SIGTERM and SIGHUP would be lost. This imports next to nothing, so

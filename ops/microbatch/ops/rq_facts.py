@@ -1,4 +1,7 @@
-"""What RQ knows of a batcher's workers. Besides the dashboard, the only module here that speaks RQ."""
+"""What RQ knows of a batcher's workers.
+
+Besides the dashboard, the only module here that speaks RQ.
+"""
 
 from __future__ import annotations
 

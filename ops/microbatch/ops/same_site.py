@@ -1,4 +1,4 @@
-"""Requests to the dashboard come from its own pages, and by a name of this machine.
+"""Refuses requests to the dashboard that come from other sites.
 
 A page of any site can have a browser send a request to 127.0.0.1, or let its own name mean that address. The
 browser would requeue or delete jobs for it, and nobody would know.

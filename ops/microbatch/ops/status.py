@@ -1,19 +1,19 @@
-"""The status: what there is to know of a batcher at one moment."""
+"""The status of a batcher at one moment."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from microbatch.broker.batch import moment
 from microbatch.broker.broker import Broker
-from microbatch.broker.census import Count
-from microbatch.broker.lease import names
-from microbatch.broker.risks import risks
-from microbatch.broker.stats import Rates
-from microbatch.broker.unhandled import Neglect
+from microbatch.broker.inspect.census import Count
+from microbatch.broker.inspect.risks import risks
+from microbatch.broker.state.lease import names
+from microbatch.broker.state.stats import Rates
+from microbatch.broker.state.unhandled import Neglect
+from microbatch.broker.wire.batch import moment
+from microbatch.ops.local.stack import census
 from microbatch.ops.rq_facts import WorkerFact, workers_of
-from microbatch.ops.stack import census
 
 
 @dataclass(frozen=True, slots=True)

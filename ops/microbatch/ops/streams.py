@@ -1,4 +1,4 @@
-"""The standard streams: what is done where one of them is closed, or can't be written."""
+"""Standard streams that are closed or can't be written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from typing import Any, NoReturn, TextIO
 
 from microbatch.broker.errors import MicrobatchError
-from microbatch.broker.plain import plain
+from microbatch.broker.process.plain import plain
 
 
 class StreamClosed(MicrobatchError):

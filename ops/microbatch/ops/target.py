@@ -1,16 +1,16 @@
-"""What a command is about: an app, or, where no code of the user's is needed, just a batcher's name."""
+"""What a command is about: an app, or a batcher's name."""
 
 from __future__ import annotations
 
 import os
 from typing import Literal
 
-from microbatch.broker.app import load_config
-from microbatch.broker.batchers import is_used
+from microbatch.broker.app.config import Config
+from microbatch.broker.app.loading import load_config
 from microbatch.broker.broker import Broker
-from microbatch.broker.config import Config
 from microbatch.broker.errors import MicrobatchError
-from microbatch.ops.terminal import say
+from microbatch.broker.state.batchers import is_used
+from microbatch.ops.views.terminal import say
 
 Unused = Literal["refused", "told", "allowed"]
 

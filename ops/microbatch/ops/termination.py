@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP as an exception, so that what was begun is ended in order."""
+"""SIGTERM and SIGHUP as an exception, so that `finally` blocks run."""
 
 from __future__ import annotations
 

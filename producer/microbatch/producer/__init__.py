@@ -1,7 +1,6 @@
 """What an application imports: record events, and handle what comes of them."""
 
-from microbatch.broker.batch import BatchFailure, BatchInfo, PartialFailure, Reject, RetryLater
-from microbatch.broker.config import Config
+from microbatch.broker.app.config import Config
 from microbatch.broker.errors import (
     AppError,
     BatcherFull,
@@ -17,6 +16,7 @@ from microbatch.broker.errors import (
     Unavailable,
     Unsupported,
 )
+from microbatch.broker.wire.batch import BatchFailure, BatchInfo, PartialFailure, Reject, RetryLater
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.batcher import MicroBatcher
 from microbatch.producer.starting import start

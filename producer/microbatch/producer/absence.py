@@ -1,4 +1,4 @@
-"""Who waits for results in vain is told what is not there: a scheduler, or workers."""
+"""Tells a caller that waits for results that there is no scheduler or no worker."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError, ServerError
-from microbatch.broker.failure_log import FailureLog
-from microbatch.broker.run_record import RunRecord
+from microbatch.broker.process.failure_log import FailureLog
+from microbatch.broker.wire.run_record import RunRecord
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from microbatch.broker.importing import refuse_while_importing
-from microbatch.broker.loggable import trace
+from microbatch.broker.app.importing import refuse_while_importing
+from microbatch.broker.process.loggable import trace
 from microbatch.producer.consumer import Consumer
 
 log = logging.getLogger(__name__)

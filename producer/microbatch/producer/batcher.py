@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
-from microbatch.broker import codec
+from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
-from microbatch.broker.config import Config
 from microbatch.broker.errors import InDoubt, Stopped
-from microbatch.broker.events import Wake
-from microbatch.broker.loggable import message
+from microbatch.broker.process.loggable import message
+from microbatch.broker.state.events import Wake
+from microbatch.broker.wire import codec
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
 from microbatch.producer.linger import CLOSE_SECONDS, Buffer

@@ -1,4 +1,4 @@
-"""The consumer: hands what comes of a batcher's events to the handlers, on as many threads as ask for it."""
+"""The consumer: handles results on as many threads as ask for it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
 
+from microbatch.broker.app.importing import refuse_while_importing
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ServerError
-from microbatch.broker.forking import renew_after_fork
-from microbatch.broker.importing import refuse_while_importing
+from microbatch.broker.process.forking import renew_after_fork
 from microbatch.producer.finish import Finish
 from microbatch.producer.member import Member
 

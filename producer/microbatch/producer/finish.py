@@ -1,4 +1,4 @@
-"""The finish: when everything recorded before a stop has been dealt with, even while others go on.
+"""The finish: tells when everything recorded before a stop has been dealt with.
 
 In three steps, each of which stays true once it is: all those events are cut; the batches that were in
 flight then are committed or dead; the outcomes that were on the stream then are handled. So several threads
@@ -8,8 +8,8 @@ may ask at the same time: whichever finds a step true, it is true for all.
 from __future__ import annotations
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.events import Wake
-from microbatch.broker.wire import root_of
+from microbatch.broker.state.events import Wake
+from microbatch.broker.wire.identity import root_of
 
 _AT_ONCE = 100
 

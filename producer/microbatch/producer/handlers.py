@@ -1,4 +1,4 @@
-"""The handlers: an entry of the results stream becomes a call of the user's code, or is quarantined."""
+"""The handlers: call the user's code with an entry of the results stream, or quarantine the entry."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import functools
 import logging
 from collections.abc import Callable
 
-from microbatch.broker import wire
-from microbatch.broker.batch import BatchFailure, BatchInfo
+from microbatch.broker.app.functions import UserFunction
 from microbatch.broker.broker import Broker
-from microbatch.broker.codec import Decoder
 from microbatch.broker.errors import DecodeError, InDoubt
-from microbatch.broker.failure_log import FailureLog
-from microbatch.broker.functions import UserFunction
-from microbatch.broker.results import Entry, Outcome, Results
+from microbatch.broker.process.failure_log import FailureLog
+from microbatch.broker.state.results import Entry, Outcome, Results
+from microbatch.broker.wire import identity
+from microbatch.broker.wire.batch import BatchFailure, BatchInfo
+from microbatch.broker.wire.codec import Decoder
+from microbatch.broker.wire.event import event_body
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class Handlers:
 
     def _plain_event(self, raw: bytes) -> object:
         try:
-            return self._plain.one(wire.event_body(raw), "event")
+            return self._plain.one(event_body(raw), "event")
         except DecodeError:  # what the batch died of, perhaps: shown as it is
             return raw.decode("utf-8", "backslashreplace")
 
@@ -114,7 +115,7 @@ class Handlers:
 def _outcome(entry: Entry) -> Outcome:
     """Raises DecodeError if no worker of ours has added the entry."""
     outcome = Outcome.decode(entry.fields)
-    if not wire.is_batch_id(outcome.batch_id):
+    if not identity.is_batch_id(outcome.batch_id):
         raise DecodeError("it names no batch's id")
     return outcome
 

@@ -1,4 +1,4 @@
-"""The end of a process, as the programs that host an application offer it.
+"""The end of a process, as Celery, gunicorn and multiprocessing announce it.
 
 Python's `atexit` is not enough: a child of ``multiprocessing`` or Celery ends by ``os._exit``, and calls only
 what was registered with these. RQ offers nothing.

@@ -1,4 +1,4 @@
-"""The keeper: keeps entries in hand from being taken over by others while their handler is slow."""
+"""The keeper: prolongs a consumer's claim on entries while their handler is slow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from microbatch.broker.errors import ServerError
-from microbatch.broker.results import Results
+from microbatch.broker.state.results import Results
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Lingering: single events wait in their process for some milliseconds, and go to the server together."""
+"""Lingering: single events wait in their process for some milliseconds and are sent together."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import traceback
 from itertools import accumulate
 from math import inf
 
-from microbatch.broker import wire
 from microbatch.broker.errors import BatcherFull, ConfigError, InDoubt, Refused, Unavailable
-from microbatch.broker.forking import renew_after_fork
-from microbatch.broker.loggable import message
-from microbatch.broker.patience import Patience
+from microbatch.broker.process.forking import renew_after_fork
+from microbatch.broker.process.loggable import message
+from microbatch.broker.transport.patience import Patience
+from microbatch.broker.wire.event import encode_event, event_recorded_at_ms
 from microbatch.producer.hosts import AtTheEnd, is_job_of_rq
 from microbatch.producer.recorder import CHUNK_BYTES, CHUNK_EVENTS, Recorder
 
@@ -83,7 +83,7 @@ class Buffer:
                 return False
             if self._thread is None:
                 self._start()
-            raw = wire.encode_event(body, time.time_ns() // 1_000_000)
+            raw = encode_event(body, time.time_ns() // 1_000_000)
             size = len(raw)
             self._waiting.append(raw)
             self._bytes += size
@@ -172,7 +172,7 @@ class Buffer:
             self._changed.wait_for(lambda: self._waiting or self._thread is None)
             if self._thread is None:
                 return []
-            waited_ms = time.time_ns() // 1_000_000 - wire.event_recorded_at_ms(self._waiting[0])
+            waited_ms = time.time_ns() // 1_000_000 - event_recorded_at_ms(self._waiting[0])
             left_ms = min(self._linger_ms, self._linger_ms - waited_ms)  # a clock may be set back
             self._wake_at = self._recorder.chunk_events
             self._changed.wait_for(self._is_due, left_ms / 1000)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ServerError
-from microbatch.broker.failure_log import FailureLog
-from microbatch.broker.listener import Listener
-from microbatch.broker.patience import PASSING, Patience
-from microbatch.broker.results import Entry
+from microbatch.broker.process.failure_log import FailureLog
+from microbatch.broker.state.results import Entry
+from microbatch.broker.transport.listener import Listener
+from microbatch.broker.transport.patience import PASSING, Patience
 from microbatch.producer.absence import AbsenceWatch
 from microbatch.producer.finish import Finish
 from microbatch.producer.handlers import Handlers

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pydantic import BaseModel
 
-from microbatch.broker import wire
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import BatcherFull, ConfigError, EncodeError
-from microbatch.broker.sent import Sent
+from microbatch.broker.transport.sent import Sent
+from microbatch.broker.wire.event import event_prefix
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class Recorder:
 
 
 def _prefix_now() -> bytes:
-    return wire.event_prefix(time.time_ns() // 1_000_000)
+    return event_prefix(time.time_ns() // 1_000_000)
 
 
 def refuse_one_event(events: object) -> None:

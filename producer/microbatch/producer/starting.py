@@ -1,14 +1,14 @@
-"""The start of a batcher in an application's process."""
+"""Starts a batcher in an application's process."""
 
 from __future__ import annotations
 
 import logging
 
+from microbatch.broker.app.config import Config
+from microbatch.broker.app.contradictions import warn_of_contradictions
+from microbatch.broker.app.importing import refuse_while_importing
 from microbatch.broker.broker import Broker
-from microbatch.broker.config import Config
-from microbatch.broker.contradictions import warn_of_contradictions
-from microbatch.broker.importing import refuse_while_importing
-from microbatch.broker.patience import insist
+from microbatch.broker.transport.patience import insist
 from microbatch.producer.batcher import MicroBatcher
 
 log = logging.getLogger(__name__)

@@ -8,17 +8,18 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from microbatch.broker.breaker import Health
+from microbatch.broker.app.durations import duration_text
 from microbatch.broker.broker import Broker
-from microbatch.broker.durations import duration_text
 from microbatch.broker.errors import ServerError
-from microbatch.broker.exchange import Value
-from microbatch.broker.failure_log import FailureLog
-from microbatch.broker.in_flight import DueBatch, halves_of
-from microbatch.broker.patience import PASSING
-from microbatch.broker.policy import Verdict, is_out_of_time, judge_death
-from microbatch.broker.results import Outcome
-from microbatch.broker.wire import Failure, printable
+from microbatch.broker.policy.health import Health
+from microbatch.broker.policy.verdict import Verdict, is_out_of_time, judge_death
+from microbatch.broker.process.failure_log import FailureLog
+from microbatch.broker.state.results import Outcome
+from microbatch.broker.transport.exchange import Value
+from microbatch.broker.transport.patience import PASSING
+from microbatch.broker.wire.failure import Failure
+from microbatch.broker.wire.in_flight import DueBatch, halves_of
+from microbatch.broker.wire.text import printable
 from microbatch.scheduler.queue import JobQueue
 
 log = logging.getLogger(__name__)
@@ -40,30 +41,31 @@ class Burial:
 
     def __init__(self, broker: Broker, queue: JobQueue) -> None:
         self._broker = broker
-        self._config = broker.config
+        self._name = broker.config.name
+        self._policy = broker.policy
         self._queue = queue
         self._log = FailureLog(log)
         self._unfinished: list[_Grave] = []
 
     def is_last_death(self, batch: DueBatch) -> bool:
         """Whether a batch whose worker has gone silent is not run again as it is."""
-        return judge_death(batch.run, batch.header.size, self._config) is not Verdict.RETRY
+        return judge_death(batch.run, batch.header.size, self._policy) is not Verdict.RETRY
 
     def is_late(self, batch: DueBatch, now_ms: int) -> bool:
         """Whether a batch has failed for ``retry_for``."""
-        return is_out_of_time(batch.run, self._config, now_ms)
+        return is_out_of_time(batch.run, self._policy, now_ms)
 
     def tell_silence(self, batch: DueBatch) -> None:
         """Log that a worker has gone silent."""
         owner = printable(batch.run.owner)
-        line = f"{self._config.name}: batch {batch.id}: its worker {owner} has gone silent"
+        line = f"{self._name}: batch {batch.id}: its worker {owner} has gone silent"
         self._log.note(logging.WARNING, "silent", line)
 
     def after_a_death(self, batch: DueBatch, now_ms: int) -> None:
         """Divide or bury a batch whose workers died of it too often."""
         self.tell_silence(batch)
         then = batch.run.died(now_ms)
-        if judge_death(batch.run, batch.header.size, self._config) is Verdict.DIVIDE:
+        if judge_death(batch.run, batch.header.size, self._policy) is Verdict.DIVIDE:
             self._broker.ledger.divide(batch.id, batch.run, halves_of(batch, then, now_ms))
         else:
             error = f"its worker {batch.run.owner} died or went silent while running it"
@@ -71,7 +73,7 @@ class Burial:
 
     def out_of_time(self, batch: DueBatch, health: Health, now_ms: int) -> None:
         """Bury a batch whole that was held back, as all batches failed, for as long as it may be tried."""
-        error = f"{health.kind}: it could not be processed for {duration_text(self._config.retry_for)}"
+        error = f"{health.kind}: it could not be processed for {duration_text(self._policy.retry_for)}"
         self._bury(batch, Failure(error, "", batch.run.runs), "out of time", now_ms)
 
     def finish(self) -> None:
@@ -97,7 +99,7 @@ class Burial:
             if bury(batch.id, batch.run, failure, grave.entry, now_ms=grave.now_ms):
                 self._queue.show_as_failed(batch, failure)
                 line = (
-                    f"{self._config.name}: batch {batch.id}: "
+                    f"{self._name}: batch {batch.id}: "
                     f"dead at attempt {failure.attempts}: {printable(failure.error)}"
                 )
                 self._log.note(logging.ERROR, grave.kind, line)

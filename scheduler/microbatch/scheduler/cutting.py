@@ -1,12 +1,12 @@
-"""The decision what to cut. Pure: no I/O, no clock."""
+"""Decides what to cut. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from microbatch.broker.bounds import MAX_BYTES
-from microbatch.broker.in_flight import Made
-from microbatch.broker.wire import Trigger
+from microbatch.broker.policy.bounds import MAX_BYTES
+from microbatch.broker.wire.header import Trigger
+from microbatch.broker.wire.in_flight import Made
 
 MAX_BATCHES = 100
 """The most batches cut in one transaction."""

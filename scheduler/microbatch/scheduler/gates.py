@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.recovery import Survey
+from microbatch.broker.state.recovery import Survey
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Maintenance: what the active scheduler tidies up every five seconds, and when the server refuses it."""
+"""Maintenance: the chores that the active scheduler does every five seconds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import MicrobatchError, ServerError
-from microbatch.broker.misfits import set_aside
-from microbatch.broker.patience import PASSING
+from microbatch.broker.inspect.misfits import set_aside
+from microbatch.broker.transport.patience import PASSING
 from microbatch.scheduler.neglect import NeglectWatch
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.retention import Retention

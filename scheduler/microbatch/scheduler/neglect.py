@@ -1,4 +1,4 @@
-"""Says in the log that results wait and that nobody comes for them."""
+"""Logs that results wait and that there is no consumer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ServerError
-from microbatch.broker.unhandled import NEGLECTED_MS, Neglect
+from microbatch.broker.state.unhandled import NEGLECTED_MS, Neglect
 
 log = logging.getLogger(__name__)
 

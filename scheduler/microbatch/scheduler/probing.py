@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.in_flight import DueBatch, probe_of
-from microbatch.broker.run_record import Mode
+from microbatch.broker.wire.in_flight import DueBatch, probe_of
+from microbatch.broker.wire.run_record import Mode
 from microbatch.scheduler.gates import Gates
 
 

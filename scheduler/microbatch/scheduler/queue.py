@@ -16,12 +16,12 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 from rq.worker_registration import clean_worker_registry
 
-from microbatch.broker.config import Config
-from microbatch.broker.in_flight import DueBatch, NewBatch
-from microbatch.broker.keys import Keys
-from microbatch.broker.ledger import Transaction
-from microbatch.broker.server import Server
-from microbatch.broker.wire import Failure
+from microbatch.broker.app.config import Config
+from microbatch.broker.state.keys import Keys
+from microbatch.broker.state.ledger import Transaction
+from microbatch.broker.transport.server import Server
+from microbatch.broker.wire.failure import Failure
+from microbatch.broker.wire.in_flight import DueBatch, NewBatch
 
 JOB_FUNCTION = "microbatch.worker.job.run_batch"
 FINISHED_SECONDS = 10  # how long a finished job can be looked at

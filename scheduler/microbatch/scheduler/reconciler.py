@@ -1,4 +1,4 @@
-"""The reconciler: compares the ledger with RQ's queue, and runs what would otherwise stand still.
+"""The reconciler: compares the ledger with RQ's queue, and enqueues lost batches again.
 
 Every batch in flight has a due time. A worker at it pushes that on; a retry waits for it; so what
 comes due has a worker that died, a job that got lost, or a delay that is over, and is enqueued again.
@@ -11,14 +11,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from microbatch.broker.batch import LONGEST_LATER_SECONDS
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost
-from microbatch.broker.in_flight import DueBatch, Unreadable
-from microbatch.broker.lease import Lease
-from microbatch.broker.policy import RUN_TTL_MS, longest_retry_delay
-from microbatch.broker.recovery import Survey
-from microbatch.broker.wire import printable
+from microbatch.broker.policy.retry import longest_retry_delay
+from microbatch.broker.policy.timing import RUN_TTL_MS
+from microbatch.broker.state.lease import Lease
+from microbatch.broker.state.recovery import Survey
+from microbatch.broker.wire.batch import LONGEST_LATER_SECONDS
+from microbatch.broker.wire.in_flight import DueBatch, Unreadable
+from microbatch.broker.wire.text import printable
 from microbatch.scheduler.burial import Burial
 from microbatch.scheduler.gates import Gates
 from microbatch.scheduler.probing import Probing
@@ -102,7 +103,7 @@ class Reconciler:
         brought = self._broker.recovery.clamp(
             now_ms,
             soon_ms=max(RUN_TTL_MS, self._look_again_ms),
-            retry_ms=int(longest_retry_delay(self._broker.config) * 1000),
+            retry_ms=int(longest_retry_delay(self._broker.policy) * 1000),
             asked_ms=LONGEST_LATER_SECONDS * 1000,
             limit=_AT_ONCE,
         )

@@ -1,13 +1,13 @@
-"""Retention: dead batches and what was put aside are kept as long, and as many, as the settings say."""
+"""Retention: deletes dead batches when they are too old or too many."""
 
 from __future__ import annotations
 
 import heapq
 import logging
 
-from microbatch.broker.aside import Aside, AsideKey
+from microbatch.broker.app.durations import duration_text
 from microbatch.broker.broker import Broker
-from microbatch.broker.durations import duration_text
+from microbatch.broker.inspect.aside import Aside, AsideKey
 from microbatch.scheduler.queue import JobQueue
 
 log = logging.getLogger(__name__)

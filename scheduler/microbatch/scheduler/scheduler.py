@@ -10,15 +10,15 @@ import threading
 import time
 from math import inf
 
+from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
-from microbatch.broker.clock import Clock
-from microbatch.broker.config import Config
-from microbatch.broker.doorbell import Doorbell, Look, ServerDoorbell
 from microbatch.broker.errors import DecodeError, LeaseLost, ServerError
-from microbatch.broker.events import Wake
-from microbatch.broker.in_flight import NewBatch, new_batch
-from microbatch.broker.patience import Patience
-from microbatch.broker.wire import Header, Trigger
+from microbatch.broker.state.doorbell import Doorbell, Look, ServerDoorbell
+from microbatch.broker.state.events import Wake
+from microbatch.broker.transport.clock import Clock
+from microbatch.broker.transport.patience import Patience
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.in_flight import NewBatch, new_batch
 from microbatch.scheduler.cutting import Cut, Cutter
 from microbatch.scheduler.gates import Gates
 from microbatch.scheduler.maintenance import Maintenance

@@ -6,12 +6,12 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from microbatch.broker.config import Config
-from microbatch.broker.contradictions import warn_of_contradictions
-from microbatch.broker.loggable import trace
-from microbatch.broker.patience import insist
-from microbatch.broker.risks import risks
-from microbatch.broker.signals import StopSignals
+from microbatch.broker.app.config import Config
+from microbatch.broker.app.contradictions import warn_of_contradictions
+from microbatch.broker.inspect.risks import risks
+from microbatch.broker.process.loggable import trace
+from microbatch.broker.process.signals import StopSignals
+from microbatch.broker.transport.patience import insist
 from microbatch.scheduler.scheduler import Scheduler
 
 log = logging.getLogger(__name__)

@@ -1,10 +1,10 @@
-"""The standing of a scheduler, active or standing by, as its log tells it."""
+"""Logs whether a scheduler is active or standing by."""
 
 from __future__ import annotations
 
 import logging
 
-from microbatch.broker.config import Config
+from microbatch.broker.app.config import Config
 
 log = logging.getLogger(__name__)
 

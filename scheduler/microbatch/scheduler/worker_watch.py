@@ -1,10 +1,10 @@
-"""Says in the log that jobs wait and that there is no worker."""
+"""Logs that jobs wait and that there is no worker."""
 
 from __future__ import annotations
 
 import logging
 
-from microbatch.broker.failure_log import FailureLog
+from microbatch.broker.process.failure_log import FailureLog
 from microbatch.scheduler.queue import JobQueue
 
 log = logging.getLogger(__name__)

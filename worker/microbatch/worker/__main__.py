@@ -2,12 +2,12 @@
 
 import sys
 
-from microbatch.broker.imports import collector_paused
+from microbatch.broker.process.imports import collector_paused
 from microbatch.worker.membership import join_pool
 
 if __name__ == "__main__":
     join_pool()  # first: the imports take half a second, in which the pool may end
     with collector_paused():
-        from microbatch.broker.ending import end_with
+        from microbatch.broker.process.ending import end_with
         from microbatch.worker.process import main
     end_with(lambda: main(sys.argv[1]))

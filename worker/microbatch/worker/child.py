@@ -1,4 +1,4 @@
-"""A worker process as its pool sees it: the process, and the slot where it notes what it has claimed."""
+"""A worker process as its pool sees it: the process, and the slot where it notes its claims."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from microbatch.broker.claims import Claims, RqPlace
-from microbatch.broker.clock import ServerClock
-from microbatch.broker.connection import open_client, safe_url
-from microbatch.broker.keys import Keys
-from microbatch.broker.server import Server
+from microbatch.broker.state.claims import Claims, RqPlace
+from microbatch.broker.state.keys import Keys
+from microbatch.broker.transport.clock import ServerClock
+from microbatch.broker.transport.connection import open_client, safe_url
+from microbatch.broker.transport.server import Server
 from microbatch.worker.heartbeat import RunHeartbeat
 from microbatch.worker.membership import VARIABLE
 from microbatch.worker.shown import ShownWorker

@@ -1,4 +1,4 @@
-"""Doubts: claims of which the worker does not know whether they were made, and of what batch.
+"""Claims whose reply was lost.
 
 The reply to a claim can get lost: the connection breaks, or what came can't be read. The batch may be this
 worker's by then, and nobody else would run it before its worker had been silent for long enough to be taken
@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterator
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.claims import ClaimedBatch
 from microbatch.broker.errors import DecodeError, ServerError
-from microbatch.broker.in_flight import Claim, TakenBatch
-from microbatch.broker.patience import insist
-from microbatch.broker.wire import printable
+from microbatch.broker.state.claims import ClaimedBatch
+from microbatch.broker.transport.patience import insist
+from microbatch.broker.wire.in_flight import Claim, TakenBatch
+from microbatch.broker.wire.text import printable
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Failing: what becomes of a batch whose processor raised.
+"""Decides and records what becomes of a batch whose processor raised.
 
 retry ──▶ run again later                 while it has retries left, and as long as all batches fail
 probe ──▶ one event is run alone          where nothing succeeds, to tell a bad event from an outage
@@ -11,27 +11,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from microbatch.broker.batch import PartialFailure, Reject, RetryLater
-from microbatch.broker.breaker import Health
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import MicrobatchError
-from microbatch.broker.exchange import Value
-from microbatch.broker.failure_log import FailureLog
-from microbatch.broker.in_flight import Part, TakenBatch, halves_of, probe_of
-from microbatch.broker.patience import insist
-from microbatch.broker.policy import (
+from microbatch.broker.policy.health import Health
+from microbatch.broker.policy.retry import retry_delay, suspect_delay
+from microbatch.broker.policy.verdict import (
     Verdict,
     after_failure,
     is_given_up,
     is_out_of_time,
     isolate,
     judge,
-    retry_delay,
-    suspect_delay,
 )
-from microbatch.broker.results import Outcome
-from microbatch.broker.run_record import Mode, RunRecord
-from microbatch.broker.wire import Failure, root_of
+from microbatch.broker.process.failure_log import FailureLog
+from microbatch.broker.state.results import Outcome
+from microbatch.broker.transport.exchange import Value
+from microbatch.broker.transport.patience import insist
+from microbatch.broker.wire.batch import PartialFailure, Reject, RetryLater
+from microbatch.broker.wire.failure import Failure
+from microbatch.broker.wire.identity import root_of
+from microbatch.broker.wire.in_flight import Part, TakenBatch, halves_of, probe_of
+from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker.named import judge_all, of_an_outage, sort_named
 from microbatch.worker.user_errors import begin_at_user_code, formatted, kind_of, locate, summarize
 
@@ -55,7 +55,8 @@ class Failing:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._config = broker.config
+        self._name = broker.config.name
+        self._policy = broker.policy
         self._log = FailureLog(log)
 
     def whole(self, batch: TakenBatch, error: BaseException | str) -> str:
@@ -66,13 +67,13 @@ class Failing:
                 return self._die(batch, error)
             case Reject():
                 return self._die(batch, error.error)
-            case RetryLater() if not is_out_of_time(batch.run, self._config, now_ms):
+            case RetryLater() if not is_out_of_time(batch.run, self._policy, now_ms):
                 return self._put_off(batch, error, now_ms)
         health = self._health_after(batch, error, now_ms)
         then = self._after(batch, health, now_ms)
-        verdict = judge(batch.run, batch.header.size, health, self._config, now_ms)
-        if is_given_up(error, self._config):
-            verdict = isolate(batch.header.size, self._config)
+        verdict = judge(batch.run, batch.header.size, health, self._policy, now_ms)
+        if is_given_up(error, self._policy):
+            verdict = isolate(batch.header.size, self._policy)
         if verdict is Verdict.RETRY and health.is_open:
             return self._hold_back(batch, then, error, now_ms)
         return self._carry_out(verdict, batch, then, error, now_ms)
@@ -86,7 +87,7 @@ class Failing:
         self, verdict: Verdict, batch: TakenBatch, then: RunRecord, error: BaseException | str, now_ms: int
     ) -> str:
         wait = suspect_delay if then.mode is Mode.SUSPECT else retry_delay
-        delay = wait(then.failures, self._config)
+        delay = wait(then.failures, self._policy)
         due_ms = now_ms + int(delay * 1000)
         match verdict:
             case Verdict.RETRY:
@@ -104,13 +105,13 @@ class Failing:
     def _health_after(self, batch: TakenBatch, error: BaseException | str, now_ms: int) -> Health:
         """The row of failures with this one. What is known to be a bad event says nothing about others."""
         breaker, mode = self._broker.breaker, batch.run.mode
-        if mode in (Mode.ISOLATING, Mode.SUSPECT) or is_given_up(error, self._config):
-            return insist(self._config.name, breaker.health)
+        if mode in (Mode.ISOLATING, Mode.SUSPECT) or is_given_up(error, self._policy):
+            return insist(self._name, breaker.health)
         probe, root, kind = mode is Mode.PROBE, root_of(batch.id), kind_of(error)
-        return insist(self._config.name, lambda: breaker.note_failure(root, kind, now_ms=now_ms, probe=probe))
+        return insist(self._name, lambda: breaker.note_failure(root, kind, now_ms=now_ms, probe=probe))
 
     def _after(self, batch: TakenBatch, health: Health, now_ms: int) -> RunRecord:
-        return after_failure(batch.run, batch.header.size, health, self._config, now_ms)
+        return after_failure(batch.run, batch.header.size, health, self._policy, now_ms)
 
     def _put_off(self, batch: TakenBatch, later: RetryLater, now_ms: int) -> str:
         """The processor said when to try again."""
@@ -119,10 +120,10 @@ class Failing:
         return self._report(batch, later, f"again in {later.seconds:.1f} s, as its processor asked")
 
     def _insist_on_retry(self, batch: TakenBatch, then: RunRecord, due_ms: int) -> None:
-        insist(self._config.name, lambda: self._broker.ledger.retry(batch, then, due_ms=due_ms))
+        insist(self._name, lambda: self._broker.ledger.retry(batch, then, due_ms=due_ms))
 
     def _divide(self, batch: TakenBatch, parts: Sequence[Part], entry: Sequence[Value] = ()) -> None:
-        insist(self._config.name, lambda: self._broker.ledger.divide(batch.id, batch.run, parts, entry))
+        insist(self._name, lambda: self._broker.ledger.divide(batch.id, batch.run, parts, entry))
 
     def _die(self, batch: TakenBatch, error: BaseException | str) -> str:
         if self._bury(batch, batch.run, batch.recorded_at_ms, error) is None:
@@ -137,15 +138,15 @@ class Failing:
             (error,) = partial.errors.values()
             return self.whole(batch, error)
         health = Health(done=batch.run.done)
-        suspect = of_an_outage(batch, partial, self._config, now_ms)
+        suspect = of_an_outage(batch, partial, self._policy, now_ms)
         if suspect is not None:
             health = self._health_after(batch, suspect, now_ms)
         then = self._after(batch, health, now_ms)
-        if suspect is not None and (verdict := judge_all(batch, then, health, self._config, now_ms)):
+        if suspect is not None and (verdict := judge_all(batch, then, health, self._policy, now_ms)):
             if health.is_open:
                 return self._hold_back(batch, then, suspect, now_ms)
             return self._carry_out(verdict, batch, then, suspect, now_ms)
-        again, dead = sort_named(batch, partial.errors, then, self._config, now_ms)
+        again, dead = sort_named(batch, partial.errors, then, self._policy, now_ms)
         self._divide(batch, [*again, *(part for part, _ in dead)], entry)
         buried = [
             (part, failure)
@@ -169,7 +170,7 @@ class Failing:
         attempt = run.attempt if isinstance(batch, TakenBatch) else run.runs
         failure = Failure(summarize(error), formatted(error), attempt)
         entry = Outcome(batch.id, batch.header, attempt, recorded_ms, failure=failure).encode()
-        now_ms, name, bury = self._now_ms(), self._config.name, self._broker.ledger.bury
+        now_ms, name, bury = self._now_ms(), self._name, self._broker.ledger.bury
         if not insist(name, lambda: bury(batch.id, run, failure, entry, now_ms=now_ms)):
             return None
         line = f"{name}: batch {batch.id}: dead at attempt {attempt}: {locate(error)}"
@@ -177,13 +178,13 @@ class Failing:
         return failure
 
     def _now_ms(self) -> int:
-        return insist(self._config.name, self._broker.clock.now_ms)
+        return insist(self._name, self._broker.clock.now_ms)
 
     def _report(self, batch: TakenBatch, error: BaseException | str, then: str) -> str:
         if isinstance(error, BaseException):
             begin_at_user_code(error)
         outlook = f"attempt {batch.run.attempt} failed, {then}"
-        line = f"{self._config.name}: batch {batch.id}: {outlook}: {locate(error)}"
+        line = f"{self._name}: batch {batch.id}: {outlook}: {locate(error)}"
         self._log.note(logging.WARNING, kind_of(error), line)
-        log.debug("%s: batch %s: %s", self._config.name, batch.id, error)
+        log.debug("%s: batch %s: %s", self._name, batch.id, error)
         return f"{outlook}: {summarize(error)}"

@@ -1,4 +1,4 @@
-"""Forks that a processor makes: they end as any program does, and do none of a worker's work."""
+"""Forks that a processor makes: they do none of the worker's work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import util
 
-from microbatch.broker.loggable import trace
+from microbatch.broker.process.loggable import trace
 
 
 @contextmanager

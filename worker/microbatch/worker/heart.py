@@ -1,4 +1,4 @@
-"""The heart: a thread of a worker's that lives on while the processor has the main one.
+"""The heart: a thread of the worker that works while the processor has the main thread.
 
 It tells of a run that takes long enough to be shown to people, and ends the process when it is told to stop
 hard. In a worker without a pool it also beats for what the worker has claimed, and ends the process when a
@@ -19,18 +19,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
 
-from microbatch.broker import policy
 from microbatch.broker.broker import Broker
-from microbatch.broker.claims import RqPlace
-from microbatch.broker.in_flight import Claim, TakenBatch
-from microbatch.broker.loggable import trace
+from microbatch.broker.policy.timing import RUN_TTL_MS
+from microbatch.broker.process.loggable import trace
+from microbatch.broker.state.claims import RqPlace
+from microbatch.broker.wire.in_flight import Claim, TakenBatch
 from microbatch.worker.heartbeat import heartbeat_of
 from microbatch.worker.shown import ShownWorker
 from microbatch.worker.slot import Description, Slot
 
 log = logging.getLogger(__name__)
 
-RUN_TTL_MS = policy.RUN_TTL_MS
 BEAT_SECONDS = 2.0
 LONG_RUN_SECONDS = 0.5
 """How long a run may take before somebody is told of it."""

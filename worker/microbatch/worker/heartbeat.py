@@ -1,4 +1,4 @@
-"""The heartbeat of a worker process: shows the scheduler that the worker is alive, for what it has claimed.
+"""The heartbeat of a worker process: extends its claims while it is alive.
 
 It goes by the worker's slot, so it is the same wherever it comes from: from the worker's pool, or, without
 a pool, from a thread of the worker itself.
@@ -12,10 +12,10 @@ import time
 from math import inf
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.claims import ClaimedBatch, Claims, RqPlace
-from microbatch.broker.clock import Clock
 from microbatch.broker.errors import ServerError
-from microbatch.broker.wire import printable
+from microbatch.broker.state.claims import ClaimedBatch, Claims, RqPlace
+from microbatch.broker.transport.clock import Clock
+from microbatch.broker.wire.text import printable
 from microbatch.worker.slot import NotedClaim, Slot
 
 log = logging.getLogger(__name__)

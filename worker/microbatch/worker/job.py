@@ -10,7 +10,7 @@ import functools
 import os
 from datetime import datetime
 
-from microbatch.broker.app import load_config_from_environment
+from microbatch.broker.app.loading import load_config_from_environment
 from microbatch.broker.errors import AppError
 from microbatch.worker.membership import slot_of_the_pool
 from microbatch.worker.runner import BatchRunner

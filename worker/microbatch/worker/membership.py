@@ -1,5 +1,4 @@
-"""A worker's membership in a pool: its life is tied to the pool's, and it notes its claims in a slot of the
-pool's.
+"""A worker's membership in a pool: it ends with the pool, and notes its claims in a slot of the pool's.
 
 The pool says so in the environment of the process that it starts, as ``MICROBATCH_POOL=<the pool's
 pid>:<the slot's file descriptor>``.

@@ -1,29 +1,23 @@
-"""The events that a `PartialFailure` names: what their errors say, and what becomes of each."""
+"""What becomes of each event that a `PartialFailure` names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from microbatch.broker.batch import PartialFailure, Reject, RetryLater
-from microbatch.broker.breaker import Health
-from microbatch.broker.config import Config
-from microbatch.broker.in_flight import Part, TakenBatch, part_of
-from microbatch.broker.policy import (
-    RUN_TTL_MS,
-    Verdict,
-    is_given_up,
-    is_out_of_time,
-    judge,
-    others_succeed,
-    retry_delay,
-)
-from microbatch.broker.run_record import Mode, RunRecord
+from microbatch.broker.policy.health import Health
+from microbatch.broker.policy.policy import Policy
+from microbatch.broker.policy.retry import retry_delay
+from microbatch.broker.policy.timing import RUN_TTL_MS
+from microbatch.broker.policy.verdict import Verdict, is_given_up, is_out_of_time, judge, others_succeed
+from microbatch.broker.wire.batch import PartialFailure, Reject, RetryLater
+from microbatch.broker.wire.in_flight import Part, TakenBatch, part_of
+from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker.user_errors import summarize
 
 
 def of_an_outage(
-    batch: TakenBatch, partial: PartialFailure, config: Config, now_ms: int
+    batch: TakenBatch, partial: PartialFailure, policy: Policy, now_ms: int
 ) -> BaseException | str | None:
     """One of the errors that may come of an outage, if every event of the batch is named.
 
@@ -31,27 +25,27 @@ def of_an_outage(
     """
     if len(partial.errors) < batch.header.size:
         return None
-    late = is_out_of_time(batch.run, config, now_ms)
+    late = is_out_of_time(batch.run, policy, now_ms)
     for error in partial.errors.values():
         if isinstance(error, Reject) or (isinstance(error, RetryLater) and not late):
             continue
-        if not is_given_up(error, config):
+        if not is_given_up(error, policy):
             return error
     return None
 
 
 def judge_all(
-    batch: TakenBatch, then: RunRecord, health: Health, config: Config, now_ms: int
+    batch: TakenBatch, then: RunRecord, health: Health, policy: Policy, now_ms: int
 ) -> Verdict | None:
     """What becomes of a batch all of whose events are named; None if each event goes its own way.
 
     Where others succeed it is the events, and while they have retries left they are tried by themselves.
     Otherwise it may be an outage, in which none of them is to die.
     """
-    verdict = judge(batch.run, batch.header.size, health, config, now_ms)
-    if verdict is Verdict.BURY or is_out_of_time(batch.run, config, now_ms):
+    verdict = judge(batch.run, batch.header.size, health, policy, now_ms)
+    if verdict is Verdict.BURY or is_out_of_time(batch.run, policy, now_ms):
         return None
-    if not health.is_open and (then.failures <= config.max_retries or others_succeed(batch.run, health)):
+    if not health.is_open and (then.failures <= policy.max_retries or others_succeed(batch.run, health)):
         return None
     return verdict
 
@@ -60,25 +54,25 @@ def sort_named(
     batch: TakenBatch,
     errors: Mapping[int, BaseException | str],
     then: RunRecord,
-    config: Config,
+    policy: Policy,
     now_ms: int,
 ) -> tuple[list[Part], list[tuple[Part, BaseException | str]]]:
     """The parts that are run again, and those that are dead with their errors.
 
     Each dead batch has one error, so the failed events are grouped by what went wrong with them.
     """
-    late = is_out_of_time(batch.run, config, now_ms)
+    late = is_out_of_time(batch.run, policy, now_ms)
     retries: dict[float | None, list[int]] = {}
     dead: dict[str, tuple[list[int], BaseException | str]] = {}
     for position, error in sorted(errors.items()):
         if isinstance(error, RetryLater) and not late:
             retries.setdefault(error.seconds, []).append(position)
-        elif late or _is_last(then, error, config):
+        elif late or _is_last(then, error, policy):
             reason = error.error if isinstance(error, Reject) else error
             dead.setdefault(summarize(reason), ([], reason))[0].append(position)
         else:
             retries.setdefault(None, []).append(position)
-    delay = retry_delay(then.failures, config)
+    delay = retry_delay(then.failures, policy)
     again = []
     for seconds, positions in retries.items():
         run = then if seconds is None else replace(then, failures=batch.run.failures, mode=Mode.LATER)
@@ -89,8 +83,8 @@ def sort_named(
     return again, [(part_of(batch, positions, then, bury_by_ms), error) for positions, error in dead.values()]
 
 
-def _is_last(then: RunRecord, error: BaseException | str, config: Config) -> bool:
+def _is_last(then: RunRecord, error: BaseException | str, policy: Policy) -> bool:
     """Whether an event with this error is not run again."""
-    if isinstance(error, Reject) or then.failures > config.max_retries:
+    if isinstance(error, Reject) or then.failures > policy.max_retries:
         return True
-    return is_given_up(error, config)
+    return is_given_up(error, policy)

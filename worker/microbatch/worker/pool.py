@@ -1,4 +1,4 @@
-"""The pool: keeps a number of worker processes running, and shows the scheduler that they are alive.
+"""The pool: keeps a number of worker processes running, and sends their heartbeats.
 
 Each is a process of its own from the start, not a fork of a loaded app, so nothing that the app opened
 or started on import is shared between them.
@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from microbatch.broker.signals import StopSignals
+from microbatch.broker.process.signals import StopSignals
 from microbatch.worker.child import Child
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""One worker process of a pool."""
+"""The main function of a worker process."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import logging
 import os
 import sys
 
-from microbatch.broker.app import ENVIRONMENT_VARIABLE, load_config
+from microbatch.broker.app.loading import ENVIRONMENT_VARIABLE, load_config
 from microbatch.broker.errors import MicrobatchError
-from microbatch.broker.log_format import LEVEL_VARIABLE, log_to_standard_error
-from microbatch.broker.plain import plain
-from microbatch.worker.rq_worker import work
+from microbatch.broker.process.log_format import LEVEL_VARIABLE, log_to_standard_error
+from microbatch.broker.process.plain import plain
+from microbatch.worker.rq.worker import work
 
 
 def main(app: str) -> int:

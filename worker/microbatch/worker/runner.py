@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from microbatch.broker import codec, wire
-from microbatch.broker.batch import BatchInfo, PartialFailure
+from microbatch.broker.app.config import Config
+from microbatch.broker.app.functions import UserFunction
 from microbatch.broker.broker import Broker
-from microbatch.broker.config import Config
 from microbatch.broker.errors import ConfigError, DecodeError, EncodeError, InDoubt
-from microbatch.broker.exchange import Value
-from microbatch.broker.frames import release_locals
-from microbatch.broker.functions import UserFunction
-from microbatch.broker.in_flight import Claim, TakenBatch
-from microbatch.broker.patience import insist
-from microbatch.broker.policy import is_out_of_time
-from microbatch.broker.results import Outcome
-from microbatch.broker.server import Along
+from microbatch.broker.policy.verdict import is_out_of_time
+from microbatch.broker.process.frames import release_locals
+from microbatch.broker.state.results import Outcome
+from microbatch.broker.transport.exchange import Value
+from microbatch.broker.transport.patience import insist
+from microbatch.broker.transport.server import Along
+from microbatch.broker.wire import codec, identity
+from microbatch.broker.wire.batch import BatchInfo, PartialFailure
+from microbatch.broker.wire.in_flight import Claim, TakenBatch
 from microbatch.worker.doubts import Doubts
 from microbatch.worker.failing import Failing
 from microbatch.worker.forks import forks_end_here
@@ -76,7 +76,7 @@ class BatchRunner:
             DecodeError: it is no batch's id, or the batch can't be read.
             ServerError: the server can't be asked; the batch stays in flight and is run again.
         """
-        if not wire.is_batch_id(batch_id):
+        if not identity.is_batch_id(batch_id):
             raise DecodeError(f"{batch_id[:50]!r} is no batch's id")
         batch = self.take(batch_id)
         if batch is None and enqueued_at is not None and self._revive(batch_id, enqueued_at):
@@ -145,7 +145,7 @@ class BatchRunner:
         try:
             events = self._decoder.many(list(map(self._body, batch.events)))
         except DecodeError:
-            late = is_out_of_time(batch.run, self.config, self.broker.clock.now_ms())
+            late = is_out_of_time(batch.run, self.broker.policy, self.broker.clock.now_ms())
             if late or (sorted_out := without_unreadable(batch, self._body)) is None:
                 raise
             return Run(batch, [], sorted_out)

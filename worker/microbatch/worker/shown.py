@@ -1,4 +1,4 @@
-"""What RQ shows of a worker: kept while its process lives, and taken away when that was killed.
+"""A worker's keys in RQ: renewed while its process lives, deleted when it was killed.
 
 The pool does both, since it sees its processes live and end. A processor that keeps the interpreter's lock
 holds up neither.
@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 
 from microbatch.broker.errors import ServerError
-from microbatch.broker.server import Server
+from microbatch.broker.transport.server import Server
 from microbatch.worker.slot import Description
 
 log = logging.getLogger(__name__)

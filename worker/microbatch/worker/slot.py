@@ -1,4 +1,4 @@
-"""The slot: where a worker process notes what it has claimed, in memory that its pool can read.
+"""The slot: memory in which a worker process notes its claims, and which its pool reads.
 
 The pool shows the scheduler by it that the worker is alive, also while a processor keeps the interpreter's
 lock, and gives back what a worker had in hand that the pool has ended. A worker without a pool has a slot

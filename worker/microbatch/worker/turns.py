@@ -1,4 +1,4 @@
-"""Turns: from one batch to the next in one round trip.
+"""Commits a batch and claims the next one, in one round trip.
 
     end    commit the batch before  +  its job is finished  +  take the next batch whose job waits
 
@@ -24,12 +24,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from microbatch.broker.claims import RqPlace, claim_of
 from microbatch.broker.errors import InDoubt, ServerError
-from microbatch.broker.exchange import Value
-from microbatch.broker.in_flight import Claim, Next, TakenBatch
-from microbatch.broker.server import Along
-from microbatch.broker.wire import is_batch_id
+from microbatch.broker.state.claims import RqPlace, claim_of
+from microbatch.broker.transport.exchange import Value
+from microbatch.broker.transport.server import Along
+from microbatch.broker.wire.identity import is_batch_id
+from microbatch.broker.wire.in_flight import Claim, Next, TakenBatch
 from microbatch.worker.runner import BatchRunner, Run
 
 FINISHED_SECONDS = 10

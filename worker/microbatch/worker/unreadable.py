@@ -1,4 +1,4 @@
-"""Events that nobody can read: what is not of ours, is not JSON, or is too large.
+"""Events that can't be read: foreign data, broken JSON, or too large.
 
 Producers refuse to record such events, so somebody else has written them. They say nothing of the processor:
 they are dead at once, and the others of their batch run without them.
@@ -10,16 +10,16 @@ from collections.abc import Callable
 
 from pydantic_core import from_json
 
-from microbatch.broker import wire
-from microbatch.broker.batch import PartialFailure, Reject, RetryLater
 from microbatch.broker.errors import DecodeError
-from microbatch.broker.in_flight import TakenBatch
+from microbatch.broker.wire.batch import PartialFailure, Reject, RetryLater
+from microbatch.broker.wire.event import event_body
+from microbatch.broker.wire.in_flight import TakenBatch
 
 
 def body_of(raw: bytes, most_bytes: int) -> bytes:
     """The JSON of an event. Raises DecodeError if it is not of ours, or has more bytes than these."""
     try:
-        body = wire.event_body(raw)
+        body = event_body(raw)
     except DecodeError as error:
         raise DecodeError(f"the event can't be read: {error}") from None
     if len(body) > most_bytes:

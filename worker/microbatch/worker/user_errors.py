@@ -1,10 +1,10 @@
-"""Errors of the user's code, as they are kept and as they may be logged."""
+"""Errors of the user's code, as they are stored and as they may be logged."""
 
 from __future__ import annotations
 
 import traceback
 
-from microbatch.broker import loggable
+from microbatch.broker.process import loggable
 
 
 def summarize(error: BaseException | str) -> str:

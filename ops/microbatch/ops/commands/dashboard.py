@@ -8,7 +8,7 @@ from microbatch.broker.errors import ConfigError
 from microbatch.ops import options
 from microbatch.ops.extras import how_to_install
 from microbatch.ops.target import reach
-from microbatch.ops.terminal import say
+from microbatch.ops.views.terminal import say
 
 
 @click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Serve rq-dashboard.")

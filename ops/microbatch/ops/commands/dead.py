@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 import click
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.dead import DeadBatch
-from microbatch.broker.events import Wake
+from microbatch.broker.state.dead import DeadBatch
+from microbatch.broker.state.events import Wake
 from microbatch.ops import options, rq_facts
-from microbatch.ops.bar import progress_bar
 from microbatch.ops.dead import as_json, choose, whole_as_json
-from microbatch.ops.dead_view import paragraphs, render
 from microbatch.ops.target import reach
-from microbatch.ops.terminal import is_terminal, say, say_json, show_table
+from microbatch.ops.views.bar import progress_bar
+from microbatch.ops.views.dead import paragraphs, render
+from microbatch.ops.views.terminal import is_terminal, say, say_json, show_table
 
 _ids = click.argument("ids", nargs=-1, metavar="[BATCH]...")
 _error = click.option("--error", metavar="TEXT", help="Those with this text in their error.")

@@ -7,9 +7,9 @@ from rich.console import Console
 
 from microbatch.ops import letters, options
 from microbatch.ops.demo import Demo
-from microbatch.ops.demo_view import DemoView
-from microbatch.ops.stack import Stack
+from microbatch.ops.local.stack import Stack
 from microbatch.ops.termination import terminable
+from microbatch.ops.views.demo import DemoView
 
 _APP = f"{letters.__name__}:config"
 

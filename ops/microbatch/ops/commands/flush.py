@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from microbatch.broker.events import Wake
+from microbatch.broker.state.events import Wake
 from microbatch.ops import options
-from microbatch.ops.stack import census
+from microbatch.ops.local.stack import census
 from microbatch.ops.target import reach
-from microbatch.ops.terminal import say
+from microbatch.ops.views.terminal import say
 
 
 @click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Have all that waits cut now.")

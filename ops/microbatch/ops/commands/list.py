@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import click
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.server import Server
+from microbatch.broker.transport.server import Server
 from microbatch.ops import options
-from microbatch.ops.bar import progress_bar
-from microbatch.ops.overview import any_config, brokers_of_all, look_at, render_all
-from microbatch.ops.terminal import say, say_json, show_table
+from microbatch.ops.views.bar import progress_bar
+from microbatch.ops.views.overview import any_config, brokers_of_all, look_at, render_all
+from microbatch.ops.views.terminal import say, say_json, show_table
 
 
 @click.command(context_settings=options.CONTEXT_SETTINGS, short_help="List all batchers of the server.")

@@ -16,7 +16,7 @@ from microbatch.ops.feed import Feed
 from microbatch.ops.line_events import json_event, text_event
 from microbatch.ops.pace import Pace
 from microbatch.ops.target import is_app, reach
-from microbatch.ops.terminal import say
+from microbatch.ops.views.terminal import say
 from microbatch.producer.recorder import Recorder
 
 _STDIN = "-"

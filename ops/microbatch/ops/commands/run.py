@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from microbatch.broker.app import load_config
-from microbatch.broker.connection import safe_url
+from microbatch.broker.app.loading import load_config
+from microbatch.broker.transport.connection import safe_url
 from microbatch.ops import options
-from microbatch.ops.program import Program, hiding_modules
-from microbatch.ops.stack import Stack, left_behind
-from microbatch.ops.terminal import say
+from microbatch.ops.local.program import Program, hiding_modules
+from microbatch.ops.local.stack import Stack, left_behind
 from microbatch.ops.termination import terminable
+from microbatch.ops.views.terminal import say
 
 
 @click.command(

@@ -6,7 +6,7 @@ from collections import Counter
 
 import click
 
-from microbatch.broker.app import load_config
+from microbatch.broker.app.loading import load_config
 from microbatch.broker.errors import AppError
 from microbatch.ops import options
 from microbatch.scheduler.service import SchedulerService

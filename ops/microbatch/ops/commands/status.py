@@ -13,9 +13,9 @@ from microbatch.ops import options
 from microbatch.ops.commands.list import find_all, show_all
 from microbatch.ops.health import not_here, problems
 from microbatch.ops.status import Status, read_status
-from microbatch.ops.status_view import render
 from microbatch.ops.target import reach
-from microbatch.ops.terminal import is_terminal, renew, say, say_json, screen, show
+from microbatch.ops.views.status import render
+from microbatch.ops.views.terminal import is_terminal, renew, say, say_json, screen, show
 
 _EVERY_SECONDS = 1.0
 _PROBLEMS = 1

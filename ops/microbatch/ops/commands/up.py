@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from microbatch.broker.app import load_config
-from microbatch.broker.connection import safe_url
+from microbatch.broker.app.loading import load_config
+from microbatch.broker.transport.connection import safe_url
 from microbatch.ops import options
-from microbatch.ops.stack import URL_VARIABLE, Stack
-from microbatch.ops.terminal import say
+from microbatch.ops.local.stack import URL_VARIABLE, Stack
 from microbatch.ops.termination import Terminated, terminable
+from microbatch.ops.views.terminal import say
 
 _LOOK_SECONDS = 0.2
 

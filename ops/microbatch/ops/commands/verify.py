@@ -7,13 +7,14 @@ from itertools import chain
 
 import click
 
-from microbatch.broker.audit import Audit, Finding
 from microbatch.broker.broker import Broker
-from microbatch.broker.wire import is_batch_id, printable
+from microbatch.broker.inspect.audit import Audit, Finding
+from microbatch.broker.wire.identity import is_batch_id
+from microbatch.broker.wire.text import printable
 from microbatch.ops import options, rq_facts
-from microbatch.ops.bar import progress_bar
 from microbatch.ops.target import check_used, load_target
-from microbatch.ops.terminal import say
+from microbatch.ops.views.bar import progress_bar
+from microbatch.ops.views.terminal import say
 
 _DISAGREED = 1
 

@@ -6,7 +6,7 @@ import logging
 
 import click
 
-from microbatch.broker.app import load_config
+from microbatch.broker.app.loading import load_config
 from microbatch.ops import options
 from microbatch.ops.checks import check_runnable
 from microbatch.worker.pool import GRACE_SECONDS, WorkerPool

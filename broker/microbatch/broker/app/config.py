@@ -1,0 +1,249 @@
+"""The settings of one batcher, checked when they are made."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Annotated, Any, Literal, Self, Unpack
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from microbatch.broker.app import functions
+from microbatch.broker.app.durations import Duration
+from microbatch.broker.app.error_classes import ErrorClasses
+from microbatch.broker.app.setting_errors import describe
+from microbatch.broker.app.settings import Settings
+from microbatch.broker.errors import ConfigError
+from microbatch.broker.policy.bounds import MAX_BYTES, MAX_SIZE, MOST_RESULT_BYTES
+from microbatch.broker.transport.connection import split_url
+from microbatch.broker.transport.url_check import URL_HELP
+
+_YEAR = 31_536_000  # seconds, within what alarm(2) and the server take
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+class Config(BaseSettings):
+    """One batcher: what to do with a batch, when to cut one, and where.
+
+    Each setting comes from the argument given here, else from the environment (``MICROBATCH_`` and the
+    setting's name in capitals), else from a ``.env`` file in the current folder, else from its default.
+
+    Raises:
+        ConfigError: a setting is wrong. The message names it.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="MICROBATCH_",
+        env_file=".env",
+        env_file_encoding="utf-8-sig",  # with the mark that some editors put first, or without
+        env_ignore_empty=True,
+        extra="ignore",  # a .env file holds other programs' settings too
+        frozen=True,
+        arbitrary_types_allowed=True,
+    )
+
+    name: Annotated[str, Field(description="The batcher's name.")]
+    batch_processor: Annotated[
+        Any,
+        Field(
+            description="Runs on a worker, once per batch: a function, an object with `run`, `module:name`."
+        ),
+    ] = None
+    result_handler: Annotated[
+        Any, Field(description="Called by `wait_for_results()` with each result: as for `batch_processor`.")
+    ] = None
+    failure_handler: Annotated[
+        Any,
+        Field(description="Called by `wait_for_results()` with each dead batch; without one it is logged."),
+    ] = None
+    frequency: Annotated[int, Field(gt=0, description="The length of a cycle, in milliseconds.")] = 1000
+    max_size: Annotated[
+        int,
+        Field(gt=0, le=MAX_SIZE, description="The most events in a batch; so many are cut at once."),
+    ] = 100
+    max_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            le=MAX_BYTES,
+            description="The most bytes of events in a batch; a larger event is a batch of its own.",
+        ),
+    ] = MAX_BYTES
+    redis_url: Annotated[
+        str | None,
+        Field(
+            repr=False, description="The server: `redis://`, `rediss://`, `unix://` or `redis+sentinel://`."
+        ),
+    ] = None
+    key_prefix: Annotated[
+        str, Field(description="What the batcher's keys begin with, and RQ's queue: `mb:letters`.")
+    ] = "mb"
+    batch_timeout: Annotated[
+        int,
+        Field(gt=0, le=_YEAR, description="How long one run of a batch may take, in seconds."),
+    ] = 300
+    max_retries: Annotated[
+        int, Field(ge=0, description="How often a batch that fails while others succeed is tried again.")
+    ] = 3
+    retry_delay: Annotated[
+        Duration,
+        Field(
+            ge=0,
+            le=_YEAR,
+            description="The wait before the first retry, in seconds; it doubles with each, ± 25 %.",
+        ),
+    ] = 1.0
+    max_retry_delay: Annotated[
+        Duration,
+        Field(ge=0, le=_YEAR, description="The longest wait before a retry, in seconds or as in `10m`."),
+    ] = 30.0
+    retry_for: Annotated[
+        Duration,
+        Field(
+            ge=0,
+            le=_YEAR,
+            description="How long after its first failure a batch is tried again, in seconds or as in `1d`.",
+        ),
+    ] = 3600.0
+    give_up_on: Annotated[
+        ErrorClasses,
+        Field(description="Errors that are of no use to retry: their events are isolated, and dead at once."),
+    ] = ()
+    retry_on: Annotated[
+        ErrorClasses,
+        Field(description="The only errors that are retried; without any, all are but `give_up_on`."),
+    ] = ()
+    max_worker_deaths: Annotated[
+        int, Field(ge=0, description="How often a batch is run again after its worker died of it.")
+    ] = 3
+    isolate_failures: Annotated[
+        bool,
+        Field(description="Whether a batch out of retries is halved down to the events that really fail."),
+    ] = True
+    max_in_flight: Annotated[
+        int, Field(gt=0, description="The most batches that are queued or running; other events wait.")
+    ] = 1000
+    max_waiting: Annotated[
+        int | None,
+        Field(gt=0, description="The most events that may wait; without it as many as the server holds."),
+    ] = None
+    block_when_full: Annotated[
+        float,
+        Field(ge=0, le=_YEAR, description="How long recording waits for room before it raises, in seconds."),
+    ] = 0.0
+    keep_dead: Annotated[
+        Duration | None,
+        Field(
+            ge=1,
+            le=10 * _YEAR,
+            description="How long dead batches, and what was put aside, are kept; without it for ever.",
+        ),
+    ] = None
+    keep_dead_max: Annotated[
+        int | None,
+        Field(gt=0, description="The most dead batches, and keys put aside, that are kept; the newest stay."),
+    ] = None
+    results: Annotated[
+        Literal["keep", "discard"],
+        Field(
+            description="Whether results and failures are kept for a handler; dead batches are kept anyway."
+        ),
+    ] = "keep"
+    results_max: Annotated[
+        int | None, Field(gt=0, description="Cutting pauses while so many results wait for a handler.")
+    ] = None
+    max_event_bytes: Annotated[
+        int, Field(gt=0, description="The largest event that may be recorded, as JSON, in bytes.")
+    ] = 1_000_000
+    max_result_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            le=MOST_RESULT_BYTES,
+            description="The largest result that a processor may return, as JSON, in bytes.",
+        ),
+    ] = 16_000_000
+    dedupe_window: Annotated[
+        float,
+        Field(
+            ge=0, le=_YEAR, description="How long an event's id is remembered, in seconds; 0 for not at all."
+        ),
+    ] = 0.0
+    durability: Annotated[
+        Literal["server", "replicated"],
+        Field(description="What a recorded event is held by: the server, or a replica of it as well."),
+    ] = "server"
+    lease_ttl: Annotated[
+        float,
+        Field(
+            ge=0.5,
+            le=_YEAR,
+            description="How long an active scheduler may be silent before a standby takes over, in seconds.",
+        ),
+    ] = 2.0
+    claim_after: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=_YEAR,
+            description="How long a consumer may be silent before its results go to others, in seconds.",
+        ),
+    ] = 30.0
+
+    def __init__(self, **settings: Unpack[Settings]) -> None:
+        for key in settings:
+            if not key.startswith("_") and key not in type(self).model_fields:
+                close = difflib.get_close_matches(key, type(self).model_fields, n=1)
+                raise ConfigError(
+                    f"there is no setting {key!r}{f'; did you mean {close[0]!r}?' if close else ''}"
+                )
+        try:
+            super().__init__(**settings)
+        except (ValueError, OSError) as error:  # pydantic's, and those of reading the .env file
+            raise ConfigError(describe(error)) from None
+
+    @field_validator("name", "key_prefix")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError(
+                f"{value!r} won't do: use 1 to 100 letters, digits, '_', '.' or '-', not '.' or '-' first"
+            )
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_url(value)
+        return value
+
+    @field_validator("batch_processor", "result_handler", "failure_handler")
+    @classmethod
+    def _check_function(cls, value: object, info: Any) -> object:
+        if value is not None:
+            functions.check_reference(info.field_name, value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_results(self) -> Self:
+        for handler in ("result_handler", "failure_handler"):
+            if self.results == "discard" and getattr(self, handler) is not None:
+                raise ValueError(f"results: 'discard' leaves nothing for {handler}; leave out one of them")
+        return self
+
+    def required_url(self) -> str:
+        """The server's URL. Raises ConfigError, saying what to do, if none was set."""
+        if self.redis_url is None:
+            help_text = f"set MICROBATCH_REDIS_URL to your Redis or Valkey server ({URL_HELP})"
+            raise ConfigError(f"redis_url is not set: {help_text}, or use `microbatch run` for a local one")
+        return self.redis_url
+
+    @property
+    def lease_ttl_ms(self) -> int:
+        return int(self.lease_ttl * 1000)
+
+    @property
+    def claim_after_ms(self) -> int:
+        return int(self.claim_after * 1000)

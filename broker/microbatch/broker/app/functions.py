@@ -1,0 +1,146 @@
+"""The user's functions: processors and handlers, in all the forms that they may take.
+
+A callable, an object with ``run``, or an import string ``"package.module:name"``; plain or ``async def``.
+The first parameter's annotation says what it wants to be given; a second parameter asks for the batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections.abc
+import importlib
+import inspect
+import typing
+import weakref
+from collections.abc import Awaitable, Coroutine
+from typing import Any
+
+from microbatch.broker.app.importing import importing
+from microbatch.broker.app.signature import Function, read_signature
+from microbatch.broker.errors import ConfigError, MicrobatchError
+from microbatch.broker.process.loggable import tell_of_a_task
+from microbatch.broker.wire.batch import BatchInfo
+from microbatch.broker.wire.codec import Decoder
+
+_SEQUENCES = (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
+
+
+def check_reference(setting: str, value: object) -> None:
+    """Raises ValueError, saying what to give, unless ``value`` is of a form that `resolve` takes."""
+    if isinstance(value, str):
+        module, colon, name = value.partition(":")
+        if not (module and colon and name):
+            raise ValueError(f"{setting} {value!r} is no import string; write it as 'package.module:name'")
+    elif not callable(value) and not callable(getattr(value, "run", None)):
+        raise ValueError(
+            f"{setting} must be a function, an object with run(), or an import string, not {value!r}"
+        )
+
+
+def resolve(setting: str, value: object) -> Function:
+    """The function behind a setting. Raises ConfigError if an import string leads nowhere."""
+    if isinstance(value, str):
+        module_name, _, name = value.partition(":")
+        try:
+            with importing(module_name):
+                value = importlib.import_module(module_name)
+            for part in name.split("."):
+                value = getattr(value, part)
+        except (ImportError, AttributeError, MicrobatchError) as error:
+            raise ConfigError(f"{setting}: cannot import it: {error}") from error
+        except (Exception, SystemExit) as error:  # of the user's module, which may raise anything
+            raise ConfigError(f"{setting}: cannot import it: {type(error).__name__}: {error}") from error
+    run = getattr(value, "run", None)
+    if inspect.isclass(value) and inspect.isfunction(inspect.getattr_static(value, "run", None)):
+        raise ConfigError(
+            f"{setting} is the class {value.__name__}; give an object of it: {value.__name__}()"
+        )
+    if callable(run):
+        return typing.cast("Function", run)
+    if not callable(value):
+        raise ConfigError(
+            f"{setting} must be a function, an object with run(), or an import string, not {value!r}"
+        )
+    return value
+
+
+class UserFunction:
+    """A processor or handler, ready to be called.
+
+    Raises:
+        ConfigError: it can't be found, takes no parameter, or its annotation is nothing to rebuild values by.
+    """
+
+    def __init__(self, setting: str, value: object) -> None:
+        self.setting = setting
+        self._function = resolve(setting, value)
+        self._runner: asyncio.Runner | None = None
+        self._signature = read_signature(setting, self._function)
+
+    def __call__(self, value: Any, info: BatchInfo) -> Any:
+        """Call it with ``value``, and with the batch if it asks for one; an async one is run to its end."""
+        returned = self._function(value, info) if self._signature.wants_info else self._function(value)
+        if not inspect.isawaitable(returned):
+            return returned
+        self._refuse_in_a_loop(returned)
+        if self._runner is None:  # one loop for all calls, so that what it opens can be kept
+            self._runner = asyncio.Runner()
+            self._runner.get_loop().set_exception_handler(tell_of_a_task)
+            weakref.finalize(self, self._runner.close)
+        coroutine = _to_its_end(returned)
+        try:
+            return self._runner.run(coroutine)
+        except BaseException:
+            self._cancel(self._runner, coroutine)
+            raise
+
+    def _refuse_in_a_loop(self, returned: Awaitable[Any]) -> None:
+        """An async function needs a loop of its own, and a thread runs one loop only."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        if inspect.iscoroutine(returned):
+            returned.close()  # Python would say that it was never awaited
+        raise ConfigError(
+            f"{self.setting} is async, and this thread runs an event loop already; call what calls it on "
+            "another thread, as in `await asyncio.to_thread(mb.wait_for_results)`, or use start_consuming()"
+        )
+
+    def _cancel(self, runner: asyncio.Runner, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """End a call that was interrupted while it waited. Otherwise it would go on during the next."""
+        for task in asyncio.all_tasks(runner.get_loop()):
+            if task.get_coro() is coroutine:
+                task.cancel()
+                runner.run(_ended(task))
+
+    def decoder(self) -> Decoder:
+        """What rebuilds the value that it is given."""
+        annotation = self._signature.annotation()
+        return self._decoder_of(Any if annotation is None else annotation)
+
+    def item_decoder(self) -> Decoder:
+        """What rebuilds the items of the list that it is given."""
+        annotation = self._signature.annotation()
+        if annotation is None or annotation is Any or annotation in _SEQUENCES:
+            return Decoder(Any)
+        arguments = typing.get_args(annotation)
+        if typing.get_origin(annotation) not in _SEQUENCES or len(arguments) != 1:
+            raise ConfigError(f"{self.setting}: its first parameter is a list of events, not {annotation!r}")
+        return self._decoder_of(arguments[0])
+
+    def _decoder_of(self, annotation: Any) -> Decoder:
+        try:
+            return Decoder(annotation)
+        except TypeError as error:
+            raise ConfigError(
+                f"{self.setting}: values can't be rebuilt as {annotation!r}: {error}"
+            ) from error
+
+
+async def _to_its_end(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    await asyncio.wait([task])

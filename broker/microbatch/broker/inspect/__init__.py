@@ -1,0 +1,1 @@
+"""Looks at a batcher's state from outside."""

@@ -1,0 +1,33 @@
+"""Server settings under which the guarantees do not hold."""
+
+from __future__ import annotations
+
+from microbatch.broker.errors import Refused
+from microbatch.broker.transport.server import Server
+
+
+def risks(server: Server) -> list[str]:
+    """One line for each way in which this server could lose what it has acknowledged. Raises ServerError."""
+    found = []
+    policy = server.do("INFO", "memory").get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        found.append(
+            f"maxmemory-policy is {policy}: short of memory, the server throws events away; set noeviction"
+        )
+    if not server.do("INFO", "persistence").get("aof_enabled"):
+        found.append(
+            "there is no append-only file: what the server holds is lost when it ends; set appendonly yes"
+        )
+    elif (fsync := _setting(server, "appendfsync")) not in (None, "always"):
+        found.append(f"appendfsync is {fsync}: a crash of its host can lose the last second; set always")
+    return found
+
+
+def _setting(server: Server, name: str) -> str | None:
+    """A setting of the server's, or None where it does not let us see it."""
+    try:
+        with server.translated():
+            value = server.client.config_get(name).get(name)
+    except Refused:
+        return None
+    return None if value is None else str(value)

@@ -1,0 +1,55 @@
+"""Counts the batches and events in flight and dead one by one, to correct the counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from microbatch.broker.lua import scripts
+from microbatch.broker.state.keys import Keys
+from microbatch.broker.state.stats import Counters
+from microbatch.broker.transport.server import Server
+
+_PAGE = 2_000  # batches: some 5 ms of the server
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Batches and their events, and what the counters were at that moment."""
+
+    batches: int
+    events: int
+    counters: Counters
+
+
+def take_tally(server: Server, keys: Keys) -> Tally | None:
+    """Count what is in flight and what is dead, as of one moment, in bounded steps.
+
+    Returns None if batches moved while they were counted. Up to 2,000 batches in flight are counted at one
+    moment, and so are as many dead ones as there are while none dies, is replayed, revived or purged.
+    Raises ServerError, and DecodeError if a counter is not a number.
+    """
+    dead = _pages(server, keys, keys.dead)
+    in_flight = _pages(server, keys, keys.inflight)
+    pages = [*dead, *in_flight]
+    last = pages[-1].counters
+    if any(_of_the_dead(page.counters) != _of_the_dead(last) for page in dead):
+        return None
+    if any(page.counters != last for page in in_flight):
+        return None
+    return Tally(sum(page.batches for page in pages), sum(page.events for page in pages), last)
+
+
+def _pages(server: Server, keys: Keys, ledger: str) -> list[Tally]:
+    found: list[Tally] = []
+    while not found or found[-1].batches == _PAGE:
+        args = (keys.batch(""), len(found) * _PAGE, _PAGE)
+        batches, events, fields = server.run(scripts.AUDIT, (ledger, keys.stats), args)
+        pairs = iter(fields)
+        counters = Counters.of(dict(zip(pairs, pairs, strict=True)))
+        found.append(Tally(int(batches), int(events), counters))
+    return found
+
+
+def _of_the_dead(counters: Counters) -> Counters:
+    """The counters that change with the dead, and 0 for the others."""
+    return replace(counters, cut_batches=0, cut_events=0, done_batches=0, done_events=0, divided_batches=0)

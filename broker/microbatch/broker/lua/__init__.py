@@ -1,0 +1,1 @@
+"""The Lua scripts, each one verb, and their loader."""

@@ -1,0 +1,40 @@
+"""When a batch whose run has failed is tried again."""
+
+from __future__ import annotations
+
+import random
+
+from microbatch.broker.policy.policy import Policy
+
+SUSPECT_SECONDS = (1.0, 2.0, 4.0, 8.0)
+"""How long a suspect waits for each of its runs."""
+_JITTER = 0.25
+_DOUBLINGS = 64  # more make no difference, and at last no number
+
+
+def retry_delay(failure: int, policy: Policy) -> float:
+    """Seconds to wait after the failure number ``failure`` (from 1).
+
+    Doubles with each failure, up to ``max_retry_delay``, and is spread by ± 25 % so that batches that failed
+    together do not come back together.
+    """
+    return _delay(failure, policy) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+
+
+def suspect_delay(failures: int, policy: Policy) -> float:
+    """Seconds until a suspect, with so many failures charged, is run again: 15 s in all, if none succeeds.
+
+    The breaker opens within that time in an outage.
+    """
+    waits = failures - policy.max_retries - 1
+    return SUSPECT_SECONDS[min(max(waits, 0), len(SUSPECT_SECONDS) - 1)]
+
+
+def longest_retry_delay(policy: Policy) -> float:
+    """The most seconds that any retry waits, unless its processor asked for the time."""
+    return max(_delay(_DOUBLINGS, policy) * (1 + _JITTER), SUSPECT_SECONDS[-1])
+
+
+def _delay(failure: int, policy: Policy) -> float:
+    longest = max(policy.max_retry_delay, policy.retry_delay)
+    return float(min(policy.retry_delay * 2.0 ** min(failure - 1, _DOUBLINGS), longest))

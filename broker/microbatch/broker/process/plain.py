@@ -1,0 +1,28 @@
+"""Plain text: without characters that control a terminal.
+
+Errors quote events, and names come from the server, so a text may hold anything. A character that could move
+the cursor, change colours, or begin or reorder a line is shown by its code.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+_JOINERS = "\u200c\u200d"  # between letters of several scripts, and in emoji
+_HARMLESS = frozenset({"Zs", "Cn", "Co"})  # spaces, and characters that are newer than Python or private
+
+
+def plain(text: str) -> str:
+    """The text with the codes of all that is not plain but the end of a line and the tabulator."""
+    if text.isprintable():
+        return text
+    return "".join(char if is_plain(char) or char in "\n\t" else _code(char) for char in text)
+
+
+def is_plain(char: str) -> bool:
+    """Whether a terminal does no more with a character than to show it."""
+    return char.isprintable() or char in _JOINERS or unicodedata.category(char) in _HARMLESS
+
+
+def _code(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,39 @@
+"""The list of a server's batchers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from microbatch.broker.state.keys import Keys, name_in, pattern_of_all
+from microbatch.broker.transport.server import Server
+from microbatch.broker.wire.text import printable
+
+_AT_ONCE = 2_000  # keys that one SCAN looks at; the server does nothing else meanwhile
+
+
+def is_used(server: Server, keys: Keys) -> bool:
+    """Whether a scheduler has published this batcher's settings, or an event of it waits or was cut.
+
+    Also True where the server does not say, as with a role that may not ask. In one round trip, by commands
+    that every role is allowed.
+    """
+    published, waiting, cut = server.each(
+        ("HGET", keys.config, "frequency"), ("LLEN", keys.events), ("HGET", keys.stats, "cut_events")
+    )
+    return bool(published or waiting or cut)  # an error is true as well
+
+
+def names(server: Server, key_prefix: str, on_progress: Callable[[], None] = lambda: None) -> list[str]:
+    """The names of all batchers with this prefix, sorted. Walks through all keys of the server.
+
+    ``on_progress`` is called after each step. Raises ServerError.
+    """
+    found: set[str] = set()
+    cursor = 0
+    while True:
+        reply = server.do("SCAN", cursor, "MATCH", pattern_of_all(key_prefix), "COUNT", _AT_ONCE)
+        cursor = int(reply[0])
+        found.update(name for key in reply[1] if (name := name_in(printable(key), key_prefix)) is not None)
+        on_progress()
+        if not cursor:
+            return sorted(found)

@@ -1,0 +1,57 @@
+"""The breaker: opens when every batch fails, as in an outage, and holds cutting back.
+
+It looks at the row of failures since a run of the batcher last succeeded. Whatever does not depend on what is
+in a batch (a database that is away, a bug) soon fails batch after batch, and no run succeeds. The breaker is
+open from then until the next success. It is Michael Nygard's circuit breaker ("Release It!"), kept at the
+server for all workers together.
+"""
+
+from __future__ import annotations
+
+from microbatch.broker.lua import scripts
+from microbatch.broker.policy.health import Health
+from microbatch.broker.state.keys import Keys
+from microbatch.broker.transport.server import Server
+from microbatch.broker.wire.text import number, printable
+
+OPENS_AT_BATCHES = 5
+"""The breaker opens when so many batches, parts of one counted once, failed and none succeeded."""
+OPENS_AFTER_MS = 10_000
+"""Or when nothing but failures came for so long."""
+_KEPT_MS = 600_000  # as in the script
+
+
+class Breaker:
+    """The breaker of one batcher."""
+
+    def __init__(self, server: Server, keys: Keys) -> None:
+        self._server = server
+        self._keys = keys
+
+    def note_failure(self, root: str, kind: str, *, now_ms: int, probe: bool = False) -> Health:
+        """Note that a run failed, and return the row that it is in.
+
+        Args:
+            root: the batch that was cut, of which the failed one is a part, or which it is.
+            kind: the error's name. It is shown to people, and so never has what is in an event.
+            now_ms: the server's time.
+            probe: whether the run was of a single event, to tell an outage from a bad event: then it is one.
+        """
+        keys = self._keys
+        names = (keys.failing, keys.breaker, keys.stats, keys.wake)
+        args = (root, kind, now_ms, int(probe), OPENS_AT_BATCHES, OPENS_AFTER_MS)
+        done, batches, since_ms, opened_ms, shown = self._server.run(scripts.FAIL, names, args)
+        return Health(number(done), batches, since_ms, opened_ms, printable(shown))
+
+    def keep(self) -> None:
+        """Keep the present row for ten minutes more, though no failure comes."""
+        self._server.many(*(("PEXPIRE", key, _KEPT_MS) for key in (self._keys.failing, self._keys.breaker)))
+
+    def health(self) -> Health:
+        """The present row."""
+        keys = self._keys
+        row, batches, done = self._server.many(
+            ("HGETALL", keys.breaker), ("ZCARD", keys.failing), ("HGET", keys.stats, "done_events"),
+            transaction=True,
+        )  # fmt: skip
+        return Health.of(row, batches, done)

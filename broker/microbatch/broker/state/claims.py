@@ -1,0 +1,85 @@
+"""Claims, found by their owner: for a worker that lost a reply, and for its pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from microbatch.broker.lua import scripts
+from microbatch.broker.state.due import queued, running
+from microbatch.broker.state.events import Wake
+from microbatch.broker.state.keys import Keys
+from microbatch.broker.transport.server import Server
+from microbatch.broker.wire.in_flight import TakenBatch
+
+_LOOK_AGAIN_MS = 8_000
+_RUNNING = ("-inf", "(0")  # the band of scores, in which there are as many batches as workers
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedBatch:
+    """A batch that somebody has claimed for a run."""
+
+    id: str
+    record: bytes
+    """Its run record: its history, a space, and the owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class RqPlace:
+    """RQ's names of where a batch's job is."""
+
+    queue: str
+    job_prefix: str
+    """What the key of a job begins with; its id is the batch's."""
+
+
+class Claims:
+    """The claims to the batches of one batcher. Raises ServerError from every method."""
+
+    def __init__(self, server: Server, keys: Keys) -> None:
+        self._server = server
+        self._keys = keys
+
+    def find(self, owner: str, due_ms: int) -> ClaimedBatch | None:
+        """The batch that this owner has claimed, until ``due_ms`` at first; None if it has none."""
+        args = (self._keys.batch(""), owner, running(due_ms), *_RUNNING)
+        found = self._server.run(scripts.FIND_CLAIM, [self._keys.inflight], args)
+        return None if found is None else ClaimedBatch(found[0].decode("latin-1"), found[1])
+
+    def read(self, claimed: ClaimedBatch) -> TakenBatch | None:
+        """The batch with its events; None if it is no longer as it was claimed.
+
+        Raises DecodeError if it is not a batch of this version.
+        """
+        values = self._server.do("LRANGE", self._keys.batch(claimed.id), 0, -1)
+        if values[1:2] != [claimed.record]:
+            return None
+        return TakenBatch.decode(claimed.id, values)
+
+    def renew(self, claimed: ClaimedBatch, *, due_ms: int) -> bool:
+        """Show until ``due_ms`` that the owner is alive. False if the batch is no longer the owner's."""
+        names = (self._keys.batch(claimed.id), self._keys.inflight)
+        args = (claimed.id, claimed.record, claimed.record, running(due_ms))
+        return bool(self._server.run(scripts.HOLD, names, args))
+
+    def give_back(self, claimed: ClaimedBatch, rq: RqPlace | None, *, due_ms: int) -> bool:
+        """Give a batch back as if it had not been claimed. False if it is no longer the owner's.
+
+        Its job goes to the front of RQ's queue. Where there is no job, or no ``rq`` is given, the active
+        scheduler looks at the batch at ``due_ms``.
+        """
+        keys = self._keys
+        names = [keys.batch(claimed.id), keys.inflight, keys.wake]
+        if rq is not None:
+            names += [rq.queue, f"{rq.job_prefix}{claimed.id}"]
+        history, _, _ = claimed.record.rpartition(b" ")
+        args = (
+            claimed.id, claimed.record, history + b" ", queued(due_ms), Wake.LOOK,
+            queued(due_ms + _LOOK_AGAIN_MS),
+        )  # fmt: skip
+        return bool(self._server.run(scripts.GIVE_BACK, names, args))
+
+
+def claim_of(batch: TakenBatch) -> ClaimedBatch:
+    """The claim by which a batch was taken."""
+    return ClaimedBatch(batch.id, batch.run.encode().encode())

@@ -1,0 +1,98 @@
+"""The doorbell: the active scheduler waits for a wake-up and for a tick at the same time.
+
+A server ends a blocking read up to 100 ms late, when its own housekeeping comes round. So the
+read stays open at the server and the waiting is done here, on the socket, to the millisecond.
+
+A server does what was sent behind a blocking read as soon as the read is over. So whoever is woken has seen,
+in the same reply, what a cut has to look at first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from microbatch.broker.state.events import Wake
+from microbatch.broker.state.keys import Keys
+from microbatch.broker.transport.connection import BLOCK_SECONDS
+from microbatch.broker.transport.exchange import good, pack, read
+from microbatch.broker.transport.server import Server
+
+_WORDS = {word.value.encode(): word for word in Wake}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen when the bell rang, on a connection that watches the lease since."""
+
+    holder: bytes | None
+    """The token of the active scheduler."""
+    waiting: int
+    """How many events waited."""
+    connection: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """A wake-up."""
+
+    word: Wake
+    look: Look | None = None
+
+
+class Doorbell(Protocol):
+    """What a scheduler waits at. Tests pass one that they ring by hand."""
+
+    def wait(self, seconds: float) -> Ring | None:
+        """Wait for a wake-up, for so long at most."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening."""
+        ...
+
+
+class ServerDoorbell:
+    """The wake list of one batcher, read on a connection of its own. For one thread.
+
+    A ring's look is good for one transaction on its connection, before the next `wait`.
+    """
+
+    def __init__(self, server: Server, keys: Keys) -> None:
+        self._server = server
+        # The connection may still watch from the ring before, if nothing was done then.
+        look = ("UNWATCH",), ("WATCH", keys.lease), ("GET", keys.lease), ("LLEN", keys.events)
+        self._listen, self._replies = pack(("BLPOP", keys.wake, BLOCK_SECONDS), *look), 1 + len(look)
+        self._connection: Any = None
+        self._listening = False
+
+    def wait(self, seconds: float) -> Ring | None:
+        """Wait for a wake-up, for so long at most. Raises ServerError if the connection breaks."""
+        with self._server.translated():
+            try:
+                return self._wait(seconds)
+            except BaseException:  # replies that were not read would be taken for the next ring's
+                self.close()
+                raise
+
+    def _wait(self, seconds: float) -> Ring | None:
+        if self._connection is None:
+            self._connection = self._server.client.connection_pool.get_connection()
+        connection = self._connection
+        if not self._listening:
+            connection.send_packed_command([self._listen])
+            self._listening = True
+        if not connection.can_read(timeout=max(seconds, 0.0)):
+            return None
+        self._listening = False
+        word, _, _, holder, waiting = good([read(connection) for _ in range(self._replies)])
+        if word is None:
+            return None
+        return Ring(_WORDS.get(word[1], Wake.LOOK), Look(holder, waiting, connection))
+
+    def close(self) -> None:
+        """Stop listening: the server forgets the read with its connection."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._server.client.connection_pool.release(self._connection)
+        self._connection, self._listening = None, False

@@ -1,0 +1,121 @@
+"""The lease: who is the active scheduler.
+
+A string with an expiry, whose value is the holder's token. Whoever sets it is active until it expires
+or is released. The token is random, so that a stalled former holder can be told from the present one.
+
+When the server's clock is set back, a lease outlives its holder by as much. So a standby goes by its own
+clock too: a lease whose moment of expiry stays the same was not renewed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from microbatch.broker.lua import scripts
+from microbatch.broker.state.keys import Keys
+from microbatch.broker.transport.server import Server
+from microbatch.broker.wire.text import printable
+
+_SILENT_TTLS = 3  # for how long a lease may go unrenewed before it is taken from its holder
+_LOOKS_PER_TTL = 2
+_MARK = 4  # characters of a token's random part
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A scheduler as it is shown to people."""
+
+    host: str
+    pid: int
+    mark: str = field(default="", compare=False)
+    """What tells it from another with the same name, as in containers that share the host's name."""
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+
+def names(holders: Sequence[Holder]) -> list[str]:
+    """How they are shown: each by its host and pid, and those that share these with their marks."""
+    shown = Counter(map(str, holders))
+    return [f"{holder} ({holder.mark})" if shown[str(holder)] > 1 else str(holder) for holder in holders]
+
+
+def new_token() -> str:
+    """A token that names this process and repeats nowhere."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
+
+
+def holder_of(token: str) -> Holder:
+    """The scheduler that a token names."""
+    host, _, rest = token.partition(":")
+    pid, _, mark = rest.partition(":")
+    return Holder(host, int(pid) if pid.isdecimal() else 0, mark[:_MARK])
+
+
+class Lease:
+    """One process's side of a batcher's lease."""
+
+    def __init__(self, server: Server, keys: Keys, ttl_ms: int) -> None:
+        self._server = server
+        self._keys = keys
+        self.ttl_ms = ttl_ms
+        self.token = new_token()
+        self._may_hold = False
+        self._seen: tuple[bytes | None, int] = (None, 0)
+        self._seen_at = self._look_at = 0.0
+
+    def acquire(self) -> bool:
+        """Become the active scheduler, if nobody is, or if this one still is (a reply may have been lost)."""
+        may_hold, self._may_hold = self._may_hold, True
+        if self._server.do("SET", self._keys.lease, self.token, "NX", "PX", self.ttl_ms):
+            return True
+        self._may_hold = may_hold and self.renew()
+        return self._may_hold
+
+    def renew(self) -> bool:
+        """Stay the active scheduler. False if this one no longer is."""
+        return bool(self._server.run(scripts.RENEW_LEASE, [self._keys.lease], (self.token, self.ttl_ms)))
+
+    def seize(self) -> Holder | None:
+        """Become the active scheduler in place of one that has gone without releasing its lease.
+
+        To be called now and then while `acquire` returns False; the time between two calls is told by this
+        host's own clock. Returns the one that has gone, or None: this one is not active.
+        """
+        now = time.monotonic()
+        if now < self._look_at:
+            return None
+        self._look_at = now + self.ttl_ms / 1000 / _LOOKS_PER_TTL
+        key = self._keys.lease
+        token, expires = self._server.many(("GET", key), ("PEXPIRETIME", key), transaction=True)
+        if (token, expires) != self._seen:
+            self._seen, self._seen_at = (token, expires), now
+        if token is None or now - self._seen_at < _SILENT_TTLS * self.ttl_ms / 1000:
+            return None
+        self._may_hold = True  # if the reply is lost, the next `acquire` finds out
+        seized = self._server.run(scripts.SEIZE_LEASE, [key], (token, expires, self.token, self.ttl_ms))
+        return holder_of(printable(token)) if seized else None
+
+    def release(self) -> None:
+        """Hand over at once; nothing happens if this one is not active."""
+        self._server.run(scripts.RELEASE_LEASE, [self._keys.lease], (self.token,))
+
+    def announce(self, now_ms: int) -> None:
+        """Show that this scheduler is running, active or standing by; forget those unseen for ten leases."""
+        key = self._keys.schedulers
+        self._server.many(
+            ("ZADD", key, now_ms, self.token),
+            ("ZREMRANGEBYSCORE", key, "-inf", now_ms - 10 * self.ttl_ms),
+            ("PEXPIRE", key, 60 * self.ttl_ms),
+            transaction=True,
+        )
+
+    def leave(self) -> None:
+        """Take this scheduler from those that are running."""
+        self._server.do("ZREM", self._keys.schedulers, self.token)

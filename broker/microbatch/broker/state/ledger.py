@@ -1,0 +1,246 @@
+"""The ledger: what is in flight, and every change of a batch's state.
+
+    waiting ──cut──▶ in flight ──commit──▶ done
+                        │  ▲
+                  retry └──┘ … ──bury──▶ dead
+
+Each change is one script (see ``scripts/``), so it happens whole or not at all, and each is guarded,
+so whoever comes second changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+from redis import WatchError
+from redis.client import Pipeline
+
+from microbatch.broker.errors import DecodeError, LeaseLost
+from microbatch.broker.lua import scripts
+from microbatch.broker.policy.bounds import MAX_BYTES
+from microbatch.broker.state.doorbell import Look
+from microbatch.broker.state.due import queued, retrying, running
+from microbatch.broker.state.keys import Keys
+from microbatch.broker.transport.exchange import Value
+from microbatch.broker.transport.fenced import Fenced
+from microbatch.broker.transport.server import Along, Server
+from microbatch.broker.wire import identity
+from microbatch.broker.wire.failure import Failure
+from microbatch.broker.wire.in_flight import Claim, DueBatch, Made, NewBatch, Next, Part, TakenBatch
+from microbatch.broker.wire.run_record import RunRecord
+
+Transaction = Pipeline
+"""Commands that are done together or not at all; whoever enqueues adds RQ's own to them."""
+
+
+class Ledger:
+    """The batches of one batcher.
+
+    ``keeps_outcomes``: whether entries for the results stream are added to it.
+    """
+
+    def __init__(self, server: Server, keys: Keys, *, keeps_outcomes: bool = True) -> None:
+        self._server = server
+        self._keys = keys
+        self._keeps_outcomes = keeps_outcomes
+
+    def cut(
+        self,
+        choose: Callable[[int], Sequence[NewBatch]],
+        *,
+        due_ms: int,
+        token: str,
+        lease_ttl_ms: int,
+        enqueue: Callable[[Transaction, Sequence[NewBatch]], None],
+        look: Look | None = None,
+        max_bytes: int = MAX_BYTES,
+        event_bytes: int = 0,
+    ) -> Made:
+        """Cut batches and enqueue their jobs in one transaction, fenced by the lease and prolonging it.
+
+        ``choose`` is given how many events wait, and says which batches are to be made of them; if none,
+        nothing is done. A ``look`` saves a round trip; if the lease was prolonged since, there is a new one,
+        and ``choose`` is asked again. A batch takes events up to ``max_bytes``, and no batch is begun that is
+        likely to make it more than ``MAX_BYTES`` in all. So the last batches may not be made, and then their
+        jobs are for nothing. ``event_bytes`` is the likely size of an event, 0 if it is not known.
+
+        Raises:
+            LeaseLost: ``token`` is not the active scheduler's; nothing was done.
+            InDoubt: the reply was lost, or the lease changed hands meanwhile; read the state again.
+            Unavailable, Refused: nothing was cut.
+        """
+
+        def cut(transaction: Fenced, waiting: int) -> Made:
+            batches = choose(waiting)
+            if not batches:
+                return Made([])
+            self._add_cut(transaction.commands, batches, [queued(due_ms), max_bytes, MAX_BYTES, event_bytes])
+            transaction.commands.pexpire(self._keys.lease, lease_ttl_ms)
+            enqueue(transaction.commands, batches)
+            moved, *sizes = (int(number) for number in transaction.execute()[0])
+            return Made([size for size in sizes if size], moved)
+
+        if look is not None and look.holder == token.encode():
+            with self._server.fenced(look.connection) as transaction:
+                try:
+                    return cut(transaction, look.waiting)
+                except WatchError:  # the server has said so: nothing was done
+                    pass
+        with self._server.fenced() as transaction:
+            (waiting,) = self._fence(transaction, token, ("LLEN", self._keys.events))
+            return cut(transaction, int(waiting))
+
+    def _add_cut(self, pipe: Transaction, batches: Sequence[NewBatch], args: list[Value]) -> None:
+        keys = self._keys
+        for batch in batches:
+            args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
+        names = [keys.events, keys.inflight, keys.stats, keys.drain]
+        names += [keys.batch(batch.id) for batch in batches]
+        pipe.eval(scripts.CUT.text, len(names), *names, *args)
+
+    def enqueue_again(
+        self,
+        batches: Sequence[DueBatch],
+        *,
+        due_ms: int,
+        token: str,
+        lease_ttl_ms: int,
+        enqueue: Callable[[Transaction, Sequence[DueBatch]], None],
+    ) -> list[DueBatch]:
+        """Enqueue new jobs for batches that have none alive; their owners lose them.
+
+        All in one transaction, fenced by the lease and prolonging it. A batch that has changed hands or is
+        done meanwhile stays as it is: its job finds nothing to do. Returns the others. Each gets the run
+        record that it is to have ``then``. Raises as `cut` does.
+        """
+        keys = self._keys
+        with self._server.fenced() as transaction:
+            self._fence(transaction, token)
+            pipe = transaction.commands
+            for batch in batches:
+                names = (keys.batch(batch.id), keys.inflight)
+                change = (batch.id, batch.run.encode(), batch.then.encode(), queued(due_ms))
+                pipe.eval(scripts.HOLD.text, 2, *names, *change)
+            pipe.pexpire(keys.lease, lease_ttl_ms)
+            enqueue(pipe, batches)
+            held = transaction.execute()[: len(batches)]
+        return [batch for batch, done in zip(batches, held, strict=True) if done]
+
+    def _fence(self, transaction: Fenced, token: str, *commands: Sequence[Value]) -> Sequence[Any]:
+        """Have the transaction fail if the lease changes hands. Returns the replies to these commands.
+
+        Raises LeaseLost if it already has.
+        """
+        holder, *replies = transaction.look(self._keys.lease, ("GET", self._keys.lease), *commands)
+        if holder != token.encode():
+            raise LeaseLost("another scheduler is the active one")
+        return replies
+
+    def take(self, batch_id: str, *, owner: str, now_ms: int, due_ms: int) -> TakenBatch | None:
+        """Claim a batch for one run until ``due_ms``, and read it.
+
+        Returns None if there is nothing to run: it is committed or dead, or its owner is alive and at it.
+        Raises DecodeError if the batch is not one of this version.
+        """
+        keys = self._keys
+        names = (keys.batch(batch_id), keys.inflight)
+        reply = self._server.run(scripts.TAKE, names, (batch_id, owner, running(now_ms), running(due_ms)))
+        return None if isinstance(reply, bytes) else TakenBatch.decode(batch_id, reply)
+
+    def take_next(self, jobs: str, others: str, claim: Claim, first: Sequence[Value] = ()) -> Next:
+        """Claim the batch whose job is the first in the list ``jobs``, and read it.
+
+        ``others`` is where a job's id goes that there is no batch to run for. ``first`` is a command that is
+        done before, in the same round trip.
+        """
+        keys, args = self._next(jobs, others, claim)
+        return self.read_next(self._server.run(scripts.TAKE_NEXT, keys, args, first=first))
+
+    def next_command(self, jobs: str, others: str, claim: Claim) -> Sequence[Value]:
+        """What `take_next` sends, to go along with something else; `read_next` reads the reply."""
+        keys, args = self._next(jobs, others, claim)
+        return ("EVALSHA", scripts.TAKE_NEXT.sha, len(keys), *keys, *args)
+
+    def read_next(self, reply: Any) -> Next:
+        """The batch that was claimed; or a job's id that there is no batch to run for; or None: no job."""
+        if reply is None or len(reply) == 1:
+            return None if reply is None else bytes(reply[0])
+        raw_id, values = reply
+        batch_id = raw_id.decode("latin-1")
+        try:
+            return TakenBatch.decode(batch_id, values) if identity.is_batch_id(batch_id) else bytes(raw_id)
+        except DecodeError:
+            return bytes(raw_id)
+
+    def _next(self, jobs: str, others: str, claim: Claim) -> tuple[Sequence[str], Sequence[Value]]:
+        args = (self._keys.batch(""), claim.owner, running(claim.now_ms), running(claim.due_ms))
+        return (jobs, others, self._keys.inflight), args
+
+    def retry(self, batch: TakenBatch, then: RunRecord, *, due_ms: int) -> bool:
+        """Put a batch off until ``due_ms``, to be enqueued again, with the run record that it has ``then``.
+
+        False if it is no longer the owner's.
+        """
+        keys = self._keys
+        names = (keys.batch(batch.id), keys.inflight, keys.drain, keys.held, keys.wake)
+        args = (batch.id, batch.run.encode(), then.encode(), retrying(due_ms))
+        return bool(self._server.run(scripts.RETRY, names, args))
+
+    def commit(self, batch_id: str, entry: Sequence[Value], along: Along | None = None) -> bool:
+        """Record that a batch is done, with its result's ``entry`` (fields and values), or none to handle.
+
+        False if somebody else had committed or buried it: nothing has changed.
+        """
+        args = (batch_id, *self._kept(entry))
+        return bool(self._server.run(scripts.COMMIT, self._ending(batch_id), args, along=along))
+
+    def bury(
+        self, batch_id: str, run: RunRecord, failure: Failure, entry: Sequence[Value], *, now_ms: int
+    ) -> bool:
+        """Give a batch up for good; its events stay. False if it is no longer as ``run`` says.
+
+        May be repeated with the same arguments when the reply was lost: True if either call has done it.
+        """
+        keys = self._keys
+        ledger = (keys.batch(batch_id), keys.inflight, keys.dead)
+        names = (*ledger, keys.results, keys.stats, keys.drain, keys.held, keys.wake)
+        args = (batch_id, run.encode(), failure.encode(), now_ms, *self._kept(entry))
+        return bool(self._server.run(scripts.BURY, names, args))
+
+    def divide(
+        self, batch_id: str, run: RunRecord, parts: Sequence[Part], entry: Sequence[Value] = ()
+    ) -> bool:
+        """Replace a batch by parts of it; events in no part are done, with ``entry`` for their result.
+
+        False if it is no longer as ``run`` says: nothing has changed.
+        """
+        keys = self._keys
+        entry = self._kept(entry)
+        args: list[Value] = [batch_id, run.encode(), len(entry), *entry]
+        for part in parts:
+            runs = part.runs()
+            args += (part.id, part.header.encode(), part.run.encode(), retrying(part.due_ms), len(runs))
+            args += chain.from_iterable(runs)
+        parts_names = [keys.batch(part.id) for part in parts]
+        return bool(self._server.run(scripts.DIVIDE, (*self._ending(batch_id), *parts_names), args))
+
+    def _ending(self, batch_id: str) -> tuple[str, ...]:
+        """The keys of a script that ends a batch, and has an entry for the stream."""
+        keys = self._keys
+        ledger = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats)
+        return (*ledger, keys.drain, keys.held, keys.wake)
+
+    def _kept(self, entry: Sequence[Value]) -> Sequence[Value]:
+        return entry if self._keeps_outcomes else ()
+
+    def in_flight(self) -> list[str]:
+        """The ids of all batches in flight."""
+        ids = self._server.do("ZRANGE", self._keys.inflight, 0, -1)
+        return [text for raw in ids if identity.is_batch_id(text := raw.decode("latin-1"))]
+
+    def first_in_flight(self, batch_ids: Sequence[str]) -> str | None:
+        """The first of these batches that is still in flight, or None."""
+        scores = self._server.do("ZMSCORE", self._keys.inflight, *batch_ids)
+        return next((i for i, score in zip(batch_ids, scores, strict=True) if score is not None), None)

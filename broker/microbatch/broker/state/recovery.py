@@ -1,0 +1,154 @@
+"""Recovery: finds batches in the ledger that nobody works on.
+
+See `due` for what a score means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from microbatch.broker.errors import DecodeError
+from microbatch.broker.lua import scripts
+from microbatch.broker.policy.health import Health
+from microbatch.broker.state.due import BAND_MS, due_ms, queued, retrying, running
+from microbatch.broker.state.keys import Keys
+from microbatch.broker.transport.exchange import Value, good
+from microbatch.broker.transport.server import Along, Server
+from microbatch.broker.wire import identity
+from microbatch.broker.wire.in_flight import DueBatch, Unreadable, recorded_at_ms
+from microbatch.broker.wire.text import printable
+
+_WITH_A_JOB = ("-inf", f"({BAND_MS}")
+_HELD_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the scheduler is to look at, and how the batcher is doing, at one moment."""
+
+    silent: list[DueBatch]
+    """Their workers have not shown themselves in time."""
+    retries: list[DueBatch]
+    """They have waited for long enough, and get a new job."""
+    queued: list[DueBatch]
+    """They have had a job for long, and it may be lost."""
+    unreadable: list[Unreadable]
+    with_a_job: int
+    """How many batches are queued or running."""
+    queued_now: int
+    """How many of them are queued."""
+    retries_due: int
+    """How many wait for a new job, whether they were looked at or not."""
+    next_retry_ms: int | None
+    """When the first batch that waits for a retry is due."""
+    health: Health
+
+
+class Recovery:
+    """Looks after the batches in flight of one batcher."""
+
+    def __init__(self, server: Server, keys: Keys) -> None:
+        self._server = server
+        self._keys = keys
+
+    def survey(self, now_ms: int, *, retries: int, others: int) -> Survey:
+        """Look at what is due, the oldest first, in one round trip.
+
+        ``retries`` is the most batches looked at that wait for a retry; ``others`` is the most of each other
+        kind.
+        """
+        keys = self._keys
+        args: list[Value] = [keys.batch("")]
+        args += ["-inf", running(now_ms), others]
+        args += [retrying(0), retrying(now_ms), max(retries, 0)]
+        args += [queued(0), queued(now_ms), others]
+        along = Along(
+            ("ZCOUNT", keys.inflight, *_WITH_A_JOB),
+            ("ZCOUNT", keys.inflight, queued(0), f"({BAND_MS}"),
+            ("ZCOUNT", keys.inflight, retrying(0), retrying(now_ms)),
+            ("ZRANGE", keys.inflight, retrying(0), "+inf", "BYSCORE", "LIMIT", 0, 1, "WITHSCORES"),
+            ("HGETALL", keys.breaker),
+            ("ZCARD", keys.failing),
+            ("HGET", keys.stats, "done_events"),
+        )
+        found = self._server.run(scripts.DUE, [keys.inflight], args, along=along)
+        unreadable: list[Unreadable] = []
+        silent, waiting, lost = (_decode(group, unreadable) for group in found)
+        with self._server.translated():
+            with_a_job, queued_now, retries_due, first, row, roots, done = good(along.replies)
+        health = Health.of(dict(zip(row[::2], row[1::2], strict=True)), roots, done)
+        return Survey(
+            silent, waiting, lost, unreadable, int(with_a_job), int(queued_now), int(retries_due),
+            due_ms(float(first[1])) if first else None, health,
+        )  # fmt: skip
+
+    def first_retry(self) -> DueBatch | None:
+        """The batch that has waited for its retry for longest, due or not."""
+        args = (self._keys.batch(""), retrying(0), "+inf", 1)
+        (found,) = self._server.run(scripts.DUE, [self._keys.inflight], args)
+        return next(iter(_decode(found, [])), None)
+
+    def has_a_job(self, batch_id: str) -> bool:
+        """Whether a batch is queued or running."""
+        score = self._server.do("ZSCORE", self._keys.inflight, batch_id)
+        return score is not None and float(score) < BAND_MS
+
+    def room(self, most: int, enough: int) -> int:
+        """How many batches may get a job, where ``most`` may have one.
+
+        If there is no room, the scheduler is woken (`Wake.ROOM`) when ``enough`` or fewer have one.
+        """
+        names = (self._keys.inflight, self._keys.held)
+        return int(self._server.run(scripts.HOLD_BACK, names, (most, enough, _HELD_MS)))
+
+    def clamp(self, now_ms: int, *, soon_ms: int, retry_ms: int, asked_ms: int, limit: int) -> list[str]:
+        """Bring nearer what is due implausibly far ahead: the server's clock was set back meanwhile.
+
+        A batch that waits for a job, or for a sign of life, is due in ``soon_ms`` at most. A retry is due in
+        ``retry_ms``, or, where its processor asked for the time, in ``asked_ms``. What is due later by more
+        than ``soon_ms`` is made due then. Nothing else of it changes: a worker that runs it goes on.
+
+        Looks at ``limit`` batches of each kind. Returns the ids of those brought nearer.
+        """
+        args: list[Value] = [self._keys.batch(""), limit, retrying(now_ms + asked_ms + soon_ms)]
+        soon, late = now_ms + soon_ms, now_ms + 2 * soon_ms
+        args += [running(late), "(0", running(soon)]
+        args += [queued(late), f"({BAND_MS}", queued(soon)]
+        args += [retrying(now_ms + retry_ms + soon_ms), "+inf", retrying(now_ms + retry_ms)]
+        ids = self._server.run(scripts.CLAMP, [self._keys.inflight], args)
+        return [printable(raw) for raw in ids]
+
+    def reschedule(self, due_ms: Mapping[str, int]) -> None:
+        """Look for the jobs of these batches then. Those that wait for no worker stay as they are."""
+        args = [item for batch_id, due in due_ms.items() for item in (queued(due), batch_id)]
+        self._server.run(scripts.RESCHEDULE, [self._keys.inflight], args)
+
+    def recorded_at_ms(self, batch: DueBatch) -> int:
+        """When the batch's oldest event was recorded."""
+        return recorded_at_ms(batch.header, self._server.do("LINDEX", self._keys.batch(batch.id), 2) or b"")
+
+    def put_aside(self, batch_id: str | bytes, record: bytes) -> str:
+        """Take what is no batch from the ledgers, whatever its id is.
+
+        ``record`` is what stood in the run record's place when it was seen. What is under its key is kept
+        under the key returned, where nothing was before. Empty if it has gone, or has changed since.
+        """
+        keys = self._keys
+        raw = batch_id.encode() if isinstance(batch_id, str) else batch_id
+        name = printable(raw)
+        asides = keys.aside(name), keys.aside(f"{name}:{identity.new_id()}")
+        names = (keys.batch("").encode() + raw, keys.inflight, keys.dead, *asides)
+        where = self._server.run(scripts.PUT_ASIDE, names, (raw, record))
+        return asides[where - 1] if where else ""
+
+
+def _decode(group: Any, unreadable: list[Unreadable]) -> list[DueBatch]:
+    found = []
+    for raw_id, header, record, length in group:
+        try:
+            found.append(DueBatch.decode(raw_id, header, record, length))
+        except DecodeError:
+            unreadable.append(Unreadable(raw_id, record))
+    return found

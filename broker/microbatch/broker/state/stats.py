@@ -1,0 +1,124 @@
+"""The counters of one batcher, and how fast they have been growing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
+
+from microbatch.broker.errors import DecodeError
+from microbatch.broker.state.keys import Keys
+from microbatch.broker.transport.exchange import Value
+from microbatch.broker.transport.server import Server
+from microbatch.broker.wire.text import is_number, printable
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What has happened since the batcher's first event."""
+
+    cut_batches: int = 0
+    cut_events: int = 0
+    done_batches: int = 0
+    done_events: int = 0
+    dead_batches: int = 0
+    dead_events: int = 0
+    """All that ever died; `replayed`, `purged` and `revived` ones are dead no more."""
+    divided_batches: int = 0
+    replayed_batches: int = 0
+    replayed_events: int = 0
+    purged_batches: int = 0
+    purged_events: int = 0
+    revived_batches: int = 0
+    revived_events: int = 0
+
+    @classmethod
+    def of(cls, fields: Mapping[bytes, bytes]) -> Counters:
+        """The counters in a stats hash. Raises DecodeError if one is no number."""
+        return cls(**{field.name: _number(fields, field.name) for field in dataclass_fields(cls)})
+
+    @property
+    def events_gone(self) -> int:
+        """Events that were cut and are neither in flight nor dead any more."""
+        return self.done_events + self.replayed_events + self.purged_events
+
+    @property
+    def dead_events_now(self) -> int:
+        """Events that are dead and have not been dealt with."""
+        return self.dead_events - self.replayed_events - self.purged_events - self.revived_events
+
+    @property
+    def dead_batches_now(self) -> int:
+        """Batches that are dead and have not been dealt with."""
+        return self.dead_batches - self.replayed_batches - self.purged_batches - self.revived_batches
+
+    @property
+    def batches_gone(self) -> int:
+        """Batches that were cut and are neither in flight nor dead any more."""
+        return self.done_batches + self.divided_batches + self.replayed_batches + self.purged_batches
+
+    def recorded(self, waiting: int) -> int:
+        """How many events were ever recorded, when ``waiting`` of them wait; a replay records none anew."""
+        return self.cut_events + waiting - self.replayed_events
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Events a second, over the last seconds for which there are marks."""
+
+    recorded: float = 0.0
+    done: float = 0.0
+
+
+class Stats:
+    """The stats hash: the counters, which the scripts count up, and two marks to tell rates by."""
+
+    def __init__(self, server: Server, keys: Keys) -> None:
+        self._server = server
+        self._keys = keys
+
+    def counters(self) -> Counters:
+        return Counters.of(self._server.do("HGETALL", self._keys.stats))
+
+    def mark(self, now_ms: int) -> None:
+        """Note where the counters stand, and keep the mark before; active schedulers do so now and then."""
+        fields, waiting = self._server.many(("HGETALL", self._keys.stats), ("LLEN", self._keys.events))
+        counters = Counters.of(fields)
+        previous = {
+            name.replace("mark", "past", 1): value
+            for name, value in _text(fields).items()
+            if name.startswith("mark")
+        }
+        current: dict[str, Value] = {
+            "mark_at": now_ms,
+            "mark_recorded": counters.recorded(int(waiting)),
+            "mark_done": counters.done_events,
+        }
+        pairs = [item for pair in (*previous.items(), *current.items()) for item in pair]
+        self._server.do("HSET", self._keys.stats, *pairs)
+
+    def rates(self, now_ms: int) -> Rates:
+        """Events a second since the mark before the last."""
+        fields, waiting = self._server.many(("HGETALL", self._keys.stats), ("LLEN", self._keys.events))
+        counters = Counters.of(fields)
+        which = "past" if b"past_at" in fields else "mark"
+        seconds = (now_ms - _number(fields, f"{which}_at", now_ms)) / 1000
+        if seconds <= 0:
+            return Rates()
+        recorded = counters.recorded(int(waiting)) - _number(fields, f"{which}_recorded")
+        done = counters.done_events - _number(fields, f"{which}_done")
+        return Rates(recorded / seconds, done / seconds)
+
+
+def _number(fields: Mapping[bytes, bytes], name: str, otherwise: int = 0) -> int:
+    """Raises DecodeError if it is there and is no number."""
+    value = fields.get(name.encode())
+    if value is None:
+        return otherwise
+    if not is_number(value):
+        raise DecodeError(f"the counter {name} is no number; the active scheduler puts it aside")
+    return int(value)
+
+
+def _text(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {printable(name): printable(value) for name, value in fields.items()}

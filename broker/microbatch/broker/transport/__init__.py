@@ -1,0 +1,1 @@
+"""How commands reach the server, and what their replies mean."""

@@ -1,0 +1,62 @@
+"""A fenced transaction: commands that are done together or not at all, and only while a key stays as it was.
+
+In two round trips: a look, which begins the watch, and the commands. redis-py's own transaction takes one
+for each thing that is asked for under a watch. It is one round trip where somebody has looked before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+from redis.client import Pipeline
+
+from microbatch.broker.transport.exchange import Value, exchange, good
+
+
+class Fenced:
+    """A transaction on one connection, for the block of a ``with``. It raises redis-py's errors.
+
+    On a ``watching`` connection there is no need to look; it stays with whoever began the watch, and so does
+    the watch where nothing is done.
+    """
+
+    def __init__(self, client: redis.Redis, watching: Any = None) -> None:
+        self.commands: Pipeline = client.pipeline(transaction=True)
+        """Collects what is to be done; others may add theirs to it. It sends nothing by itself."""
+        self._pool = client.connection_pool
+        self._lent = watching is not None
+        self._connection: Any = watching
+        self._watching = False
+
+    def __enter__(self) -> Fenced:
+        if not self._lent:
+            self._connection = self._pool.get_connection()
+        return self
+
+    def look(self, key: str, *commands: Sequence[Value]) -> Sequence[Any]:
+        """From now on ``key`` may not change. Returns the replies to these commands."""
+        self._watching = True
+        return good(exchange(self._connection, [("WATCH", key), *commands]))[1:]
+
+    def execute(self) -> Sequence[Any]:
+        """Do what was collected. Returns the replies as the server gives them.
+
+        Raises WatchError if the key has changed since the look: then nothing was done.
+        """
+        collected = [command for command, _ in self.commands.command_stack]
+        replies = exchange(self._connection, [("MULTI",), *collected, ("EXEC",)])
+        self._watching = False
+        done = good(replies)[-1]  # where one was refused, its own error says why, and EXEC's only that
+        if done is None:
+            raise redis.WatchError("what was looked at has changed")
+        return good(done)
+
+    def __exit__(self, *_error: object) -> None:
+        try:
+            if self._watching and self._connection.is_connected:
+                exchange(self._connection, [("UNWATCH",)])
+        finally:
+            if not self._lent:
+                self._pool.release(self._connection)

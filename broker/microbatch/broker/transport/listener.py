@@ -1,0 +1,129 @@
+"""The listener: blocking commands, and a way to end their wait from another thread.
+
+A signal handler may end a wait of the very thread that it interrupts. A lock that this thread holds, as
+`threading.Event` has one, would then be waited for by its own holder. So a wait is ended by a byte in a pipe.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import redis
+
+from microbatch.broker.transport.connection import REPLY_SECONDS
+from microbatch.broker.transport.exchange import Value, good, pack, read
+from microbatch.broker.transport.server import Server
+
+_UNBLOCK_SECONDS = 0.01
+
+
+class Interrupt:
+    """Ends the waits of one thread. Safe to `wake` from any thread and from a signal handler."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        for descriptor in (self._reader, self._writer):
+            os.set_blocking(descriptor, False)
+        weakref.finalize(self, _close, self._reader, self._writer).atexit = False
+
+    def wake(self) -> None:
+        """End the wait that goes on, or the next one."""
+        with suppress(BlockingIOError):  # it is full, and has not been cleared for long
+            os.write(self._writer, b"\0")
+
+    def clear(self) -> None:
+        """Have what woke up to now end no later wait. The caller then looks at what it was woken for."""
+        with suppress(BlockingIOError):
+            while os.read(self._reader, 4096):
+                pass
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether `wake` was called since `clear`."""
+        return bool(_readable(0, self._reader))
+
+    def pause(self, seconds: float) -> None:
+        """Wait for so long, or until it is woken."""
+        _readable(seconds, self._reader)
+
+    def wait_for(self, descriptor: int, seconds: float) -> bool:
+        """Whether something can be read from ``descriptor``, within so long, unless it was woken before."""
+        return descriptor in _readable(seconds, self._reader, descriptor)
+
+
+class Listener:
+    """A connection of one's own for commands that block at the server. For one thread at a time.
+
+    Only `wake` may be called from elsewhere.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._interrupt = Interrupt()
+        self._connection: Any = None
+        self._client_id = 0
+        self.wake = self._interrupt.wake
+        self.clear = self._interrupt.clear
+        self.pause = self._interrupt.pause
+
+    def ask(self, command: Sequence[Value]) -> Any:
+        """Send a command that blocks for up to 5 seconds, and return its reply, as redis-py reads it.
+
+        If it is woken meanwhile, the server is told to answer at once.
+
+        Raises:
+            ServerError: as `Server` does. The next call makes a new connection.
+        """
+        with self._server.translated():
+            try:
+                connection = self._connected()
+                connection.send_packed_command([pack(command)])
+                self._wait_for_reply(_descriptor(connection))
+                return self._server.as_read([command], good([read(connection)]))[0]
+            except BaseException:
+                if self._connection is not None:
+                    self._connection.disconnect()  # a reply that was not read would be taken for another's
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Give the connection back, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._server.client.connection_pool.release(connection)
+
+    def _connected(self) -> Any:
+        if self._connection is None:
+            self._connection = self._server.client.connection_pool.get_connection()
+            (self._client_id,) = good(self._server.each_on(self._connection, ("CLIENT", "ID")))
+        return self._connection
+
+    def _wait_for_reply(self, descriptor: int) -> None:
+        if self._interrupt.wait_for(descriptor, REPLY_SECONDS):
+            return
+        if not self._interrupt.is_awake:
+            raise redis.TimeoutError(f"no reply for {REPLY_SECONDS:g} s")
+        # The command may not have come to the server yet: then there is nothing to unblock.
+        while not _readable(_UNBLOCK_SECONDS, descriptor):
+            self._server.do("CLIENT", "UNBLOCK", self._client_id)
+
+
+def _readable(seconds: float, *descriptors: int) -> list[int]:
+    poll = select.poll()  # select() takes no descriptor from 1,024 on
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(max(seconds, 0) * 1000)]
+
+
+def _descriptor(connection: Any) -> int:
+    return int(connection._get_socket().fileno())  # noqa: SLF001 - redis-py shows it in no other way
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,83 @@
+"""Patience: how a process waits for a server that is away, and logs that once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from math import inf
+from typing import TypeVar
+
+from microbatch.broker.errors import InDoubt, MicrobatchError, RefusedForNow, Unavailable
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PASSING = (Unavailable, InDoubt, RefusedForNow)
+"""What a server is waited for: it is away, or in a state that passes."""
+
+_OUTAGE = (Unavailable, InDoubt)
+_AWAY, _REFUSED = "away", "refused"
+_QUIET_SECONDS = 12.0
+"""Longer than two waits between tries, and than two rounds of what is done every five seconds."""
+_FIRST_SECONDS = 0.1
+_LONGEST_SECONDS = 5.0
+_INSIST_SECONDS = 90.0
+
+
+class Patience:
+    """The waits of one batcher's process between tries, each twice as long as the one before, up to 5 s.
+
+    A trouble is logged once, and once that it is over. An outage is over with the first success. A refusal
+    may concern some commands only, so that others succeed meanwhile: it is over when nothing was refused for
+    longer than what is done now and then takes to come round.
+    """
+
+    def __init__(self, batcher: str) -> None:
+        self._batcher = batcher
+        self._seconds = 0.0
+        self._told: set[str] = set()
+        """The kinds of trouble that were logged and are not over."""
+        self._lost_at = 0.0
+
+    def lost(self, error: MicrobatchError) -> float:
+        """A try has failed. Returns how long to wait for the next, in seconds."""
+        kind = _AWAY if isinstance(error, _OUTAGE) else _REFUSED
+        if kind not in self._told:
+            until = "it answers" if kind == _AWAY else "it does"
+            log.warning("%s: %s; trying again until %s", self._batcher, error.public, until)
+            self._told.add(kind)
+        self._lost_at = time.monotonic()
+        self._seconds = min(max(_FIRST_SECONDS, self._seconds * 2), _LONGEST_SECONDS)
+        return self._seconds
+
+    def found(self, *, everything: bool = False) -> None:
+        """A try has succeeded. ``everything``: it is all that is tried, so no trouble is left."""
+        self._seconds = 0.0
+        if not self._told or (
+            _REFUSED in self._told and not everything and time.monotonic() < self._lost_at + _QUIET_SECONDS
+        ):
+            return
+        again = "no longer refuses" if _REFUSED in self._told else "answers again"
+        log.warning("%s: the server %s", self._batcher, again)
+        self._told.clear()
+
+
+def insist(batcher: str, change: Callable[[], T], seconds: float | None = _INSIST_SECONDS) -> T:
+    """Ask for something that may be asked for again, until the server answers.
+
+    That is a look, or a change that is guarded at the server. It has so many ``seconds``; None: as many as it
+    takes. Raises ServerError, at once if the server refuses for good, as a wrong password.
+    """
+    patience, give_up_at = Patience(batcher), time.monotonic() + (inf if seconds is None else seconds)
+    while True:
+        try:
+            done = change()
+        except PASSING as error:
+            left = give_up_at - time.monotonic()
+            if left <= 0:
+                raise
+            time.sleep(min(patience.lost(error), left))
+        else:
+            patience.found(everything=True)
+            return done

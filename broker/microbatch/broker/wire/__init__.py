@@ -1,0 +1,1 @@
+"""What is written to the server and read from it: events, headers, run records, outcomes. No I/O."""

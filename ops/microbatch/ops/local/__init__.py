@@ -1,0 +1,1 @@
+"""A local server, scheduler and workers, as children of one command."""

@@ -1,0 +1,33 @@
+"""Lines of JSON that are harmless on a terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+
+from microbatch.broker.process.plain import is_plain
+
+
+def json_line(value: object) -> bytes:
+    """The value as JSON on one line, without its end.
+
+    NaN and the infinities, which travel as such but which JSON has no words for, are null. What a terminal
+    would act upon is written as JSON's own escape, as is half a surrogate pair, which undecodable file names
+    have and UTF-8 has not.
+    """
+    try:
+        text = to_json(value, inf_nan_mode="null").decode()
+    except PydanticSerializationError:
+        text = json.dumps(to_jsonable_python(value, inf_nan_mode="null"), separators=(",", ":"))
+    return (text if text.isprintable() else re.sub(r"[^ -~]", _escaped, text)).encode()
+
+
+def _escaped(match: re.Match[str]) -> str:
+    """A character that is in a string: outside of strings JSON has none but ASCII."""
+    char = match.group()
+    if is_plain(char):
+        return char
+    units = char.encode("utf-16-be")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))

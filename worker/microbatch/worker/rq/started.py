@@ -1,0 +1,46 @@
+"""The run at hand, as a started job in ``rq info`` and rq-dashboard."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from rq.executions import Execution
+
+from microbatch.broker.wire.in_flight import TakenBatch
+
+
+class StartedRun:
+    """The run at hand, shown as a started job once it takes long.
+
+    It is begun and over on the worker's thread, and shown on another: ``show`` makes RQ's record of it.
+    """
+
+    def __init__(self, show: Callable[[TakenBatch], Execution | None]) -> None:
+        self._show = show
+        self._changing = threading.Lock()
+        self._batch: TakenBatch | None = None
+        self._execution: Execution | None = None
+
+    def begin(self, batch: TakenBatch) -> None:
+        """A run begins, unseen."""
+        with self._changing:
+            self._batch, self._execution = batch, None
+
+    def show(self, batch: TakenBatch) -> None:
+        """Show a run, unless it is over."""
+        with self._changing:
+            if batch is self._batch:
+                self._execution = self._show(batch)
+
+    def stop(self, batch_id: str | None, stop: Callable[[], None]) -> None:
+        """Call ``stop``, unless the run at hand is another batch's. It is not over before that is done."""
+        with self._changing:
+            if self._batch is None or self._batch.id == batch_id:
+                stop()
+
+    def over(self) -> Execution | None:
+        """The run is over. Returns RQ's record of it, if it was shown; that is to be ended as well."""
+        with self._changing:
+            self._batch = None
+            return self._execution

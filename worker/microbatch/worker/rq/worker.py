@@ -1,0 +1,250 @@
+"""RQ's worker class for batches.
+
+What it changes, and the RQ internals (of 3.0) that this relies on:
+
+- It takes turns at its queue by itself (`Turns`), and gives RQ's loop only what is not a batch that runs and
+  succeeds (``dequeue_job_and_maintain_ttl``, ``execute_job``; ``death_penalty_class``). What
+  RQ does between jobs it does once a second: the worker's state and counts, its heartbeat, suspension and
+  maintenance (``check_for_suspension``, ``should_run_maintenance_tasks``, ``run_maintenance_tasks``).
+- A run is shown as a started job once it takes long (``prepare_job_execution``), and is then one that RQ can
+  be told to stop (``kill_horse``, which RQ calls on the thread that listens, if ``get_current_job_id`` is
+  that job's; ``_stopped_job_id``).
+- It stops between jobs only. RQ's own worker may be interrupted after the server has handed out a job
+  and before it is marked as started (``_install_signal_handlers``, ``_stop_requested``). When told twice it
+  ends at once.
+
+``tests/unit/test_rq_internals.py`` says who in RQ uses each of these, and fails when that changes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from datetime import UTC, datetime
+
+from rq import Queue
+from rq.exceptions import StopRequested
+from rq.executions import Execution
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException
+from rq.worker import WorkerStatus
+
+from microbatch.broker.app.config import Config
+from microbatch.broker.errors import MicrobatchError, ServerError
+from microbatch.broker.process.frames import release, release_locals
+from microbatch.broker.process.loggable import trace
+from microbatch.broker.process.loggers import keep_loggers
+from microbatch.broker.process.signals import StopSignals
+from microbatch.broker.transport.server import Server
+from microbatch.broker.wire.in_flight import TakenBatch
+from microbatch.worker.failing import BatchDead, RunStopped
+from microbatch.worker.job import runner_of_this_process
+from microbatch.worker.rq.counters import Counters
+from microbatch.worker.rq.job import BatchJob, End
+from microbatch.worker.rq.limit import RunLimit
+from microbatch.worker.rq.report import ReportingWorker
+from microbatch.worker.rq.started import StartedRun
+from microbatch.worker.runner import BatchRunner, Run
+from microbatch.worker.turns import RqKeys, Turns
+
+log = logging.getLogger(__name__)
+
+_BLOCK_SECONDS = 1.0  # how soon an idle worker sees that it is to stop
+_SHORTEST_BLOCK_SECONDS = 0.01  # none would be for ever
+_CHORES_SECONDS = 1.0
+_LISTED_SECONDS = 5.0  # how soon a worker is shown again by a server that came back empty
+_GIVE_BACK_SECONDS = 3.0  # the most that a hard stop takes for it
+
+
+class BatchWorker(ReportingWorker):
+    """One worker process of a batcher."""
+
+    death_penalty_class = RunLimit
+
+    def __init__(self, runner: BatchRunner, server: Server) -> None:
+        self._runner = runner
+        self._chores_at = 0.0
+        self._listed_at = time.monotonic() + _LISTED_SECONDS
+        self._counts = Counters(server)
+        self._started = StartedRun(self._show_as_started)
+        self._signals = StopSignals(on_first=self._note_stop)
+        runner.heart.on_long_run = self._started.show
+        runner.heart.on_beat = self._end_if_told_twice
+        name = f"{runner.config.name}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        queue = Queue(
+            runner.broker.keys.queue, connection=server.client, serializer=JSONSerializer, job_class=BatchJob
+        )
+        self._keys = RqKeys(
+            queue.key, queue.intermediate_queue_key, queue.finished_job_registry.key, BatchJob.key_for("")
+        )
+        self._turns = Turns(runner, self._keys, name)
+        super().__init__(queue, server, name, runner.config)
+        runner.heart.describe(self._keys.rq, self.key, self.listed_in)
+
+    def dequeue_job_and_maintain_ttl(
+        self,
+        timeout: int | None,  # noqa: ARG002 - RQ's signature
+        max_idle_time: int | None = None,  # noqa: ARG002
+    ) -> tuple[Job, Queue] | None:
+        """Run batches, and wait for them, and for a server that has gone away, until it is to stop.
+
+        Returns the next job that goes RQ's own way.
+        """
+        while not self._is_to_stop():
+            self.end_what_is_shown()
+            self._do_chores()
+            try:
+                with self._server.translated():
+                    job = self._take_turns()
+            except ServerError as error:
+                time.sleep(self._patience.lost(error))
+                continue
+            self._patience.found()
+            if job is not None:
+                return job, self.queues[0]
+        with self._outliving_the_server():
+            self._turns.leave()
+        raise StopRequested
+
+    def _take_turns(self) -> Job | None:
+        """Run batch after batch, until none waits, there are chores to do, or a job goes RQ's own way."""
+        seconds = min(_BLOCK_SECONDS, self._chores_at - time.monotonic())
+        batch = self._turns.wait(max(seconds, _SHORTEST_BLOCK_SECONDS))
+        while batch is not None:
+            if isinstance(batch, bytes):
+                return self.fetch(batch)
+            began = time.time()
+            with self._runner.heart.beating_for(batch):
+                run = self._run(batch)
+                execution = self._started.over()
+                if run.error is not None or execution is not None:
+                    end = End(datetime.fromtimestamp(began, UTC), self._settle(run), execution)
+                    return self._job_of(batch.id, end)
+                go_on = not self._is_to_stop() and time.monotonic() < self._chores_at
+                try:
+                    batch = self._turns.end(run, began, go_on=go_on)
+                except ServerError:
+                    self._give_back(run.batch)
+                    raise
+            self._counts.add(time.time() - began)
+        return None
+
+    def _run(self, batch: TakenBatch) -> Run:
+        """Run a batch under its time limit."""
+        self._started.begin(batch)
+        limit = RunLimit(self._config.batch_timeout, JobTimeoutException)  # type: ignore[no-untyped-call]
+        try:
+            with limit:
+                run = self._runner.process(batch)
+        except (JobTimeoutException, RunStopped) as error:  # it came when the processor had just returned
+            run = Run(batch, error=error)
+        if limit.raised is not None:
+            # A processor that catches everything has not succeeded for that.
+            run, limit.raised = Run(batch, error=limit.raised), None
+        if run.error is not None:
+            release_locals(run.error)
+        return run
+
+    def _settle(self, run: Run) -> str | BaseException:
+        said: str | BaseException
+        self.let_expire(run.batch.id)  # RQ is told afterwards, if this process is not killed before
+        keep_loggers()  # its processor may have set up its logging
+        try:
+            said = self._runner.settle(run)
+        except MicrobatchError as error:
+            said = error
+        except Exception as error:  # noqa: BLE001 - the other batches are not to suffer for it
+            name, batch_id = self._config.name, run.batch.id  # which is run again
+            log.error("%s: batch %s: its end can't be recorded: %s", name, batch_id, trace(error))  # noqa: TRY400
+            said = error
+        if isinstance(said, BaseException):
+            if not isinstance(said, BatchDead):
+                self._give_back(run.batch)
+            release_locals(said)  # RQ is to show the traceback of the run, and drops it then
+        elif run.error is not None:
+            release(run.error)
+        return said
+
+    def _give_back(self, batch: TakenBatch) -> None:
+        """A run was not recorded: have it run again, and not counted as one whose worker died."""
+        with self._outliving_the_server():
+            self._turns.give_back(batch, seconds=self._runner.heart.ttl_ms / 1000)
+
+    def _job_of(self, batch_id: str, end: End) -> BatchJob | None:
+        """The job by which RQ is told how a run ended, or None if there is none."""
+        job = self.fetch(batch_id.encode())
+        if job is not None:
+            job.end = end
+        else:
+            end.release()
+        return job
+
+    def _show_as_started(self, batch: TakenBatch) -> Execution | None:
+        with self._outliving_the_server():
+            job = self.fetch(batch.id.encode())
+            if job is not None:
+                execution = self.prepare_execution(job)
+                self.prepare_job_execution(job)
+                return execution
+        return None
+
+    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:  # noqa: ARG002 - RQ's signature
+        """Stop the run that is going on: somebody has told RQ to stop its job, which RQ has noted."""
+        self._started.stop(self._stopped_job_id, RunLimit.stop_current)
+
+    def _do_chores(self) -> None:
+        """What RQ does between jobs, once a second."""
+        now = time.monotonic()
+        if now < self._chores_at:
+            return
+        self._chores_at = now + _CHORES_SECONDS
+        if now >= self._listed_at:
+            self._listed_at = now + _LISTED_SECONDS
+            self.be_listed()
+        keep_loggers()
+        self.check_for_suspension(burst=False)  # which is RQ's heartbeat as well
+        if self.should_run_maintenance_tasks:
+            self.run_maintenance_tasks()
+        with self._outliving_the_server():
+            self.show_state(WorkerStatus.BUSY if self._counts.note(self.key) else WorkerStatus.IDLE)
+
+    def _install_signal_handlers(self) -> None:
+        """Note the signals that ask to stop: the first lets the batch in hand be finished.
+
+        RQ's own handlers log and raise, which must not happen just anywhere.
+        """
+        self._signals.__enter__()
+        self._signals.end_in_forks()
+
+    def _note_stop(self) -> None:
+        self._stop_requested = True
+
+    def _is_to_stop(self) -> bool:
+        return self._stop_requested
+
+    def _end_if_told_twice(self) -> None:
+        """End at once, when told to stop for the second time. Called on the heart's thread."""
+        if self._signals.count > 1:
+            log.warning("%s: stopping hard: the batch in hand is run again elsewhere", self._config.name)
+            self._runner.heart.heartbeat.give_back(self._keys.rq, _GIVE_BACK_SECONDS)
+            os._exit(1)
+
+
+def work(config: Config) -> None:
+    """Run batches in this process until SIGTERM, SIGINT or SIGHUP; a second one ends it at once.
+
+    Raises:
+        ConfigError: the config has no server, or no processor that can be called.
+        ServerError: the server can't be reached.
+    """
+    config.required_url()
+    runner = runner_of_this_process()
+    server = runner.broker.server  # one pool for both: where one connection is found dead, so are all
+    worker = BatchWorker(runner, server)
+    with server.translated():
+        worker.work(logging_level="WARNING")
