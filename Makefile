@@ -28,11 +28,12 @@ test: lint ## Check everything: lint, types, the arrows between packages, all te
 	@$(BIN)/python -m pytest --collect-only --quiet >/dev/null || : # compiles once what each worker would compile
 	$(BIN)/python -m pytest $(PARALLEL)
 
-lint: .venv/.dev ## Check style, types, and the arrows between packages
+lint: .venv/.dev ## Check style, types, the arrows between packages, and the size of modules, classes and functions
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(BIN)/python -m tests.structure
 
 unit: .venv/.dev ## Run the unit tests only
 	$(BIN)/python -m pytest $(PARALLEL) tests/unit

@@ -106,7 +106,7 @@ class _Scripts:
         nothing: Callable[..., None] = lambda *_: None  # noqa: E731
         chosen: Callable[[int], list[NewBatch]] = lambda _: [batch]  # noqa: E731
         with self._noted("cut"):
-            self._broker.ledger.cut(
+            self._broker.cutter.cut(
                 chosen, due_ms=1, token=lease.token, lease_ttl_ms=600_000, enqueue=nothing
             )
         taken = self._broker.ledger.take(batch.id, owner="me", now_ms=1, due_ms=10**13)

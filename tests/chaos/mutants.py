@@ -18,9 +18,9 @@ from microbatch.broker.policy import verdict
 from microbatch.broker.policy.bounds import MAX_BYTES
 from microbatch.broker.policy.policy import Policy
 from microbatch.broker.policy.verdict import Verdict
+from microbatch.broker.state.cutter import Cutter
 from microbatch.broker.state.doorbell import Look
 from microbatch.broker.state.drain import Drain
-from microbatch.broker.state.ledger import Ledger
 from microbatch.broker.state.results import Entry, Results
 from microbatch.broker.transport import connection, server
 from microbatch.broker.transport.sent import Sent
@@ -79,7 +79,7 @@ def pop_outside_script() -> None:
     """Take the events from the list by a command of its own, before the transaction that makes batches."""
 
     def cut(
-        self: Ledger,
+        self: Cutter,
         choose: Callable[[int], Sequence[NewBatch]],
         *,
         due_ms: int,
@@ -109,7 +109,7 @@ def pop_outside_script() -> None:
             enqueue(pipe, batches)
             return Made([int(size) for size in transaction.execute()[1][1:]])
 
-    Ledger.cut = cut  # type: ignore[method-assign]
+    Cutter.cut = cut  # type: ignore[method-assign]
 
 
 def open_drain_late() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from microbatch.broker.errors import InDoubt, MicrobatchError
+from microbatch.broker.state.cutter import Cutter
 from microbatch.broker.state.lease import Lease
 from microbatch.broker.state.ledger import Ledger
 from microbatch.broker.state.results import Entry, Results
@@ -114,10 +115,10 @@ def _delivered(entries: Sequence[Entry]) -> Facts | None:
 
 def _record_cuts() -> None:
     """Note the cuts that are tried, and in their transactions that they are done, and under whose lease."""
-    wrapped = Ledger.cut
+    wrapped = Cutter.cut
 
     @functools.wraps(wrapped)
-    def recorded(self: Ledger, choose: Any, *, token: str, enqueue: Any, **others: Any) -> Made:
+    def recorded(self: Cutter, choose: Any, *, token: str, enqueue: Any, **others: Any) -> Made:
         tries: list[tuple[int, Facts]] = []
         since = time.monotonic()
 
@@ -147,4 +148,4 @@ def _record_cuts() -> None:
         told(OK, sizes=made.sizes)
         return made
 
-    Ledger.cut = recorded  # type: ignore[method-assign]
+    Cutter.cut = recorded  # type: ignore[method-assign]

@@ -11,7 +11,7 @@ from microbatch.broker.errors import InDoubt, LeaseLost
 from microbatch.broker.state.doorbell import Look, ServerDoorbell
 from microbatch.broker.state.events import Wake
 from microbatch.broker.state.lease import Lease
-from microbatch.broker.state.ledger import Transaction
+from microbatch.broker.transport.fenced import Transaction
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import NewBatch, new_batch
 from tests.fleet import Fleet
@@ -30,7 +30,7 @@ def cut(
         pipe.set("test:enqueued", len(batches))
 
     batch = new_batch(Header(Trigger.TICK, 3, 1))
-    return fleet.broker.ledger.cut(
+    return fleet.broker.cutter.cut(
         lambda _waiting: [batch],
         due_ms=1,
         token=lease.token,

@@ -104,9 +104,9 @@ POINTS = {
         (scripts.CLAMP.sha,),
         Scene.cut_before_the_clock_was_set_back,
     ),
-    "cut": Point("state.ledger.Ledger.cut", "scheduler", ("cut: move", "EXEC"), Scene.record),
+    "cut": Point("state.cutter.Cutter.cut", "scheduler", ("cut: move", "EXEC"), Scene.record),
     "enqueue-again": Point(
-        "state.ledger.Ledger.enqueue_again",
+        "state.cutter.Cutter.enqueue_again",
         "scheduler",
         ("hold: write", "EXEC"),
         Scene.cut_and_lose_the_jobs,

@@ -59,7 +59,7 @@ def try_to_cut(fleet: Fleet, size: int) -> NewBatch:
     assert lease.acquire()
     batch = new_batch(Header(Trigger.TICK, size, fleet.broker.clock.now_ms()))
     try:
-        fleet.broker.ledger.cut(
+        fleet.broker.cutter.cut(
             lambda _waiting: [batch],
             due_ms=fleet.broker.clock.now_ms(),
             token=lease.token,
@@ -120,7 +120,7 @@ def test_the_memory_is_full_when_a_batch_is_cut(server: RealServer, tmp_path: Pa
             queue.enqueue(pipe, batches)  # type: ignore[arg-type]
 
         with pytest.raises(Refused):
-            fleet.broker.ledger.cut(
+            fleet.broker.cutter.cut(
                 lambda _waiting: [batch],
                 due_ms=1,
                 token=lease.token,

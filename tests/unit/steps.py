@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.state.ledger import Transaction
 from microbatch.broker.state.results import Outcome, is_hint
+from microbatch.broker.transport.fenced import Transaction
 from microbatch.broker.wire.event import encode_event, event_body
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header, Trigger
@@ -43,7 +43,7 @@ def cut(broker: Broker, *sizes: int, trigger: Trigger = Trigger.SIZE, due_ms: in
     """Cut batches of these sizes, as the active scheduler; without a ``due_ms`` they are due now."""
     client_of(broker).set(broker.keys.lease, TOKEN)
     batches = [new_batch(Header(trigger, size, CUT_AT_MS)) for size in sizes]
-    broker.ledger.cut(
+    broker.cutter.cut(
         lambda _waiting: batches,
         due_ms=due_ms or broker.clock.now_ms(),
         token=TOKEN,

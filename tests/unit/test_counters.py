@@ -29,7 +29,7 @@ def cutting(broker: Broker) -> Callable[[], object]:
     record(broker, 1, 2)
     broker.server.do("SET", broker.keys.lease, TOKEN)
     batch = new_batch(Header(Trigger.SIZE, 2, CUT_AT_MS))
-    return lambda: broker.ledger.cut(
+    return lambda: broker.cutter.cut(
         lambda _waiting: [batch], due_ms=1, token=TOKEN, lease_ttl_ms=600_000, enqueue=enqueue_nothing
     )
 

@@ -10,7 +10,7 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, LeaseLost, Refused
-from microbatch.broker.state.ledger import Transaction
+from microbatch.broker.transport.fenced import Transaction
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import Made, NewBatch, new_batch
 from microbatch.broker.wire.run_record import RunRecord
@@ -43,7 +43,7 @@ def waiting(broker: Broker) -> list[int]:
 
 def cut_one(broker: Broker, batch: NewBatch, token: str = TOKEN, **options: object) -> list[int]:
     enqueue = options.get("enqueue", enqueue_nothing)
-    return broker.ledger.cut(
+    return broker.cutter.cut(
         lambda _waiting: [batch], due_ms=1, token=token, lease_ttl_ms=2_000, enqueue=enqueue  # type: ignore[arg-type]
     ).sizes  # fmt: skip
 
@@ -100,7 +100,7 @@ def text(length: int) -> str:
 def cut_of(broker: Broker, *sizes: int, max_bytes: int, event_bytes: int = 0) -> tuple[Made, list[NewBatch]]:
     client_of(broker).set(broker.keys.lease, TOKEN)
     batches = [new_batch(Header(Trigger.SIZE, size, CUT_AT_MS)) for size in sizes]
-    made = broker.ledger.cut(
+    made = broker.cutter.cut(
         lambda _waiting: batches,
         due_ms=1,
         token=TOKEN,
@@ -185,7 +185,7 @@ def test_fewer_events_than_asked_for_make_fewer_batches(broker: Broker) -> None:
     record(broker, 1, 2, 3)
     client_of(broker).set(broker.keys.lease, TOKEN)
     batches = [new_batch(Header(Trigger.SIZE, 2, CUT_AT_MS)) for _ in range(3)]
-    sizes = broker.ledger.cut(
+    sizes = broker.cutter.cut(
         lambda _waiting: batches, due_ms=1, token=TOKEN, lease_ttl_ms=2_000, enqueue=enqueue_nothing
     ).sizes  # fmt: skip
     assert sizes == [2, 1]

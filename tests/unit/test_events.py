@@ -8,7 +8,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
 from microbatch.broker.state.events import Wake
 from microbatch.broker.wire.event import encode_event, event_prefix
-from tests.unit.steps import RECORDED_AT_MS, FakeClient, client_of, cut, record
+from tests.unit.steps import FakeClient, client_of, cut, record
 
 
 def test_record_tells_how_many_wait(broker: Broker) -> None:
@@ -46,9 +46,3 @@ def test_the_position_counts_what_waits_and_what_was_cut(broker: Broker) -> None
     cut(broker, 2)
     assert broker.events.position() == 3
     assert broker.events.cut_up_to() == (2, 1)
-
-
-def test_the_age_of_the_oldest(broker: Broker) -> None:
-    assert broker.events.oldest_ms() is None
-    record(broker, 1, 2)
-    assert broker.events.oldest_ms() == RECORDED_AT_MS

@@ -54,7 +54,7 @@ class Stand:
         self.reconciler = Reconciler(broker, queue, self.lease, self.gates)
         record(broker, "a", "b")
         batch = new_batch(Header(Trigger.TICK, 2, clock.ms))
-        broker.ledger.cut(
+        broker.cutter.cut(
             lambda _waiting: [batch],
             due_ms=clock.ms + LOOK_AGAIN_MS,
             token=TOKEN,
@@ -269,7 +269,7 @@ def test_a_former_leader_gives_nothing_up(stand: Stand) -> None:
 def transactions(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How long each transaction that enqueues leaves the lease to last, in ms; as they are done."""
     left: list[int] = []
-    enqueue_again = stand.broker.ledger.enqueue_again
+    enqueue_again = stand.broker.cutter.enqueue_again
 
     def enqueue_and_note(*args: Any, **options: Any) -> Any:
         stand.client.pexpire(stand.broker.keys.lease, 100_000)

@@ -6,6 +6,7 @@ from microbatch.broker.app.config import Config
 from microbatch.broker.policy.policy import Policy
 from microbatch.broker.state.breaker import Breaker
 from microbatch.broker.state.claims import Claims
+from microbatch.broker.state.cutter import Cutter
 from microbatch.broker.state.dead import Dead
 from microbatch.broker.state.drain import Drain
 from microbatch.broker.state.events import Events
@@ -41,6 +42,7 @@ class Broker:
             max_waiting=config.max_waiting, dedupe_window=config.dedupe_window,
             replicated=config.durability == "replicated",
         )  # fmt: skip
+        self.cutter = Cutter(self.server, self.keys)
         self.ledger = Ledger(self.server, self.keys, keeps_outcomes=config.results == "keep")
         self.recovery = Recovery(self.server, self.keys)
         self.breaker = Breaker(self.server, self.keys)

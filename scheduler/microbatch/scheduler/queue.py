@@ -18,7 +18,7 @@ from rq.worker_registration import clean_worker_registry
 
 from microbatch.broker.app.config import Config
 from microbatch.broker.state.keys import Keys
-from microbatch.broker.state.ledger import Transaction
+from microbatch.broker.transport.fenced import Transaction
 from microbatch.broker.transport.server import Server
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.in_flight import DueBatch, NewBatch
@@ -68,8 +68,8 @@ class JobQueue:
                     timeout=self._timeout,
                     result_ttl=FINISHED_SECONDS,
                     failure_ttl=_FAILURE_SECONDS,
-                    description=self._describe(
-                        batch, batch.then.attempt if isinstance(batch, DueBatch) else 1
+                    description=_describe(
+                        self._name, batch, batch.then.attempt if isinstance(batch, DueBatch) else 1
                     ),
                     at_front=at_front,
                 )
@@ -152,7 +152,7 @@ class JobQueue:
             origin=self._queue.name,
             timeout=self._timeout,
             failure_ttl=_FAILURE_SECONDS,
-            description=self._describe(batch, failure.attempts),
+            description=_describe(self._name, batch, failure.attempts),
             status=JobStatus.FAILED,
             connection=self._server.client,
             serializer=JSONSerializer,
@@ -186,10 +186,11 @@ class JobQueue:
             start += _PAGE - _OVERLAP
             between_pages()
 
-    def _describe(self, batch: NewBatch | DueBatch, attempt: int) -> str:
-        events = "1 event" if batch.header.size == 1 else f"{batch.header.size:,} events"
-        text = f"{self._name}: a batch of {events}, cut by {batch.header.trigger}"
-        return f"{text}, attempt {attempt}" if attempt > 1 else text
+
+def _describe(name: str, batch: NewBatch | DueBatch, attempt: int) -> str:
+    events = "1 event" if batch.header.size == 1 else f"{batch.header.size:,} events"
+    text = f"{name}: a batch of {events}, cut by {batch.header.trigger}"
+    return f"{text}, attempt {attempt}" if attempt > 1 else text
 
 
 def _texts(raw_ids: Sequence[bytes]) -> Iterator[str]:

@@ -162,7 +162,7 @@ class Reconciler:
     def _enqueue(self, batches: Sequence[DueBatch], now_ms: int, *, first: bool) -> int:
         """Give these batches new jobs, before all others if they have waited for longer than those."""
         for start in range(0, len(batches), _PER_TRANSACTION):
-            enqueued = self._broker.ledger.enqueue_again(
+            enqueued = self._broker.cutter.enqueue_again(
                 batches[start : start + _PER_TRANSACTION],
                 due_ms=now_ms + LOOK_AGAIN_MS,
                 token=self._lease.token,

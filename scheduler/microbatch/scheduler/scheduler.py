@@ -197,7 +197,7 @@ class Scheduler:
             batches[:] = [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
             return batches
 
-        made = self.broker.ledger.cut(
+        made = self.broker.cutter.cut(
             choose,
             due_ms=now_ms + LOOK_AGAIN_MS,
             token=self._lease.token,

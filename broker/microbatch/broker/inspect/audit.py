@@ -10,9 +10,9 @@ from typing import TypeVar
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.inspect.aside import literal
+from microbatch.broker.inspect.repairs import Repairs
 from microbatch.broker.inspect.tally import take_tally
 from microbatch.broker.state.due import queued, retrying, running
-from microbatch.broker.state.events import Wake
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header
 from microbatch.broker.wire.identity import is_batch_id
@@ -48,6 +48,7 @@ class Audit:
     def __init__(self, broker: Broker, on_progress: Callable[[int], None] = lambda _: None) -> None:
         self._on_progress = on_progress
         self._broker = broker
+        self._repairs = Repairs(broker)
         self._server = broker.server
         self._keys = broker.keys
 
@@ -103,7 +104,7 @@ class Audit:
                 yield Finding(
                     keys.stats,
                     f"{cut} {unit} were cut, but in flight, done and dead make {accounted}",
-                    self._adjust(f"cut_{unit}", accounted - cut),
+                    self._repairs.adjust(f"cut_{unit}", accounted - cut),
                 )
 
     def _batches(self, ledger: str, second: type[RunRecord | Failure]) -> Iterator[Finding]:
@@ -117,7 +118,7 @@ class Audit:
                 if not what or raw in found or self._server.do("ZSCORE", ledger, raw) is None:
                     continue  # the last: it has just gone
                 found.add(raw)
-                yield Finding(printable(self._batch(raw)), what, self._put_aside(raw, head))
+                yield Finding(printable(self._batch(raw)), what, self._repairs.put_aside(raw, head))
 
     def _pages(self, items: Iterator[T]) -> Iterator[list[T]]:
         """The items of a scan, some at a time."""
@@ -153,7 +154,7 @@ class Audit:
             yield Finding(
                 self._keys.inflight,
                 f"{count} batches are due and nobody looks at them: is a scheduler running?",
-                self._wake,
+                self._repairs.wake,
             )
 
     def _neglect(self) -> Iterator[Finding]:
@@ -173,7 +174,9 @@ class Audit:
                 if scores == [None, None] and self._is_stray(raw):
                     (head,) = self._server.each(("LRANGE", self._batch(raw), 0, 2))
                     readable = not _what_is_wrong(raw, head, RunRecord)
-                    repair = self._adopt(raw.decode()) if readable else self._put_aside(raw, head)
+                    repair = (
+                        self._repairs.adopt(raw.decode()) if readable else self._repairs.put_aside(raw, head)
+                    )
                     yield Finding(printable(self._batch(raw)), "no ledger knows it", repair)
 
     def _is_stray(self, raw_id: bytes) -> bool:
@@ -184,35 +187,6 @@ class Audit:
             transaction=True,
         )
         return bool(exists) and in_flight is None and dead is None
-
-    def _adjust(self, counter: str, by: int) -> Callable[[], str]:
-        def repair() -> str:
-            self._server.do("HINCRBY", self._keys.stats, counter, by)
-            return f"{counter} counted on by {by:+}"
-
-        return repair
-
-    def _put_aside(self, batch_id: str | bytes, head: object) -> Callable[[], str]:
-        """``head``: the first values of the list, if it is one, as they were seen."""
-        record = head[1] if isinstance(head, list) and len(head) > 1 else b""
-
-        def repair() -> str:
-            aside = self._broker.recovery.put_aside(batch_id, record)
-            return f"put aside as {aside}" if aside else "it has gone by itself, or has changed"
-
-        return repair
-
-    def _adopt(self, batch_id: str) -> Callable[[], str]:
-        def repair() -> str:
-            self._server.do("ZADD", self._keys.inflight, "NX", self._broker.clock.now_ms(), batch_id)
-            self._broker.events.wake(Wake.LOOK)
-            return "put in flight"
-
-        return repair
-
-    def _wake(self) -> str:
-        self._broker.events.wake(Wake.LOOK)
-        return "the active scheduler was told"
 
 
 def _what_is_wrong(raw_id: bytes, head: object, second: type[RunRecord | Failure]) -> str:

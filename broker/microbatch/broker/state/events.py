@@ -14,7 +14,6 @@ from microbatch.broker.transport.exchange import Value, pack
 from microbatch.broker.transport.push import Push
 from microbatch.broker.transport.sent import Sent
 from microbatch.broker.transport.server import Server
-from microbatch.broker.wire.event import event_recorded_at_ms
 
 log = logging.getLogger(__name__)
 
@@ -194,8 +193,3 @@ class Events:
             ("HGET", self._stats_key, "cut_events"), ("LLEN", self._key), transaction=True
         )
         return int(cut or 0), int(waiting)
-
-    def oldest_ms(self) -> int | None:
-        """When the oldest waiting event was recorded (unix ms, its producer's clock), if one waits."""
-        raw = self._server.do("LINDEX", self._key, 0)
-        return None if raw is None else event_recorded_at_ms(raw)

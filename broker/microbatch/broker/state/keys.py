@@ -7,47 +7,51 @@ registries, workers) keep RQ's names and are not listed here.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
 class Keys:
     """The keys of one batcher."""
 
-    prefix: str
-    name: str
+    def __init__(self, prefix: str, name: str) -> None:
+        self.prefix = prefix
+        self.name = name
+        self.queue = f"{prefix}:{name}"
+        """The name of RQ's queue. It differs from the names of an app's own queues and of other prefixes'."""
+        self.events = self._key("events")
+        """list: the waiting events, oldest first."""
+        self.wake = self._key("wake")
+        """list: words for the active scheduler, which blocks on it; each once at most."""
+        self.inflight = self._key("inflight")
+        """zset: the ledger. Batch id, scored by when the scheduler looks at it next (ms)."""
+        self.dead = self._key("dead")
+        """zset: batch ids that were given up, scored by when (ms)."""
+        self.seen = self._key("seen")
+        """zset: ids of events recorded lately, scored by when each is forgotten (ms). Expires by itself."""
+        self.results = self._key("results")
+        """stream: committed results and failures that no handler has finished with."""
+        self.lease = self._key("lease")
+        """string: the active scheduler's token, with an expiry."""
+        self.schedulers = self._key("schedulers")
+        """zset: every running scheduler's name, scored by when it was last seen (ms)."""
+        self.config = self._key("config")
+        """hash: the settings that the active scheduler works by."""
+        self.stats = self._key("stats")
+        """hash: counters, which only ever grow."""
+        self.failing = self._key("failing")
+        """zset: batches of which a run failed since the last success, scored by when first (ms). Expires."""
+        self.breaker = self._key("breaker")
+        """hash: the row of failures since the last success, and when it opened the breaker. Expires."""
+        self.held = self._key("held")
+        """string: there only while the scheduler waits for room; how few batches with a job are enough."""
+        self.drain = self._key("drain")
+        """stream: there only while somebody waits for an end; everything that may bring it adds an entry."""
 
     def _key(self, part: str) -> str:
         return f"{self.prefix}:{{{self.name}}}:{part}"
 
-    @property
-    def queue(self) -> str:
-        """The name of RQ's queue, which is no key: an app's own queues, and other prefixes', have others."""
-        return f"{self.prefix}:{self.name}"
-
-    @property
-    def events(self) -> str:
-        """list: the waiting events, oldest first."""
-        return self._key("events")
-
-    @property
-    def wake(self) -> str:
-        """list: words for the active scheduler, which blocks on it; each once at most."""
-        return self._key("wake")
-
     def batch(self, batch_id: str) -> str:
         """list: a batch's header, its run record, then its events."""
         return self._key(f"batch:{batch_id}")
-
-    @property
-    def inflight(self) -> str:
-        """zset: the ledger. Batch id, scored by when the scheduler looks at it next (ms)."""
-        return self._key("inflight")
-
-    @property
-    def dead(self) -> str:
-        """zset: batch ids that were given up, scored by when (ms)."""
-        return self._key("dead")
 
     def aside(self, batch_id: str) -> str:
         """any type: what stood under a batch's key and could not be read, kept for a person to look at."""
@@ -75,56 +79,6 @@ class Keys:
             self.held: "string",
             self.stats: "hash",
         }
-
-    @property
-    def seen(self) -> str:
-        """zset: ids of events recorded lately, scored by when each is forgotten (ms). Expires by itself."""
-        return self._key("seen")
-
-    @property
-    def results(self) -> str:
-        """stream: committed results and failures that no handler has finished with."""
-        return self._key("results")
-
-    @property
-    def lease(self) -> str:
-        """string: the active scheduler's token, with an expiry."""
-        return self._key("lease")
-
-    @property
-    def schedulers(self) -> str:
-        """zset: every running scheduler's name, scored by when it was last seen (ms)."""
-        return self._key("schedulers")
-
-    @property
-    def config(self) -> str:
-        """hash: the settings that the active scheduler works by."""
-        return self._key("config")
-
-    @property
-    def stats(self) -> str:
-        """hash: counters, which only ever grow."""
-        return self._key("stats")
-
-    @property
-    def failing(self) -> str:
-        """zset: batches of which a run failed since the last success, scored by when first (ms). Expires."""
-        return self._key("failing")
-
-    @property
-    def breaker(self) -> str:
-        """hash: the row of failures since the last success, and when it opened the breaker. Expires."""
-        return self._key("breaker")
-
-    @property
-    def held(self) -> str:
-        """string: there only while the scheduler waits for room; how few batches with a job are enough."""
-        return self._key("held")
-
-    @property
-    def drain(self) -> str:
-        """stream: there only while somebody waits for an end; everything that may bring it adds an entry."""
-        return self._key("drain")
 
 
 def pattern_of_all(prefix: str) -> str:

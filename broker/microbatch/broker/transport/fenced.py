@@ -14,6 +14,9 @@ from redis.client import Pipeline
 
 from microbatch.broker.transport.exchange import Value, exchange, good
 
+Transaction = Pipeline
+"""Commands that are done together or not at all; RQ's own are added to them."""
+
 
 class Fenced:
     """A transaction on one connection, for the block of a ``with``. It raises redis-py's errors.

@@ -155,7 +155,7 @@ class Server:
 
     def check_version(self) -> None:
         """Raises Unsupported unless this is Redis ≥ 7.0 or Valkey ≥ 7.2, and not in cluster mode."""
-        info = self._first_reply()
+        info = _first_reply(self, self._url)
         name, oldest = ("Valkey", OLDEST_VALKEY) if "valkey_version" in info else ("Redis", OLDEST_REDIS)
         version = str(info.get("valkey_version") or info.get("redis_version") or "0")
         if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < oldest:
@@ -168,17 +168,6 @@ class Server:
                 "that stands alone, or Sentinel"
             )
 
-    def _first_reply(self) -> Any:
-        """What the server says of itself, at once or not at all: this is where a wrong address shows."""
-        if self._url is None:
-            return self.do("INFO", "server")
-        client = open_client(self._url, reply_seconds=CONNECT_SECONDS)
-        try:
-            with self.translated():
-                return client.info("server")
-        finally:
-            client.connection_pool.disconnect()
-
     def close(self, *, in_use: bool = True) -> None:
         """Close the connections, those in use by other threads included. A later command opens new ones."""
         self.client.connection_pool.disconnect(inuse_connections=in_use)
@@ -186,3 +175,15 @@ class Server:
 
 def _as_it_is(reply: Any) -> Any:
     return reply
+
+
+def _first_reply(server: Server, url: str | None) -> Any:
+    """What a server says of itself, at once or not at all: this is where a wrong address shows."""
+    if url is None:
+        return server.do("INFO", "server")
+    client = open_client(url, reply_seconds=CONNECT_SECONDS)
+    try:
+        with server.translated():
+            return client.info("server")
+    finally:
+        client.connection_pool.disconnect()

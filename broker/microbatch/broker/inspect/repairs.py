@@ -1,0 +1,46 @@
+"""Repairs of what the audit finds. Each says in words what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.state.events import Wake
+
+
+class Repairs:
+    """The repairs of one batcher."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def adjust(self, counter: str, by: int) -> Callable[[], str]:
+        def repair() -> str:
+            self._broker.server.do("HINCRBY", self._broker.keys.stats, counter, by)
+            return f"{counter} counted on by {by:+}"
+
+        return repair
+
+    def put_aside(self, batch_id: str | bytes, head: object) -> Callable[[], str]:
+        """``head``: the first values of the list, if it is one, as they were seen."""
+        record = head[1] if isinstance(head, list) and len(head) > 1 else b""
+
+        def repair() -> str:
+            aside = self._broker.recovery.put_aside(batch_id, record)
+            return f"put aside as {aside}" if aside else "it has gone by itself, or has changed"
+
+        return repair
+
+    def adopt(self, batch_id: str) -> Callable[[], str]:
+        def repair() -> str:
+            self._broker.server.do(
+                "ZADD", self._broker.keys.inflight, "NX", self._broker.clock.now_ms(), batch_id
+            )
+            self._broker.events.wake(Wake.LOOK)
+            return "put in flight"
+
+        return repair
+
+    def wake(self) -> str:
+        self._broker.events.wake(Wake.LOOK)
+        return "the active scheduler was told"
