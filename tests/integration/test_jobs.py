@@ -70,7 +70,7 @@ def process(batch, info: BatchInfo):
     return batch
 """
     results: list[list[int]] = []
-    with Fleet(server, tmp_path, processor, retry_delay=0.5) as fleet:
+    with Fleet(server, tmp_path, processor, retry_delay=3) as fleet:
         worker = fleet.worker()
         fleet.scheduler()
         mb = fleet.batcher(result_handler=results.append)
