@@ -51,7 +51,8 @@ class Config(BaseSettings):
         ),
     ] = None
     result_handler: Annotated[
-        Any, Field(description="Called by `wait_for_results()` with each result: as for `batch_processor`.")
+        Any,
+        Field(description="Called by `wait_for_results()` with each result; forms as for `batch_processor`."),
     ] = None
     failure_handler: Annotated[
         Any,
@@ -60,7 +61,11 @@ class Config(BaseSettings):
     frequency: Annotated[int, Field(gt=0, description="The length of a cycle, in milliseconds.")] = 1000
     max_size: Annotated[
         int,
-        Field(gt=0, le=MAX_SIZE, description="The most events in a batch; so many are cut at once."),
+        Field(
+            gt=0,
+            le=MAX_SIZE,
+            description="The most events in a batch; as soon as so many wait, a batch is cut.",
+        ),
     ] = 100
     max_bytes: Annotated[
         int,
@@ -108,14 +113,16 @@ class Config(BaseSettings):
     ] = 3600.0
     give_up_on: Annotated[
         ErrorClasses,
-        Field(description="Errors that are of no use to retry: their events are isolated, and dead at once."),
+        Field(
+            description="Errors that are not retried: the batch is isolated at once, and what fails is dead."
+        ),
     ] = ()
     retry_on: Annotated[
         ErrorClasses,
-        Field(description="The only errors that are retried; without any, all are but `give_up_on`."),
+        Field(description="The only errors that are retried; by default all are, except `give_up_on`."),
     ] = ()
     max_worker_deaths: Annotated[
-        int, Field(ge=0, description="How often a batch is run again after its worker died of it.")
+        int, Field(ge=0, description="How often a batch is run again after its worker died during the run.")
     ] = 3
     isolate_failures: Annotated[
         bool,
@@ -126,7 +133,7 @@ class Config(BaseSettings):
     ] = 1000
     max_waiting: Annotated[
         int | None,
-        Field(gt=0, description="The most events that may wait; without it as many as the server holds."),
+        Field(gt=0, description="The most events that may wait; by default as many as the server holds."),
     ] = None
     block_when_full: Annotated[
         float,
@@ -137,7 +144,7 @@ class Config(BaseSettings):
         Field(
             ge=1,
             le=10 * _YEAR,
-            description="How long dead batches, and what was put aside, are kept; without it for ever.",
+            description="How long dead batches, and what was put aside, are kept; by default for ever.",
         ),
     ] = None
     keep_dead_max: Annotated[
@@ -172,7 +179,7 @@ class Config(BaseSettings):
     ] = 0.0
     durability: Annotated[
         Literal["server", "replicated"],
-        Field(description="What a recorded event is held by: the server, or a replica of it as well."),
+        Field(description="What holds an event when it is recorded: the server, or a replica of it as well."),
     ] = "server"
     lease_ttl: Annotated[
         float,
