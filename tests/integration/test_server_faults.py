@@ -10,11 +10,12 @@ import pytest
 from microbatch.broker.errors import Refused, ServerError, Unavailable
 from microbatch.broker.inspect.audit import Audit
 from microbatch.broker.lua import scripts
-from microbatch.broker.state.claims import claim_of
+from microbatch.broker.state.claims import RqPlace, claim_of
 from microbatch.broker.state.results import Outcome
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import NewBatch, new_batch
+from microbatch.broker.wire.run_record import RunRecord
 from microbatch.producer import BatchInfo
 from microbatch.scheduler.queue import JobQueue
 from tests.conftest import MakeServer
@@ -176,6 +177,27 @@ def test_what_frees_memory_is_done_while_it_is_full(server: RealServer, tmp_path
         server.admin.delete("rq:queue:mb:letters")
         check_account(broker)
         assert_drains(fleet, [1, 2])
+
+
+@pytest.mark.parametrize("has_job", [True, False])
+def test_a_batch_is_given_back_while_the_memory_is_full(
+    server: RealServer, tmp_path: Path, *, has_job: bool
+) -> None:
+    with Fleet(server, tmp_path, ECHO) as fleet:
+        broker = fleet.broker
+        fleet.batcher().record_event(1)
+        batch = try_to_cut(fleet, 1)
+        server.admin.delete("rq:queue:mb:letters")
+        taken = broker.ledger.take(batch.id, owner="me", now_ms=1, due_ms=2)
+        assert taken is not None
+        fill(server)
+        rq = RqPlace("rq:queue:mb:letters", "rq:job:") if has_job else None
+        assert broker.claims.give_back(claim_of(taken), rq, due_ms=2)
+        make_room(server)
+        assert server.admin.llen("rq:queue:mb:letters") == has_job
+        record = server.admin.lindex(broker.keys.batch(batch.id), 1)
+        assert record == RunRecord().encode().encode()  # no attempt is counted, and no death
+        assert_drains(fleet, [1])
 
 
 @pytest.mark.parametrize("part", ["inflight", "stats", "drain"])

@@ -14,6 +14,7 @@
 --
 -- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(log batches).
 -- All is checked before anything is written.
+-- Done by a server out of memory as well: otherwise its worker would be taken for dead.
 if redis.call('TYPE', KEYS[1]).ok ~= 'list' then return 0 end
 if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
 if redis.call('LINDEX', KEYS[1], 1) ~= ARGV[2] then return 0 end
@@ -23,6 +24,8 @@ if KEYS[5] and redis.call('TYPE', KEYS[5]).ok == 'hash' then
   local found = redis.call('TYPE', KEYS[4]).ok
   has_job = found == 'list' or found == 'none'
 end
+-- A server out of memory refuses what may need some, but in a script that is writing already: this writes nothing.
+redis.call('ZREM', KEYS[2], '')
 redis.call('LSET', KEYS[1], 1, ARGV[3])
 redis.call('ZADD', KEYS[2], has_job and ARGV[6] or ARGV[4], ARGV[1])
 if has_job then
