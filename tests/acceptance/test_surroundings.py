@@ -99,6 +99,20 @@ def test_a_folder_replaces_nothing_of_the_command_as_a_module(
         assert process.wait() == 0, process.output
 
 
+@pytest.mark.parametrize("app", ["rq.py", "rq:config"])
+def test_an_app_with_the_name_of_a_package_in_use_starts_no_worker(
+    tmp_path: Path, valkey_server: RealServer, app: str
+) -> None:
+    (tmp_path / "rq.py").write_text(
+        "from microbatch.producer import Config\nconfig = Config(name='letters', batch_processor=len)\n"
+    )
+    env = {"MICROBATCH_REDIS_URL": valkey_server.url}
+    with Process([script("microbatch"), "worker", app], cwd=tmp_path, env=env, fresh=True) as worker:
+        assert worker.wait() == 2, worker.output
+    (line,) = worker.stderr
+    assert "rq.py has the name of the module 'rq' that is imported from" in line
+
+
 def test_run_says_that_a_neighbour_hides_a_module_from_the_program(tmp_path: Path, letters: str) -> None:
     (tmp_path / "random.py").write_text("raise RuntimeError('the random of the folder')\n")
     (tmp_path / "helpers.py").write_text("")

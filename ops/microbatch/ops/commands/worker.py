@@ -6,6 +6,8 @@ import logging
 
 import click
 
+# What each process imports before the app: an app with the name of one of these is refused here, once.
+import microbatch.worker.process  # noqa: F401
 from microbatch.broker.app.loading import load_config
 from microbatch.ops import options
 from microbatch.ops.checks import check_runnable
