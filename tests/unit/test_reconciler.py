@@ -277,7 +277,7 @@ def transactions(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         left.append(stand.client.pttl(stand.broker.keys.lease))
         return enqueued
 
-    monkeypatch.setattr(stand.broker.ledger, "enqueue_again", enqueue_and_note)
+    monkeypatch.setattr(stand.broker.cutter, "enqueue_again", enqueue_and_note)
     return left
 
 

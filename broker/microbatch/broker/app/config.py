@@ -61,19 +61,11 @@ class Config(BaseSettings):
     frequency: Annotated[int, Field(gt=0, description="The length of a cycle, in milliseconds.")] = 1000
     max_size: Annotated[
         int,
-        Field(
-            gt=0,
-            le=MAX_SIZE,
-            description="The most events in a batch; as soon as so many wait, a batch is cut.",
-        ),
+        Field(gt=0, le=MAX_SIZE, description="The most events in a batch; a batch is cut when so many wait."),
     ] = 100
     max_bytes: Annotated[
         int,
-        Field(
-            gt=0,
-            le=MAX_BYTES,
-            description="The most bytes of events in a batch; a larger event is a batch of its own.",
-        ),
+        Field(gt=0, le=MAX_BYTES, description="The most bytes in a batch; a larger event is alone in one."),
     ] = MAX_BYTES
     redis_url: Annotated[
         str | None,
@@ -165,11 +157,7 @@ class Config(BaseSettings):
     ] = 1_000_000
     max_result_bytes: Annotated[
         int,
-        Field(
-            gt=0,
-            le=MOST_RESULT_BYTES,
-            description="The largest result that a processor may return, as JSON, in bytes.",
-        ),
+        Field(gt=0, le=MOST_RESULT_BYTES, description="The largest result, as JSON, in bytes."),
     ] = 16_000_000
     dedupe_window: Annotated[
         float,
