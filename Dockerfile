@@ -6,9 +6,9 @@
 #   RUN pip install requests
 #   COPY letters.py .
 #
-# It runs on every platform that its base has: `docker buildx build --platform linux/arm64 .`. To build on one certain
-# base and no other, name it by its digest, which `docker buildx imagetools inspect python:3.12-slim` prints, as in
-# `--build-arg BASE=python:3.12-slim@sha256:...`.
+# All that it installs with pip has wheels for linux/amd64 and linux/arm64: `docker buildx build --platform linux/arm64 .`.
+# To build on one certain base and no other, name it by its digest, which
+# `docker buildx imagetools inspect python:3.12-slim` prints, as in `--build-arg BASE=python:3.12-slim@sha256:...`.
 
 ARG BASE=python:3.12-slim
 
@@ -32,6 +32,10 @@ FROM ${BASE}
 # An init: it reaps what processors leave behind, and hands signals on, also before Python runs.
 RUN apt-get update && apt-get install --yes --no-install-recommends tini && \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+# Python's own library comes without its bytecode, and user 10001 can't write it. Without this each process would compile
+# what it imports, each health check too.
+RUN python -m compileall -q -x '/(site-packages|ensurepip|idlelib|lib2to3|tkinter|turtledemo)/' \
+        "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 RUN useradd --uid 10001 --create-home microbatch
 # It belongs to the user that `RUN pip install` runs as in an image that is made from this one.
 COPY --from=build --chown=10001 /opt/microbatch /opt/microbatch
