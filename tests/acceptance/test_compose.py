@@ -45,6 +45,7 @@ def test_the_stack_by_itself() -> None:
             assert service["environment"]["MICROBATCH_REDIS_URL"] == "redis://:@valkey:6379/0"
             assert service["read_only"]
             assert service["cap_drop"] == ["ALL"]
+            assert int(service["deploy"]["resources"]["limits"]["memory"]) in (256 << 20, 1 << 30)
 
 
 def test_another_server_and_more_workers() -> None:
