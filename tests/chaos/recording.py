@@ -38,7 +38,7 @@ def record_verbs() -> None:
     _record(Ledger, "commit", _batch_asked, _truth)
     _record(Ledger, "bury", _batch_asked, _truth)
     _record(Ledger, "divide", _divide_asked, _truth)
-    _record(Ledger, "enqueue_again", _enqueue_asked, lambda _: {})
+    _record(Cutter, "enqueue_again", _enqueue_asked, lambda _: {})
     _record(Ledger, "take", lambda *_, **__: {}, _taken, quiet=True)
     _record(Ledger, "read_next", lambda _: {}, _taken, quiet=True, what="take")
     _record(Lease, "acquire", dict, _truth, quiet=True)

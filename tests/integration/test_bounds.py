@@ -91,13 +91,14 @@ def test_cutting_pauses_while_too_many_results_are_unread(server: RealServer, tm
         for event in range(3):
             mb.record_event(event)
         wait_until(lambda: fleet.broker.server.do("XLEN", fleet.broker.keys.results) == 3)
-        mb.record_events(range(3, 10))
-        wait_until(
+        wait_until(  # a cut that has begun before is not held back
             lambda: (
                 fleet.broker.held_back()
                 == "3 results wait for a handler; results_max is 3, and there is no consumer"
             )
         )
+        mb.record_events(range(3, 10))
+        wait_until(lambda: not server.admin.exists(fleet.broker.keys.wake))  # the scheduler has looked
         assert fleet.broker.events.waiting() == 7
         handling = threading.Thread(target=mb.wait_for_results)
         handling.start()

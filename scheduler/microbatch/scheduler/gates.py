@@ -129,5 +129,5 @@ class Gates:
         return held
 
     def _publish(self, reason: str, probe_at_ms: int = 0) -> None:
-        self._reason = reason
         self._broker.publish_held_back(reason, probe_at_ms)
+        self._reason = reason  # now that it is there: what was not published is published at the next look
