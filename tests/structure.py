@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ROOTS = ("broker", "producer", "scheduler", "worker", "ops")
+ROOTS = sorted(path.parent.name for path in ROOT.glob("*/microbatch"))
 MODULE_LINES = 250
 CLASS_METHODS = 15
 FUNCTION_LINES = 17

@@ -34,23 +34,26 @@ def run(line: str, url: str | None = None, **env: str) -> subprocess.CompletedPr
     paths = [Path(files[name]) for name in ("<", ">", "2>")]
     with paths[0].open() as stdin, paths[1].open("w") as stdout, paths[2].open("w") as stderr:
         streams = [file.fileno() for file in (stdin, stdout, stderr)]
-        environment = clean_environment({**({"MICROBATCH_REDIS_URL": url} if url else {}), **env})
-        code = spawn([script(words[0]), *words[1:]], streams, cwd=None, env=environment).wait(60)
+        code = spawn([script(words[0]), *words[1:]], streams, cwd=None, env=environment(url, env)).wait(60)
     texts = [path.read_text() if path.is_file() else "" for path in paths[1:]]
     return subprocess.CompletedProcess(words, code, *texts)
 
 
 def shell(line: str, url: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a line of sh, where ``microbatch`` is the command."""
-    settings: Mapping[str, str] = {**({"MICROBATCH_REDIS_URL": url} if url else {}), **env}
     return subprocess.run(
         ["sh", "-c", line.replace("microbatch", shlex.quote(script("microbatch")), 1)],
-        env=clean_environment(settings),
+        env=environment(url, env),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+
+
+def environment(url: str | None, env: Mapping[str, str]) -> dict[str, str]:
+    """A user's, with a server if there is one."""
+    return clean_environment({**({"MICROBATCH_REDIS_URL": url} if url else {}), **env})
 
 
 LINES = [

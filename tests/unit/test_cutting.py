@@ -6,7 +6,7 @@ import pytest
 
 from microbatch.broker.wire.header import Trigger
 from microbatch.broker.wire.in_flight import Made
-from microbatch.scheduler.cutting import Cut, Cutter, bound, plan
+from microbatch.scheduler.cutting import Cut, Planner, bound, plan
 
 SIZE, TICK, FLUSH = Trigger.SIZE, Trigger.TICK, Trigger.FLUSH
 
@@ -54,7 +54,7 @@ def test_a_batch_larger_than_the_bound_is_cut_all_the_same() -> None:
 
 
 def test_what_was_due_and_did_not_fit_is_cut_before_the_tick() -> None:
-    cutter = Cutter(100, 8_000_000)
+    cutter = Planner(100, 8_000_000)
     cutter.begin()
     assert cutter.plan(130, None) == [Cut(100, SIZE)]
     cutter.made(Made([8], 7_200_000))
@@ -72,7 +72,7 @@ def test_what_was_due_and_did_not_fit_is_cut_before_the_tick() -> None:
 
 @pytest.mark.parametrize("rest", [TICK, FLUSH])
 def test_a_tick_cuts_all_that_waits_however_little_fits(rest: Trigger) -> None:
-    cutter = Cutter(100, 8_000_000)
+    cutter = Planner(100, 8_000_000)
     cutter.begin()
     waiting = 30
     while waiting:
@@ -84,7 +84,7 @@ def test_a_tick_cuts_all_that_waits_however_little_fits(rest: Trigger) -> None:
 
 
 def test_no_more_batches_are_planned_than_the_events_before_let_expect() -> None:
-    cutter = Cutter(100, 8_000_000)
+    cutter = Planner(100, 8_000_000)
     cutter.begin()
     assert len(cutter.plan(10_000, None)) == 100
     cutter.made(Made([100] * 8, 8_000_000))  # 10 kB each

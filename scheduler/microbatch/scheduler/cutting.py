@@ -49,7 +49,7 @@ def bound(max_size: int) -> int:
     return min(MAX_BATCHES, max(1, MAX_EVENTS // max_size))
 
 
-class Cutter:
+class Planner:
     """Plans the transactions of one cut after another, each by what the one before came to.
 
     How many events a batch takes is found out at the server, which counts their bytes. A transaction that

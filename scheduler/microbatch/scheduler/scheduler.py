@@ -19,7 +19,7 @@ from microbatch.broker.transport.clock import Clock
 from microbatch.broker.transport.patience import Patience
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import NewBatch, new_batch
-from microbatch.scheduler.cutting import Cut, Cutter
+from microbatch.scheduler.cutting import Cut, Planner
 from microbatch.scheduler.gates import Gates
 from microbatch.scheduler.maintenance import Maintenance
 from microbatch.scheduler.queue import JobQueue
@@ -62,7 +62,7 @@ class Scheduler:
         self._gates = Gates(self.broker)
         self._reconciler = Reconciler(self.broker, self._queue, self._lease, self._gates)
         self._maintenance = Maintenance(self.broker, self._queue)
-        self._cutter = Cutter(config.max_size, config.max_bytes)
+        self._planner = Planner(config.max_size, config.max_bytes)
         self._owed: Trigger | None = None  # why the rest was to be cut, where there was no room
         self._stopping = threading.Event()
         self._leaving = threading.Lock()
@@ -171,7 +171,7 @@ class Scheduler:
 
     def _cut(self, rest: Trigger | None, look: Look | None) -> int:
         made, self._owed = 0, rest
-        self._cutter.begin()
+        self._planner.begin()
         while not self._stopping.is_set():
             room = self._gates.room_for_cuts()
             if not room:
@@ -182,7 +182,7 @@ class Scheduler:
             if cuts:
                 self._gates.spend(len(cuts))
                 self._look_after()  # a backlog that never ends must not keep us from it
-            if not self._cutter.more:
+            if not self._planner.more:
                 break
         self._owed = None
         return made
@@ -193,7 +193,7 @@ class Scheduler:
         now_ms = self._clock.now_ms()
 
         def choose(waiting: int) -> list[NewBatch]:
-            cuts[:] = self._cutter.plan(waiting, rest, room)
+            cuts[:] = self._planner.plan(waiting, rest, room)
             batches[:] = [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
             return batches
 
@@ -205,9 +205,9 @@ class Scheduler:
             enqueue=self._queue.enqueue,
             look=look,
             max_bytes=self.config.max_bytes,
-            event_bytes=self._cutter.event_bytes,
+            event_bytes=self._planner.event_bytes,
         )
-        self._cutter.made(made)
+        self._planner.made(made)
         del cuts[len(made.sizes) :]
         self._queue.forget(batches[len(cuts) :])
         if cuts:

@@ -15,9 +15,11 @@ def collector_paused() -> Iterator[None]:
     looks. The imports take a sixth less time without it. `gc.freeze` has it leave them alone from then on,
     and the process ends sooner for that.
     """
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if was_enabled:
+            gc.enable()

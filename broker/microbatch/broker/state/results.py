@@ -131,14 +131,12 @@ class Results:
 
     def _of_the_group(self, ask: Callable[[], Any], otherwise: Any) -> Any:
         """What ``ask`` returns; or, where the stream has gone with its group, the other, having made both."""
-        try:
-            with self._server.translated():
-                return ask()
-        except Refused as error:
-            if not is_gone(error):
-                raise
+
+        def make_both() -> Any:
             self.prepare()
             return otherwise
+
+        return ask_of_stream(self._server, ask, make_both)
 
     def take_over(self, *, idle_ms: int, count: int) -> list[Entry]:
         """Entries that any consumer, this one included, has not shown itself at work on for ``idle_ms``."""
@@ -219,7 +217,18 @@ class Results:
             self._of_the_group(leave, 1)
 
 
-def is_gone(error: Refused) -> bool:
+def ask_of_stream(server: Server, ask: Callable[[], Any], if_gone: Callable[[], Any]) -> Any:
+    """What ``ask`` returns; where the stream or its group is not there, what ``if_gone`` does."""
+    try:
+        with server.translated():
+            return ask()
+    except Refused as error:
+        if not _is_gone(error):
+            raise
+        return if_gone()
+
+
+def _is_gone(error: Refused) -> bool:
     """Whether a command was refused because the stream is not there, or its group."""
     return "NOGROUP" in str(error) or "no such key" in str(error)
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from microbatch.broker.errors import Refused
 from microbatch.broker.state.keys import Keys
-from microbatch.broker.state.results import GROUP, HANDED_BACK, is_gone, is_hint
+from microbatch.broker.state.results import GROUP, HANDED_BACK, ask_of_stream, is_hint
 from microbatch.broker.transport.server import Server
 
 NEGLECTED_MS = 3_600_000
@@ -49,7 +46,7 @@ class Unhandled:
 
     def last_id(self) -> str:
         """The id of the newest entry that was ever added; "0-0" if none was."""
-        info = self._asked(lambda: self._server.client.xinfo_stream(self._key), {})
+        info = ask_of_stream(self._server, lambda: self._server.client.xinfo_stream(self._key), dict)
         return _text(info.get("last-generated-id", "0-0"))
 
     def any_up_to(self, entry_id: str) -> bool:
@@ -79,7 +76,9 @@ class Unhandled:
 
     def unseen_ms(self) -> int | None:
         """For how long no consumer has shown itself; None if there is none."""
-        consumers = self._asked(lambda: self._server.client.xinfo_consumers(self._key, GROUP), [])
+        consumers = ask_of_stream(
+            self._server, lambda: self._server.client.xinfo_consumers(self._key, GROUP), list
+        )
         idle = [int(found["idle"]) for found in consumers if _text(found["name"]) != HANDED_BACK]
         return min(idle, default=None)
 
@@ -91,16 +90,6 @@ class Unhandled:
         if unseen_ms < _UNSEEN_MS:
             return ""
         return f"no consumer was seen for {unseen_ms // 1000:,} s"
-
-    def _asked(self, ask: Callable[[], Any], otherwise: Any) -> Any:
-        """What the server says of the stream or its group; the other if that is not there."""
-        try:
-            with self._server.translated():
-                return ask()
-        except Refused as error:
-            if not is_gone(error):
-                raise
-            return otherwise
 
 
 def _text(value: bytes | str) -> str:
