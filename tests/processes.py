@@ -140,6 +140,10 @@ class Process:
         """The pids of all its descendants."""
         return descendants(self.pid)
 
+    def workers(self) -> list[int]:
+        """The pids of the workers, if it is a pool: its fork server's children."""
+        return descendants(self.pid)[1:]
+
     def end(self) -> None:
         """Kill it and all its descendants, whatever state they are in, and let go of its output."""
         family = self.children() if self.running else []

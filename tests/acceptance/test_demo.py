@@ -51,5 +51,5 @@ def test_ctrl_c_ends_it_quietly_and_leaves_nothing(command: Command) -> None:
     demo.interrupt()
     assert demo.wait() == 130
     assert demo.stderr == []
-    assert len(family) == 5  # the server, the scheduler, the pool and its two workers
+    assert len(family) == 6  # the server, the scheduler, the pool, its fork server and two workers
     wait_until(lambda: not any(map(is_alive, family)))

@@ -93,7 +93,9 @@ def test_a_kill_leaves_nothing_alive(command: Command, tmp_path: Path) -> None:
     run = command("microbatch", "run", "waiting.py")
     run.wait_for_line("^waiting$")
     family = run.children()
-    assert len(family) == 6  # the server, the scheduler, the pool and its two workers, the program
+    assert (
+        len(family) == 7
+    )  # the server, the scheduler, the pool, its fork server and two workers, the program
     (folder,) = {match[1] for pid in family if (match := _SOCKET.search(_command_of(pid).decode()))}
     run.kill()
     wait_until(lambda: not any(map(is_alive, family)))
@@ -129,7 +131,7 @@ def test_a_worker_that_dies_is_replaced(command: Command, tmp_path: Path) -> Non
     (tmp_path / "waiting.py").write_text(WAITING)
     run = command("microbatch", "run", "--workers", "1", "--log-level", "info", "waiting.py")
     run.wait_for_line("^waiting$")
-    (worker,) = [pid for pid in run.children() if b"microbatch.worker" in _command_of(pid)]
+    _pool, _fork_server, worker = [pid for pid in run.children() if b"worker" in _command_of(pid)]
     os.kill(worker, signal.SIGKILL)
     run.wait_for_line(rf"worker {worker} ended with signal SIGKILL; starting another")
     run.terminate()

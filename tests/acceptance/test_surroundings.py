@@ -162,7 +162,7 @@ def test_an_app_s_own_logging_silences_neither_worker_nor_scheduler(
     scheduler = command("microbatch", "scheduler", letters, url=valkey_server.url)
     scheduler.wait_for_line("letters: .*active")
     pool = command("microbatch", "worker", letters, url=valkey_server.url)
-    (worker,) = wait_for_children(pool)
+    (worker,) = wait_for_workers(pool)
     os.kill(worker, signal.SIGKILL)
     pool.wait_for_line(f"worker {worker} ended with signal SIGKILL; starting another")
 
@@ -254,7 +254,7 @@ def test_a_thread_of_a_processor_leaves_no_place_in_the_pool_dead(
         batcher.record_event("a")
     results = command("microbatch", "results", "letters", url=valkey_server.url)
     results.wait_for_line('"result":1')
-    (worker,) = pool.children()
+    (worker,) = pool.workers()
     os.kill(worker, signal.SIGTERM)
     pool.wait_for_line(f"worker {worker} ended with exit code 0; starting another", timeout=12)
     assert GOES_ON in pool.output
@@ -280,6 +280,6 @@ def wait_for_a_worker(server: RealServer) -> None:
     broker.close()
 
 
-def wait_for_children(process: Process) -> list[int]:
-    wait_until(process.children)
-    return process.children()
+def wait_for_workers(pool: Process) -> list[int]:
+    wait_until(pool.workers)
+    return pool.workers()

@@ -80,7 +80,7 @@ def test_nothing_outlives_it(command: Command, letters: str, kill: bool) -> None
     up = command("microbatch", "up", letters)
     folder = Path(url_of(up).removeprefix("unix://")).parent
     family = up.children()
-    assert len(family) == 5
+    assert len(family) == 6
     if kill:
         up.kill()
     else:

@@ -182,7 +182,11 @@ MUTANTS = {
 }
 
 
+_applied: set[str] = set()
+
+
 def apply(name: str) -> None:
-    """Take out the protection of this name; none for an empty one."""
-    if name:
+    """Take out the protection of this name, unless it is out already; none for an empty one."""
+    if name and name not in _applied:
+        _applied.add(name)
         MUTANTS[name]()

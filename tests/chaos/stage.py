@@ -66,9 +66,9 @@ class Actor:
 
     @property
     def hand(self) -> int:
-        """The process that does its work: its child if it has one, and else itself."""
-        children = descendants(self.pid) if self.running else []
-        return children[0] if children else self.pid
+        """The process that does its work: a pool's worker if it has one, and else itself."""
+        workers = descendants(self.pid)[1:] if self.running else []  # the first is the pool's fork server
+        return workers[0] if workers else self.pid
 
     @property
     def running(self) -> bool:

@@ -99,12 +99,12 @@ def test_the_batch_of_a_killed_worker_runs_again(valkey_server: RealServer, tmp_
         mb = fleet.batcher(result_handler=handle)
         mb.record_event(1)
         (victim,) = map(int, fleet.wait_for_note("runs"))
-        before = set(pool.children())
+        before = set(pool.workers())
         assert victim in before
         end_process(victim)
         fleet.wait_for_note("runs", 2, timeout=15)
         pool.wait_for_line(f"worker {victim} ended with signal SIGKILL; starting another")
-        wait_until(lambda: len(set(pool.children()) - before) == 1)
+        wait_until(lambda: len(set(pool.workers()) - before) == 1)
         fleet.finish(mb)
         pool.terminate()
         assert pool.wait() == 0
@@ -118,7 +118,7 @@ def test_a_killed_pool_leaves_no_worker_behind(valkey_server: RealServer, tmp_pa
         mb = fleet.batcher()
         mb.record_event(1)
         fleet.wait_for_note("runs")
-        workers = wait_until(lambda: pool.children() if len(pool.children()) == 2 else [])
+        workers = wait_until(lambda: pool.workers() if len(pool.workers()) == 2 else [])
         pool.kill()
         wait_until(lambda: not any(map(is_alive, workers)), message="the end of its workers")
         fleet.worker()

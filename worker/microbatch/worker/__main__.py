@@ -1,12 +1,10 @@
-"""``python -m microbatch.worker APP``: the imports of a worker process, and its start."""
+"""``python -m microbatch.worker APP``: a worker process without a pool."""
 
 import sys
 
 from microbatch.broker.process.imports import collector_paused
-from microbatch.worker.membership import join_pool
 
 if __name__ == "__main__":
-    join_pool()  # first: the imports take half a second, in which the pool may end
     with collector_paused():
         from microbatch.broker.process.ending import end_with
         from microbatch.worker.process import main

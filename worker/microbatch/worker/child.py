@@ -6,9 +6,7 @@ import functools
 import logging
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from microbatch.broker.state.claims import Claims, RqPlace
@@ -16,34 +14,29 @@ from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.clock import ServerClock
 from microbatch.broker.transport.connection import open_client, safe_url
 from microbatch.broker.transport.server import Server
+from microbatch.worker.fork_server import ForkServer
 from microbatch.worker.heartbeat import RunHeartbeat
-from microbatch.worker.membership import VARIABLE
 from microbatch.worker.shown import ShownWorker
 from microbatch.worker.slot import Description, Slot, slot_file
 
 log = logging.getLogger(__name__)
 
 _REPLY_SECONDS = 2.0  # a connection that has died is to cost few beats
+_END_SECONDS = 2.0  # for a process that was killed, which is never long in ending
 
 
 class Child:
     """One worker process.
 
     Args:
-        command: the program and its arguments.
+        server: starts it.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, server: ForkServer) -> None:
         fd = slot_file()
         try:
             self._slot = Slot(fd)
-            # Its own session: a Ctrl-C reaches the pool alone, which passes it on once.
-            self._process = subprocess.Popen(  # noqa: S603 - the interpreter and the app of the pool
-                command,
-                start_new_session=True,
-                pass_fds=[fd],
-                env={**os.environ, VARIABLE: f"{os.getpid()}:{fd}"},
-            )
+            self._process = server.fork(fd)
         finally:
             os.close(fd)
         self.started_at = time.monotonic()
@@ -61,7 +54,7 @@ class Child:
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it runs."""
-        self._process.send_signal(number)
+        self._process.send(number)
 
     def beat(self) -> None:
         """Show the scheduler that it is alive, if it is; end it if its run is long past its time limit."""
@@ -86,7 +79,7 @@ class Child:
     def end_hard(self, seconds: float) -> None:
         """End it at once, and give back what it had in hand; that takes ``seconds`` at most."""
         self.send(signal.SIGKILL)
-        self._process.wait()
+        self._process.wait(_END_SECONDS)
         heartbeat, description = self._beats(), self._description
         if heartbeat is not None and description is not None:
             heartbeat.give_back(RqPlace(description.queue, description.job_prefix), seconds)

@@ -1,31 +1,18 @@
-"""A worker's membership in a pool: it ends with the pool, and notes its claims in a slot of the pool's.
-
-The pool says so in the environment of the process that it starts, as ``MICROBATCH_POOL=<the pool's
-pid>:<the slot's file descriptor>``.
-"""
+"""A worker's membership in a pool: it notes its claims in a slot that its pool reads."""
 
 from __future__ import annotations
 
 import os
-import signal
 
-from microbatch.worker.lifeline import die_with_parent
 from microbatch.worker.slot import Slot
-
-VARIABLE = "MICROBATCH_POOL"
 
 _slots: dict[int, Slot] = {}
 
 
-def join_pool() -> None:
-    """Join the pool that the environment names, if it names one. Call it before anything else."""
-    membership = os.environ.pop(VARIABLE, "")
-    if not membership:
-        return
-    pool_pid, _, fd = membership.partition(":")
-    die_with_parent(signal.SIGKILL, int(pool_pid))
-    _slots[os.getpid()] = Slot(int(fd))
-    os.close(int(fd))
+def join_pool(slot: int) -> None:
+    """Note this process's claims in the slot of this descriptor, which is closed."""
+    _slots[os.getpid()] = Slot(slot)
+    os.close(slot)
 
 
 def slot_of_the_pool() -> Slot | None:

@@ -1,14 +1,13 @@
 """The pool: keeps a number of worker processes running, and sends their heartbeats.
 
-Each is a process of its own from the start, not a fork of a loaded app, so nothing that the app opened
-or started on import is shared between them.
+None is a fork of a process that has imported the app, so nothing that the app opened or started on import is
+shared between them.
 """
 
 from __future__ import annotations
 
 import logging
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 
 from microbatch.broker.process.signals import StopSignals
 from microbatch.worker.child import Child
+from microbatch.worker.fork_server import ForkServer
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ _BEAT_SECONDS = 0.25
 _GIVE_BACK_SECONDS = 3.0
 _SHORT_LIFE_SECONDS = 2.0
 _LONGEST_BACK_OFF_SECONDS = 10.0
+_NO_ROOM_SECONDS = 1.0
 
 
 @dataclass
@@ -45,6 +46,8 @@ class _Place:
 class WorkerPool:
     """Runs ``concurrency`` worker processes of one app, and starts another for each that dies.
 
+    Make it before the app is imported or a thread is started: it forks the process that starts the workers.
+
     Args:
         app: whose batches they run.
         concurrency: how many processes there are.
@@ -52,7 +55,7 @@ class WorkerPool:
     """
 
     def __init__(self, app: str, concurrency: int, grace: float = GRACE_SECONDS) -> None:
-        self._command = [sys.executable, "-P", "-m", "microbatch.worker", app]
+        self._server = ForkServer(app)
         self._places = [_Place() for _ in range(concurrency)]
         self._grace = grace
         self._ended: deque[Child] = deque()
@@ -107,7 +110,11 @@ class WorkerPool:
             self._ended.append(child)
             place.child, place.start_at = None, now + place.back_off
         if now >= place.start_at:
-            place.child = Child(self._command)
+            try:
+                place.child = Child(self._server)
+            except OSError as error:
+                place.start_at = now + _NO_ROOM_SECONDS
+                log.warning("no worker can be started: %s; trying again in %g s", error, _NO_ROOM_SECONDS)
 
     def _running(self) -> list[Child]:
         children = [place.child for place in self._places]

@@ -49,7 +49,8 @@ def command(app: str, *, concurrency: int, grace: float, wait: float | None) -> 
       microbatch worker letters:config
       microbatch worker letters.py --concurrency 8 --grace 80
     """
+    pool = WorkerPool(app, concurrency, grace)  # first: see there
     config = load_config(app)
     where = check_runnable(config, wait=wait)
     log.info("%s: running batches, %d at once, at %s", config.name, concurrency, where)
-    WorkerPool(app, concurrency, grace).run()
+    pool.run()

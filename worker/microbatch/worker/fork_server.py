@@ -1,0 +1,238 @@
+"""The fork server: a process of a pool that has imported all that a worker needs, and forks the workers.
+
+So a worker starts in some ten milliseconds, and shares the memory of those imports with the others. The
+server is forked from the pool's process before that has imported the app or started a thread, and does
+neither itself: nothing that an app opens or starts on import is shared between workers. The idea is that of
+the fork server of Python's ``multiprocessing``.
+
+The pool asks over a socket. With each question come two descriptors: the slot of the new worker, and the
+writing end of a pipe into which the server writes the worker's exit code. The answer is the worker's pid.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import connection, get_context
+from multiprocessing.context import ForkProcess
+from typing import NoReturn
+
+from microbatch.broker.process.ending import end_with
+from microbatch.broker.process.signals import NUMBERS
+from microbatch.worker.lifeline import die_with_parent
+from microbatch.worker.membership import join_pool
+from microbatch.worker.process import main
+
+log = logging.getLogger(__name__)
+
+_fork = get_context("fork")
+_DEFAULTS = {signal.SIGINT: signal.default_int_handler}  # Python's own; of others the system's
+
+_NUMBER = struct.Struct("=i")
+_ANSWER_SECONDS = 10.0
+_PAUSE_SECONDS = 0.01
+_LOOK_SECONDS = 1.0  # a worker whose own children hold its sentinel open is seen to end by then
+
+
+class Forked:
+    """A worker process, as the pool sees it.
+
+    Args:
+        pid: its process.
+        ending: the reading end of the pipe for its exit code.
+    """
+
+    def __init__(self, pid: int, ending: int) -> None:
+        os.set_blocking(ending, False)
+        self.pid = pid
+        self._ending = ending
+        self._lock = threading.Lock()
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal's number; None while it runs. May be called on any thread."""
+        with self._lock, suppress(BlockingIOError):
+            if self._code is None:
+                said = os.read(self._ending, _NUMBER.size)
+                # A server that ended without a word took its workers along.
+                self._code = _NUMBER.unpack(said)[0] if said else -signal.SIGKILL
+                os.close(self._ending)
+        return self._code
+
+    def wait(self, seconds: float) -> int | None:
+        """Its exit code, as soon as it has ended; None if that takes longer than ``seconds``."""
+        end_at = time.monotonic() + seconds
+        while self.poll() is None and time.monotonic() < end_at:
+            time.sleep(_PAUSE_SECONDS)
+        return self.poll()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+class ForkServer:
+    """The pool's end of it. Make it on the main thread, before the app is imported and a thread is started.
+
+    Args:
+        app: whose batches the workers run.
+    """
+
+    def __init__(self, app: str) -> None:
+        self._app = app
+        self._socket, theirs = socket.socketpair()
+        pool_pid = os.getpid()
+        with theirs, _stop_signals_blocked():
+            self._pid = os.fork()
+            if self._pid == 0:
+                self._socket.close()
+                _serve_to_the_end(theirs, app, pool_pid)
+        self._socket.settimeout(_ANSWER_SECONDS)
+
+    def fork(self, slot: int) -> Forked:
+        """Start a worker that notes its claims in the slot of this descriptor.
+
+        A server that does not answer is replaced by another. Its workers end with it.
+
+        Raises OSError if the system has no room for another process.
+        """
+        try:
+            return self._ask(slot)
+        except (ConnectionError, TimeoutError) as error:
+            log.warning("the process that starts workers does not answer (%s); starting another", error)
+        self._replace()
+        return self._ask(slot)
+
+    def _ask(self, slot: int) -> Forked:
+        reader, writer = os.pipe()
+        try:
+            socket.send_fds(self._socket, [b"\0"], [slot, writer])
+            forked = Forked(_pid_in(self._socket.recv(_NUMBER.size)), reader)
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        return forked
+
+    def _replace(self) -> None:
+        """By a new program: this process has threads now, and the app, so it is not to be forked any more."""
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+        self._socket.close()
+        self._socket, theirs = socket.socketpair()
+        command = [sys.executable, "-P", "-m", __name__, self._app, str(theirs.fileno()), str(os.getpid())]
+        with theirs, _stop_signals_blocked():
+            self._pid = subprocess.Popen(command, pass_fds=[theirs.fileno()]).pid  # noqa: S603 - our own
+        self._socket.settimeout(_ANSWER_SECONDS)
+
+
+def _pid_in(answer: bytes) -> int:
+    if not answer:
+        raise ConnectionResetError("no answer")
+    number: int = _NUMBER.unpack(answer)[0]
+    if number < 0:
+        raise OSError(-number, os.strerror(-number))
+    return number
+
+
+class _Server:
+    """The server's end of it."""
+
+    def __init__(self, requests: socket.socket, app: str) -> None:
+        self._requests = requests
+        self._app = app
+        self._workers: dict[int, tuple[ForkProcess, int]] = {}  # by their sentinels, with the pipes' ends
+
+    def run(self) -> None:
+        """Fork a worker for each request, until the pool ends."""
+        gc.collect()
+        gc.freeze()  # what the collector does not look at stays shared
+        while True:
+            ready = connection.wait([self._requests, *self._workers], _LOOK_SECONDS)
+            self._tell_of_the_ended()
+            if self._requests in ready:
+                _, fds, _, _ = socket.recv_fds(self._requests, 1, 2)
+                if not fds:
+                    return
+                slot, ending = fds
+                self._requests.sendall(_NUMBER.pack(self._fork(slot, ending)))
+                os.close(slot)
+
+    def _fork(self, slot: int, ending: int) -> int:
+        """Returns the worker's pid, or the negative number of the error that there was instead."""
+        worker = _fork.Process(target=self._work, args=(slot, ending, os.getpid()), name="worker")
+        try:
+            worker.start()
+        except OSError as error:
+            os.close(ending)
+            return -(error.errno or 1)
+        self._workers[worker.sentinel] = worker, ending
+        return worker.pid or 0
+
+    def _tell_of_the_ended(self) -> None:
+        for sentinel, (worker, ending) in list(self._workers.items()):
+            if (code := worker.exitcode) is not None:
+                with suppress(BrokenPipeError):  # the pool has ended
+                    os.write(ending, _NUMBER.pack(code))
+                os.close(ending)
+                worker.close()
+                del self._workers[sentinel]
+
+    def _work(self, slot: int, ending: int, server_pid: int) -> None:
+        """Be a worker."""
+        die_with_parent(signal.SIGKILL, server_pid)
+        os.setsid()  # a Ctrl-C reaches the pool alone, which passes it on once
+        self._requests.close()
+        for end in (ending, *(other for _, other in self._workers.values())):
+            os.close(end)
+        for number in NUMBERS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _DEFAULTS.get(number, signal.SIG_DFL))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
+        join_pool(slot)
+        end_with(lambda: main(self._app))
+
+
+@contextmanager
+def _stop_signals_blocked() -> Iterator[None]:
+    """What starts meanwhile goes on with them blocked: it ends with the pool, and only so.
+
+    A worker lets them in when it is ready for them. Those that came before are delivered then.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve_to_the_end(requests: socket.socket, app: str, pool_pid: int) -> NoReturn:
+    """End this process in any case. The kernel ends the workers that are left with it."""
+    code = 1
+    try:
+        die_with_parent(signal.SIGKILL, pool_pid)
+        _Server(requests, app).run()
+        code = 0
+    except BaseException:  # noqa: BLE001 - a fork is not to go on in what its parent was doing
+        traceback.print_exc()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve_to_the_end(socket.socket(fileno=int(sys.argv[2])), sys.argv[1], int(sys.argv[3]))
