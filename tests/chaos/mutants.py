@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -182,11 +183,8 @@ MUTANTS = {
 }
 
 
-_applied: set[str] = set()
-
-
+@functools.cache  # a pool's worker is a fork of a process that has done it
 def apply(name: str) -> None:
-    """Take out the protection of this name, unless it is out already; none for an empty one."""
-    if name and name not in _applied:
-        _applied.add(name)
+    """Take out the protection of this name; none for an empty one."""
+    if name:
         MUTANTS[name]()

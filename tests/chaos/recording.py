@@ -33,6 +33,7 @@ _NOTE_CUT = (
 Facts = dict[str, Any]
 
 
+@functools.cache  # a pool's worker is a fork of a process that has done it
 def record_verbs() -> None:
     """Wrap every verb that the checker wants to know of."""
     _record(Ledger, "commit", _batch_asked, _truth)
