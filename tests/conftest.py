@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pytest
 
 from microbatch.broker.process.imports import collector_paused
+from microbatch.worker.heart import Heart
 from tests import parallel
 from tests.certificates import Certificates, make_certificates
 from tests.preloaded import Preloaded
@@ -67,6 +68,22 @@ def own_signal_handlers() -> Iterator[None]:
     """What a test runs in this process may install handlers. After the test Ctrl-C ends the run again."""
     with handlers_restored():
         yield
+
+
+@pytest.fixture(autouse=True)
+def hearts_close(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A worker's heart that a test starts in this process ends with it, and logs nothing in the next one."""
+    hearts: list[Heart] = []
+    init = Heart.__init__
+
+    def noted(heart: Heart, *arguments: Any, **options: Any) -> None:
+        init(heart, *arguments, **options)
+        hearts.append(heart)
+
+    monkeypatch.setattr(Heart, "__init__", noted)
+    yield
+    for heart in hearts:
+        heart.close()
 
 
 @pytest.fixture(autouse=True)

@@ -96,11 +96,13 @@ TYPES = [
 
 def test_keys_of_the_wrong_type_are_put_aside(house: House) -> None:
     for part in TYPES:
-        house.admin.delete(KEY + part)
-        if part in ("config", "stats", "events"):
-            house.admin.set(KEY + part, "hostile")
-        else:
-            house.admin.hset(KEY + part, "hostile", "1")
+        with house.admin.pipeline() as pipe:  # between the two, the scheduler would make the key anew
+            pipe.delete(KEY + part)
+            if part in ("config", "stats", "events"):
+                pipe.set(KEY + part, "hostile")
+            else:
+                pipe.hset(KEY + part, "hostile", "1")
+            pipe.execute()
     for part in TYPES:
         house.told_once(house.scheduler, f"{part} was no .*, and is put aside as .*:aside:{part}$")
     assert house.asides() == sorted(f"aside:{part}" for part in TYPES)
@@ -109,8 +111,10 @@ def test_keys_of_the_wrong_type_are_put_aside(house: House) -> None:
 
 @pytest.mark.parametrize("part", ["events", "inflight", "lease"])
 def test_one_without_which_nothing_works_is_put_aside_at_once(house: House, part: str) -> None:
-    house.admin.delete(KEY + part)
-    house.admin.sadd(KEY + part, "hostile")
+    with house.admin.pipeline() as pipe:
+        pipe.delete(KEY + part)
+        pipe.sadd(KEY + part, "hostile")
+        pipe.execute()
     house.scheduler.wait_for_line(rf"{part} was no \w+, and is put aside", 3)
     house.assert_all_well()
 

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 2.0
 LONG_RUN_SECONDS = 0.5
 """How long a run may take before somebody is told of it."""
+_CLOSE_SECONDS = 1.0  # of a beat that a server does not answer
 GRACE_SECONDS = 5.0
 """How long past its time limit a run may go on before its process is ended."""
 
@@ -60,6 +61,7 @@ class Heart:
         self._limit_at = inf
         self._told: TakenBatch | None = None
         self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
         self._shown: ShownWorker | None = None
         self.on_long_run: Callable[[TakenBatch], None] = _nobody_asks
         """Told once of each batch whose run takes long, on the heart's thread."""
@@ -116,9 +118,14 @@ class Heart:
         """Whether the processor has been at the batch for longer than its process may go on."""
         return time.monotonic() > self._limit_at
 
+    def close(self) -> None:
+        """Beat no more, once nothing is claimed."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join(_CLOSE_SECONDS)
+
     def _live(self) -> None:
-        while True:
-            time.sleep(min(BEAT_SECONDS, LONG_RUN_SECONDS) / 2)
+        while not self._closed.wait(min(BEAT_SECONDS, LONG_RUN_SECONDS) / 2):
             try:
                 self._once()
             except Exception:  # noqa: BLE001 - a handler of the app's log may raise anything

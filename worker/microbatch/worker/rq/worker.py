@@ -24,6 +24,7 @@ import secrets
 import signal
 import socket
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 
 from rq import Queue
@@ -245,6 +246,5 @@ def work(config: Config) -> None:
     config.required_url()
     runner = runner_of_this_process()
     server = runner.broker.server  # one pool for both: where one connection is found dead, so are all
-    worker = BatchWorker(runner, server)
-    with server.translated():
-        worker.work(logging_level="WARNING")
+    with server.translated(), closing(runner.heart):
+        BatchWorker(runner, server).work(logging_level="WARNING")
