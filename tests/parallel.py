@@ -16,9 +16,10 @@ Without pytest-xdist the marker changes the order only. Tests in one file may ru
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Generator, Iterator, Sequence
+import os
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from operator import itemgetter
+from itertools import cycle
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +27,7 @@ import pytest
 
 ALONE = "alone"
 EARLY = "early"
+COMPUTING = "unit"  # the folder of tests that compute more than they wait
 
 Turn = Generator[None, object, object]
 
@@ -41,17 +43,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Order:
-    """Mixes the suites. Puts the long tests first, and those that need the machine alone last, on one worker.
+    """Puts the long tests first, and those that need the machine alone last, on one worker.
 
-    Unit tests compute, integration tests wait: side by side they leave no core idle.
+    Unit tests compute, the others wait: side by side they leave no core idle. More unit tests than cores at
+    a time would only get in each other's way, so each core has one worker that runs its share of them.
     """
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = mixed(items)
         items.sort(key=lambda item: (is_alone(item), item.get_closest_marker(EARLY) is None))
-        for item in filter(is_alone, items):
-            item.add_marker(pytest.mark.xdist_group(ALONE))
+        share = cycle(range(os.cpu_count() or 1))
+        shares: dict[Path, int] = {}
+        for item in items:
+            if is_alone(item):
+                item.add_marker(pytest.mark.xdist_group(ALONE))
+            elif item.path.parent.name == COMPUTING:
+                if item.path not in shares:
+                    shares[item.path] = next(share)
+                item.add_marker(pytest.mark.xdist_group(f"{COMPUTING} {shares[item.path]}"))
 
 
 class Turns:
@@ -88,15 +97,6 @@ class Turns:
         with _locked(self._entrance):
             fcntl.flock(self._running, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         self._alone = alone
-
-
-def mixed(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """The tests with those of each folder spread evenly, in their order."""
-    folders: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        folders.setdefault(item.path.parent, []).append(item)
-    spread = [(n / len(found), item) for found in folders.values() for n, item in enumerate(found)]
-    return [item for _, item in sorted(spread, key=itemgetter(0))]
 
 
 def is_alone(item: pytest.Item) -> bool:

@@ -18,7 +18,7 @@ _TOGETHER = [trap for trap in TRAPS.values() if trap.conditions is None]
 _APART = [name for name, trap in TRAPS.items() if trap.conditions is not None]
 
 
-@pytest.mark.alone
+@pytest.mark.early
 def test_half_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
     schedule = faults.draw(SEED, SECONDS, names(CAST))
     with Run(tmp_path, schedule, seed=SEED) as run:
@@ -49,7 +49,6 @@ def test_the_checker_bites(mutant: str, tmp_path: Path) -> None:
     raise AssertionError("\n".join(map(str, verdicts)))
 
 
-@pytest.mark.alone
 def test_the_same_faults_break_nothing_in_the_library_as_it_is(tmp_path: Path) -> None:
     verdict = _play_short(_TOGETHER, tmp_path)
     assert verdict.passed, str(verdict)
