@@ -36,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Called by the hook of the same name in ``tests/conftest.py``."""
     config.addinivalue_line("markers", f"{ALONE}: no other test runs meanwhile; see tests/parallel.py")
     config.addinivalue_line("markers", f"{EARLY}: it takes long, and starts first; see tests/parallel.py")
+    config.addinivalue_line("markers", "xdist_group(name): of pytest-xdist, which may be switched off")
     config.pluginmanager.register(Order())
     if hasattr(config, "workerinput"):  # this process is a worker of pytest-xdist
         # The worker's own folder is in that of the run, which all workers share.
