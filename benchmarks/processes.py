@@ -15,7 +15,7 @@ from typing import Any
 
 import redis
 
-from microbatch.worker.lifeline import lifeline
+from microbatch.broker.process.parent_death import parent_death
 from tests.servers import RealServer
 
 ROOT = Path(__file__).parent.parent
@@ -62,7 +62,7 @@ def _start(
         env={**os.environ, **{name: str(value) for name, value in variables.items()}},
         text=True,
         process_group=0,
-        preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+        preexec_fn=parent_death(),  # noqa: PLW1509 - two system calls, no lock taken
         **options,
     )
 

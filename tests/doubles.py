@@ -1,4 +1,4 @@
-"""What the scheduler works with, moved by hand: a clock, a ticker and a doorbell."""
+"""What the scheduler works with, moved by hand: a clock, a ticker and a listener."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from microbatch.broker.state.doorbell import Ring
 from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake_listener import Wakeup
 
 
 def set_time(patch: pytest.MonkeyPatch, module: ModuleType, **functions: Callable[..., object]) -> None:
@@ -53,19 +53,19 @@ class ManualTicker:
         return due
 
 
-class ManualDoorbell:
-    """A doorbell that a test rings. It never waits, and notes for how long it was asked to."""
+class ManualWakeListener:
+    """A listener that a test wakes. It never waits, and notes for how long it was asked to."""
 
     def __init__(self) -> None:
         self.waits: list[float] = []
         self._words: deque[Wake] = deque()
 
-    def ring(self, word: Wake) -> None:
+    def wake(self, word: Wake) -> None:
         self._words.append(word)
 
-    def wait(self, seconds: float) -> Ring | None:
+    def wait(self, seconds: float) -> Wakeup | None:
         self.waits.append(seconds)
-        return Ring(self._words.popleft()) if self._words else None
+        return Wakeup(self._words.popleft()) if self._words else None
 
     def close(self) -> None:
         self._words.clear()

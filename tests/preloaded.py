@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from microbatch.worker.lifeline import lifeline
+from microbatch.broker.process.parent_death import parent_death
 
 MESSAGE_BYTES = 200_000
 
@@ -105,7 +105,7 @@ class Preloaded:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+                preexec_fn=parent_death(),  # noqa: PLW1509 - two system calls, no lock taken
             )
 
 
@@ -132,7 +132,7 @@ def spawn(
         stdout=stdout,
         stderr=stderr,
         process_group=0,  # a Ctrl-C meant for the tests is not meant for it
-        preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+        preexec_fn=parent_death(),  # noqa: PLW1509 - two system calls, no lock taken
     )
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from microbatch.worker.lifeline import die_with_parent
+from microbatch.broker.process.parent_death import die_with_parent
 from tests.preloaded import MESSAGE_BYTES
 
 _MODULES = (

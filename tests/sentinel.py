@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import redis
 
-from microbatch.worker.lifeline import lifeline
+from microbatch.broker.process.parent_death import parent_death
 from tests.servers import LOCALHOST, Program, RealServer, find_program, free_port, listening
 from tests.waiting import wait_until
 
@@ -52,7 +52,7 @@ class Sentinel:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+                preexec_fn=parent_death(),  # noqa: PLW1509 - two system calls, no lock taken
             )
         wait_until(self._answers, message="an answer of the Sentinel")
         return self

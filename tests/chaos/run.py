@@ -12,10 +12,10 @@ from microbatch.broker.broker import Broker
 from tests.chaos import app, state
 from tests.chaos.conditions import Conditions
 from tests.chaos.faults import Fault
-from tests.chaos.havoc import Havoc
 from tests.chaos.history import History
+from tests.chaos.nemesis import Nemesis
 from tests.chaos.operator import Operator
-from tests.chaos.stage import Actor, Hands
+from tests.chaos.processes import Actor, Hands
 from tests.servers import RealServer
 from tests.waiting import wait_until
 
@@ -65,7 +65,7 @@ class Run:
         self._conditions = conditions or Conditions()
         self._broker = Broker(self._conditions.config(redis_url=self._server.socket_url))
         self._operator = Operator(self._broker, self._history)
-        self._havoc = Havoc(
+        self._nemesis = Nemesis(
             faults, self._actors, self._server, self._broker,
             outage=folder / app.OUTAGE, history=self._history, hands=Hands(folder / "history"), say=say,
         )  # fmt: skip
@@ -90,12 +90,12 @@ class Run:
         self._history.note("begin")
         started = time.monotonic()
         while (now := time.monotonic() - started) < seconds:
-            self._havoc.step(now)
-            if self._havoc.server_answers:
+            self._nemesis.step(now)
+            if self._nemesis.server_answers:
                 self._operator.step(now)
                 self._operator.count()
             self._look_after_all()
-        self._havoc.end()
+        self._nemesis.end()
         self._history.note("calm")
         self._drain()
         found = state.look(self._broker)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from microbatch.broker.errors import InDoubt, LeaseLost
-from microbatch.broker.state.doorbell import Look, ServerDoorbell
 from microbatch.broker.state.events import Wake
 from microbatch.broker.state.lease import Lease
-from microbatch.broker.transport.fenced import Transaction
+from microbatch.broker.state.wake_listener import LeaseWatch, ServerWakeListener
+from microbatch.broker.transport.transaction import Transaction
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import NewBatch, new_batch
 from tests.fleet import Fleet
@@ -21,7 +21,7 @@ from tests.wiretap import wiretap
 
 
 def cut(
-    fleet: Fleet, lease: Lease, meanwhile: Callable[[], object] = lambda: None, look: Look | None = None
+    fleet: Fleet, lease: Lease, meanwhile: Callable[[], object] = lambda: None, look: LeaseWatch | None = None
 ) -> list[int]:
     """Cut with this lease; something else happens just before the transaction is sent."""
 
@@ -41,19 +41,19 @@ def cut(
 
 
 @pytest.fixture
-def ring(fleet: Fleet) -> Iterator[Callable[[], Look]]:
-    """Rings the doorbell, and returns what was seen then."""
-    doorbell = ServerDoorbell(fleet.broker.server, fleet.broker.keys)
+def ring(fleet: Fleet) -> Iterator[Callable[[], LeaseWatch]]:
+    """Rings the listener, and returns what was seen then."""
+    listener = ServerWakeListener(fleet.broker.server, fleet.broker.keys)
 
-    def ring() -> Look:
+    def ring() -> LeaseWatch:
         fleet.broker.events.wake(Wake.SIZE)
-        ring = doorbell.wait(10)
+        ring = listener.wait(10)
         assert ring is not None
         assert ring.look is not None
         return ring.look
 
     yield ring
-    doorbell.close()
+    listener.close()
 
 
 def assert_nothing_was_cut(fleet: Fleet, server: RealServer) -> None:
@@ -118,7 +118,7 @@ def test_a_cut_prolongs_the_lease(server: RealServer, fleet: Fleet) -> None:
 
 @pytest.mark.leaves("inflight", "batch")
 def test_what_was_seen_when_the_bell_rang_is_good_for_a_cut(
-    server: RealServer, fleet: Fleet, ring: Callable[[], Look]
+    server: RealServer, fleet: Fleet, ring: Callable[[], LeaseWatch]
 ) -> None:
     lease = fleet.broker.lease()
     assert lease.acquire()
@@ -130,7 +130,7 @@ def test_what_was_seen_when_the_bell_rang_is_good_for_a_cut(
 
 
 @pytest.mark.leaves("inflight", "batch")
-def test_a_look_that_is_too_old_is_made_again(fleet: Fleet, ring: Callable[[], Look]) -> None:
+def test_a_look_that_is_too_old_is_made_again(fleet: Fleet, ring: Callable[[], LeaseWatch]) -> None:
     lease = fleet.broker.lease()
     assert lease.acquire()
     look = ring()
@@ -141,7 +141,7 @@ def test_a_look_that_is_too_old_is_made_again(fleet: Fleet, ring: Callable[[], L
 
 @pytest.mark.leaves("inflight", "batch")
 def test_a_look_of_which_no_use_was_made_spoils_none_after_it(
-    server: RealServer, fleet: Fleet, ring: Callable[[], Look]
+    server: RealServer, fleet: Fleet, ring: Callable[[], LeaseWatch]
 ) -> None:
     lease = fleet.broker.lease()
     assert lease.acquire()
@@ -155,7 +155,7 @@ def test_a_look_of_which_no_use_was_made_spoils_none_after_it(
 
 @pytest.mark.leaves("events")
 def test_another_takes_the_lease_after_the_bell_rang(
-    server: RealServer, fleet: Fleet, ring: Callable[[], Look]
+    server: RealServer, fleet: Fleet, ring: Callable[[], LeaseWatch]
 ) -> None:
     other, stalled = fleet.broker.lease(), fleet.broker.lease()
     assert stalled.acquire()

@@ -46,7 +46,7 @@ class HandTicker:
         with self._lock:
             self._due = True
             self._over.clear()
-        fleet.broker.events.wake(Wake.LOOK)
+        fleet.broker.events.wake(Wake.RECONCILE)
         assert self._over.wait(10)
 
 

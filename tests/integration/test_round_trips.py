@@ -15,7 +15,7 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt
-from microbatch.broker.state import doorbell, events
+from microbatch.broker.state import events, wake_listener
 from microbatch.broker.state.events import Wake
 from microbatch.broker.transport import clock
 from microbatch.producer import Config, MicroBatcher, member
@@ -103,7 +103,7 @@ def nothing_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         (member, "_ACKNOWLEDGE_SECONDS"),  # so that a slow machine acknowledges no more often
     ]:
         monkeypatch.setattr(module, name, 1e6)
-    monkeypatch.setattr(doorbell, "BLOCK_SECONDS", 0)  # for ever
+    monkeypatch.setattr(wake_listener, "BLOCK_SECONDS", 0)  # for ever
 
 
 class House:
@@ -293,7 +293,7 @@ def test_full_batches(server: RealServer, house: House, batches: int) -> None:
 
 
 def test_a_look_at_what_is_due(house: House, counted: Counted) -> None:
-    active = woken(house, Wake.LOOK)
+    active = woken(house, Wake.RECONCILE)
     with counted():
         active.run_once()
 
@@ -304,7 +304,7 @@ def test_a_look_at_ten_batches_that_wait_for_a_worker(
     for module in (scheduler, reconciler):
         monkeypatch.setattr(module, "LOOK_AGAIN_MS", -1_000)  # so that they are due at once, and go on to be
     house.record(10 * MAX_SIZE)
-    active = woken(house, Wake.LOOK)
+    active = woken(house, Wake.RECONCILE)
     with counted():
         active.run_once()
 

@@ -159,5 +159,5 @@ def test_one_that_ends_before_it_is_woken_leaves_no_word(
             wake(word)
 
         monkeypatch.setattr(scheduler.broker.events, "wake", wake_late)
-        monkeypatch.setattr(scheduler._doorbell, "close", ended.set)
+        monkeypatch.setattr(scheduler._listener, "close", ended.set)
         scheduler.stop()

@@ -12,7 +12,7 @@ from microbatch.broker.wire.run_record import RunRecord
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.failing import BatchDead
 from microbatch.worker.runner import BatchRunner
-from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
+from tests.doubles import ManualClock, ManualTicker, ManualWakeListener
 from tests.unit.steps import check_account, client_of, record, values_of
 
 QUEUE = "rq:queue:mb:letters"
@@ -29,7 +29,7 @@ class Flow:
         self.clock = clock
         self.broker = make_broker(**{"batch_processor": self._noting(processor), "max_size": 10, **settings})
         self.runner = BatchRunner(self.broker.config, broker=self.broker)
-        self.doorbell = ManualDoorbell()
+        self.listener = ManualWakeListener()
         self.scheduler = self.make_scheduler()
 
     def make_scheduler(self) -> Scheduler:
@@ -38,7 +38,7 @@ class Flow:
             broker=self.broker,
             clock=self.clock,
             ticker=ManualTicker(),
-            doorbell=self.doorbell,
+            listener=self.listener,
         )
 
     def _noting(self, processor: Any) -> Callable[[list[Any]], Any]:
@@ -53,7 +53,7 @@ class Flow:
 
     def schedule(self) -> None:
         """The scheduler cuts what waits, and looks after what is in flight."""
-        self.doorbell.ring(Wake.FLUSH)
+        self.listener.wake(Wake.FLUSH)
         self.scheduler._reconcile_at = 0.0
         self.scheduler.run_once()
 

@@ -23,7 +23,7 @@ from microbatch.broker.wire.in_flight import TakenBatch
 from microbatch.broker.wire.run_record import RunRecord
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.failing import Failing
-from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
+from tests.doubles import ManualClock, ManualTicker, ManualWakeListener
 from tests.unit.steps import FakeClient, check_account, outcomes, values_of
 
 MAX_SIZE = 3
@@ -97,7 +97,7 @@ class Modelled(RuleBasedStateMachine):
         self.broker = self.make_broker()
         self.bounded = self.make_broker(max_waiting=MAX_WAITING, dedupe_window=WINDOW_MS / 1000)
         self.failing = Failing(self.broker)
-        self.doorbell, self.ticker = ManualDoorbell(), ManualTicker()
+        self.listener, self.ticker = ManualWakeListener(), ManualTicker()
         self.schedulers = [self.make_scheduler(), self.make_scheduler()]
         self.leader: Scheduler | None = None
         self.consumers = [self.broker.results(), self.broker.results()]
@@ -129,7 +129,7 @@ class Modelled(RuleBasedStateMachine):
             broker=self.broker,
             clock=self.clock,
             ticker=self.ticker,
-            doorbell=self.doorbell,
+            listener=self.listener,
         )
         scheduler._reconcile_at = float("inf")  # a rule of its own
         return scheduler

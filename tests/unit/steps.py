@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.state.results import Outcome, is_hint
-from microbatch.broker.transport.fenced import Transaction
+from microbatch.broker.transport.transaction import Transaction
 from microbatch.broker.wire.event import encode_event, event_body
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header, Trigger

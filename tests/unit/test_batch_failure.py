@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from microbatch.broker.errors import InDoubt, Refused, RefusedForNow, Unavailable
-from microbatch.broker.transport import patience as module
-from microbatch.broker.transport.patience import insist
+from microbatch.broker.transport import backoff as module
+from microbatch.broker.transport.backoff import retry_until_answered
 from microbatch.broker.wire.batch import BatchInfo
 from microbatch.broker.wire.event import encode_event
 from microbatch.broker.wire.run_record import RunRecord
@@ -248,7 +248,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_an_outcome_is_insisted_on_while_the_server_is_away(
     make_runner: MakeRunner, pauses: list[float]
 ) -> None:
-    assert insist("letters", Away(*[Unavailable("away"), RefusedForNow("full")] * 3, *[InDoubt("lost")] * 2))
+    assert retry_until_answered(
+        "letters", Away(*[Unavailable("away"), RefusedForNow("full")] * 3, *[InDoubt("lost")] * 2)
+    )
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
 
 
@@ -256,11 +258,11 @@ def test_an_outcome_is_not_insisted_on_for_ever_nor_against_a_refusal(
     make_runner: MakeRunner, pauses: list[float]
 ) -> None:
     with pytest.raises(Unavailable):
-        insist("letters", Away(*[Unavailable("away")] * 1_000))
+        retry_until_answered("letters", Away(*[Unavailable("away")] * 1_000))
     assert 80 < sum(pauses) <= 90
     pauses.clear()
     with pytest.raises(Refused):
-        insist("letters", Away(Refused("not allowed")))
+        retry_until_answered("letters", Away(Refused("not allowed")))
     assert pauses == []
 
 

@@ -18,7 +18,7 @@ from microbatch.producer import BatchFailure, BatchInfo, MicroBatcher
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.failing import BatchDead
 from microbatch.worker.runner import BatchRunner
-from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
+from tests.doubles import ManualClock, ManualTicker, ManualWakeListener
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import RECORDED_AT_MS, FakeClient, check_account, outcomes
 
@@ -41,19 +41,19 @@ class Path:
         settings = {"batch_processor": total, "max_size": 3, "max_retries": 0, **handlers}
         self.broker = make_broker(isolate_failures=False, **settings)
         self.batcher = MicroBatcher(self.broker.config, broker=self.broker)
-        self._doorbell = ManualDoorbell()
+        self._listener = ManualWakeListener()
         self._scheduler = Scheduler(
             self.broker.config,
             broker=self.broker,
             clock=clock,
             ticker=ManualTicker(),
-            doorbell=self._doorbell,
+            listener=self._listener,
         )
         self._runner = BatchRunner(self.broker.config, broker=self.broker)
 
     def cut_and_run(self) -> None:
-        self.broker.server.client.delete(self.broker.keys.wake)  # the manual doorbell leaves it there
-        self._doorbell.ring(Wake.FLUSH)
+        self.broker.server.client.delete(self.broker.keys.wake)  # the manual listener leaves it there
+        self._listener.wake(Wake.FLUSH)
         self._scheduler.run_once()
         queued: Any = self.broker.server.client.lrange("rq:queue:mb:letters", 0, -1)
         for batch_id in queued:

@@ -10,7 +10,7 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, LeaseLost, Refused
-from microbatch.broker.transport.fenced import Transaction
+from microbatch.broker.transport.transaction import Transaction
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import Made, NewBatch, new_batch
 from microbatch.broker.wire.run_record import RunRecord

@@ -248,7 +248,7 @@ def test_what_is_given_back_waits_for_a_worker_as_before(
         assert without_a_job_at(broker, clock.ms + RUN_TTL_MS) == [batch.id]
     else:
         assert without_a_job_at(broker, clock.ms) == [batch.id]
-        assert client.lrange(broker.keys.wake, 0, -1) == [Wake.LOOK.encode()]
+        assert client.lrange(broker.keys.wake, 0, -1) == [Wake.RECONCILE.encode()]
 
 
 def test_what_another_has_taken_is_not_given_back(heart: Heart, broker: Broker, clock: ManualClock) -> None:

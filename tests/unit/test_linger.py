@@ -207,7 +207,7 @@ def test_a_log_that_raises_does_not_end_the_sending(
         raise ZeroDivisionError("the program's own filter")
 
     monkeypatch.setattr(linger, "_STUMBLE_SECONDS", 0.01)
-    logger = logging.getLogger("microbatch.broker.transport.patience")
+    logger = logging.getLogger("microbatch.broker.transport.backoff")
     batcher = make_batcher(1)
     logger.addFilter(fail)
     try:

@@ -107,7 +107,7 @@ class Microbatch(Modelled):
             scheduler._reconcile_at = float("inf")  # from here on it is a rule of its own
             self.was_reconciled(scheduler)
         if why == "flush":
-            self.doorbell.ring(Wake.FLUSH)
+            self.listener.wake(Wake.FLUSH)
         elif why == "tick":
             self.ticker.tick()
         for each in self.schedulers:
@@ -124,7 +124,7 @@ class Microbatch(Modelled):
             assert scheduler is not self.leader
             scheduler._stand_by()
             made = 0
-        self.doorbell.close()
+        self.listener.close()
         self.ticker.ticked(0)
         del cut[0 if scheduler is not self.leader else room :]
         assert made == len(cut)

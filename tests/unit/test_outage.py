@@ -402,6 +402,6 @@ def test_retries_that_are_due_get_the_room_as_it_is_made(make_flow: MakeFlow, cl
     flow.scheduler.run_once()
     assert client.llen(QUEUE) == 2
     assert flow.work() == 2
-    flow.doorbell.ring(Wake.ROOM)
+    flow.listener.wake(Wake.ROOM)
     flow.scheduler.run_once()
     assert client.llen(QUEUE) == 2

@@ -10,12 +10,12 @@ from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost
-from microbatch.broker.state.doorbell import Ring
 from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake_listener import Wakeup
 from microbatch.broker.wire.header import Trigger
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.scheduler.ticker import GridTicker
-from tests.doubles import ManualClock, ManualDoorbell, ManualTicker
+from tests.doubles import ManualClock, ManualTicker, ManualWakeListener
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient, batches_of, check_account, client_of, due, record
 
@@ -30,14 +30,14 @@ class Stand:
         self.broker = broker
         self.clock = clock
         self.ticker = ManualTicker()
-        self.doorbell = ManualDoorbell()
+        self.listener = ManualWakeListener()
         self.scheduler = Scheduler(
-            broker.config, broker=broker, clock=clock, ticker=ticker or self.ticker, doorbell=self.doorbell
+            broker.config, broker=broker, clock=clock, ticker=ticker or self.ticker, listener=self.listener
         )
 
     def step(self, word: Wake | None = None) -> int:
         if word is not None:
-            self.doorbell.ring(word)
+            self.listener.wake(word)
         made = self.scheduler.run_once()
         check_account(self.broker)
         return made
@@ -66,7 +66,7 @@ def test_what_is_cut(stand: Stand, waiting: int, full: int, over: int, reason: s
         record(stand.broker, *range(waiting))
     if "tick" in reason:
         stand.ticker.tick()
-    words = {"size": Wake.SIZE, "look": Wake.LOOK, "flush": Wake.FLUSH, "tick and flush": Wake.FLUSH}
+    words = {"size": Wake.SIZE, "look": Wake.RECONCILE, "flush": Wake.FLUSH, "tick and flush": Wake.FLUSH}
     rest = FLUSH if "flush" in reason else TICK if "tick" in reason else None
 
     made = stand.step(words.get(reason))
@@ -163,23 +163,23 @@ def test_it_waits_no_longer_than_to_the_next_tick(make_broker: MakeBroker) -> No
     stand.step()
     clock.ms = 10_900
     stand.step()
-    assert stand.doorbell.waits[-1] == pytest.approx(0.1)
+    assert stand.listener.waits[-1] == pytest.approx(0.1)
     clock.ms = 11_250
     stand.step()
-    assert stand.doorbell.waits[-1] == 0
+    assert stand.listener.waits[-1] == 0
 
 
 def test_a_tick_that_comes_during_the_wait_is_not_missed(make_broker: MakeBroker) -> None:
     clock = ManualClock(10_900)
     stand = Stand(make_broker(), clock, GridTicker(1_000))
     record(stand.broker, 1)
-    wait = stand.doorbell.wait
+    wait = stand.listener.wait
 
-    def wait_long(seconds: float) -> Ring | None:
+    def wait_long(seconds: float) -> Wakeup | None:
         clock.advance(5_000)
         return wait(seconds)
 
-    stand.doorbell.wait = wait_long  # type: ignore[method-assign]
+    stand.listener.wait = wait_long  # type: ignore[method-assign]
     assert stand.step() == 1
 
 

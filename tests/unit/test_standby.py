@@ -12,7 +12,7 @@ from microbatch.broker.state import lease
 from microbatch.broker.state.events import Wake
 from microbatch.scheduler import scheduler as scheduler_module
 from microbatch.scheduler.scheduler import Scheduler
-from tests.doubles import ManualClock, ManualDoorbell, ManualTicker, set_time
+from tests.doubles import ManualClock, ManualTicker, ManualWakeListener, set_time
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient, batches_of, record
 
@@ -54,7 +54,7 @@ def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
 
 def scheduler_of(broker: Broker, clock: ManualClock, pauses: int = 1_000) -> Scheduler:
     scheduler = Scheduler(
-        broker.config, broker=broker, clock=clock, ticker=ManualTicker(), doorbell=ManualDoorbell()
+        broker.config, broker=broker, clock=clock, ticker=ManualTicker(), listener=ManualWakeListener()
     )
     scheduler._stopping = Pauses(pauses)  # type: ignore[assignment]
     return scheduler
@@ -66,21 +66,21 @@ def pauses_of(scheduler: Scheduler) -> list[float]:
     return pauses.seconds
 
 
-def ring(scheduler: Scheduler, word: Wake) -> ManualDoorbell:
-    doorbell = scheduler._doorbell
-    assert isinstance(doorbell, ManualDoorbell)
-    doorbell.ring(word)
-    return doorbell
+def ring(scheduler: Scheduler, word: Wake) -> ManualWakeListener:
+    listener = scheduler._listener
+    assert isinstance(listener, ManualWakeListener)
+    listener.wake(word)
+    return listener
 
 
 def test_the_second_stands_by(make_broker: MakeBroker, clock: ManualClock, client: FakeClient) -> None:
     active, standby = (scheduler_of(make_broker(), clock) for _ in range(2))
     record(active.broker, 1)
     active.run_once()
-    doorbell = ring(standby, Wake.FLUSH)
+    listener = ring(standby, Wake.FLUSH)
     assert standby.run_once() == 0
     assert (active.active, standby.active) == (True, False)
-    assert doorbell.waits == []
+    assert listener.waits == []
     assert pauses_of(standby) == [30]  # a twentieth of the lease
     assert batches_of(active.broker) == []
     assert client.zcard(active.broker.keys.schedulers) == 2
@@ -148,24 +148,24 @@ def test_one_that_slept_over_its_lease_notices_before_it_waits(
 ) -> None:
     scheduler = scheduler_of(make_broker(), clock)
     scheduler.run_once()
-    doorbell = ring(scheduler, Wake.FLUSH)
-    waited = len(doorbell.waits)
+    listener = ring(scheduler, Wake.FLUSH)
+    waited = len(listener.waits)
     client.set(scheduler.broker.keys.lease, "host:2:other")
     stopwatch.seconds += 3_600
     with pytest.raises(LeaseLost):
         scheduler.run_once()
-    assert len(doorbell.waits) == waited
+    assert len(listener.waits) == waited
 
 
 def test_it_wakes_for_its_chores_also_between_ticks(
     make_broker: MakeBroker, clock: ManualClock, stopwatch: Stopwatch
 ) -> None:
     scheduler = scheduler_of(make_broker(), clock)
-    doorbell = scheduler._doorbell
-    assert isinstance(doorbell, ManualDoorbell)
+    listener = scheduler._listener
+    assert isinstance(listener, ManualWakeListener)
     scheduler.run_once()
     scheduler.run_once()
-    assert doorbell.waits == [0.5, 0.5]  # the next tick is a minute away
+    assert listener.waits == [0.5, 0.5]  # the next tick is a minute away
 
 
 def test_run_stands_by_when_the_lease_is_lost(

@@ -7,14 +7,14 @@ import signal
 
 import pytest
 
-from microbatch.ops.termination import Terminated, heed, terminable
+from microbatch.ops.termination import Terminated, raise_if_terminated, terminable
 
 
 def test_a_signal_ends_the_block() -> None:
     with pytest.raises(Terminated) as ended, terminable():
         os.kill(os.getpid(), signal.SIGTERM)
     assert ended.value.exit_code == 128 + signal.SIGTERM
-    heed()  # it has been heeded
+    raise_if_terminated()  # it has been heeded
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -25,7 +25,7 @@ def test_one_that_comes_where_nothing_can_be_raised_is_heeded_later() -> None:
 
     def work() -> None:
         Finalized()
-        heed()
+        raise_if_terminated()
 
     with pytest.raises(Terminated), terminable():
         work()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from microbatch.broker.app.config import Config
-from microbatch.broker.transport.patience import insist
+from microbatch.broker.transport.backoff import retry_until_answered
 from microbatch.worker.runner import BatchRunner
 
 
@@ -18,7 +18,7 @@ def check_runnable(config: Config, *, wait: float | None = 0.0) -> str:
     """
     runner = BatchRunner(config)
     try:
-        insist(config.name, runner.broker.server.check_version, wait)
+        retry_until_answered(config.name, runner.broker.server.check_version, wait)
         return runner.broker.server.where
     finally:
         runner.broker.close()

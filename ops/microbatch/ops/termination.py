@@ -28,7 +28,7 @@ def terminable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def heed() -> None:
+def raise_if_terminated() -> None:
     """Raise Terminated if that was asked for and got lost: Python drops what is raised in a finalizer."""
     if _asked:
         raise Terminated(_asked[-1])

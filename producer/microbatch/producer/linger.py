@@ -12,7 +12,7 @@ from math import inf
 from microbatch.broker.errors import BatcherFull, ConfigError, InDoubt, Refused, Unavailable
 from microbatch.broker.process.forking import renew_after_fork
 from microbatch.broker.process.loggable import message
-from microbatch.broker.transport.patience import Patience
+from microbatch.broker.transport.backoff import Backoff
 from microbatch.broker.wire.event import encode_event, event_recorded_at_ms
 from microbatch.producer.hosts import AtTheEnd, is_job_of_rq
 from microbatch.producer.recorder import CHUNK_BYTES, CHUNK_EVENTS, Recorder
@@ -156,11 +156,11 @@ class Buffer:
                 "it; call flush() at the end of the job",
                 self._batcher,
             )
-        patience = Patience(self._batcher)
+        backoff = Backoff(self._batcher)
         while self._thread is not None:
             try:
                 if chunk := self._next_chunk():
-                    self._send(chunk, patience)
+                    self._send(chunk, backoff)
             except Exception:  # noqa: BLE001 - a handler of the program's log may raise anything
                 traceback.print_exc()
                 time.sleep(_STUMBLE_SECONDS)
@@ -184,7 +184,7 @@ class Buffer:
         is_chunk = len(self._waiting) >= self._recorder.chunk_events or self._bytes >= CHUNK_BYTES
         return is_chunk or self._wanted > self._settled
 
-    def _send(self, chunk: list[bytes], patience: Patience) -> None:
+    def _send(self, chunk: list[bytes], backoff: Backoff) -> None:
         """Try to send them, and pause if nothing was recorded."""
         doubt: Exception | None = None
         try:
@@ -196,7 +196,7 @@ class Buffer:
             with self._lock:
                 self._failure, self._wanted = error, 0  # all who wait are told, and may want it again
                 self._changed.notify_all()
-            pause = patience.lost(error)
+            pause = backoff.failed(error)
             with self._lock:
                 pause = _CLOSE_PAUSE_SECONDS if self._closed else pause
                 self._changed.wait_for(lambda: self._wanted > self._settled, pause)
@@ -212,7 +212,7 @@ class Buffer:
                 self._doubts.append((len(chunk), doubt))
             self._changed.notify_all()
         if doubt is None:
-            patience.found()
+            backoff.succeeded()
         else:
             log.error(
                 "%s: %s may or may not have been recorded: %s",

@@ -11,8 +11,8 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ServerError
 from microbatch.broker.process.failure_log import FailureLog
 from microbatch.broker.state.results import Entry
+from microbatch.broker.transport.backoff import PASSING, Backoff
 from microbatch.broker.transport.listener import Listener
-from microbatch.broker.transport.patience import PASSING, Patience
 from microbatch.producer.absence import AbsenceWatch
 from microbatch.producer.finish import Finish
 from microbatch.producer.handlers import Handlers
@@ -51,7 +51,7 @@ class Member:
         self._joined = False
         self._handled: list[str] = []
         """Entries whose handler has returned, and which are not acknowledged yet."""
-        self._patience = Patience(self._name)
+        self._backoff = Backoff(self._name)
         self.thread = 0
         """The thread that it is used by."""
         self.over = threading.Lock()
@@ -76,7 +76,7 @@ class Member:
                     unhandled = True
                     self._wait(error, is_told, until)
                     continue
-                self._patience.found()
+                self._backoff.succeeded()
                 if entries is None:
                     return True
                 all_handled = self._handle(entries, is_told, until, keeper)
@@ -108,7 +108,7 @@ class Member:
     def _wait(self, error: ServerError, is_told: Callable[[], bool], until: float) -> None:
         """Wait for a server that is away, or in a state that passes."""
         if not is_told():
-            self._listener.pause(min(self._patience.lost(error), until - time.monotonic()))
+            self._listener.pause(min(self._backoff.failed(error), until - time.monotonic()))
 
     def _next(self, finish: Finish | None, until: float) -> list[Entry] | None:
         """What to handle next; it may be nothing yet. None if there is nothing more to come."""

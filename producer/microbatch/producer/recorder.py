@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import BatcherFull, ConfigError, EncodeError
-from microbatch.broker.transport.sent import Sent
+from microbatch.broker.transport.pending_reply import PendingReply
 from microbatch.broker.wire.event import event_prefix
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Recorder:
         it. Only for chunks that are made quickly: the server's answer is read when the next is there.
         """
         count = 0
-        sent: list[tuple[Sent, int]] = []  # one at most
+        sent: list[tuple[PendingReply, int]] = []  # one at most
         try:
             for bodies in chunks:
                 if ahead and self._events.is_plain:
@@ -104,7 +104,7 @@ class Recorder:
                 self._finish(*sent.pop())
         return count
 
-    def _finish(self, sent: Sent, count: int) -> None:
+    def _finish(self, sent: PendingReply, count: int) -> None:
         self._events.recorded(sent, count, full_at=self._max_size)
         self.recorded += count
 

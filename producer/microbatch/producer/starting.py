@@ -8,7 +8,7 @@ from microbatch.broker.app.config import Config
 from microbatch.broker.app.contradictions import warn_of_contradictions
 from microbatch.broker.app.importing import refuse_while_importing
 from microbatch.broker.broker import Broker
-from microbatch.broker.transport.patience import insist
+from microbatch.broker.transport.backoff import retry_until_answered
 from microbatch.producer.batcher import MicroBatcher
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,6 @@ def start(config: Config, *, linger: int | None = None, wait: float | None = Non
     warn_of_contradictions(config)
     batcher = MicroBatcher(config, linger=linger, broker=broker)
     server = broker.server
-    insist(config.name, server.check_version, wait)
+    retry_until_answered(config.name, server.check_version, wait)
     log.info("%s: recording, at %s", config.name, server.where)
     return batcher

@@ -8,7 +8,7 @@ import time
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import MicrobatchError, ServerError
 from microbatch.broker.inspect.misfits import set_aside
-from microbatch.broker.transport.patience import PASSING
+from microbatch.broker.transport.backoff import PASSING
 from microbatch.scheduler.neglect import NeglectWatch
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.retention import Retention

@@ -18,8 +18,8 @@ from rq.worker_registration import clean_worker_registry
 
 from microbatch.broker.app.config import Config
 from microbatch.broker.state.keys import Keys
-from microbatch.broker.transport.fenced import Transaction
 from microbatch.broker.transport.server import Server
+from microbatch.broker.transport.transaction import Transaction
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.in_flight import DueBatch, NewBatch
 

@@ -13,10 +13,10 @@ from math import inf
 from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError, LeaseLost, ServerError
-from microbatch.broker.state.doorbell import Doorbell, Look, ServerDoorbell
 from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake_listener import LeaseWatch, ServerWakeListener, WakeListener
+from microbatch.broker.transport.backoff import Backoff
 from microbatch.broker.transport.clock import Clock
-from microbatch.broker.transport.patience import Patience
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import NewBatch, new_batch
 from microbatch.scheduler.cutting import Cut, Planner
@@ -38,7 +38,7 @@ class Scheduler:
 
     Args:
         config: the batcher.
-        broker, clock, ticker, doorbell: what it works with; tests pass their own.
+        broker, clock, ticker, listener: what it works with; tests pass their own.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class Scheduler:
         broker: Broker | None = None,
         clock: Clock | None = None,
         ticker: Ticker | None = None,
-        doorbell: Doorbell | None = None,
+        listener: WakeListener | None = None,
     ) -> None:
         self.config = config
         self.broker = broker if broker is not None else Broker(config, clock=clock)
         self.active = False
         self._clock = clock if clock is not None else self.broker.clock
         self._ticker = ticker if ticker is not None else GridTicker(config.frequency)
-        self._doorbell = doorbell or ServerDoorbell(self.broker.server, self.broker.keys)
+        self._listener = listener or ServerWakeListener(self.broker.server, self.broker.keys)
         self._standing = Standing(config)
         self._lease = self.broker.lease()
         self._queue = JobQueue(config, self.broker.server)
@@ -70,7 +70,7 @@ class Scheduler:
 
     def run(self) -> None:
         """Work until `stop`. A server that goes away is waited for."""
-        patience = Patience(self.config.name)
+        backoff = Backoff(self.config.name)
         while not self._stopping.is_set():
             try:
                 self.run_once()
@@ -80,9 +80,9 @@ class Scheduler:
             except (ServerError, DecodeError) as error:
                 self._stand_by()
                 if not self._maintenance.after(error):
-                    self._stopping.wait(patience.lost(error))
+                    self._stopping.wait(backoff.failed(error))
             else:
-                patience.found()
+                backoff.succeeded()
         self._hand_over()
 
     def stop(self) -> None:
@@ -91,7 +91,7 @@ class Scheduler:
         with self._leaving:
             if self.active:
                 try:
-                    self.broker.events.wake(Wake.LOOK)
+                    self.broker.events.wake(Wake.RECONCILE)
                 except ServerError as error:
                     log.debug("%s: the scheduler finds out by itself: %s", self.config.name, error)
 
@@ -107,13 +107,13 @@ class Scheduler:
         if not self._stay_active():
             self._stopping.wait(self.config.lease_ttl / 20)
             return 0
-        ring = self._doorbell.wait(self._seconds_to_wait())
+        ring = self._listener.wait(self._seconds_to_wait())
         word = None if ring is None else ring.word
         if self._stopping.is_set():
             if word is Wake.FLUSH and self.broker.events.waiting():
                 self.broker.events.wake(word)  # for whoever is active next
             return 0
-        if word is Wake.LOOK or (word is Wake.ROOM and self._gates.retries_wait):
+        if word is Wake.RECONCILE or (word is Wake.ROOM and self._gates.retries_wait):
             self._reconcile_at = 0.0
         rest = self._why_cut_the_rest(word)
         # At a tick events may have come since the bell rang, and their cycle is over.
@@ -169,7 +169,7 @@ class Scheduler:
             return Trigger.FLUSH
         return Trigger.TICK if ticked else self._owed
 
-    def _cut(self, rest: Trigger | None, look: Look | None) -> int:
+    def _cut(self, rest: Trigger | None, look: LeaseWatch | None) -> int:
         made, self._owed = 0, rest
         self._planner.begin()
         while not self._stopping.is_set():
@@ -187,7 +187,7 @@ class Scheduler:
         self._owed = None
         return made
 
-    def _cut_once(self, rest: Trigger | None, look: Look | None, room: int) -> list[Cut]:
+    def _cut_once(self, rest: Trigger | None, look: LeaseWatch | None, room: int) -> list[Cut]:
         cuts: list[Cut] = []
         batches: list[NewBatch] = []
         now_ms = self._clock.now_ms()
@@ -231,17 +231,17 @@ class Scheduler:
 
     def _stand_by(self) -> None:
         self.active = False
-        self._doorbell.close()
+        self._listener.close()
 
     def _hand_over(self) -> None:
         with self._leaving:
             was_active, self.active = self.active, False
-        self._doorbell.close()
+        self._listener.close()
         try:
             self._lease.release()
             self._lease.leave()
             # They may have come too late to be read here. The next one looks by itself.
-            self.broker.events.take_back(Wake.LOOK, Wake.ROOM)
+            self.broker.events.take_back(Wake.RECONCILE, Wake.ROOM)
         except ServerError as error:
             log.warning("%s: the lease runs out by itself: %s", self.config.name, error)
         if was_active:

@@ -11,7 +11,7 @@ from microbatch.broker.app.contradictions import warn_of_contradictions
 from microbatch.broker.inspect.risks import risks
 from microbatch.broker.process.loggable import trace
 from microbatch.broker.process.signals import StopSignals
-from microbatch.broker.transport.patience import insist
+from microbatch.broker.transport.backoff import retry_until_answered
 from microbatch.scheduler.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class SchedulerService:
         for scheduler in self._schedulers:
             server = scheduler.broker.server
             warn_of_contradictions(scheduler.config)
-            insist(scheduler.config.name, server.check_version, wait)
+            retry_until_answered(scheduler.config.name, server.check_version, wait)
             log.info("%s: scheduling, at %s", scheduler.config.name, server.where)
             for risk in risks(server):
                 log.warning("%s: %s", scheduler.config.name, risk)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError, ServerError
 from microbatch.broker.state.claims import ClaimedBatch
-from microbatch.broker.transport.patience import insist
+from microbatch.broker.transport.backoff import retry_until_answered
 from microbatch.broker.wire.in_flight import Claim, TakenBatch
 from microbatch.broker.wire.text import printable
 
@@ -65,9 +65,9 @@ class Doubts:
         except ServerError:
             self.add(claim)
 
-    def insist_on(self, claim: Claim) -> TakenBatch | None:
-        """As `resolve`, of a claim that was not added. Asks until the server answers; raises as `insist`."""
-        return insist(self._broker.config.name, lambda: self.resolve(claim))
+    def resolve_until_answered(self, claim: Claim) -> TakenBatch | None:
+        """As `resolve`, of a claim that was not added. Raises as `retry_until_answered`."""
+        return retry_until_answered(self._broker.config.name, lambda: self.resolve(claim))
 
     def claimed(self) -> Iterator[ClaimedBatch]:
         """What was claimed, for a worker that does not run it any more. Raises ServerError."""

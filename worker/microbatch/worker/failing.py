@@ -25,8 +25,8 @@ from microbatch.broker.policy.verdict import (
 )
 from microbatch.broker.process.failure_log import FailureLog
 from microbatch.broker.state.results import Outcome
+from microbatch.broker.transport.backoff import retry_until_answered
 from microbatch.broker.transport.exchange import Value
-from microbatch.broker.transport.patience import insist
 from microbatch.broker.wire.batch import PartialFailure, Reject, RetryLater
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.identity import root_of
@@ -80,7 +80,7 @@ class Failing:
 
     def _hold_back(self, batch: TakenBatch, then: RunRecord, error: BaseException | str, now_ms: int) -> str:
         """The breaker is open. It is due at once, and the scheduler holds it back until a batch succeeds."""
-        self._insist_on_retry(batch, then, now_ms)
+        self._record_retry(batch, then, now_ms)
         return self._report(batch, error, "again when a batch succeeds, as all fail")
 
     def _carry_out(
@@ -91,7 +91,7 @@ class Failing:
         due_ms = now_ms + int(delay * 1000)
         match verdict:
             case Verdict.RETRY:
-                self._insist_on_retry(batch, then, due_ms)
+                self._record_retry(batch, then, due_ms)
                 return self._report(batch, error, f"again in {delay:.1f} s")
             case Verdict.PROBE:
                 self._divide(batch, probe_of(batch, then, now_ms, due_ms))
@@ -106,9 +106,11 @@ class Failing:
         """The row of failures with this one. What is known to be a bad event says nothing about others."""
         breaker, mode = self._broker.breaker, batch.run.mode
         if mode in (Mode.ISOLATING, Mode.SUSPECT) or is_given_up(error, self._policy):
-            return insist(self._name, breaker.health)
+            return retry_until_answered(self._name, breaker.health)
         probe, root, kind = mode is Mode.PROBE, root_of(batch.id), kind_of(error)
-        return insist(self._name, lambda: breaker.note_failure(root, kind, now_ms=now_ms, probe=probe))
+        return retry_until_answered(
+            self._name, lambda: breaker.note_failure(root, kind, now_ms=now_ms, probe=probe)
+        )
 
     def _after(self, batch: TakenBatch, health: Health, now_ms: int) -> RunRecord:
         return after_failure(batch.run, batch.header.size, health, self._policy, now_ms)
@@ -116,14 +118,16 @@ class Failing:
     def _put_off(self, batch: TakenBatch, later: RetryLater, now_ms: int) -> str:
         """The processor said when to try again."""
         then = batch.run.failed(now_ms, charged=False, done=batch.run.done, mode=Mode.LATER)
-        self._insist_on_retry(batch, then, now_ms + int(later.seconds * 1000))
+        self._record_retry(batch, then, now_ms + int(later.seconds * 1000))
         return self._report(batch, later, f"again in {later.seconds:.1f} s, as its processor asked")
 
-    def _insist_on_retry(self, batch: TakenBatch, then: RunRecord, due_ms: int) -> None:
-        insist(self._name, lambda: self._broker.ledger.retry(batch, then, due_ms=due_ms))
+    def _record_retry(self, batch: TakenBatch, then: RunRecord, due_ms: int) -> None:
+        retry_until_answered(self._name, lambda: self._broker.ledger.retry(batch, then, due_ms=due_ms))
 
     def _divide(self, batch: TakenBatch, parts: Sequence[Part], entry: Sequence[Value] = ()) -> None:
-        insist(self._name, lambda: self._broker.ledger.divide(batch.id, batch.run, parts, entry))
+        retry_until_answered(
+            self._name, lambda: self._broker.ledger.divide(batch.id, batch.run, parts, entry)
+        )
 
     def _die(self, batch: TakenBatch, error: BaseException | str) -> str:
         if self._bury(batch, batch.run, batch.recorded_at_ms, error) is None:
@@ -171,14 +175,14 @@ class Failing:
         failure = Failure(summarize(error), formatted(error), attempt)
         entry = Outcome(batch.id, batch.header, attempt, recorded_ms, failure=failure).encode()
         now_ms, name, bury = self._now_ms(), self._name, self._broker.ledger.bury
-        if not insist(name, lambda: bury(batch.id, run, failure, entry, now_ms=now_ms)):
+        if not retry_until_answered(name, lambda: bury(batch.id, run, failure, entry, now_ms=now_ms)):
             return None
         line = f"{name}: batch {batch.id}: dead at attempt {attempt}: {locate(error)}"
         self._log.note(logging.ERROR, f"dead {kind_of(error)}", line)
         return failure
 
     def _now_ms(self) -> int:
-        return insist(self._name, self._broker.clock.now_ms)
+        return retry_until_answered(self._name, self._broker.clock.now_ms)
 
     def _report(self, batch: TakenBatch, error: BaseException | str, then: str) -> str:
         if isinstance(error, BaseException):

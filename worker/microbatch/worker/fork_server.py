@@ -29,8 +29,8 @@ from multiprocessing.context import ForkProcess
 from typing import NoReturn
 
 from microbatch.broker.process.ending import end_with
+from microbatch.broker.process.parent_death import die_with_parent
 from microbatch.broker.process.signals import NUMBERS
-from microbatch.worker.lifeline import die_with_parent
 from microbatch.worker.membership import join_pool
 from microbatch.worker.process import main
 

@@ -17,8 +17,8 @@ from microbatch.broker.errors import ConfigError, DecodeError, EncodeError, InDo
 from microbatch.broker.policy.verdict import is_out_of_time
 from microbatch.broker.process.frames import release_locals
 from microbatch.broker.state.results import Outcome
+from microbatch.broker.transport.backoff import retry_until_answered
 from microbatch.broker.transport.exchange import Value
-from microbatch.broker.transport.patience import insist
 from microbatch.broker.transport.server import Along
 from microbatch.broker.wire import codec, identity
 from microbatch.broker.wire.batch import BatchInfo, PartialFailure
@@ -94,7 +94,7 @@ class BatchRunner:
                 batch_id, owner=claim.owner, now_ms=claim.now_ms, due_ms=claim.due_ms
             )
         except (InDoubt, DecodeError):
-            if (batch := self.doubts.insist_on(claim)) is None:
+            if (batch := self.doubts.resolve_until_answered(claim)) is None:
                 raise
         if batch is None:
             self.heart.claimed_nothing()
@@ -133,7 +133,7 @@ class BatchRunner:
         ``along`` makes the commands that go with each try.
         """
         commit, batch_id, entry = self.broker.ledger.commit, run.batch.id, run.entry or []
-        return insist(self.config.name, lambda: commit(batch_id, entry, along=along()))
+        return retry_until_answered(self.config.name, lambda: commit(batch_id, entry, along=along()))
 
     def _revive(self, batch_id: str, enqueued_at: datetime) -> bool:
         due_ms = self.broker.clock.now_ms() + self.heart.ttl_ms

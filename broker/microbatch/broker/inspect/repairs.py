@@ -36,11 +36,11 @@ class Repairs:
             self._broker.server.do(
                 "ZADD", self._broker.keys.inflight, "NX", self._broker.clock.now_ms(), batch_id
             )
-            self._broker.events.wake(Wake.LOOK)
+            self._broker.events.wake(Wake.RECONCILE)
             return "put in flight"
 
         return repair
 
     def wake(self) -> str:
-        self._broker.events.wake(Wake.LOOK)
+        self._broker.events.wake(Wake.RECONCILE)
         return "the active scheduler was told"

@@ -74,7 +74,7 @@ class Claims:
             names += [rq.queue, f"{rq.job_prefix}{claimed.id}"]
         history, _, _ = claimed.record.rpartition(b" ")
         args = (
-            claimed.id, claimed.record, history + b" ", queued(due_ms), Wake.LOOK,
+            claimed.id, claimed.record, history + b" ", queued(due_ms), Wake.RECONCILE,
             queued(due_ms + _LOOK_AGAIN_MS),
         )  # fmt: skip
         return bool(self._server.run(scripts.GIVE_BACK, names, args))

@@ -13,12 +13,12 @@ from redis import WatchError
 from microbatch.broker.errors import LeaseLost
 from microbatch.broker.lua import scripts
 from microbatch.broker.policy.bounds import MAX_BYTES
-from microbatch.broker.state.doorbell import Look
 from microbatch.broker.state.due import queued
 from microbatch.broker.state.keys import Keys
+from microbatch.broker.state.wake_listener import LeaseWatch
 from microbatch.broker.transport.exchange import Value
-from microbatch.broker.transport.fenced import Fenced, Transaction
 from microbatch.broker.transport.server import Server
+from microbatch.broker.transport.transaction import FencedTransaction, Transaction
 from microbatch.broker.wire.in_flight import DueBatch, Made, NewBatch
 from microbatch.broker.wire.run_record import RunRecord
 
@@ -38,7 +38,7 @@ class Cutter:
         token: str,
         lease_ttl_ms: int,
         enqueue: Callable[[Transaction, Sequence[NewBatch]], None],
-        look: Look | None = None,
+        look: LeaseWatch | None = None,
         max_bytes: int = MAX_BYTES,
         event_bytes: int = 0,
     ) -> Made:
@@ -56,7 +56,7 @@ class Cutter:
             Unavailable, Refused: nothing was cut.
         """
 
-        def cut(transaction: Fenced, waiting: int) -> Made:
+        def cut(transaction: FencedTransaction, waiting: int) -> Made:
             batches = choose(waiting)
             if not batches:
                 return Made([])
@@ -112,7 +112,7 @@ class Cutter:
             held = transaction.execute()[: len(batches)]
         return [batch for batch, done in zip(batches, held, strict=True) if done]
 
-    def _fence(self, transaction: Fenced, token: str, *commands: Sequence[Value]) -> Sequence[Any]:
+    def _fence(self, transaction: FencedTransaction, token: str, *commands: Sequence[Value]) -> Sequence[Any]:
         """Have the transaction fail if the lease changes hands. Returns the replies to these commands.
 
         Raises LeaseLost if it already has.

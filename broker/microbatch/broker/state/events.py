@@ -11,8 +11,8 @@ from microbatch.broker.lua import scripts
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.clock import Clock
 from microbatch.broker.transport.exchange import Value, pack
-from microbatch.broker.transport.push import Push
-from microbatch.broker.transport.sent import Sent
+from microbatch.broker.transport.pending_reply import PendingReply
+from microbatch.broker.transport.rpush import RpushEncoder
 from microbatch.broker.transport.server import Server
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,8 @@ class Wake(StrEnum):
     """A full batch waits."""
     FLUSH = "flush"
     """Cut all that waits now."""
-    LOOK = "look"
-    """Look around: something about the scheduler itself, or what it is to look at, has changed."""
+    RECONCILE = "reconcile"
+    """Reconcile now: something about the scheduler itself, or about what it looks at, has changed."""
     ROOM = "room"
     """A batch that had a job has ended, where the scheduler waits for that."""
 
@@ -76,7 +76,7 @@ class Events:
         self._replicated = replicated
         self.is_plain = not (self._max_waiting or self._replicated)
         """Whether recording without an id asks nothing of the server: neither room nor a replica."""
-        self._push = Push(keys.events)
+        self._push = RpushEncoder(keys.events)
         size = self._words(Wake.SIZE)
         self._tell_size, self._hints = pack(("MULTI",), *size, ("EXEC",)), len(size) + 2
 
@@ -102,7 +102,7 @@ class Events:
             self._tell_if_full(waiting, len(bodies), full_at)
         return max(waiting, 0)
 
-    def send(self, bodies: Sequence[bytes], prefix: bytes, *, full_at: int) -> Sent:
+    def send(self, bodies: Sequence[bytes], prefix: bytes, *, full_at: int) -> PendingReply:
         """Send events on their way, as `record` does; the server holds them when `recorded` has returned.
 
         Only where nothing is asked before (`is_plain`).
@@ -112,7 +112,7 @@ class Events:
             return self._server.send(packed + self._tell_size, self._hints)
         return self._server.send(packed)
 
-    def recorded(self, sent: Sent, count: int, *, full_at: int) -> int:
+    def recorded(self, sent: PendingReply, count: int, *, full_at: int) -> int:
         """Wait until the server holds the ``count`` events that were sent. Returns how many wait now."""
         waiting = int(sent.reply())
         if sent.hint_lost is not None:

@@ -18,8 +18,8 @@ from microbatch.broker.transport.connection import (
     translate,
 )
 from microbatch.broker.transport.exchange import Value, exchange, good
-from microbatch.broker.transport.fenced import Fenced
-from microbatch.broker.transport.sent import Sent
+from microbatch.broker.transport.pending_reply import PendingReply
+from microbatch.broker.transport.transaction import FencedTransaction
 
 OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (7, 2)
@@ -60,9 +60,9 @@ class Server:
         """Send one command and return its reply, as redis-py reads it."""
         return self.many(command)[0]
 
-    def send(self, packed: bytes, hints: int = 0) -> Sent:
+    def send(self, packed: bytes, hints: int = 0) -> PendingReply:
         """Send a command that is packed already, and so many hints. Its reply has to be asked for."""
-        return Sent(self.client.connection_pool, self.where, packed, hints)
+        return PendingReply(self.client.connection_pool, self.where, packed, hints)
 
     def run(
         self,
@@ -109,12 +109,12 @@ class Server:
             return good(replies[-1])
 
     @contextmanager
-    def fenced(self, watching: Any = None) -> Iterator[Fenced]:
+    def fenced(self, watching: Any = None) -> Iterator[FencedTransaction]:
         """A transaction that is done only while a key stays as it was, for the block of a ``with``.
 
         Whoever has looked at the key already lends the connection that is ``watching`` it since.
         """
-        with self.translated(), Fenced(self.client, watching) as transaction:
+        with self.translated(), FencedTransaction(self.client, watching) as transaction:
             yield transaction
 
     def many(self, *commands: Sequence[Value], transaction: bool = False) -> list[Any]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import FrameType
 
 from microbatch.broker.app.loading import app_file
+from microbatch.broker.process.parent_death import parent_death
 from microbatch.ops.local.stack import end
-from microbatch.worker.lifeline import lifeline
 
 _LOOK_SECONDS = 0.2
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -57,7 +57,7 @@ class Program:
             # With a terminal it stays in the group that may read from it, which Ctrl-C reaches by itself;
             # without one it has a group of its own, and gets from us alone what is meant for it.
             process_group=None if os.isatty(0) else 0,
-            preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+            preexec_fn=parent_death(),  # noqa: PLW1509 - two system calls, no lock taken
         )
 
     @contextmanager

@@ -21,9 +21,9 @@ from types import TracebackType
 from urllib.parse import quote
 
 from microbatch.broker.errors import MicrobatchError
+from microbatch.broker.process.parent_death import parent_death
 from microbatch.ops.extras import how_to_install
 from microbatch.ops.local.data_folder import LocalServerError, private, short_private_folder, take_lock
-from microbatch.worker.lifeline import lifeline
 
 LOG_NAME = "valkey.log"
 
@@ -46,8 +46,8 @@ class LocalServer:
 
     Guarantees: every acknowledged write is on disk (``appendfsync always``). On Linux the server ends with
     the process that started it, SIGKILL included; start it from a thread that lives as long (see
-    ``lifeline``). What a process ended by a signal leaves behind is the temporary folder. In a forked child
-    ``stop()`` does nothing.
+    ``parent_death``). A process that is ended by a signal leaves the temporary folder behind. In a forked
+    child ``stop()`` does nothing.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class LocalServer:
                     umask=0o077,
                     process_group=0,  # Ctrl-C is for the processes that use the server; it goes last
                     pass_fds=[lock],
-                    preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+                    preexec_fn=parent_death(),  # noqa: PLW1509 - two system calls, no lock taken
                 )
         except OSError as error:
             raise LocalServerError(f"cannot start {program}: {error.strerror}") from error

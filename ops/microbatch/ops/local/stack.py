@@ -17,11 +17,11 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import MicrobatchError, ServerError
 from microbatch.broker.inspect.census import Census, Count
 from microbatch.broker.process.log_format import LEVEL_VARIABLE
+from microbatch.broker.process.parent_death import parent_death
 from microbatch.ops import logs, rq_facts
 from microbatch.ops.checks import check_runnable
 from microbatch.ops.local.server import LocalServer
-from microbatch.ops.termination import heed
-from microbatch.worker.lifeline import lifeline
+from microbatch.ops.termination import raise_if_terminated
 
 URL_VARIABLE = "MICROBATCH_REDIS_URL"
 _START_SECONDS = 30.0
@@ -39,7 +39,7 @@ class Stack:
     """Runs what an app needs on this machine, for a ``with`` block.
 
     The parts end with the process that started them, SIGKILL included; start it from the main thread (see
-    ``lifeline``).
+    ``parent_death``).
 
     Args:
         app: what the scheduler and the workers are given.
@@ -90,7 +90,7 @@ class Stack:
 
     def check(self) -> None:
         """Raises StackError if the scheduler or the workers have ended, Terminated if that was asked for."""
-        heed()
+        raise_if_terminated()
         for name, part in self._parts.items():
             code = part.poll()
             if code is not None:
@@ -126,7 +126,7 @@ class Stack:
             env={**self.environment, LEVEL_VARIABLE: level, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             process_group=0,  # a Ctrl-C is for the program: the parts go after it, in their order
-            preexec_fn=lifeline(),  # noqa: PLW1509 - two system calls, no lock taken
+            preexec_fn=parent_death(),  # noqa: PLW1509 - two system calls, no lock taken
         )
 
     def _wait_until_up(self, broker: Broker, others: set[str]) -> None:

@@ -21,7 +21,7 @@ from rq.serializers import JSONSerializer
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from microbatch.broker.errors import ServerError
-from microbatch.broker.transport.patience import PASSING, Patience
+from microbatch.broker.transport.backoff import PASSING, Backoff
 from microbatch.broker.transport.server import Server
 from microbatch.worker.shown import SHOWN_SECONDS
 from microbatch.worker.user_errors import summarize
@@ -41,7 +41,7 @@ class ResilientWorker(SimpleWorker):
     def __init__(self, queue: Queue, server: Server, name: str, batcher: str) -> None:
         self._server = server
         self._batcher = batcher
-        self._patience = Patience(batcher)
+        self._backoff = Backoff(batcher)
         self._shown_state: str | None = None
         with server.translated():
             super().__init__(
@@ -144,4 +144,4 @@ class ResilientWorker(SimpleWorker):
             with self._server.translated():
                 yield
         except ServerError as error:
-            self._patience.lost(error)
+            self._backoff.failed(error)

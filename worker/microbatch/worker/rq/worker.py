@@ -103,9 +103,9 @@ class BatchWorker(ReportingWorker):
                 with self._server.translated():
                     job = self._take_turns()
             except ServerError as error:
-                time.sleep(self._patience.lost(error))
+                time.sleep(self._backoff.failed(error))
                 continue
-            self._patience.found()
+            self._backoff.succeeded()
             if job is not None:
                 return job, self.queues[0]
         with self._outliving_the_server():

@@ -1,4 +1,4 @@
-"""Patience: how a process waits for a server that is away, and logs that once."""
+"""Backoff: how a process waits for a server that is away, and logs that once."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _QUIET_SECONDS = 12.0
 """Longer than two waits between tries, and than two rounds of what is done every five seconds."""
 _FIRST_SECONDS = 0.1
 _LONGEST_SECONDS = 5.0
-_INSIST_SECONDS = 90.0
+_RETRY_SECONDS = 90.0
 
 
-class Patience:
+class Backoff:
     """The waits of one batcher's process between tries, each twice as long as the one before, up to 5 s.
 
     A trouble is logged once, and once that it is over. An outage is over with the first success. A refusal
@@ -40,7 +40,7 @@ class Patience:
         """The kinds of trouble that were logged and are not over."""
         self._lost_at = 0.0
 
-    def lost(self, error: MicrobatchError) -> float:
+    def failed(self, error: MicrobatchError) -> float:
         """A try has failed. Returns how long to wait for the next, in seconds."""
         kind = _AWAY if isinstance(error, _OUTAGE) else _REFUSED
         if kind not in self._told:
@@ -51,7 +51,7 @@ class Patience:
         self._seconds = min(max(_FIRST_SECONDS, self._seconds * 2), _LONGEST_SECONDS)
         return self._seconds
 
-    def found(self, *, everything: bool = False) -> None:
+    def succeeded(self, *, everything: bool = False) -> None:
         """A try has succeeded. ``everything``: it is all that is tried, so no trouble is left."""
         self._seconds = 0.0
         if not self._told or (
@@ -63,13 +63,13 @@ class Patience:
         self._told.clear()
 
 
-def insist(batcher: str, change: Callable[[], T], seconds: float | None = _INSIST_SECONDS) -> T:
+def retry_until_answered(batcher: str, change: Callable[[], T], seconds: float | None = _RETRY_SECONDS) -> T:
     """Ask for something that may be asked for again, until the server answers.
 
     That is a look, or a change that is guarded at the server. It has so many ``seconds``; None: as many as it
     takes. Raises ServerError, at once if the server refuses for good, as a wrong password.
     """
-    patience, give_up_at = Patience(batcher), time.monotonic() + (inf if seconds is None else seconds)
+    backoff, give_up_at = Backoff(batcher), time.monotonic() + (inf if seconds is None else seconds)
     while True:
         try:
             done = change()
@@ -77,7 +77,7 @@ def insist(batcher: str, change: Callable[[], T], seconds: float | None = _INSIS
             left = give_up_at - time.monotonic()
             if left <= 0:
                 raise
-            time.sleep(min(patience.lost(error), left))
+            time.sleep(min(backoff.failed(error), left))
         else:
-            patience.found(everything=True)
+            backoff.succeeded(everything=True)
             return done

@@ -7,7 +7,7 @@ from typing import Any
 import hiredis
 import pytest
 
-from microbatch.broker.transport.push import Push
+from microbatch.broker.transport.rpush import RpushEncoder
 from microbatch.broker.wire.event import encode_event, event_prefix
 
 KEY = "mb:{größe}:events"
@@ -26,5 +26,5 @@ KEY = "mb:{größe}:events"
 def test_it_is_what_a_client_would_send(bodies: list[bytes]) -> None:
     raws: Any = [encode_event(body, 1_700_000_000_123) for body in bodies]
     expected = hiredis.pack_command(("RPUSH", KEY, *raws))
-    assert Push(KEY).packed(bodies, event_prefix(1_700_000_000_123)) == expected
-    assert Push(KEY).packed(raws, b"") == expected
+    assert RpushEncoder(KEY).packed(bodies, event_prefix(1_700_000_000_123)) == expected
+    assert RpushEncoder(KEY).packed(raws, b"") == expected

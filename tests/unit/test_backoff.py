@@ -1,4 +1,4 @@
-"""Patience: what is logged of a server that does not do its part."""
+"""Backoff: what is logged of a server that does not do its part."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from microbatch.broker.errors import (
     RefusedForNow,
     Unavailable,
 )
-from microbatch.broker.transport import patience as module
-from microbatch.broker.transport.patience import Patience
+from microbatch.broker.transport import backoff as module
+from microbatch.broker.transport.backoff import Backoff
 from tests.doubles import set_time
 
 AWAY, LOST = Unavailable("no server"), InDoubt("lost")
@@ -44,13 +44,13 @@ def test_one_line_when_it_begins_and_one_when_it_is_over(
 ) -> None:
     now = 1_000.0
     set_time(monkeypatch, module, monotonic=lambda: now)
-    patience = Patience("letters")
+    backoff = Backoff("letters")
     for step in steps:
         match step:
             case MicrobatchError():
-                assert 0.1 <= patience.lost(step) <= 5
+                assert 0.1 <= backoff.failed(step) <= 5
             case str():
-                patience.found(everything=step == "all")
+                backoff.succeeded(everything=step == "all")
             case _:
                 now += step
     said = [record.getMessage() for record in caplog.records]

@@ -1,4 +1,4 @@
-"""The doorbell: the active scheduler waits for a wake-up and for a tick at the same time.
+"""The wake listener: the active scheduler waits for a wake-up and for a tick at the same time.
 
 A server ends a blocking read up to 100 ms late, when its own housekeeping comes round. So the
 read stays open at the server and the waiting is done here, on the socket, to the millisecond.
@@ -22,8 +22,8 @@ _WORDS = {word.value.encode(): word for word in Wake}
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What was seen when the bell rang, on a connection that watches the lease since."""
+class LeaseWatch:
+    """What was seen at a wake-up, on a connection that watches the lease since."""
 
     holder: bytes | None
     """The token of the active scheduler."""
@@ -33,17 +33,17 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Ring:
+class Wakeup:
     """A wake-up."""
 
     word: Wake
-    look: Look | None = None
+    look: LeaseWatch | None = None
 
 
-class Doorbell(Protocol):
-    """What a scheduler waits at. Tests pass one that they ring by hand."""
+class WakeListener(Protocol):
+    """What a scheduler waits at. Tests pass one that they wake by hand."""
 
-    def wait(self, seconds: float) -> Ring | None:
+    def wait(self, seconds: float) -> Wakeup | None:
         """Wait for a wake-up, for so long at most."""
         ...
 
@@ -52,30 +52,30 @@ class Doorbell(Protocol):
         ...
 
 
-class ServerDoorbell:
+class ServerWakeListener:
     """The wake list of one batcher, read on a connection of its own. For one thread.
 
-    A ring's look is good for one transaction on its connection, before the next `wait`.
+    A wake-up's look is good for one transaction on its connection, before the next `wait`.
     """
 
     def __init__(self, server: Server, keys: Keys) -> None:
         self._server = server
-        # The connection may still watch from the ring before, if nothing was done then.
+        # The connection may still watch from the wake-up before, if nothing was done then.
         look = ("UNWATCH",), ("WATCH", keys.lease), ("GET", keys.lease), ("LLEN", keys.events)
         self._listen, self._replies = pack(("BLPOP", keys.wake, BLOCK_SECONDS), *look), 1 + len(look)
         self._connection: Any = None
         self._listening = False
 
-    def wait(self, seconds: float) -> Ring | None:
+    def wait(self, seconds: float) -> Wakeup | None:
         """Wait for a wake-up, for so long at most. Raises ServerError if the connection breaks."""
         with self._server.translated():
             try:
                 return self._wait(seconds)
-            except BaseException:  # replies that were not read would be taken for the next ring's
+            except BaseException:  # replies that were not read would be taken for the next wake-up's
                 self.close()
                 raise
 
-    def _wait(self, seconds: float) -> Ring | None:
+    def _wait(self, seconds: float) -> Wakeup | None:
         if self._connection is None:
             self._connection = self._server.client.connection_pool.get_connection()
         connection = self._connection
@@ -88,7 +88,7 @@ class ServerDoorbell:
         word, _, _, holder, waiting = good([read(connection) for _ in range(self._replies)])
         if word is None:
             return None
-        return Ring(_WORDS.get(word[1], Wake.LOOK), Look(holder, waiting, connection))
+        return Wakeup(_WORDS.get(word[1], Wake.RECONCILE), LeaseWatch(holder, waiting, connection))
 
     def close(self) -> None:
         """Stop listening: the server forgets the read with its connection."""

@@ -1,4 +1,4 @@
-"""The actors: what runs in the processes of a chaos run. ``python -m tests.chaos.actors ROLE SEED``."""
+"""The roles: what an actor's process does. ``python -m tests.chaos.roles ROLE SEED``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Havoc: does the faults of a schedule to the actors and the server, each in its time."""
+"""The nemesis: does the faults of a schedule to the actors and the server, each at its time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.state.lease import holder_of
 from tests.chaos.faults import ACTIVE, BUSY_CONSUMER, BUSY_WORKER, EAT, OUTAGE, PROCESSOR, SERVER, Fault
 from tests.chaos.history import INVOKE, OK, History
-from tests.chaos.stage import Actor, Hands
+from tests.chaos.processes import Actor, Hands
 from tests.servers import RealServer
 
 _AGAIN_SECONDS = 0.02
@@ -32,7 +32,7 @@ class _Doing:
     end: Callable[[], None]
 
 
-class Havoc:
+class Nemesis:
     """One schedule, as far as it has come. Times are seconds since the start."""
 
     def __init__(

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from microbatch.worker import lifeline as module
-from microbatch.worker.lifeline import die_with_parent, lifeline
+from microbatch.broker.process import parent_death as module
+from microbatch.broker.process.parent_death import die_with_parent, parent_death
 from tests.processes import Process, end_process, is_alive
 from tests.waiting import wait_until
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends
 
 MIDDLE = """
 import signal, subprocess, time
-from microbatch.worker.lifeline import lifeline
-child = subprocess.Popen(["sleep", "600"], preexec_fn=lifeline(signal.{name}))
+from microbatch.broker.process.parent_death import parent_death
+child = subprocess.Popen(["sleep", "600"], preexec_fn=parent_death(signal.{name}))
 print("child", child.pid, flush=True)
 time.sleep(600)
 """
@@ -25,7 +25,7 @@ time.sleep(600)
 # Its parent does not wait for it to ask, so what it asks for comes too late.
 ORPHAN = """
 import os, signal, time
-from microbatch.worker.lifeline import die_with_parent
+from microbatch.broker.process.parent_death import die_with_parent
 parent = os.getpid()
 if os.fork() == 0:
     while os.getppid() == parent:
@@ -61,7 +61,7 @@ def test_a_child_whose_parent_is_gone_already_ends_at_once() -> None:
 def test_the_signal_asked_for_is_what_the_kernel_has_noted() -> None:
     program = """
 import ctypes, os, signal
-from microbatch.worker.lifeline import die_with_parent
+from microbatch.broker.process.parent_death import die_with_parent
 die_with_parent(signal.SIGUSR1, os.getppid())
 noted = ctypes.c_int()
 ctypes.CDLL(None).prctl(2, ctypes.byref(noted))
@@ -74,7 +74,7 @@ assert noted.value == signal.SIGUSR1, noted
 def test_a_child_does_not_start_with_its_parents_handlers() -> None:
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        child = subprocess.Popen(["sleep", "600"], preexec_fn=lifeline(signal.SIGTERM))  # noqa: PLW1509
+        child = subprocess.Popen(["sleep", "600"], preexec_fn=parent_death(signal.SIGTERM))  # noqa: PLW1509
     finally:
         signal.signal(signal.SIGTERM, before)
     child.terminate()

@@ -10,7 +10,7 @@ from microbatch.broker.transport.connection import renew_after, translate
 from microbatch.broker.transport.exchange import read
 
 
-class Sent:
+class PendingReply:
     """A command on its way to the server, and the connection that its reply comes over.
 
     Commands may go with it that are only hints: ``hints`` is how many, packed behind it.

@@ -18,7 +18,7 @@ Transaction = Pipeline
 """Commands that are done together or not at all; RQ's own are added to them."""
 
 
-class Fenced:
+class FencedTransaction:
     """A transaction on one connection, for the block of a ``with``. It raises redis-py's errors.
 
     On a ``watching`` connection there is no need to look; it stays with whoever began the watch, and so does
@@ -33,7 +33,7 @@ class Fenced:
         self._connection: Any = watching
         self._watching = False
 
-    def __enter__(self) -> Fenced:
+    def __enter__(self) -> FencedTransaction:
         if not self._lent:
             self._connection = self._pool.get_connection()
         return self

@@ -43,10 +43,10 @@ def die_with_parent(sig: signal.Signals, parent_pid: int) -> None:
         os.kill(os.getpid(), sig)
 
 
-def lifeline(sig: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
+def parent_death(sig: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
     """A ``preexec_fn`` for ``subprocess.Popen``: the new program gets ``sig`` when this process ends.
 
-    Example: ``subprocess.Popen(["valkey-server"], preexec_fn=lifeline())``
+    Example: ``subprocess.Popen(["valkey-server"], preexec_fn=parent_death())``
     """
     parent_pid = os.getpid()
 

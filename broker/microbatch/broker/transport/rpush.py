@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-class Push:
+class RpushEncoder:
     """The command that appends events to the list at one key."""
 
     def __init__(self, key: str) -> None:

@@ -1,4 +1,4 @@
-"""The stage: the actors of a run as processes, and who of them has something in hand.
+"""The processes of a run: its actors, and which of them have something in hand.
 
 A worker is a pool, whose child runs the batches.
 """
@@ -79,7 +79,7 @@ class Actor:
         command = [
             sys.executable,
             "-m",
-            "tests.chaos.actors",
+            "tests.chaos.roles",
             self.role,
             f"{self._seed}.{self.name}.{self._starts}",
         ]
