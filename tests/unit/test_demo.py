@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from microbatch.broker.inspect.census import Count
+from microbatch.broker.inspect.snapshot import Snapshot
 from microbatch.broker.state.stats import Counters
 from microbatch.broker.wire.batch import BatchInfo
 from microbatch.broker.wire.header import Trigger
@@ -17,8 +17,8 @@ from microbatch.ops.letters import Total, total
 from microbatch.ops.views.demo import DemoView
 
 
-def count(*, done: int = 8, dead: int = 0, in_flight: int = 0, waiting: int = 0) -> Count:
-    return Count(
+def count(*, done: int = 8, dead: int = 0, in_flight: int = 0, waiting: int = 0) -> Snapshot:
+    return Snapshot(
         at_ms=0,
         waiting_events=waiting,
         oldest_waiting_ms=None,
@@ -68,7 +68,7 @@ def test_what_should_come_out() -> None:
     ],
 )
 def test_what_should_not(
-    totals: tuple[Total, ...], recorded: int, found: Count, *, finished: bool, said: str
+    totals: tuple[Total, ...], recorded: int, found: Snapshot, *, finished: bool, said: str
 ) -> None:
     (difference,) = differences(totals, recorded, found, finished=finished)
     assert said in difference

@@ -11,9 +11,9 @@ from typing import Any
 
 from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
+from microbatch.broker.inspect.snapshot import take_snapshot
 from microbatch.broker.process.signals import StopSignals
 from microbatch.broker.wire.batch import BatchFailure, BatchInfo
-from microbatch.ops.local.stack import census
 from microbatch.ops.views.terminal import say_json
 from microbatch.producer.consumer import Consumer
 
@@ -72,7 +72,7 @@ class Consuming:
             self._consumer.quit()
 
     def _finish_what_is_there(self) -> None:
-        found = census(self._broker).take()
+        found = take_snapshot(self._broker)
         if found.waiting_events and found.active is None:
             log.warning(
                 "%s: %d events wait and no scheduler is active; waiting for one",

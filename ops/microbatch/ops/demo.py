@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
-from microbatch.broker.inspect.census import Count
+from microbatch.broker.inspect.snapshot import Snapshot
 from microbatch.broker.wire.batch import BatchInfo
 from microbatch.ops.letters import Total
 from microbatch.ops.views.demo import DemoView
@@ -69,7 +69,7 @@ class Demo:
         self._broker = Broker(self._config)
         self._timeline = Timeline(self._broker)
 
-    def run(self, count: Callable[[], Count]) -> list[str]:
+    def run(self, count: Callable[[], Snapshot]) -> list[str]:
         """Record on schedule, handle what comes of it, and show both.
 
         Returns what came out otherwise than it should; ``count`` tells what the server holds in the end.
@@ -117,7 +117,7 @@ class Demo:
         self._view.handled(now_ms, total, batch, latency_ms=now_ms - recorded_ms)
 
 
-def differences(totals: Sequence[Total], recorded: int, found: Count, *, finished: bool) -> list[str]:
+def differences(totals: Sequence[Total], recorded: int, found: Snapshot, *, finished: bool) -> list[str]:
     """What came out otherwise than the schedule says; nothing if all is as it should be."""
     said = []
     if not finished:

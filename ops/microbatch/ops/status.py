@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.inspect.census import Count
 from microbatch.broker.inspect.risks import risks
+from microbatch.broker.inspect.snapshot import Snapshot, take_snapshot
 from microbatch.broker.state.lease import names
 from microbatch.broker.state.stats import Rates
 from microbatch.broker.state.unhandled import Neglect
 from microbatch.broker.wire.batch import moment
-from microbatch.ops.local.stack import census
 from microbatch.ops.rq_facts import WorkerFact, workers_of
 
 
@@ -23,7 +22,7 @@ class Status:
     batcher: str
     server: str
     """Its URL as it may be shown."""
-    count: Count
+    count: Snapshot
     rates: Rates
     workers: list[WorkerFact]
     settings: dict[str, int]
@@ -49,7 +48,7 @@ class Status:
     def as_json(self) -> dict[str, Any]:
         """The status as `microbatch status --json` prints it; what is there stays there."""
         return {
-            **count_as_json(self.batcher, self.server, self.count),
+            **snapshot_as_json(self.batcher, self.server, self.count),
             "rates": {
                 "recorded_per_second": round(self.rates.recorded, 3),
                 "done_per_second": round(self.rates.done, 3),
@@ -70,14 +69,14 @@ class Status:
         }
 
 
-def age_ms(count: Count, since_ms: int | None) -> int | None:
+def age_ms(count: Snapshot, since_ms: int | None) -> int | None:
     """How long ago something was, when it was counted."""
     # Not below zero: the other clock may be ahead of the server's.
     return None if since_ms is None else max(0, count.at_ms - since_ms)
 
 
-def count_as_json(batcher: str, server: str, count: Count) -> dict[str, Any]:
-    """What a census found, as `microbatch status --json` and `microbatch list --json` print it."""
+def snapshot_as_json(batcher: str, server: str, count: Snapshot) -> dict[str, Any]:
+    """A snapshot as `microbatch status --json` and `microbatch list --json` print it."""
     counters = count.counters
     return {
         "batcher": batcher,
@@ -99,7 +98,7 @@ def count_as_json(batcher: str, server: str, count: Count) -> dict[str, Any]:
     }
 
 
-def schedulers(count: Count) -> dict[str, Any]:
+def schedulers(count: Snapshot) -> dict[str, Any]:
     """The name of the ``active`` one, or None, and a list of the ``standby`` ones."""
     if count.active is None:
         return {"active": None, "standby": names(count.standbys)}
@@ -109,7 +108,7 @@ def schedulers(count: Count) -> dict[str, Any]:
 
 def read_status(broker: Broker) -> Status:
     """Look at everything. Raises ServerError if the server can't be asked."""
-    count = census(broker).take()
+    count = take_snapshot(broker)
     return Status(
         batcher=broker.config.name,
         server=broker.server.where,

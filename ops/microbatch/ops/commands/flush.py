@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from microbatch.broker.inspect.snapshot import take_snapshot
 from microbatch.broker.state.events import Wake
 from microbatch.ops import options
-from microbatch.ops.local.stack import census
 from microbatch.ops.target import reach
 from microbatch.ops.views.terminal import say
 
@@ -22,7 +22,7 @@ def command(target: str) -> None:
       microbatch flush letters
     """
     broker = reach(target, unused="refused")
-    found = census(broker).take()
+    found = take_snapshot(broker)
     broker.events.wake(Wake.FLUSH)
     say(f"flush: {found.waiting_events:,} events waited")
     if found.active is None:

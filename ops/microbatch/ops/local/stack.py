@@ -15,7 +15,7 @@ from typing import Self
 from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import MicrobatchError, ServerError
-from microbatch.broker.inspect.census import Census, Count
+from microbatch.broker.inspect.snapshot import Snapshot, take_snapshot
 from microbatch.broker.process.log_format import LEVEL_VARIABLE
 from microbatch.broker.process.parent_death import parent_death
 from microbatch.ops import logs, rq_facts
@@ -96,11 +96,11 @@ class Stack:
             if code is not None:
                 raise StackError(f"the {name} of {self._app} has ended with {_outcome(code)}")
 
-    def count(self) -> Count:
+    def count(self) -> Snapshot:
         """What is on the server for this batcher. Raises ServerError if it can't be asked."""
         broker = Broker(self.config)
         try:
-            return census(broker).take()
+            return take_snapshot(broker)
         finally:
             broker.close()
 
@@ -140,7 +140,7 @@ class Stack:
             time.sleep(_LOOK_SECONDS)
 
     def _is_up(self, broker: Broker, others: set[str]) -> bool:
-        found = census(broker).take()
+        found = take_snapshot(broker)
         if found.active is None:
             return False
         schedulers = {(holder.host, holder.pid) for holder in (found.active, *found.standbys)}
@@ -148,11 +148,6 @@ class Stack:
             return False
         new = {worker.name for worker in rq_facts.workers_of(broker)} - others
         return len(new) >= self._workers
-
-
-def census(broker: Broker) -> Census:
-    """A census of the broker's batcher: a scheduler shows itself twice per lease."""
-    return Census(broker.server, broker.keys, seen_within_ms=2 * broker.config.lease_ttl_ms)
 
 
 def left_behind(stack: Stack) -> int:

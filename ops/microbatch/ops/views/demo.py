@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.text import Text
 
 from microbatch.broker.app.config import Config
-from microbatch.broker.inspect.census import Count
 from microbatch.broker.wire.batch import BatchInfo
 from microbatch.ops.letters import VALUES, Total
 
@@ -58,7 +57,7 @@ class DemoView:
         line.append("  latency ", style="dim").append(f"{latency_ms:4d} ms  ")
         self._print(line.append_text(_outcome(total, "total ")))
 
-    def ended(self, totals: Sequence[Total], recorded: int, found: Count) -> None:
+    def ended(self, totals: Sequence[Total], recorded: int, found: Snapshot) -> None:
         """The totals, and the ledger as the server keeps it."""
         said = Text(", ").join(_outcome(total) for total in totals)
         self._print(Text("\nTotals  ", style="bold").append_text(said))

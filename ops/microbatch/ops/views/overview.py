@@ -12,11 +12,10 @@ from rich.text import Text
 from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ConfigError, DecodeError, Refused
-from microbatch.broker.inspect.census import Count
+from microbatch.broker.inspect.snapshot import Snapshot, take_snapshot
 from microbatch.broker.state.batchers import names
 from microbatch.broker.transport.server import Server
-from microbatch.ops.local.stack import census
-from microbatch.ops.status import age_ms, count_as_json
+from microbatch.ops.status import age_ms, snapshot_as_json
 from microbatch.ops.views.status import age_text
 
 
@@ -27,7 +26,7 @@ class Batcher:
     name: str
     server: str
     """The server's URL as it may be shown."""
-    count: Count | None
+    count: Snapshot | None
     unreadable: str = ""
     """Why there is no count."""
 
@@ -35,7 +34,7 @@ class Batcher:
         """A batcher as `microbatch list --json` prints it."""
         if self.count is None:
             return {"batcher": self.name, "server": self.server, "unreadable": self.unreadable}
-        return count_as_json(self.name, self.server, self.count)
+        return snapshot_as_json(self.name, self.server, self.count)
 
 
 def any_config() -> Config:
@@ -60,7 +59,7 @@ def look_at(broker: Broker) -> Batcher:
     """Where a batcher stands. Raises ServerError if the server can't be asked."""
     name, where = broker.config.name, broker.server.where
     try:
-        return Batcher(name, where, census(broker).take())
+        return Batcher(name, where, take_snapshot(broker))
     except (DecodeError, Refused) as error:  # the others can be read all the same
         return Batcher(name, where, None, str(error))
 
