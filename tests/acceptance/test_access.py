@@ -258,7 +258,7 @@ def operate(command: Command, server: RealServer, url: str) -> None:
     server.admin.rpush("rq:queue:mb:letters", "nobody")
     repaired = microbatch("verify", "letters", "--repair", code=1)
     assert "put in flight" in repaired
-    assert "put aside as" in repaired
+    assert "quarantined as" in repaired
     wait_until(lambda: server.admin.zcard(KEY + "inflight") == 0, 20)
     assert "all is accounted for" in microbatch("verify", "letters")
 

@@ -12,7 +12,7 @@ from tests.servers import RealServer
 from tests.unit.steps import check_account
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.leaves("aside", "wake")
+pytestmark = pytest.mark.leaves("quarantine", "wake")
 
 LAST_ID = "18446744073709551615-18446744073709551615"
 
@@ -38,7 +38,7 @@ def test_a_drain_that_has_used_its_last_id_fails_nothing(server: RealServer, tmp
         all_well(fleet, 3)
 
 
-def test_results_that_have_used_their_last_id_are_put_aside(server: RealServer, tmp_path: Path) -> None:
+def test_results_that_have_used_their_last_id_are_quarantined(server: RealServer, tmp_path: Path) -> None:
     """As a consumer may leave them. No commit is counted that was refused."""
     handled: list[int] = []
     with Fleet(server, tmp_path, ECHO, max_size=2) as fleet:
@@ -50,7 +50,7 @@ def test_results_that_have_used_their_last_id_are_put_aside(server: RealServer, 
         fleet.scheduler()
         fleet.finish(mb)
         assert handled == [1, 2]
-        kept = server.admin.scan_iter(fleet.broker.keys.aside("results") + "*", _type="stream")
+        kept = server.admin.scan_iter(fleet.broker.keys.quarantine("results") + "*", _type="stream")
         assert len(list(kept)) == 1
         all_well(fleet, 2)
 

@@ -1,4 +1,4 @@
-"""Hostile and broken values under our keys: refused, told in a line, set aside; and all live on."""
+"""Hostile and broken values under our keys: refused, told in a line, quarantined; and all live on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RUN = RunRecord().encode()
 EVENT = encode_event(b"1", 1_700_000_000_000)
 DEEP = encode_event(b"[" * 1_000_000 + b"]" * 1_000_000, 1_700_000_000_000)
 
-pytestmark = pytest.mark.leaves("aside", "dead", "batch")
+pytestmark = pytest.mark.leaves("quarantine", "dead", "batch")
 
 
 class House:
@@ -64,8 +64,8 @@ class House:
         process.wait_for_line(pattern)
         assert sum(bool(re.search(pattern, line)) for line in process.lines) == 1, process.output
 
-    def asides(self) -> list[str]:
-        keys: Any = self.admin.keys(KEY + "aside:*")
+    def quarantined(self) -> list[str]:
+        keys: Any = self.admin.keys(KEY + "quarantine:*")
         return sorted(key.decode().removeprefix(KEY) for key in keys)
 
 
@@ -94,7 +94,7 @@ TYPES = [
 ]  # fmt: skip
 
 
-def test_keys_of_the_wrong_type_are_put_aside(house: House) -> None:
+def test_keys_of_the_wrong_type_are_quarantined(house: House) -> None:
     for part in TYPES:
         with house.admin.pipeline() as pipe:  # between the two, the scheduler would make the key anew
             pipe.delete(KEY + part)
@@ -104,31 +104,31 @@ def test_keys_of_the_wrong_type_are_put_aside(house: House) -> None:
                 pipe.hset(KEY + part, "hostile", "1")
             pipe.execute()
     for part in TYPES:
-        house.told_once(house.scheduler, f"{part} was no .*, and is put aside as .*:aside:{part}$")
-    assert house.asides() == sorted(f"aside:{part}" for part in TYPES)
+        house.told_once(house.scheduler, f"{part} was no .*, and is quarantined as .*:quarantine:{part}$")
+    assert house.quarantined() == sorted(f"quarantine:{part}" for part in TYPES)
     house.assert_all_well()
 
 
 @pytest.mark.parametrize("part", ["events", "inflight", "lease"])
-def test_one_without_which_nothing_works_is_put_aside_at_once(house: House, part: str) -> None:
+def test_one_without_which_nothing_works_is_quarantined_at_once(house: House, part: str) -> None:
     with house.admin.pipeline() as pipe:
         pipe.delete(KEY + part)
         pipe.sadd(KEY + part, "hostile")
         pipe.execute()
-    house.scheduler.wait_for_line(rf"{part} was no \w+, and is put aside", 3)
+    house.scheduler.wait_for_line(rf"{part} was no \w+, and is quarantined", 3)
     house.assert_all_well()
 
 
-def test_counters_that_are_no_numbers_are_put_aside(house: House) -> None:
+def test_counters_that_are_no_numbers_are_quarantined(house: House) -> None:
     values: dict[str, str | bytes] = {
         "cut_events": "many", "done_events": "1e3", "mark_at": "", "dead_events": "9" * 400, "x": b"\xff\n",
     }  # fmt: skip
     for field, value in values.items():
         house.admin.hset(KEY + "stats", field, value)
     for field in values:
-        house.told_once(house.scheduler, f"{field} was no number, and is put aside")
+        house.told_once(house.scheduler, f"{field} was no number, and is quarantined")
     house.assert_all_well()
-    assert house.admin.llen(KEY + "aside:stats:fields") == len(values)
+    assert house.admin.llen(KEY + "quarantine:stats:fields") == len(values)
 
 
 BATCHES: dict[str, Callable[[redis.Redis, str], object]] = {
@@ -155,15 +155,15 @@ BATCHES: dict[str, Callable[[redis.Redis, str], object]] = {
 }
 
 
-def test_batches_that_cannot_be_read_are_put_aside(house: House) -> None:
+def test_batches_that_cannot_be_read_are_quarantined(house: House) -> None:
     ids = {what: new_id() for what in BATCHES}
     for what, batch_id in ids.items():
         BATCHES[what](house.admin, KEY + f"batch:{batch_id}")
         house.admin.zadd(KEY + "inflight", {batch_id: 0})
     for batch_id in ids.values():
-        house.told_once(house.scheduler, f"batch {batch_id}: it can't be read, and is put aside as")
+        house.told_once(house.scheduler, f"batch {batch_id}: it can't be read, and is quarantined as")
     wait_until(lambda: house.admin.zcard(KEY + "inflight") == 0)
-    assert house.asides() == sorted(f"aside:{ids[what]}" for what in ids if what != "missing")
+    assert house.quarantined() == sorted(f"quarantine:{ids[what]}" for what in ids if what != "missing")
     house.assert_all_well()
 
 
@@ -174,19 +174,19 @@ def test_a_job_of_a_batch_that_cannot_be_read_is_told_in_a_line(house: House) ->
     queue = Queue("mb:letters", connection=house.admin, serializer=JSONSerializer)
     queue.enqueue_call(JOB_FUNCTION, args=("letters", batch_id), job_id=batch_id)
     house.told_once(house.worker, f"batch {batch_id}: .* has no run record")
-    house.told_once(house.scheduler, f"batch {batch_id}: it can't be read, and is put aside as")
+    house.told_once(house.scheduler, f"batch {batch_id}: it can't be read, and is quarantined as")
     house.assert_all_well()
 
 
-def test_ids_that_are_none_are_put_aside(house: House) -> None:
+def test_ids_that_are_none_are_quarantined(house: House) -> None:
     ids = [b"letters", b"../../x", b"\xff\xfe", b"a\nERROR forged", b"x" * 10_000, b""]
     for batch_id in ids:
         house.admin.rpush(b"mb:{letters}:batch:" + batch_id, HEADER, RUN, EVENT)
         house.admin.zadd(KEY + "inflight", {batch_id: 0})
     wait_until(lambda: house.admin.zcard(KEY + "inflight") == 0)
-    assert len(house.asides()) == len(ids)
+    assert len(house.quarantined()) == len(ids)
     house.assert_all_well()
-    lines = [line for line in house.scheduler.lines if "it can't be read, and is put aside as" in line]
+    lines = [line for line in house.scheduler.lines if "it can't be read, and is quarantined as" in line]
     assert len(lines) == len(ids)
     assert not any(line.startswith("ERROR forged") for line in house.scheduler.lines)
 
@@ -243,17 +243,17 @@ ENTRIES: dict[str, dict[str, str | bytes]] = {
 }  # fmt: skip
 
 
-def test_entries_that_are_no_results_are_put_aside(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_entries_that_are_no_results_are_quarantined(house: House, caplog: pytest.LogCaptureFixture) -> None:
     entry: Any
     for entry in ENTRIES.values():
         house.admin.xadd(KEY + "results", entry)
     house.assert_all_well()
-    assert house.asides() == ["aside:results"]
-    assert house.admin.llen(KEY + "aside:results") == len(ENTRIES)
+    assert house.quarantined() == ["quarantine:results"]
+    assert house.admin.llen(KEY + "quarantine:results") == len(ENTRIES)
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(lines) == len(ENTRIES)
     for line in lines:
-        assert "is put aside as mb:{letters}:aside:results" in line
+        assert "is quarantined as mb:{letters}:quarantine:results" in line
         assert "\n" not in line
 
 

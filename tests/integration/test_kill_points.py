@@ -20,7 +20,7 @@ from tests.servers import RealServer
 from tests.wiretap import SCRIPTS
 
 # A word to the scheduler is a hint, and one that leaves passes it on to the next.
-pytestmark = pytest.mark.leaves("dead", "batch", "seen", "wake", "aside")
+pytestmark = pytest.mark.leaves("dead", "batch", "seen", "wake", "quarantine")
 
 
 @pytest.fixture
@@ -86,16 +86,16 @@ POINTS = {
         recorded_before=(),
     ),
     "flush": Point("state.events.Events.wake", "producer", ("RPUSH", "wake", "EXEC"), recorded=(1,)),
-    "set-aside": Point(
-        "scheduler.maintenance.Maintenance._set_aside",
+    "quarantine-keys": Point(
+        "scheduler.maintenance.Maintenance._set_quarantine",
         "scheduler",
-        (scripts.SET_ASIDE.sha,),
+        (scripts.QUARANTINE_KEYS.sha,),
         Scene.record_with_a_misfit,
     ),
-    "put-aside": Point(
-        "state.recovery.Recovery.put_aside",
+    "quarantine-batch": Point(
+        "state.recovery.Recovery.quarantine",
         "scheduler",
-        (scripts.PUT_ASIDE.sha,),
+        (scripts.QUARANTINE_BATCH.sha,),
         Scene.cut_with_a_stranger,
     ),
     "clamp": Point(
@@ -219,10 +219,10 @@ POINTS = {
         Scene.deliver_to_one_that_is_gone,
     ),
     "keep": Point("state.results.Results.keep", "consumer", (scripts.KEEP.sha,), Scene.commit, file="slow"),
-    "shelve": Point(
-        "state.results.Results.put_aside",
+    "quarantine_entry": Point(
+        "state.results.Results.quarantine",
         "consumer",
-        (scripts.SHELVE.sha,),
+        (scripts.QUARANTINE_ENTRY.sha,),
         Scene.commit_with_a_stranger,
     ),
     "handled": Point("state.results.Results.handled", "consumer", (scripts.HANDLED.sha,), Scene.commit),

@@ -185,7 +185,7 @@ def test_no_log_of_a_consumer_has_what_an_error_of_a_result_quotes(
         consumer.wait_for_line("over")
         assert len(consumer.lines) > 1
         assert SECRET not in consumer.output
-        valkey_server.admin.delete(fleet.broker.keys.aside("results"))
+        valkey_server.admin.delete(fleet.broker.keys.quarantine("results"))
 
 
 def test_no_log_has_the_arguments_of_a_command_that_the_server_does_not_know(

@@ -1,4 +1,4 @@
-"""Retention on real servers: what was put aside is found, and told by how long nobody has touched it."""
+"""Retention on real servers: what was quarantined is found, and told by how long nobody has touched it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.inspect.aside import Aside
+from microbatch.broker.inspect.quarantine import Quarantine
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.retention import Retention
 from tests.fleet import Fleet
 from tests.servers import RealServer
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.leaves("aside", "dead", "batch", "inflight", "events")
+pytestmark = pytest.mark.leaves("quarantine", "dead", "batch", "inflight", "events")
 
 FAILING = """\
 from microbatch.worker import Reject
@@ -30,8 +30,8 @@ def retention_of(fleet: Fleet) -> Retention:
     return Retention(fleet.broker, JobQueue(fleet.broker.config, fleet.broker.server))
 
 
-def keys_aside(fleet: Fleet, server: RealServer) -> set[str]:
-    return {key.decode() for key in server.admin.scan_iter(fleet.broker.keys.aside("") + "*")}
+def quarantined_keys(fleet: Fleet, server: RealServer) -> set[str]:
+    return {key.decode() for key in server.admin.scan_iter(fleet.broker.keys.quarantine("") + "*")}
 
 
 def idle(server: RealServer, key: str) -> int:
@@ -49,31 +49,35 @@ def run_through(retention: Retention) -> int:
 
 def test_what_nobody_touched_for_so_long_is_thrown_away(server: RealServer, tmp_path: Path) -> None:
     with Fleet(server, tmp_path, keep_dead="2s") as fleet:
-        key = fleet.broker.keys.aside
+        key = fleet.broker.keys.quarantine
         server.admin.rpush(key("0" * 32), "what was no batch", "and its events")
         server.admin.set(key("events"), "of another type")
         server.admin.mset({f"other:{number}": "x" for number in range(5_000)})
-        server.admin.mset({"mb:{letter}:aside:x": 1, "mb:{lettersX}:aside:x": 1, "mb:{letters}:asides": 1})
+        server.admin.mset(
+            {"mb:{letter}:quarantine:x": 1, "mb:{lettersX}:quarantine:x": 1, "mb:{letters}:quarantined": 1}
+        )
         others = server.admin.dbsize() - 2
         until_idle(server, key("0" * 32), key("events"))
         server.admin.get(key("events"))  # somebody has looked at it
         assert run_through(retention_of(fleet)) == 1
-        assert keys_aside(fleet, server) == {key("events")}
+        assert quarantined_keys(fleet, server) == {key("events")}
         until_idle(server, key("events"))
         assert run_through(retention_of(fleet)) == 1
         assert server.admin.dbsize() == others
         server.admin.flushall()
 
 
-def test_of_what_was_put_aside_the_newest_stay(server: RealServer, tmp_path: Path) -> None:
+def test_of_what_was_quarantined_the_newest_stay(server: RealServer, tmp_path: Path) -> None:
     with Fleet(server, tmp_path, keep_dead_max=3) as fleet:
-        old, new = [[fleet.broker.keys.aside(f"{age}-{number}") for number in range(3)] for age in ("a", "b")]
+        old, new = [
+            [fleet.broker.keys.quarantine(f"{age}-{number}") for number in range(3)] for age in ("a", "b")
+        ]
         server.admin.mset(dict.fromkeys(old, "x"))
         until_idle(server, *old)
         server.admin.mset(dict.fromkeys(new, "x"))
-        results = fleet.broker.keys.aside("results")
+        results = fleet.broker.keys.quarantine("results")
         assert run_through(retention_of(fleet)) == 3
-        assert keys_aside(fleet, server) == set(new)
+        assert quarantined_keys(fleet, server) == set(new)
         server.admin.delete(*new)
         server.admin.rpush(results, *range(2_500))
         run_through(retention_of(fleet))
@@ -82,9 +86,9 @@ def test_of_what_was_put_aside_the_newest_stay(server: RealServer, tmp_path: Pat
 
 def test_a_key_that_is_no_list_is_left_for_its_age(server: RealServer, tmp_path: Path) -> None:
     with Fleet(server, tmp_path, keep_dead_max=3) as fleet:
-        server.admin.set(fleet.broker.keys.aside("results"), "no list")
+        server.admin.set(fleet.broker.keys.quarantine("results"), "no list")
         assert run_through(retention_of(fleet)) == 0
-        assert server.admin.get(fleet.broker.keys.aside("results")) == b"no list"
+        assert server.admin.get(fleet.broker.keys.quarantine("results")) == b"no list"
 
 
 def test_a_server_that_evicts_by_frequency_tells_no_age_and_keeps_all(
@@ -93,11 +97,11 @@ def test_a_server_that_evicts_by_frequency_tells_no_age_and_keeps_all(
     server.admin.config_set("maxmemory-policy", "allkeys-lfu")
     try:
         with Fleet(server, tmp_path, keep_dead=1, keep_dead_max=1) as fleet:
-            keys = [fleet.broker.keys.aside(str(number)) for number in range(3)]
+            keys = [fleet.broker.keys.quarantine(str(number)) for number in range(3)]
             server.admin.mset(dict.fromkeys(keys, "x"))
-            assert Aside(fleet.broker.server, fleet.broker.keys).look() == []
+            assert Quarantine(fleet.broker.server, fleet.broker.keys).look() == []
             assert run_through(retention_of(fleet)) == 0
-            assert keys_aside(fleet, server) == set(keys)
+            assert quarantined_keys(fleet, server) == set(keys)
     finally:
         server.admin.config_set("maxmemory-policy", "noeviction")
 

@@ -74,7 +74,7 @@ def house(
         yield House(fleet, server), server
 
 
-@pytest.mark.leaves("aside", "dead", "batch", "seen", "wake")
+@pytest.mark.leaves("quarantine", "dead", "batch", "seen", "wake")
 @pytest.mark.parametrize("role", ["producer", "consumer"])
 def test_nothing_that_a_role_may_do_harms_the_others(house: Guarded, role: str) -> None:
     living, server = house
@@ -106,7 +106,7 @@ def test_nothing_that_a_role_may_do_harms_the_others(house: Guarded, role: str) 
         ("consumer", ["XADD", KEY + "results", LAST_ID, "a", "b"]),
         ("consumer", ["PEXPIRE", KEY + "results", "1"]),
         ("consumer", ["RPUSH", KEY + "results", "1"]),
-        ("consumer", ["XDEL", KEY + "aside:results", "1-1"]),
+        ("consumer", ["XDEL", KEY + "quarantine:results", "1-1"]),
     ],
     ids=str,
 )  # fmt: skip

@@ -92,7 +92,7 @@ def test_counters_that_are_no_numbers(busy: Broker, client: FakeClient, value: s
     client.hset(busy.keys.stats, "done_events", value)
     client.hset(busy.keys.stats, "mark_at", value)
     assert found(busy) == {busy.keys.stats: "no numbers: done_events, mark_at"}
-    assert repair(busy) == []  # the active scheduler puts them aside
+    assert repair(busy) == []  # the active scheduler quarantines them
 
 
 @pytest.mark.parametrize("ledger", ["inflight", "dead"])
@@ -113,13 +113,13 @@ def test_a_batch_whose_events_are_gone(busy: Broker, client: FakeClient) -> None
     assert busy.ledger.in_flight() == []
 
 
-def test_a_batch_that_cannot_be_read_is_put_aside(busy: Broker, client: FakeClient) -> None:
+def test_a_batch_that_cannot_be_read_is_quarantined(busy: Broker, client: FakeClient) -> None:
     (batch_id,) = busy.ledger.in_flight()
     client.lset(busy.keys.batch(batch_id), 0, '{"v": 99}')
     assert found(busy)[busy.keys.batch(batch_id)] == "it can't be read: a batch header is not of version 1"
     repair(busy)
     assert found(busy) == {}
-    assert client.llen(busy.keys.aside(batch_id)) == 4
+    assert client.llen(busy.keys.quarantine(batch_id)) == 4
 
 
 def test_a_batch_that_no_ledger_knows_is_adopted(busy: Broker, client: FakeClient) -> None:
@@ -131,12 +131,12 @@ def test_a_batch_that_no_ledger_knows_is_adopted(busy: Broker, client: FakeClien
     check_account(busy)
 
 
-def test_a_stray_that_is_no_batch_is_put_aside(busy: Broker, client: FakeClient) -> None:
+def test_a_stray_that_is_no_batch_is_quarantined(busy: Broker, client: FakeClient) -> None:
     client.rpush(busy.keys.batch("made-up"), "x", "y", "z")
     assert found(busy) == {busy.keys.batch("made-up"): "no ledger knows it"}
     repair(busy)
     assert found(busy) == {}
-    assert client.exists(busy.keys.aside("made-up"))
+    assert client.exists(busy.keys.quarantine("made-up"))
 
 
 def test_batches_that_nobody_looks_at(busy: Broker, clock: ManualClock) -> None:
@@ -185,10 +185,10 @@ def test_keys_of_the_wrong_type_are_named(busy: Broker, client: FakeClient) -> N
     client.delete(busy.keys.results)
     client.set(busy.keys.results, "hostile")
     assert found(busy) == {busy.keys.results: "it is a string, not a stream"}
-    assert repair(busy) == []  # the active scheduler puts it aside
+    assert repair(busy) == []  # the active scheduler quarantines it
 
 
-def test_an_id_that_is_none_is_put_aside(busy: Broker, client: FakeClient) -> None:
+def test_an_id_that_is_none_is_quarantined(busy: Broker, client: FakeClient) -> None:
     client.zadd(busy.keys.dead, {b"\xff\nx": 1})
     assert found(busy)[busy.keys.batch("\\xff\\nx")] == "its id is none of a batch"
     repair(busy)

@@ -283,7 +283,7 @@ def test_a_server_that_is_away_from_the_first_wait_on_is_waited_for_and_told_onc
     assert caplog.text.count("letters: the server answers again") == 1
 
 
-def test_an_entry_that_is_no_result_is_put_aside_and_told(
+def test_an_entry_that_is_no_result_is_quarantined_and_told(
     make_path: MakePath, client: FakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     handled: list[Any] = []
@@ -293,33 +293,34 @@ def test_an_entry_that_is_no_result_is_put_aside_and_told(
     assert path.batcher.wait_for_results()
     assert handled == [{"total": 5}]
     assert (
-        "is put aside as mb:{letters}:aside:results: an entry on the results stream is not of" in caplog.text
+        "is quarantined as mb:{letters}:quarantine:results: an entry on the results stream is not of"
+        in caplog.text
     )
-    (kept,) = client.lrange(path.broker.keys.aside("results"), 0, -1)
+    (kept,) = client.lrange(path.broker.keys.quarantine("results"), 0, -1)
     assert b"{b'by': b'hand'}" in kept
 
 
-def test_an_entry_is_put_aside_when_the_server_answers_again(
+def test_an_entry_is_quarantined_when_the_server_answers_again(
     make_path: MakePath, client: FakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The reply is lost, and the entry does not come again."""
-    put_aside = Results.put_aside
+    quarantine = Results.quarantine
     lost: list[str] = []
 
     def lose_a_reply(results: Results, entry: Entry) -> str:
-        aside = put_aside(results, entry)
+        place = quarantine(results, entry)
         if not lost:
-            lost.append(aside)
+            lost.append(place)
             raise InDoubt("no reply")
-        return aside
+        return place
 
-    monkeypatch.setattr(Results, "put_aside", lose_a_reply)
+    monkeypatch.setattr(Results, "quarantine_batch", lose_a_reply)
     path = make_path()
     client.xadd(path.broker.keys.results, {"by": "hand"})
     path.record_and_stop(5)
     assert path.batcher.wait_for_results()
     assert client.llen(lost[0]) == 1
-    assert "may have been put aside: an entry on the results stream is not of" in caplog.text
+    assert "may have been quarantined: an entry on the results stream is not of" in caplog.text
 
 
 def never(result: list[int]) -> None:
@@ -340,13 +341,13 @@ def test_a_result_that_does_not_fit_its_handler_is_quarantined_and_the_next_is_h
     caplog.clear()
     assert path.batcher.wait_for_results()
     assert handled == [7]
-    aside = path.broker.keys.aside("results")
-    (kept,) = client.lrange(aside, 0, -1)
+    place = path.broker.keys.quarantine("results")
+    (kept,) = client.lrange(place, 0, -1)
     assert misfit.batch_id.encode() in kept
     assert b'"five"' in kept
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert f"the result of batch {misfit.batch_id} (entry " in line
-    assert f"is put aside as {aside}: the result does not fit (int_parsing)" in line
+    assert f"is quarantined as {place}: the result does not fit (int_parsing)" in line
     assert "five" not in line
 
 
@@ -363,7 +364,7 @@ def test_a_result_that_does_not_fit_its_handler_goes_to_the_failure_handler(
     assert failure.error == "DecodeError: the result does not fit: Input should be a valid array"
     assert (failure.result, failure.events, failure.traceback) == ({"total": 5}, [], "")
     assert client.xlen(path.broker.keys.results) == 0
-    assert not client.exists(path.broker.keys.aside("results"))
+    assert not client.exists(path.broker.keys.quarantine("results"))
 
 
 def test_a_result_that_is_no_json_is_quarantined_whatever_handlers_there_are(
@@ -377,7 +378,7 @@ def test_a_result_that_is_no_json_is_quarantined_whatever_handlers_there_are(
     client.xadd(path.broker.keys.results, {**fields, b"result": b"{"})
     assert path.batcher.wait_for_results()
     assert failures == []
-    assert client.llen(path.broker.keys.aside("results")) == 1
+    assert client.llen(path.broker.keys.quarantine("results")) == 1
 
 
 def test_the_results_of_a_silent_consumer_are_taken_over(make_path: MakePath) -> None:

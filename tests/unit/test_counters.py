@@ -8,7 +8,7 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
-from microbatch.broker.inspect.misfits import set_aside
+from microbatch.broker.inspect.quarantine import quarantine_keys
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import new_batch, part_of
 from tests.unit.steps import (
@@ -106,7 +106,7 @@ def test_what_cannot_be_counted_is_not_done(
         with pytest.raises(Refused, match=r"BADCOUNT .*:stats holds a counter that is no number"):
             act()
     assert snapshot(client) == before
-    assert len(set_aside(broker.server, broker.keys)) == 1
+    assert len(quarantine_keys(broker.server, broker.keys)) == 1
     if kept is not None:
         client.hset(broker.keys.stats, field, kept)  # as `verify --repair` sees to
     assert act()
@@ -116,6 +116,6 @@ def test_what_cannot_be_counted_is_not_done(
 @pytest.mark.parametrize("value", ["0", "12", "9" * 17])
 def test_a_number_is_left_alone(broker: Broker, client: FakeClient, value: str) -> None:
     client.hset(broker.keys.stats, "done_events", value)
-    assert set_aside(broker.server, broker.keys) == []
+    assert quarantine_keys(broker.server, broker.keys) == []
     assert broker.ledger.commit(record_and_cut(broker, 1), ())
     assert int(client.hget(broker.keys.stats, "done_events")) == int(value) + 1

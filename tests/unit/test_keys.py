@@ -15,7 +15,7 @@ def test_every_key_carries_the_prefix_and_the_hash_tag() -> None:
     assert set(vars(keys)) == {*PARTS, "wake", "queue", "prefix", "name"}  # the queue's name is not a key
     assert [getattr(keys, part) for part in PARTS] == [f"mb:{{letters}}:{part}" for part in PARTS]
     assert keys.batch("0a1b") == "mb:{letters}:batch:0a1b"
-    assert keys.aside("0a1b") == "mb:{letters}:aside:0a1b"
+    assert keys.quarantine("0a1b") == "mb:{letters}:quarantine:0a1b"
 
 
 def test_batchers_and_prefixes_share_no_key() -> None:

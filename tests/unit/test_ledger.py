@@ -349,20 +349,20 @@ def unreadable(broker: Broker) -> Unreadable:
     return found
 
 
-def test_what_is_put_aside_twice_is_kept_twice(broker: Broker, client: FakeClient) -> None:
+def test_what_is_quarantined_twice_is_kept_twice(broker: Broker, client: FakeClient) -> None:
     batch_id = "0" * 32
-    asides = []
+    quarantined = []
     for evidence in ("first", "second", "third"):
         client.set(broker.keys.batch(batch_id), evidence)
         client.zadd(broker.keys.inflight, {batch_id: 0})
-        asides.append(broker.recovery.put_aside(batch_id, unreadable(broker).record))
-    assert asides[0] == broker.keys.aside(batch_id)
-    assert [client.get(aside) for aside in asides] == [b"first", b"second", b"third"]
-    assert broker.recovery.put_aside(batch_id, b"") == ""
+        quarantined.append(broker.recovery.quarantine(batch_id, unreadable(broker).record))
+    assert quarantined[0] == broker.keys.quarantine(batch_id)
+    assert [client.get(place) for place in quarantined] == [b"first", b"second", b"third"]
+    assert broker.recovery.quarantine(batch_id, b"") == ""
 
 
 @pytest.mark.parametrize("part", ["inflight", "dead"])
-def test_nothing_is_put_aside_where_a_ledger_is_none(broker: Broker, client: FakeClient, part: str) -> None:
+def test_nothing_is_quarantined_where_a_ledger_is_none(broker: Broker, client: FakeClient, part: str) -> None:
     batch_id = "0" * 32
     client.set(broker.keys.batch(batch_id), "hostile")
     client.zadd(broker.keys.inflight, {batch_id: 0})
@@ -370,7 +370,7 @@ def test_nothing_is_put_aside_where_a_ledger_is_none(broker: Broker, client: Fak
     client.set(getattr(broker.keys, part), "hostile")
     before = snapshot(client)
     with pytest.raises(Refused, match="WRONGTYPE"):
-        broker.recovery.put_aside(batch_id, b"")
+        broker.recovery.quarantine(batch_id, b"")
     assert snapshot(client) == before
 
 
@@ -398,7 +398,7 @@ def test_what_has_changed_since_it_was_seen_is_left_where_it_is(
         case _:
             broker.ledger.commit(taken.id, ())
     before = snapshot(client)
-    assert broker.recovery.put_aside(taken.id, seen) == ""
+    assert broker.recovery.quarantine(taken.id, seen) == ""
     assert snapshot(client) == before
     check_account(broker)
 

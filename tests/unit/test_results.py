@@ -249,45 +249,47 @@ def test_those_who_wait_for_an_end_are_told(broker: Broker, results: Results, cl
     assert [fields for _, fields in client.xrange(broker.keys.drain)] == [{b"handled": b"1"}]
 
 
-def test_what_is_put_aside_leaves_the_stream(broker: Broker, results: Results, client: FakeClient) -> None:
+def test_what_is_quarantined_leaves_the_stream(broker: Broker, results: Results, client: FakeClient) -> None:
     client.xadd(broker.keys.results, {"by": "hand"})
     (entry,) = results.read(count=10)
-    assert results.put_aside(entry) == broker.keys.aside("results")
+    assert results.quarantine(entry) == broker.keys.quarantine("results")
     assert client.xlen(broker.keys.results) == 0
     assert client.xpending(broker.keys.results, GROUP)["pending"] == 0
-    assert client.lrange(broker.keys.aside("results"), 0, -1) == [repr((entry.id, entry.fields)).encode()]
+    assert client.lrange(broker.keys.quarantine("results"), 0, -1) == [
+        repr((entry.id, entry.fields)).encode()
+    ]
 
 
-def test_an_entry_is_put_aside_once(
+def test_an_entry_is_quarantined_once(
     broker: Broker, results: Results, other: Results, client: FakeClient
 ) -> None:
     """By a consumer, and by another that has taken it over meanwhile."""
     client.xadd(broker.keys.results, {"by": "hand"})
     (entry,) = results.read(count=10)
     other.take_over(idle_ms=0, count=10)
-    assert other.put_aside(entry)
-    assert results.put_aside(entry) == ""
-    assert client.llen(broker.keys.aside("results")) == 1
+    assert other.quarantine(entry)
+    assert results.quarantine(entry) == ""
+    assert client.llen(broker.keys.quarantine("results")) == 1
 
 
-def test_where_no_list_stands_an_entry_is_put_aside_elsewhere(
+def test_where_no_list_stands_an_entry_is_quarantined_elsewhere(
     broker: Broker, results: Results, client: FakeClient
 ) -> None:
-    """As after a stream of the wrong type was put aside itself."""
-    client.set(broker.keys.aside("results"), "a string")
+    """As after a stream of the wrong type was quarantined itself."""
+    client.set(broker.keys.quarantine("results"), "a string")
     client.xadd(broker.keys.results, {"by": "hand"})
     (entry,) = results.read(count=10)
-    aside = results.put_aside(entry)
-    assert aside.startswith(broker.keys.aside("results:"))
-    assert client.lrange(aside, 0, -1) == [repr((entry.id, entry.fields)).encode()]
-    assert client.get(broker.keys.aside("results")) == b"a string"
+    place = results.quarantine(entry)
+    assert place.startswith(broker.keys.quarantine("results:"))
+    assert client.lrange(place, 0, -1) == [repr((entry.id, entry.fields)).encode()]
+    assert client.get(broker.keys.quarantine("results")) == b"a string"
     assert client.xlen(broker.keys.results) == 0
 
 
-def test_nothing_is_put_aside_from_what_is_no_stream(
+def test_nothing_is_quarantined_from_what_is_no_stream(
     broker: Broker, results: Results, client: FakeClient
 ) -> None:
     client.set(broker.keys.results, "a string")
     with pytest.raises(Refused, match="WRONGTYPE"):
-        results.put_aside(Entry("1-1", {}))
-    assert not client.exists(broker.keys.aside("results"))
+        results.quarantine(Entry("1-1", {}))
+    assert not client.exists(broker.keys.quarantine("results"))

@@ -88,13 +88,13 @@ class Handlers:
     def _quarantine(self, entry: Entry, what: str, error: DecodeError, results: Results) -> None:
         why = error.public
         try:
-            aside = results.put_aside(entry)
+            place = results.quarantine(entry)
         except InDoubt:
             # If it was, the entry does not come again.
-            log.warning("%s: %s may have been put aside: %s", self._name, what, why)
+            log.warning("%s: %s may have been quarantined: %s", self._name, what, why)
             raise
-        if aside:
-            log.error("%s: %s is put aside as %s: %s", self._name, what, aside, why)
+        if place:
+            log.error("%s: %s is quarantined as %s: %s", self._name, what, place, why)
         else:
             log.warning("%s: %s has gone from the stream: %s", self._name, what, why)
 

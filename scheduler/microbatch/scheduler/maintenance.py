@@ -7,7 +7,7 @@ import time
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import MicrobatchError, ServerError
-from microbatch.broker.inspect.misfits import set_aside
+from microbatch.broker.inspect.quarantine import quarantine_keys
 from microbatch.broker.transport.backoff import PASSING
 from microbatch.scheduler.neglect import NeglectWatch
 from microbatch.scheduler.queue import JobQueue
@@ -33,7 +33,7 @@ class Maintenance:
 
     def run_once(self, now_ms: int) -> None:
         """Keep what is not ours out of the way, note where the counters stand, and forget what is old."""
-        self._set_aside()
+        self._set_quarantine()
         if words := self._broker.events.thin_out():
             log.error("%s: %d words to the scheduler were not ours, and are thrown away", self._name, words)
         self._broker.stats.mark(now_ms)
@@ -50,13 +50,13 @@ class Maintenance:
         if isinstance(error, PASSING):
             return False
         try:
-            return self._set_aside()
+            return self._set_quarantine()
         except ServerError as refused:
             log.debug("%s: %s", self._name, refused)
             return False
 
-    def _set_aside(self) -> bool:
-        moved = set_aside(self._broker.server, self._broker.keys)
+    def _set_quarantine(self) -> bool:
+        moved = quarantine_keys(self._broker.server, self._broker.keys)
         for line in moved:
             log.error("%s: %s", self._name, line)
         return bool(moved)

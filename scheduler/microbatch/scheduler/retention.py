@@ -7,7 +7,7 @@ import logging
 
 from microbatch.broker.app.durations import duration_text
 from microbatch.broker.broker import Broker
-from microbatch.broker.inspect.aside import Aside, AsideKey
+from microbatch.broker.inspect.quarantine import Quarantine, QuarantinedKey
 from microbatch.scheduler.queue import JobQueue
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class Retention:
         self._queue = queue
         self._age = broker.config.keep_dead
         self._most = broker.config.keep_dead_max
-        self._aside = Aside(broker.server, broker.keys)
+        self._quarantine = Quarantine(broker.server, broker.keys)
         self._seen: dict[bytes, int] = {}
 
     def run_once(self) -> int:
@@ -51,20 +51,22 @@ class Retention:
         return batches
 
     def _retire_keys(self) -> int:
-        """What was put aside. Its age is how long nobody has touched it."""
+        """What was quarantined. Its age is how long nobody has touched it."""
         if self._most is not None:
-            self._aside.trim_results(self._most)
-        for found in self._aside.look():
+            self._quarantine.trim_results(self._most)
+        for found in self._quarantine.look():
             self._seen[found.key] = found.idle_seconds
-        if not self._aside.at_the_end:
+        if not self._quarantine.at_the_end:
             return 0
         seen, self._seen = self._seen, {}
-        removed = self._aside.remove(self._no_longer_kept([AsideKey(*item) for item in seen.items()]))
+        removed = self._quarantine.remove(
+            self._no_longer_kept([QuarantinedKey(*item) for item in seen.items()])
+        )
         if removed:
-            self._tell(f"keys put aside: {removed}")
+            self._tell(f"quarantined keys: {removed}")
         return removed
 
-    def _no_longer_kept(self, found: list[AsideKey]) -> list[bytes]:
+    def _no_longer_kept(self, found: list[QuarantinedKey]) -> list[bytes]:
         over = 0 if self._most is None else max(0, len(found) - self._most)
         oldest = heapq.nlargest(min(over, _IN_ONE_RUN), found, key=lambda one: one.idle_seconds)
         old = [one for one in found if self._age is not None and one.idle_seconds >= self._age]

@@ -136,12 +136,12 @@ class Config(BaseSettings):
         Field(
             ge=1,
             le=10 * _YEAR,
-            description="How long dead batches, and what was put aside, are kept; by default for ever.",
+            description="How long dead batches, and what was quarantined, are kept; by default for ever.",
         ),
     ] = None
     keep_dead_max: Annotated[
         int | None,
-        Field(gt=0, description="The most dead batches, and keys put aside, that are kept; the newest stay."),
+        Field(gt=0, description="The most dead batches, and quarantined keys, that stay: the newest."),
     ] = None
     results: Annotated[
         Literal["keep", "discard"],

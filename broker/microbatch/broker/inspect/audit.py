@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError
-from microbatch.broker.inspect.aside import literal
+from microbatch.broker.inspect.quarantine import literal
 from microbatch.broker.inspect.repairs import Repairs
 from microbatch.broker.inspect.tally import take_tally
 from microbatch.broker.state.due import queued, retrying, running
@@ -79,7 +79,7 @@ class Audit:
         }
 
     def _misfits(self) -> Iterator[Finding]:
-        """Keys that can't have been written by us. The active scheduler puts them aside by itself."""
+        """Keys that can't have been written by us. The active scheduler quarantines them by itself."""
         for key, what in self._wrong_types().items():
             yield Finding(key, what)
 
@@ -87,7 +87,7 @@ class Audit:
         keys = self._keys
         fields = self._server.do("HGETALL", keys.stats)
         if bad := [printable(name) for name, value in fields.items() if not is_number(value)]:
-            yield Finding(keys.stats, f"no numbers: {', '.join(bad)}")  # the active scheduler puts them aside
+            yield Finding(keys.stats, f"no numbers: {', '.join(bad)}")  # the scheduler quarantines them
             return
         tally = next((found for _ in range(_TRIES) if (found := take_tally(self._server, keys))), None)
         if tally is None:
@@ -118,7 +118,7 @@ class Audit:
                 if not what or raw in found or self._server.do("ZSCORE", ledger, raw) is None:
                     continue  # the last: it has just gone
                 found.add(raw)
-                yield Finding(printable(self._batch(raw)), what, self._repairs.put_aside(raw, head))
+                yield Finding(printable(self._batch(raw)), what, self._repairs.quarantine(raw, head))
 
     def _pages(self, items: Iterator[T]) -> Iterator[list[T]]:
         """The items of a scan, some at a time."""
@@ -175,7 +175,7 @@ class Audit:
                     (head,) = self._server.each(("LRANGE", self._batch(raw), 0, 2))
                     readable = not _what_is_wrong(raw, head, RunRecord)
                     repair = (
-                        self._repairs.adopt(raw.decode()) if readable else self._repairs.put_aside(raw, head)
+                        self._repairs.adopt(raw.decode()) if readable else self._repairs.quarantine(raw, head)
                     )
                     yield Finding(printable(self._batch(raw)), "no ledger knows it", repair)
 

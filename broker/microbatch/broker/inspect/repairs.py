@@ -21,13 +21,13 @@ class Repairs:
 
         return repair
 
-    def put_aside(self, batch_id: str | bytes, head: object) -> Callable[[], str]:
+    def quarantine(self, batch_id: str | bytes, head: object) -> Callable[[], str]:
         """``head``: the first values of the list, if it is one, as they were seen."""
         record = head[1] if isinstance(head, list) and len(head) > 1 else b""
 
         def repair() -> str:
-            aside = self._broker.recovery.put_aside(batch_id, record)
-            return f"put aside as {aside}" if aside else "it has gone by itself, or has changed"
+            place = self._broker.recovery.quarantine(batch_id, record)
+            return f"quarantined as {place}" if place else "it has gone by itself, or has changed"
 
         return repair
 

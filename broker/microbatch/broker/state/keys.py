@@ -53,13 +53,13 @@ class Keys:
         """list: a batch's header, its run record, then its events."""
         return self._key(f"batch:{batch_id}")
 
-    def aside(self, batch_id: str) -> str:
+    def quarantine(self, batch_id: str) -> str:
         """any type: what stood under a batch's key and could not be read, kept for a person to look at."""
-        return self._key(f"aside:{batch_id}")
+        return self._key(f"quarantine:{batch_id}")
 
-    def aside_of(self, key: str) -> str:
+    def quarantine_of(self, key: str) -> str:
         """any type: what stood under one of our keys and is of another type than ours."""
-        return self.aside(key.removeprefix(self._key("")))
+        return self.quarantine(key.removeprefix(self._key("")))
 
     def types(self) -> dict[str, str]:
         """The type of each key but the batches'. The counters come last."""

@@ -129,7 +129,7 @@ class Recovery:
         """When the batch's oldest event was recorded."""
         return recorded_at_ms(batch.header, self._server.do("LINDEX", self._keys.batch(batch.id), 2) or b"")
 
-    def put_aside(self, batch_id: str | bytes, record: bytes) -> str:
+    def quarantine(self, batch_id: str | bytes, record: bytes) -> str:
         """Take what is no batch from the ledgers, whatever its id is.
 
         ``record`` is what stood in the run record's place when it was seen. What is under its key is kept
@@ -138,10 +138,10 @@ class Recovery:
         keys = self._keys
         raw = batch_id.encode() if isinstance(batch_id, str) else batch_id
         name = printable(raw)
-        asides = keys.aside(name), keys.aside(f"{name}:{identity.new_id()}")
-        names = (keys.batch("").encode() + raw, keys.inflight, keys.dead, *asides)
-        where = self._server.run(scripts.PUT_ASIDE, names, (raw, record))
-        return asides[where - 1] if where else ""
+        quarantined = keys.quarantine(name), keys.quarantine(f"{name}:{identity.new_id()}")
+        names = (keys.batch("").encode() + raw, keys.inflight, keys.dead, *quarantined)
+        where = self._server.run(scripts.QUARANTINE_BATCH, names, (raw, record))
+        return quarantined[where - 1] if where else ""
 
 
 def _decode(group: Any, unreadable: list[Unreadable]) -> list[DueBatch]:

@@ -167,15 +167,15 @@ class Results:
         """Acknowledge and delete entries whose handler has returned."""
         self._server.run(scripts.HANDLED, [self._keys.results, self._keys.drain], (GROUP, *entry_ids))
 
-    def put_aside(self, entry: Entry) -> str:
+    def quarantine(self, entry: Entry) -> str:
         """Take an entry that is no outcome from the stream; it is kept in the list returned.
 
-        Empty if it has gone from the stream: somebody else has put it aside, or deleted it.
+        Empty if it has gone from the stream: somebody else has quarantined it, or deleted it.
         """
-        aside = self._keys.aside("results")
-        lists = aside, f"{aside}:{new_id()}"
+        place = self._keys.quarantine("results")
+        lists = place, f"{place}:{new_id()}"
         where = self._server.run(
-            scripts.SHELVE,
+            scripts.QUARANTINE_ENTRY,
             [self._keys.results, *lists],
             (GROUP, entry.id, repr((entry.id, entry.fields))),
         )

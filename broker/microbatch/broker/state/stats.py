@@ -116,7 +116,7 @@ def _number(fields: Mapping[bytes, bytes], name: str, otherwise: int = 0) -> int
     if value is None:
         return otherwise
     if not is_number(value):
-        raise DecodeError(f"the counter {name} is no number; the active scheduler puts it aside")
+        raise DecodeError(f"the counter {name} is no number; the active scheduler quarantines it")
     return int(value)
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from microbatch.broker.app.config import Config
+from microbatch.broker.inspect.snapshot import Snapshot
 from microbatch.broker.wire.batch import BatchInfo
 from microbatch.ops.letters import VALUES, Total
 

@@ -1,7 +1,7 @@
--- shelve: take an entry that is no outcome from the stream, and keep it in a list.
+-- quarantine_entry: take an entry that is no outcome from the stream, and keep it in a list.
 --
 -- KEYS[1] results  stream  what waits for a handler
--- KEYS[2] aside    list    where it is kept
+-- KEYS[2] place    list    where it is kept
 -- KEYS[3] another  list    where it is kept if the first is of another type
 -- ARGV[1] group    the consumer group
 -- ARGV[2] id       of the entry

@@ -1,4 +1,4 @@
--- set_aside: move what stands under our keys and is not what we put there out of the way. A stream is not ours
+-- quarantine_keys: move what stands under our keys and is not what we put there out of the way. A stream is not ours
 -- either that has used the last id that there is, and takes no entry any more.
 --
 -- KEYS[1] a key, of any type
@@ -10,9 +10,9 @@
 -- Returns {number, where it is kept, 1 for a used-up stream} for each key that was moved, counted from 1, and for
 -- each of the counters' fields that are no numbers, which are moved alone, {field's name, where it is kept, 0}.
 -- O(counters).
-local function free(aside, but)
-  local found = redis.call('TYPE', aside).ok
-  return (found == 'none' or found == but) and aside or aside .. ':' .. ARGV[1]
+local function free(place, but)
+  local found = redis.call('TYPE', place).ok
+  return (found == 'none' or found == but) and place or place .. ':' .. ARGV[1]
 end
 
 local function is_used_up(key)
@@ -29,19 +29,19 @@ for k = 1, #ARGV - 1 do
   local found = redis.call('TYPE', key).ok
   local used_up = found == 'stream' and found == wanted and is_used_up(key)
   if found ~= 'none' and (found ~= wanted or used_up) then
-    local aside = free(KEYS[2 * k])
-    redis.call('RENAME', key, aside)
-    moved[#moved + 1] = {k, aside, used_up and 1 or 0}
+    local place = free(KEYS[2 * k])
+    redis.call('RENAME', key, place)
+    moved[#moved + 1] = {k, place, used_up and 1 or 0}
   end
 end
-local stats, aside = KEYS[#KEYS - 1], free(KEYS[#KEYS] .. ':fields', 'list')
+local stats, place = KEYS[#KEYS - 1], free(KEYS[#KEYS] .. ':fields', 'list')
 local fields = redis.call('HGETALL', stats)
 for i = 1, #fields, 2 do
   local count = fields[i + 1]
   if count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
-    redis.call('RPUSH', aside, fields[i] .. '=' .. count)
+    redis.call('RPUSH', place, fields[i] .. '=' .. count)
     redis.call('HDEL', stats, fields[i])
-    moved[#moved + 1] = {fields[i], aside, 0}
+    moved[#moved + 1] = {fields[i], place, 0}
   end
 end
 return moved

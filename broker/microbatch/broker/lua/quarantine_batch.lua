@@ -1,9 +1,9 @@
--- put_aside: take what is no batch from the ledgers, and keep what stands under its key under another.
+-- quarantine_batch: take what is no batch from the ledgers, and keep what stands under its key under another.
 --
 -- KEYS[1] batch     any type
 -- KEYS[2] inflight  zset      the ledger
 -- KEYS[3] dead      zset      batches given up
--- KEYS[4] aside     any type  where it is kept
+-- KEYS[4] place     any type  where it is kept
 -- KEYS[5] another   any type  where it is kept if something is kept there already
 -- ARGV[1] id        of the batch
 -- ARGV[2] record    the list's second value when it was found to be no batch; '' if there was none

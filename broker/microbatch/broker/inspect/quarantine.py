@@ -1,39 +1,64 @@
-"""What was put aside, and how long nobody has touched it."""
+"""The quarantine: values that Microbatch can't have written, and how long nobody has touched them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from microbatch.broker.lua import scripts
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.server import Server
+from microbatch.broker.wire.identity import new_id
+from microbatch.broker.wire.text import printable
 
 _AT_ONCE = 1_000
 
 
+def quarantine_keys(server: Server, keys: Keys) -> list[str]:
+    """Move keys of the wrong type, used-up streams, and counters that are no numbers, out of the way.
+
+    They are kept under ``quarantine:*`` for a person to look at. Nothing that is kept there is overwritten.
+    What is as it should be is not touched, so anybody may do this at any time. Returns one line for each.
+    Raises ServerError.
+    """
+    types = keys.types()
+    names = [name for key in types for name in (key, keys.quarantine_of(key))]
+    wrong = []
+    for what, place, used_up in server.run(scripts.QUARANTINE_KEYS, names, (new_id(), *types.values())):
+        if isinstance(what, int):
+            key = list(types)[what - 1]
+            why = "had used its last id" if used_up else f"was no {types[key]}"
+            wrong.append(f"{key} {why}, and is quarantined as {place.decode()}")
+        else:
+            wrong.append(
+                f"{keys.stats}: {printable(what)} was no number, and is quarantined as {place.decode()}"
+            )
+    return wrong
+
+
 @dataclass(frozen=True, slots=True)
-class AsideKey:
-    """A key under which something was put aside."""
+class QuarantinedKey:
+    """A key under which something was quarantined."""
 
     key: bytes
     idle_seconds: int
     """For how long nobody has read or written it."""
 
 
-class Aside:
-    """The keys of one batcher under which something was put aside.
+class Quarantine:
+    """The keys of one batcher under which something was quarantined.
 
     There is no list of them: they are found by walking through all keys of the server, step by step.
     """
 
     def __init__(self, server: Server, keys: Keys) -> None:
         self._server = server
-        self._pattern = literal(keys.aside("")) + "*"
-        self._results = keys.aside_of(keys.results)
+        self._pattern = literal(keys.quarantine("")) + "*"
+        self._results = keys.quarantine_of(keys.results)
         self._cursor = 0
 
-    def look(self) -> list[AsideKey]:
-        """Look at the next keys of the server, a thousand or some more. Returns those that were put aside."""
+    def look(self) -> list[QuarantinedKey]:
+        """Look at the next keys of the server, some thousand. Returns those that were quarantined."""
         with self._server.translated():
             reply: Any = self._server.client.scan(self._cursor, match=self._pattern, count=_AT_ONCE)
         self._cursor, found = reply
@@ -42,10 +67,10 @@ class Aside:
         idle = self._server.each(*(("OBJECT", "IDLETIME", key) for key in found))
         # A server that evicts by how often a key is used knows no such time; a key may have gone by now.
         pairs = zip(found, idle, strict=True)
-        return [AsideKey(key, seconds) for key, seconds in pairs if isinstance(seconds, int)]
+        return [QuarantinedKey(key, seconds) for key, seconds in pairs if isinstance(seconds, int)]
 
     def trim_results(self, most: int) -> None:
-        """Throw away the oldest of the results that were put aside, where more than ``most`` are kept.
+        """Throw away the oldest of the results that were quarantined, where more than ``most`` are kept.
 
         A thousand at most are thrown away in one call.
         """
