@@ -21,8 +21,8 @@ _OURS = re.compile(r"[^{}]+:\{[^{}]+\}:(?P<part>\w+)")
 # `wake` has each word once at most, for the next scheduler: workers leave them when none runs as well.
 _PERMANENT = {"config", "stats", "schedulers", "results", "wake"}
 # They go by themselves, so they may be there as long as they have a time to live: the lease of a killed
-# scheduler, the drain a minute after the last wait, the row of failures ten minutes after its last.
-_EXPIRING = {"lease", "drain", "held", "failing", "breaker"}
+# scheduler, the progress stream a minute after the last wait, the row of failures ten minutes after its last.
+_EXPIRING = {"lease", "progress", "held", "failing", "breaker"}
 # RQ's own, and what tests count in.
 _NOT_OURS = ("rq:", "test:")
 

@@ -50,7 +50,7 @@ _CUT = ("MULTI", "-- cut:", "EXEC")
 _COMMIT = ("EVALSHA", ":inflight", ":results")  # or a division: by their keys, for a mutant has another hash
 _AFTER_LOOK = ("LLEN", ":events", ":events")  # what a scheduler asks for after it has seen what waits
 _TAKE = ("EVALSHA", scripts.TAKE_NEXT.sha)
-_HANDLED = ("EVALSHA", scripts.HANDLED.sha)
+_HANDLED = ("EVALSHA", scripts.ACKNOWLEDGE.sha)
 EATEN: dict[str, Sequence[tuple[str, ...]]] = {
     "producer": [_RECORD, _RECORD, ("EVALSHA", scripts.RECORD.sha)],
     "scheduler": [
@@ -67,11 +67,11 @@ EATEN: dict[str, Sequence[tuple[str, ...]]] = {
         _COMMIT,
         _TAKE,
         ("BLMOVE", "rq:queue:"),
-        ("EVALSHA", scripts.HOLD.sha),
+        ("EVALSHA", scripts.SWAP_RUN.sha),
         ("EVALSHA", scripts.DIVIDE.sha),
     ],
     "consumer": [_HANDLED, ("XREADGROUP",), ("XAUTOCLAIM",)],
-    "stopper": [_HANDLED, ("XREADGROUP",), ("XREAD", ":drain")],
+    "stopper": [_HANDLED, ("XREADGROUP",), ("XREAD", ":progress")],
 }
 """By role: the commands whose reply may be eaten."""
 _NAMES = {

@@ -20,7 +20,7 @@ from microbatch.broker.policy.bounds import MAX_BYTES
 from microbatch.broker.policy.policy import Policy
 from microbatch.broker.policy.verdict import Verdict
 from microbatch.broker.state.cutter import Cutter
-from microbatch.broker.state.drain import Drain
+from microbatch.broker.state.progress import Progress
 from microbatch.broker.state.results import Entry, Results
 from microbatch.broker.state.wake_listener import LeaseWatch
 from microbatch.broker.transport import connection, server
@@ -70,7 +70,7 @@ def acknowledge_before_handler() -> None:
     call_for = Handlers.call_for
 
     def too_early(self: Handlers, entry: Entry, results: Results) -> Callable[[], object] | None:
-        results.handled([entry.id])
+        results.acknowledge([entry.id])
         return call_for(self, entry, results)
 
     Handlers.call_for = too_early  # type: ignore[method-assign]
@@ -100,7 +100,7 @@ def pop_outside_script() -> None:
         args: list[Any] = [due_ms, max_bytes, MAX_BYTES, 0]
         for batch in batches:
             args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
-        names = [keys.events, keys.inflight, keys.stats, keys.drain, *(keys.batch(b.id) for b in batches)]
+        names = [keys.events, keys.inflight, keys.stats, keys.progress, *(keys.batch(b.id) for b in batches)]
         with self._server.fenced() as transaction:
             self._fence(transaction, token)
             pipe = transaction.commands
@@ -113,20 +113,20 @@ def pop_outside_script() -> None:
     Cutter.cut = cut  # type: ignore[method-assign]
 
 
-def open_drain_late() -> None:
+def open_progress_late() -> None:
     """Look first whether the end is there, and listen afterwards for what brings it."""
-    open_drain, wait = Drain.open, Drain.wait
+    open_progress, wait = Progress.open, Progress.wait
 
-    def open_later(_self: Drain) -> None:
+    def open_later(_self: Progress) -> None:
         """Not yet."""
 
-    def open_and_wait(self: Drain, *args: Any) -> bool:
+    def open_and_wait(self: Progress, *args: Any) -> bool:
         time.sleep(0.02)  # as on a busy machine
-        open_drain(self)
+        open_progress(self)
         return wait(self, *args)
 
-    Drain.open = open_later  # type: ignore[method-assign, assignment]
-    Drain.wait = open_and_wait  # type: ignore[method-assign, assignment]
+    Progress.open = open_later  # type: ignore[method-assign, assignment]
+    Progress.wait = open_and_wait  # type: ignore[method-assign, assignment]
 
 
 def requeue_at_tail() -> None:
@@ -176,7 +176,7 @@ MUTANTS = {
     "commit-without-check": commit_without_check,
     "ack-before-handler": acknowledge_before_handler,
     "destructive-outside-script": pop_outside_script,
-    "drain-after-read": open_drain_late,
+    "progress-after-read": open_progress_late,
     "requeue-at-tail": requeue_at_tail,
     "unbounded-in-flight": cut_without_bound,
     "charged-claim": charge_claims,

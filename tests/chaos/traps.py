@@ -42,7 +42,7 @@ TRAPS = {
     "ack-before-handler": Trap([Fault(0, KILL, BUSY_CONSUMER)], "nothing_lost"),
     "destructive-outside-script": Trap([Fault(0, EAT, ACTIVE, words=("LPOP", ":events"))], "nothing_lost"),
     # Beside other events something always happens that ends a wait.
-    "drain-after-read": Trap(
+    "progress-after-read": Trap(
         [],
         "stops_end",
         Conditions(all_plain=True),

@@ -38,7 +38,9 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
         (("scheduler",), [NOBODY_WORKS]),
     ],
 )
-@pytest.mark.leaves("events", "wake", "drain", "inflight", "batch", "results", "lease", "schedulers", "stats")
+@pytest.mark.leaves(
+    "events", "wake", "progress", "inflight", "batch", "results", "lease", "schedulers", "stats"
+)
 def test_what_is_not_there_is_told_once(
     valkey_server: RealServer,
     tmp_path: Path,

@@ -90,6 +90,6 @@ def test_a_wait_for_results_can_be_ended_after_one_that_was_interrupted(
     listener.wake()
     thread.join(2.5)
     assert not thread.is_alive()
-    results.leave()
+    results.leave_group()
     listener.close()
     broker.close()

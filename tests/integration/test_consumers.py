@@ -152,7 +152,7 @@ def test_a_consumer_that_is_gone_is_forgotten_and_one_that_waits_gets_its_result
         mb.record_event(1)
         thread.join()
         if got:  # and not the other
-            waiting.handled([entry.id for entry in got])
+            waiting.acknowledge([entry.id for entry in got])
         fleet.finish(mb)
     assert (len(got), results) in [(1, []), (0, [1])]
 

@@ -23,11 +23,11 @@ def all_well(fleet: Fleet, done: int) -> None:
     assert list(Audit(fleet.broker).findings()) == []
 
 
-def test_a_drain_that_has_used_its_last_id_fails_nothing(server: RealServer, tmp_path: Path) -> None:
+def test_a_progress_stream_that_is_used_up_fails_nothing(server: RealServer, tmp_path: Path) -> None:
     """As a producer or a consumer may leave it, who both write to it."""
     handled: list[int] = []
     with Fleet(server, tmp_path, ECHO, max_size=2) as fleet:
-        server.admin.xadd(fleet.broker.keys.drain, {"no": "word"}, id=LAST_ID)
+        server.admin.xadd(fleet.broker.keys.progress, {"no": "word"}, id=LAST_ID)
         fleet.worker()
         fleet.scheduler()
         mb = fleet.batcher(result_handler=handled.extend)

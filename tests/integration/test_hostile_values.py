@@ -90,7 +90,7 @@ def house(valkey_server: RealServer, tmp_path: Path) -> Iterator[House]:
 
 TYPES = [
     "events", "wake", "inflight", "dead", "seen", "results", "lease", "schedulers", "config", "stats",
-    "drain",
+    "progress",
 ]  # fmt: skip
 
 
@@ -287,7 +287,7 @@ ASKS: dict[str, Callable[[Results], object]] = {
     "take_over": lambda results: results.take_over(idle_ms=0, count=1),
     "forget_silent": lambda results: results.forget_silent(idle_ms=0),
     "hand_back": lambda results: results.hand_back(),
-    "leave": lambda results: results.leave(),
+    "leave": lambda results: results.leave_group(),
 }
 
 
@@ -310,7 +310,7 @@ def test_whatever_a_consumer_asks_of_a_stream_that_has_gone(
         added += bool(server.admin.xadd(KEY + "results", {"c": "d"}))
         found += results.read(count=10)
         assert len(found) == added
-        results.handled([entry.id for entry in found])
+        results.acknowledge([entry.id for entry in found])
 
 
 JOBS: dict[str, dict[str, str | bytes]] = {

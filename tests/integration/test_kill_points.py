@@ -136,7 +136,9 @@ POINTS = {
     ),
     "take": Point("state.ledger.Ledger.take", "worker", (scripts.TAKE.sha,), Scene.requeue, recorded=DEAD),
     "find": Point("state.claims.Claims.find", "worker", (scripts.FIND_CLAIM.sha,), Scene.cut, file="slow"),
-    "heartbeat": Point("state.claims.Claims.renew", "worker", (scripts.HOLD.sha,), Scene.cut, file="slow"),
+    "heartbeat": Point(
+        "state.claims.Claims.renew", "worker", (scripts.SWAP_RUN.sha,), Scene.cut, file="slow"
+    ),
     "give-back": Point(
         "state.claims.Claims.give_back", "stopping worker", (scripts.GIVE_BACK.sha,), Scene.cut
     ),
@@ -192,7 +194,9 @@ POINTS = {
         {**LAST_RUN, "isolate_failures": False},
         recorded=BAD,
     ),
-    "revive": Point("state.dead.Dead.revive", "worker", (scripts.REVIVE.sha,), Scene.requeue, recorded=DEAD),
+    "requeue": Point(
+        "state.dead.Dead.requeue", "worker", (scripts.REQUEUE.sha,), Scene.requeue, recorded=DEAD
+    ),
     "replay": Point("state.dead.Dead.replay", "replay", (scripts.REPLAY.sha,), Scene.die, recorded=DEAD),
     "purge": Point(
         "state.dead.Dead.purge",
@@ -218,21 +222,31 @@ POINTS = {
         ("XAUTOCLAIM",),
         Scene.deliver_to_one_that_is_gone,
     ),
-    "keep": Point("state.results.Results.keep", "consumer", (scripts.KEEP.sha,), Scene.commit, file="slow"),
-    "quarantine_entry": Point(
+    "extend-claim": Point(
+        "state.results.Results.extend_claim",
+        "consumer",
+        (scripts.EXTEND_CLAIM.sha,),
+        Scene.commit,
+        file="slow",
+    ),
+    "quarantine-entry": Point(
         "state.results.Results.quarantine",
         "consumer",
         (scripts.QUARANTINE_ENTRY.sha,),
         Scene.commit_with_a_stranger,
     ),
-    "handled": Point("state.results.Results.handled", "consumer", (scripts.HANDLED.sha,), Scene.commit),
+    "acknowledge": Point(
+        "state.results.Results.acknowledge", "consumer", (scripts.ACKNOWLEDGE.sha,), Scene.commit
+    ),
     "hand-back": Point(
         "state.results.Results.hand_back",
         "consumer that hands back",
         (scripts.HAND_BACK.sha,),
         Scene.commit,
     ),
-    "leave": Point("state.results.Results.leave", "leaving consumer", (scripts.LEAVE.sha,), Scene.commit),
+    "leave-group": Point(
+        "state.results.Results.leave_group", "leaving consumer", (scripts.LEAVE_GROUP.sha,), Scene.commit
+    ),
 }
 LASTING = {"scheduler", "worker", "consumer", "leaving scheduler"}
 """Those who go on when a reply was lost. The others end as a command does, with an error that says so."""

@@ -159,7 +159,7 @@ def test_after_a_chunk_in_doubt_no_other_is_sent(
         pytest.param(("hold: write", "EXEC"), id="enqueue-again"),
         pytest.param((scripts.COMMIT.sha,), id="commit"),
         pytest.param(("XREADGROUP", "BLOCK"), id="deliver"),
-        pytest.param((scripts.HANDLED.sha,), id="acknowledge"),
+        pytest.param((scripts.ACKNOWLEDGE.sha,), id="acknowledge"),
         pytest.param((scripts.RENEW_LEASE.sha,), id="renew"),
         # What RQ notes about jobs and workers.
         pytest.param(("ZADD", "rq:wip:mb:letters"), id="rq-start"),

@@ -84,10 +84,10 @@ COSTS = {
     # A consumer.
     "twenty_results": cost(
         "XGROUP|CREATE", "XREADGROUP", "XAUTOCLAIM", "XINFO|CONSUMERS", "CLIENT|ID",  # joining
-        *2 * ["XREADGROUP", "handled"],  # for ten results each
+        *2 * ["XREADGROUP", "acknowledge"],  # for ten results each
         calls="XACK*2 XDEL*2 EXISTS*2",
     ),
-    "a_leave": cost("leave", calls="EXISTS XPENDING XGROUP|DELCONSUMER"),
+    "a_leave": cost("leave_group", calls="EXISTS XPENDING XGROUP|DELCONSUMER"),
 }  # fmt: skip
 
 

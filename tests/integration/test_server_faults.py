@@ -200,7 +200,7 @@ def test_a_batch_is_given_back_while_the_memory_is_full(
         assert_drains(fleet, [1])
 
 
-@pytest.mark.parametrize("part", ["inflight", "stats", "drain"])
+@pytest.mark.parametrize("part", ["inflight", "stats", "progress"])
 def test_a_key_of_the_cut_is_of_a_wrong_type(server: RealServer, tmp_path: Path, part: str) -> None:
     with Fleet(server, tmp_path, ECHO) as fleet:
         key = getattr(fleet.broker.keys, part)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.state.drain import Drain
+from microbatch.broker.state.progress import Progress
 from microbatch.producer import start
 from tests.conftest import MakeServer
 from tests.fleet import Fleet
@@ -75,15 +75,15 @@ def test_two_thousand_rounds_end_when_their_result_is_handled(
 ) -> None:
     """Whatever comes between a look and a wait ends the wait: no wait lasts for the longest time."""
     ran_out: list[int] = []
-    wait = Drain.wait
+    wait = Progress.wait
 
-    def noted(drain: Drain, wait_ms: int, *arguments: Any) -> bool:
-        ended = wait(drain, wait_ms, *arguments)
+    def noted(progress: Progress, wait_ms: int, *arguments: Any) -> bool:
+        ended = wait(progress, wait_ms, *arguments)
         if not ended:
             ran_out.append(wait_ms)
         return ended
 
-    monkeypatch.setattr(Drain, "wait", noted)
+    monkeypatch.setattr(Progress, "wait", noted)
     seconds: list[float] = []
     results: list[int] = []
     with Fleet(valkey_server, tmp_path, frequency=60_000) as fleet:

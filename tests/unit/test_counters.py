@@ -74,7 +74,7 @@ def purging(broker: Broker) -> Callable[[], object]:
 
 def reviving(broker: Broker) -> Callable[[], object]:
     batch_id, now_ms = one_dead(broker), broker.clock.now_ms()
-    return lambda: broker.dead.revive(batch_id, due_ms=now_ms, died_before_ms=now_ms + 1)
+    return lambda: broker.dead.requeue(batch_id, due_ms=now_ms, died_before_ms=now_ms + 1)
 
 
 COUNTING = [

@@ -210,7 +210,7 @@ def test_the_id_of_a_batch_that_is_there_is_refused(broker: Broker, client: Fake
     assert snapshot(client) == before
 
 
-@pytest.mark.parametrize("part", ["events", "inflight", "stats", "drain"])
+@pytest.mark.parametrize("part", ["events", "inflight", "stats", "progress"])
 def test_a_key_of_a_wrong_type_is_refused_before_anything_is_done(
     broker: Broker, client: FakeClient, part: str
 ) -> None:
@@ -270,7 +270,7 @@ def test_jobs_are_enqueued_with_the_cut_and_the_lease_is_prolonged(
 def test_those_who_wait_for_an_end_are_told(broker: Broker, client: FakeClient) -> None:
     record(broker, 1, 2)
     cut(broker, 1)
-    assert client.exists(broker.keys.drain) == 0
-    broker.drain().open()
+    assert client.exists(broker.keys.progress) == 0
+    broker.progress().open()
     cut(broker, 1)
-    assert [fields for _, fields in client.xrange(broker.keys.drain)] == [{b"cut": b"1"}]
+    assert [fields for _, fields in client.xrange(broker.keys.progress)] == [{b"cut": b"1"}]

@@ -169,5 +169,5 @@ def test_nothing_is_revived_into_what_is_no_ledger(broker: Broker, client: FakeC
     client.set(broker.keys.inflight, "hostile")
     before = snapshot(client)
     with pytest.raises(Refused, match="WRONGTYPE"):
-        broker.dead.revive(dead, due_ms=1, died_before_ms=broker.clock.now_ms() + 1)
+        broker.dead.requeue(dead, due_ms=1, died_before_ms=broker.clock.now_ms() + 1)
     assert snapshot(client) == before

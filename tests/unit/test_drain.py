@@ -1,68 +1,179 @@
-"""The drain: whatever happens after it was opened ends the wait for it, in whatever order things come."""
+"""The finish: everything recorded before a stop has been dealt with, and nothing else is waited for."""
 
 from __future__ import annotations
 
 import pytest
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.state import drain as module
-from microbatch.broker.state.drain import Drain
-from tests.unit.steps import FakeClient, record_and_cut
+from microbatch.broker.state.events import Wake
+from microbatch.broker.state.results import Results
+from microbatch.producer.drain import Drain
+from tests.unit.steps import FakeClient, bury, cut, record, record_and_cut, retry, take
 
 ENTRY = ("v", 1, "result", "6")
 
 
 @pytest.fixture
-def drain(broker: Broker) -> Drain:
-    return broker.drain()
+def results(broker: Broker) -> Results:
+    results = broker.results()
+    results.prepare()
+    return results
 
 
-def commit(broker: Broker) -> None:
-    broker.ledger.commit(record_and_cut(broker, 1), ENTRY)
+def handle(results: Results) -> None:
+    results.acknowledge([entry.id for entry in results.read(count=1)])
 
 
-def test_it_expires(broker: Broker, drain: Drain, client: FakeClient) -> None:
-    drain.open()
-    assert 0 < client.pttl(broker.keys.drain) <= 60_000
+def finish_now(broker: Broker) -> Drain:
+    return Drain(broker, broker.events.position(), flush=True)
 
 
-def test_what_happens_between_the_look_and_the_wait_ends_the_wait(broker: Broker, drain: Drain) -> None:
-    drain.open()
-    commit(broker)
-    assert drain.wait(5_000)
-    assert not drain.wait(1)
+def test_where_nothing_was_recorded_it_is_reached(broker: Broker, results: Results) -> None:
+    assert finish_now(broker).reached()
 
 
-def test_opening_it_again_hides_nothing_and_sends_nothing(
-    broker: Broker, drain: Drain, client: FakeClient
+def test_events_are_cut_and_committed_and_handled_before_it(broker: Broker, results: Results) -> None:
+    record(broker, 1, 2, 3)
+    finish = finish_now(broker)
+    assert not finish.reached()
+    first, second = cut(broker, 2, 1)
+    assert not finish.reached()
+    broker.ledger.commit(first.id, ENTRY)
+    assert not finish.reached()
+    broker.ledger.commit(second.id, ENTRY)
+    assert not finish.reached()
+    handle(results)
+    assert not finish.reached()
+    entry = results.read(count=1)
+    assert not finish.reached()  # delivered, and not handled yet
+    results.acknowledge([entry[0].id])
+    assert finish.reached()
+    assert finish.reached()
+
+
+def test_what_was_in_flight_before_the_stop_is_waited_for(broker: Broker, results: Results) -> None:
+    batch_id = record_and_cut(broker, 1)
+    finish = finish_now(broker)
+    assert not finish.reached()
+    broker.ledger.commit(batch_id, ())
+    assert finish.reached()
+
+
+def test_a_dead_batch_is_dealt_with_when_its_failure_is_handled(broker: Broker, results: Results) -> None:
+    taken = take(broker, record_and_cut(broker, 1))
+    finish = finish_now(broker)
+    bury(broker, taken.id, taken.run)
+    assert not finish.reached()
+    handle(results)
+    assert finish.reached()
+
+
+def test_events_recorded_later_are_not_waited_for(broker: Broker, results: Results) -> None:
+    record(broker, 1, 2)
+    finish = finish_now(broker)
+    record(broker, 3, 4)
+    assert not finish.reached()
+    (batch,) = cut(broker, 2)
+    assert not finish.reached()
+    cut(broker, 1)  # in flight for the rest of the test
+    broker.ledger.commit(batch.id, ENTRY)
+    late = record_and_cut(broker, 5)
+    assert not finish.reached()
+    handle(results)
+    assert finish.reached()
+    assert late in broker.ledger.in_flight()
+
+
+def test_a_batch_that_holds_events_of_both_times_is_waited_for(broker: Broker, results: Results) -> None:
+    record(broker, 1)
+    finish = finish_now(broker)
+    record(broker, 2, 3)
+    (batch,) = cut(broker, 2)
+    assert not finish.reached()
+    broker.ledger.commit(batch.id, ())
+    assert finish.reached()
+
+
+def test_results_that_come_later_are_not_waited_for(broker: Broker, results: Results) -> None:
+    early = record_and_cut(broker, 1)
+    finish = finish_now(broker)
+    broker.ledger.commit(early, ENTRY)
+    assert not finish.reached()  # from here on it waits for one entry
+    broker.ledger.commit(record_and_cut(broker, 2), ENTRY)
+    handle(results)
+    assert finish.reached()
+
+
+def test_a_retried_batch_is_still_waited_for(broker: Broker, results: Results) -> None:
+    batch_id = record_and_cut(broker, 1)
+    finish = finish_now(broker)
+    assert not finish.reached()
+    assert retry(broker, take(broker, batch_id), due_ms=9_000_000)
+    assert not finish.reached()
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("step", [1, 99, 150])
+def test_of_many_batches_all_are_waited_for(
+    broker: Broker, results: Results, backwards: bool, step: int
 ) -> None:
-    drain.open()
-    before = client.xinfo_stream(broker.keys.drain)["last-generated-id"]
-    drain.open()
-    assert client.xinfo_stream(broker.keys.drain)["last-generated-id"] == before
-    commit(broker)
-    drain.open()
-    assert drain.wait(5_000)
+    record(broker, *range(250))
+    ids = sorted((batch.id for batch in cut(broker, *[1] * 250)), reverse=backwards)
+    finish = finish_now(broker)
+    for done, batch_id in enumerate(ids):
+        if done % step == 0:
+            assert not finish.reached()
+        broker.ledger.commit(batch_id, ())
+    assert finish.reached()
 
 
-def test_one_that_expired_during_a_wait_is_opened_before_the_next_look(
-    broker: Broker, drain: Drain, client: FakeClient
+def test_events_that_are_gone_are_not_waited_for(
+    broker: Broker, results: Results, client: FakeClient
 ) -> None:
-    drain.open()
-    client.delete(broker.keys.drain)
-    assert not drain.wait(1)
-    drain.open()
-    commit(broker)
-    assert drain.wait(5_000)
+    record(broker, 1, 2)
+    finish = finish_now(broker)
+    client.delete(broker.keys.events)
+    assert finish.reached()
 
 
-def test_one_that_expired_meanwhile_is_opened_before_the_next_look(
-    broker: Broker, drain: Drain, client: FakeClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While the waiter was busy with a handler for a minute."""
-    monkeypatch.setattr(module, "_RENEW_SECONDS", 0.0)
-    drain.open()
-    client.delete(broker.keys.drain)
-    drain.open()
-    commit(broker)
-    assert drain.wait(5_000)
+def test_the_scheduler_is_reminded_until_all_is_cut(broker: Broker, client: FakeClient) -> None:
+    """One may have died with the word in hand."""
+    record(broker, 1)
+    finish = finish_now(broker)
+    assert not finish.reached()
+    finish.remind()
+    assert client.lrange(broker.keys.wake, 0, -1) == [Wake.FLUSH.encode()]
+    client.delete(broker.keys.wake)
+    cut(broker, 1)
+    assert not finish.reached()
+    finish.remind()
+    assert client.exists(broker.keys.wake) == 0
+
+
+def test_where_what_waits_is_left_to_its_tick_nobody_is_reminded(broker: Broker, client: FakeClient) -> None:
+    record(broker, 1)
+    finish = Drain(broker, broker.events.position(), flush=False)
+    assert not finish.reached()
+    finish.remind()
+    assert client.exists(broker.keys.wake) == 0
+
+
+def test_what_one_thread_has_seen_another_need_not_ask_for(broker: Broker, results: Results) -> None:
+    """Threads ask in turns of their own; each step that one finds true is true for all."""
+    batch_id = record_and_cut(broker, 1)
+    finish = finish_now(broker)
+    all_cut, asked = finish._all_cut, list[bool]()
+
+    def meanwhile() -> bool:
+        """Another thread asks while this one does."""
+        found = all_cut()
+        if not asked:
+            asked.append(found)
+            broker.ledger.commit(batch_id, ENTRY)
+            assert not finish.reached()  # up to the last entry now
+        return found
+
+    finish._all_cut = meanwhile  # type: ignore[method-assign]
+    assert not finish.reached()
+    handle(results)
+    assert finish.reached()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from microbatch.broker.state.keys import Keys
 
 PARTS = [
-    "breaker", "config", "dead", "drain", "events", "failing", "held", "inflight", "lease", "results",
+    "breaker", "config", "dead", "progress", "events", "failing", "held", "inflight", "lease", "results",
     "schedulers", "seen", "stats",
 ]  # fmt: skip
 

@@ -80,7 +80,7 @@ def test_those_who_run_are_shown_until_they_leave_or_go_silent(broker: Broker, c
     standby.announce(10 * ttl)
     assert client.zrange(broker.keys.schedulers, 0, -1) == [standby.token.encode()]
     assert client.pttl(broker.keys.schedulers) > 0
-    standby.leave()
+    standby.deregister()
     assert not client.exists(broker.keys.schedulers)
 
 

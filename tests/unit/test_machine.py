@@ -367,15 +367,15 @@ class Microbatch(Modelled):
     )
     def consume(self, which: int, how: str, count: int, entry: int) -> None:
         if how == "leave":
-            self.consumers[which].leave()
+            self.consumers[which].leave_group()
             return
         if how == "take over":  # from the other, which dies; its name comes back with its next read
             taken = self.consumers[which].take_over(idle_ms=0, count=count)
             assert {entry.id for entry in taken} <= self.delivered
-            self.consumers[1 - which].leave()
+            self.consumers[1 - which].leave_group()
         entries = self.consumers[which].read(count=count)
         for hint in [entry for entry in entries if entry.is_hint]:  # of what was handed back
-            self.consumers[which].handled([hint.id])
+            self.consumers[which].acknowledge([hint.id])
             entries.remove(hint)
         assert not self.delivered & {entry.id for entry in entries}
         self.delivered |= {entry.id for entry in entries}
@@ -386,7 +386,7 @@ class Microbatch(Modelled):
     def handle(self, which: int) -> None:
         entry = self.entries[-1 - which % len(self.entries)]
         there = {raw_id for raw_id, _ in self.client.xrange(self.broker.keys.results)}
-        self.consumers[0].handled([entry.id])
+        self.consumers[0].acknowledge([entry.id])
         if entry.id.encode() in there and not entry.is_hint:
             outcome = Outcome.decode(entry.fields)
             self.model.outcomes.remove((outcome.batch_id, "failure" if outcome.failure else "result"))
@@ -417,7 +417,7 @@ class Microbatch(Modelled):
         self.model.purged += events
 
     def revive(self, batch_id: str, *, died_before: int) -> None:
-        revived = self.broker.dead.revive(batch_id, due_ms=self.clock.ms, died_before_ms=died_before)
+        revived = self.broker.dead.requeue(batch_id, due_ms=self.clock.ms, died_before_ms=died_before)
         assert revived == (batch_id in self.model.dead and died_before > 0)
         if revived:
             self.model.in_flight[batch_id] = InFlight(self.model.dead.pop(batch_id))

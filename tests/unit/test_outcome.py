@@ -74,7 +74,7 @@ def test_a_zombie_that_commits_first_is_the_one_that_counts(
     check_account(broker)
 
 
-@pytest.mark.parametrize("part", ["inflight", "results", "stats", "drain"])
+@pytest.mark.parametrize("part", ["inflight", "results", "stats", "progress"])
 def test_a_commit_that_cannot_be_completed_is_not_begun(
     broker: Broker, client: FakeClient, part: str
 ) -> None:
@@ -129,7 +129,7 @@ def test_a_dead_batch_stays_dead(broker: Broker, client: FakeClient) -> None:
     assert snapshot(client) == before
 
 
-@pytest.mark.parametrize("part", ["inflight", "dead", "results", "stats", "drain"])
+@pytest.mark.parametrize("part", ["inflight", "dead", "results", "stats", "progress"])
 def test_a_burial_that_cannot_be_completed_is_not_begun(
     broker: Broker, client: FakeClient, part: str
 ) -> None:
@@ -148,8 +148,8 @@ def test_a_batch_in_flight_has_no_dead_events(broker: Broker) -> None:
 
 def test_those_who_wait_for_an_end_are_told(broker: Broker, client: FakeClient) -> None:
     batch_id, other = record_and_cut(broker, 1), record_and_cut(broker, 2)
-    broker.drain().open()
+    broker.progress().open()
     broker.ledger.commit(batch_id, ())
-    assert client.xrevrange(broker.keys.drain, count=1)[0][1] == {b"done": batch_id.encode()}
+    assert client.xrevrange(broker.keys.progress, count=1)[0][1] == {b"done": batch_id.encode()}
     bury(broker, other, take(broker, other).run)
-    assert client.xrevrange(broker.keys.drain, count=1)[0][1] == {b"dead": other.encode()}
+    assert client.xrevrange(broker.keys.progress, count=1)[0][1] == {b"dead": other.encode()}

@@ -58,7 +58,7 @@ def test_what_was_not_handled_is_read_again_by_its_reader(
 ) -> None:
     commit(broker, "a", "b")
     first, _ = results.read(count=10)
-    results.handled([first.id])
+    results.acknowledge([first.id])
     assert read(results.read_own(count=10)) == [b"b"]
     assert other.read_own(count=10) == []
 
@@ -69,11 +69,11 @@ def test_what_is_handled_is_deleted(broker: Broker, results: Results, client: Fa
     last = broker.unhandled.last_id()
     assert last == entries[-1].id
     assert broker.unhandled.any_up_to(entries[0].id)
-    results.handled([entries[0].id])
+    results.acknowledge([entries[0].id])
     assert not broker.unhandled.any_up_to(entries[0].id)
     assert broker.unhandled.any_up_to(last)
-    results.handled([entries[1].id])
-    results.handled([entries[1].id])  # by two consumers, say
+    results.acknowledge([entries[1].id])
+    results.acknowledge([entries[1].id])  # by two consumers, say
     assert client.xlen(broker.keys.results) == 0
     assert client.xpending(broker.keys.results, GROUP)["pending"] == 0
     assert broker.unhandled.last_id() == last
@@ -108,7 +108,7 @@ def test_keep_leaves_alone_what_was_taken_over(broker: Broker, results: Results,
     commit(broker, "a", "b")
     ids = [entry.id for entry in results.read(count=10)]
     other.take_over(idle_ms=0, count=1)
-    results.keep(ids)
+    results.extend_claim(ids)
     assert read(other.read_own(count=10)) == [b"a"]
     assert read(results.read_own(count=10)) == [b"b"]
 
@@ -119,7 +119,7 @@ def test_keep_shows_that_its_reader_is_alive(broker: Broker, results: Results, c
     key, consumer = broker.keys.results, results.consumer
     client.xclaim(key, GROUP, consumer, 0, [entry.id], idle=50_000, justid=True)
     assert client.xpending_range(key, GROUP, "-", "+", 1)[0]["time_since_delivered"] >= 50_000
-    results.keep([entry.id])
+    results.extend_claim([entry.id])
     assert client.xpending_range(key, GROUP, "-", "+", 1)[0]["time_since_delivered"] < 50_000
 
 
@@ -128,11 +128,11 @@ def test_a_consumer_that_leaves_hands_back_what_it_has_in_hand(
 ) -> None:
     commit(broker, "a", "b", "c")
     first, _, _ = results.read(count=10)
-    results.handled([first.id])
-    results.leave()
+    results.acknowledge([first.id])
+    results.leave_group()
     assert names(broker, client) == {"handed-back"}
     assert read(other.take_over(idle_ms=60_000, count=10)) == [b"b", b"c"]
-    other.leave()
+    other.leave_group()
     assert read(broker.results().take_over(idle_ms=60_000, count=10)) == [b"b", b"c"]
 
 
@@ -140,7 +140,7 @@ def test_a_consumer_with_nothing_in_hand_leaves_no_trace(
     broker: Broker, results: Results, client: FakeClient
 ) -> None:
     assert results.read(count=10) == []
-    results.leave()
+    results.leave_group()
     assert names(broker, client) == set()
 
 
@@ -153,7 +153,7 @@ def test_one_that_is_there_is_told_of_what_was_handed_back(
     assert results.hand_back() == 1
     (hint,) = other.read(count=10)
     assert hint.is_hint
-    other.handled([hint.id])
+    other.acknowledge([hint.id])
     assert read(other.take_over(idle_ms=60_000, count=10)) == [b"a"]
 
 
@@ -181,10 +181,10 @@ def test_those_who_wait_for_an_end_are_told_of_what_was_handed_back(
     broker: Broker, results: Results, client: FakeClient
 ) -> None:
     commit(broker, "a")
-    broker.drain().open()
+    broker.progress().open()
     results.read(count=10)
     results.hand_back()
-    assert [fields for _, fields in client.xrange(broker.keys.drain)] == [{b"handed_back": b"1"}]
+    assert [fields for _, fields in client.xrange(broker.keys.progress)] == [{b"handed_back": b"1"}]
 
 
 def names(broker: Broker, client: FakeClient) -> set[str]:
@@ -239,14 +239,14 @@ def test_one_that_was_forgotten_too_early_reads_on(
 
 def test_leaving_a_stream_that_is_gone_is_nothing(results: Results, client: FakeClient) -> None:
     client.flushall()
-    results.leave()
+    results.leave_group()
 
 
 def test_those_who_wait_for_an_end_are_told(broker: Broker, results: Results, client: FakeClient) -> None:
     commit(broker, "a")
-    broker.drain().open()
-    results.handled([entry.id for entry in results.read(count=10)])
-    assert [fields for _, fields in client.xrange(broker.keys.drain)] == [{b"handled": b"1"}]
+    broker.progress().open()
+    results.acknowledge([entry.id for entry in results.read(count=10)])
+    assert [fields for _, fields in client.xrange(broker.keys.progress)] == [{b"handled": b"1"}]
 
 
 def test_what_is_quarantined_leaves_the_stream(broker: Broker, results: Results, client: FakeClient) -> None:

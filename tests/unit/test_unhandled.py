@@ -49,7 +49,7 @@ def test_they_are_not_while_a_consumer_shows_itself(broker: Broker, client: Fake
     results.prepare()
     results.read(count=1)
     assert said(broker, 10 * HOUR_MS) is None
-    results.leave()
+    results.leave_group()
     assert said(broker, 10 * HOUR_MS) == TEXT.format(9)  # what was handed back waits for somebody
 
 

@@ -8,11 +8,11 @@ from microbatch.broker.state.breaker import Breaker
 from microbatch.broker.state.claims import Claims
 from microbatch.broker.state.cutter import Cutter
 from microbatch.broker.state.dead import Dead
-from microbatch.broker.state.drain import Drain
 from microbatch.broker.state.events import Events
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.state.lease import Lease
 from microbatch.broker.state.ledger import Ledger
+from microbatch.broker.state.progress import Progress
 from microbatch.broker.state.recovery import Recovery
 from microbatch.broker.state.results import Results
 from microbatch.broker.state.stats import Stats
@@ -59,9 +59,9 @@ class Broker:
         """A consumer's side of the results stream, with a name of its own."""
         return Results(self.server, self.keys)
 
-    def drain(self) -> Drain:
-        """A waiter's side of the drain."""
-        return Drain(self.server, self.keys)
+    def progress(self) -> Progress:
+        """A waiter's side of the progress stream."""
+        return Progress(self.server, self.keys)
 
     def publish_config(self) -> None:
         """Let those who know only the batcher's name see the settings that it works by."""

@@ -80,7 +80,7 @@ class MicroBatcher:
             if not self._buffer.add(body):
                 raise _is_stopped(self.config.name, "the event was")
         else:
-            self._buffer.settle()
+            self._buffer.wait_sent()
             self._recorder.record([body], id)
 
     def record_events(self, events: Iterable[object]) -> int:
@@ -103,7 +103,7 @@ class MicroBatcher:
             if self._stopped:
                 raise _is_stopped(self.config.name, f"{len(chunk)} events were")
             if self._buffer is not None:
-                self._buffer.settle()
+                self._buffer.wait_sent()
             yield chunk
 
     def flush(self) -> None:

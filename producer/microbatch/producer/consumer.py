@@ -13,7 +13,7 @@ from microbatch.broker.app.importing import refuse_while_importing
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ServerError
 from microbatch.broker.process.forking import renew_after_fork
-from microbatch.producer.finish import Finish
+from microbatch.producer.drain import Drain
 from microbatch.producer.member import Member
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Consumer:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._name = broker.config.name
-        self._finish: Finish | None = None
+        self._drain: Drain | None = None
         self._has_quit = self._has_left = False
         self.renew()
         self._idle.append(Member(broker))  # what can't be used is to show now
@@ -46,14 +46,14 @@ class Consumer:
     @property
     def stopping(self) -> bool:
         """Whether `stop_at` was called."""
-        return self._finish is not None
+        return self._drain is not None
 
     def stop_at(self, position: int, *, flush: bool = True) -> None:
         """Have `run` return when the first ``position`` events ever recorded are dealt with.
 
         ``flush``: whether those that wait are to be cut before their tick.
         """
-        self._finish = Finish(self._broker, position, flush=flush)
+        self._drain = Drain(self._broker, position, flush=flush)
         self.wake()
 
     def quit(self) -> None:
@@ -78,7 +78,7 @@ class Consumer:
         with self._in_use() as member:
             return member.run(
                 lambda: self._has_quit or (is_told is not None and is_told()),
-                lambda: self._finish,
+                lambda: self._drain,
                 inf if timeout is None else time.monotonic() + timeout,
             )
 

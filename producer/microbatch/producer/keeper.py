@@ -34,7 +34,7 @@ class Keeper:
             ids = self._ids
             if ids:
                 try:
-                    self._results.keep(ids)
+                    self._results.extend_claim(ids)
                 except ServerError as error:
                     if not self._missed:  # once, however long it lasts
                         log.warning("results in hand may be taken over by others: %s", error)

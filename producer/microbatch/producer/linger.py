@@ -78,7 +78,7 @@ class Buffer:
         """
         with self._lock:
             while len(self._waiting) >= MOST_EVENTS or self._bytes >= MOST_BYTES:
-                self.settle()
+                self.wait_sent()
             if self._closed:
                 return False
             if self._thread is None:
@@ -93,7 +93,7 @@ class Buffer:
             # A signal handler may have closed it just now, before the event was added or after.
             return self._thread is not None or not self._waiting
 
-    def settle(self) -> None:
+    def wait_sent(self) -> None:
         """Return when nothing that was added before the call is on its way any more.
 
         Raises:
@@ -111,7 +111,7 @@ class Buffer:
 
     def flush(self) -> None:
         """`settle`, and raise InDoubt if events have been in doubt since it was last raised."""
-        self.settle()
+        self.wait_sent()
         with self._lock:
             doubts, self._doubts = self._doubts, []
         if doubts:

@@ -14,7 +14,7 @@ from microbatch.broker.state.results import Entry
 from microbatch.broker.transport.backoff import PASSING, Backoff
 from microbatch.broker.transport.listener import Listener
 from microbatch.producer.absence import AbsenceWatch
-from microbatch.producer.finish import Finish
+from microbatch.producer.drain import Drain
 from microbatch.producer.handlers import Handlers
 from microbatch.producer.keeper import Keeper
 
@@ -43,7 +43,7 @@ class Member:
         self._absence = AbsenceWatch(broker)
         self._handlers = Handlers(broker)
         self._results = broker.results()
-        self._drain = broker.drain()
+        self._progress = broker.progress()
         self._listener = Listener(broker.server)
         self.wake = self._listener.wake
         self._claim_after = broker.config.claim_after
@@ -57,8 +57,8 @@ class Member:
         self.over = threading.Lock()
         """Held by that thread meanwhile."""
 
-    def run(self, is_told: Callable[[], bool], finish: Callable[[], Finish | None], until: float) -> bool:
-        """Handle entries until ``finish`` is reached: True. False if told to end, or at ``until``."""
+    def run(self, is_told: Callable[[], bool], drain: Callable[[], Drain | None], until: float) -> bool:
+        """Handle entries until ``drain`` is reached: True. False if told to end, or at ``until``."""
         unhandled = True  # of an earlier call, or delivered in a reply that was lost
         with Keeper(self._results, self._claim_after / 3) as keeper:
             while time.monotonic() < until:
@@ -70,7 +70,7 @@ class Member:
                     self._join()
                     self._acknowledge()
                     entries = (
-                        self._results.read_own(count=_COUNT) if unhandled else self._next(finish(), until)
+                        self._results.read_own(count=_COUNT) if unhandled else self._next(drain(), until)
                     )
                 except PASSING as error:
                     unhandled = True
@@ -98,7 +98,7 @@ class Member:
         self._acknowledge()
         if self._joined:
             self._joined = False
-            self._results.leave()
+            self._results.leave_group()
 
     def _join(self) -> None:
         if not self._joined:
@@ -110,7 +110,7 @@ class Member:
         if not is_told():
             self._listener.pause(min(self._backoff.failed(error), until - time.monotonic()))
 
-    def _next(self, finish: Finish | None, until: float) -> list[Entry] | None:
+    def _next(self, drain: Drain | None, until: float) -> list[Entry] | None:
         """What to handle next; it may be nothing yet. None if there is nothing more to come."""
         now = time.monotonic()
         if now >= self._claim_at:
@@ -120,17 +120,17 @@ class Member:
                 return taken
             self._forget_the_silent(now)
         wait_ms = int((min(self._claim_at, now + _LONGEST_WAIT_SECONDS, until) - now) * 1000)
-        if finish is None:
+        if drain is None:
             if not (entries := self._results.wait(count=_COUNT, wait_ms=wait_ms, listener=self._listener)):
                 self._absence.look()
             return entries
-        self._drain.open()  # before the first look: whatever happens after that ends the wait
+        self._progress.open()  # before the first look: whatever happens after that ends the wait
         if entries := self._results.read(count=_COUNT):
             return entries
-        if finish.reached():
+        if drain.reached():
             return None
-        if not self._drain.wait(wait_ms, self._listener.ask):
-            finish.remind()
+        if not self._progress.wait(wait_ms, self._listener.ask):
+            drain.remind()
             self._tell_what_holds_back()
             self._absence.look()
         return []
@@ -194,7 +194,7 @@ class Member:
     def _acknowledge(self) -> None:
         """Acknowledge what is handled. May be repeated. Raises ServerError."""
         if self._handled:
-            self._results.handled(tuple(self._handled))
+            self._results.acknowledge(tuple(self._handled))
             self._handled.clear()
 
     def _hand_back(self, *, unhandled: bool) -> None:

@@ -121,8 +121,8 @@ class Recorder:
 
     def _record_when_there_is_room(self, record: Callable[[], int]) -> None:
         deadline = time.monotonic() + self._block_seconds
-        drain = self._broker.drain()
-        drain.open()
+        progress = self._broker.progress()
+        progress.open()
         while True:
             try:
                 record()
@@ -130,7 +130,7 @@ class Recorder:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise
-                drain.wait(int(left * 1000))
+                progress.wait(int(left * 1000))
             else:
                 return
 

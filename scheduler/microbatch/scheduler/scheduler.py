@@ -239,7 +239,7 @@ class Scheduler:
         self._listener.close()
         try:
             self._lease.release()
-            self._lease.leave()
+            self._lease.deregister()
             # They may have come too late to be read here. The next one looks by itself.
             self.broker.events.take_back(Wake.RECONCILE, Wake.ROOM)
         except ServerError as error:

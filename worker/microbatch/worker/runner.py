@@ -84,7 +84,7 @@ class BatchRunner:
         if batch is None:
             return "nothing to do: it is committed or dead, or another worker is at it"
         with self.heart.beating_for(batch):
-            return self.settle(self.process(batch))
+            return self.record_outcome(self.process(batch))
 
     def take(self, batch_id: str) -> TakenBatch | None:
         """Take a batch for one run, or None if there is nothing to run. Raises as `run` does."""
@@ -119,7 +119,7 @@ class BatchRunner:
             release_locals(run.error)
         return run
 
-    def settle(self, run: Run) -> str:
+    def record_outcome(self, run: Run) -> str:
         """Record what a run came to. Returns it in words; raises as `run` does."""
         if run.error is None:
             return "done" if self.commit(run) else "nothing changed: another worker was first"
@@ -138,7 +138,7 @@ class BatchRunner:
     def _revive(self, batch_id: str, enqueued_at: datetime) -> bool:
         due_ms = self.broker.clock.now_ms() + self.heart.ttl_ms
         died_before_ms = int(enqueued_at.timestamp() * 1000)
-        return self.broker.dead.revive(batch_id, due_ms=due_ms, died_before_ms=died_before_ms)
+        return self.broker.dead.requeue(batch_id, due_ms=due_ms, died_before_ms=died_before_ms)
 
     def _process_events(self, batch: TakenBatch) -> Run:
         info = BatchInfo.of(self.config.name, batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms)

@@ -5,7 +5,7 @@
 -- KEYS[3] dead      zset    batches given up
 -- KEYS[4] results   stream  what waits for a handler
 -- KEYS[5] stats     hash    counters
--- KEYS[6] drain     stream  there only while somebody waits for an end
+-- KEYS[6] progress  stream  there only while somebody waits for an end
 -- KEYS[7] held      string  there only while the scheduler waits for room
 -- KEYS[8] wake      list    words for the scheduler
 -- ARGV[1] id        of the batch

@@ -3,7 +3,7 @@
 -- KEYS[1] events    list    waiting events, oldest first
 -- KEYS[2] inflight  zset    the ledger
 -- KEYS[3] stats     hash    counters
--- KEYS[4] drain     stream  there only while somebody waits for an end
+-- KEYS[4] progress  stream  there only while somebody waits for an end
 -- KEYS[5..] batch   list    one per batch; none of them exists yet
 -- ARGV[1] score     of batches that are queued, and when the scheduler looks at them next
 -- ARGV[2] most      bytes of events in one batch; an event that is larger is a batch of its own

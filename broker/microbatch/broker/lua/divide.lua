@@ -4,7 +4,7 @@
 -- KEYS[2] inflight  zset    the ledger
 -- KEYS[3] results   stream  what waits for a handler
 -- KEYS[4] stats     hash    counters
--- KEYS[5] drain     stream  there only while somebody waits for an end
+-- KEYS[5] progress  stream  there only while somebody waits for an end
 -- KEYS[6] held      string  there only while the scheduler waits for room
 -- KEYS[7] wake      list    words for the scheduler
 -- KEYS[8..] part    list    one per part; none of them exists yet

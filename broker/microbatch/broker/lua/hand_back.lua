@@ -1,7 +1,7 @@
 -- hand_back: give the entries that are pending with a consumer to the others, at once.
 --
 -- KEYS[1] results   stream  what waits for a handler
--- KEYS[2] drain     stream  there only while somebody waits for an end
+-- KEYS[2] progress  stream  there only while somebody waits for an end
 -- ARGV[1] group     the consumer group
 -- ARGV[2] consumer  the caller
 -- ARGV[3] keeper    the consumer in whose name they wait; it never reads

@@ -2,7 +2,7 @@
 --
 -- KEYS[1] batch     list    header, run record, events
 -- KEYS[2] inflight  zset    the ledger
--- KEYS[3] drain     stream  there only while somebody waits for an end
+-- KEYS[3] progress  stream  there only while somebody waits for an end
 -- KEYS[4] held      string  there only while the scheduler waits for room
 -- KEYS[5] wake      list    words for the scheduler
 -- ARGV[1] id        of the batch

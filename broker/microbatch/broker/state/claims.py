@@ -60,7 +60,7 @@ class Claims:
         """Show until ``due_ms`` that the owner is alive. False if the batch is no longer the owner's."""
         names = (self._keys.batch(claimed.id), self._keys.inflight)
         args = (claimed.id, claimed.record, claimed.record, running(due_ms))
-        return bool(self._server.run(scripts.HOLD, names, args))
+        return bool(self._server.run(scripts.SWAP_RUN, names, args))
 
     def give_back(self, claimed: ClaimedBatch, rq: RqPlace | None, *, due_ms: int) -> bool:
         """Give a batch back as if it had not been claimed. False if it is no longer the owner's.

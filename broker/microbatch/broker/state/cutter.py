@@ -80,7 +80,7 @@ class Cutter:
         keys = self._keys
         for batch in batches:
             args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
-        names = [keys.events, keys.inflight, keys.stats, keys.drain]
+        names = [keys.events, keys.inflight, keys.stats, keys.progress]
         names += [keys.batch(batch.id) for batch in batches]
         pipe.eval(scripts.CUT.text, len(names), *names, *args)
 
@@ -106,7 +106,7 @@ class Cutter:
             for batch in batches:
                 names = (keys.batch(batch.id), keys.inflight)
                 change = (batch.id, batch.run.encode(), batch.then.encode(), queued(due_ms))
-                pipe.eval(scripts.HOLD.text, 2, *names, *change)
+                pipe.eval(scripts.SWAP_RUN.text, 2, *names, *change)
             pipe.pexpire(keys.lease, lease_ttl_ms)
             enqueue(pipe, batches)
             held = transaction.execute()[: len(batches)]

@@ -107,9 +107,9 @@ class Dead:
         events, ids = self._server.run(scripts.RETIRE, (keys.dead, keys.stats), args)
         return int(events), [printable(raw) for raw in ids]
 
-    def revive(self, batch_id: str, *, due_ms: int, died_before_ms: int) -> bool:
+    def requeue(self, batch_id: str, *, due_ms: int, died_before_ms: int) -> bool:
         """Put a dead batch in flight again as it is, with all attempts before it. False if not dead."""
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight, keys.dead, keys.stats)
         args = (batch_id, RunRecord().encode(), queued(due_ms), died_before_ms)
-        return bool(self._server.run(scripts.REVIVE, names, args))
+        return bool(self._server.run(scripts.REQUEUE, names, args))

@@ -43,7 +43,7 @@ class Keys:
         """hash: the row of failures since the last success, and when it opened the breaker. Expires."""
         self.held = self._key("held")
         """string: there only while the scheduler waits for room; how few batches with a job are enough."""
-        self.drain = self._key("drain")
+        self.progress = self._key("progress")
         """stream: there only while somebody waits for an end; everything that may bring it adds an entry."""
 
     def _key(self, part: str) -> str:
@@ -73,7 +73,7 @@ class Keys:
             self.lease: "string",
             self.schedulers: "zset",
             self.config: "hash",
-            self.drain: "stream",
+            self.progress: "stream",
             self.failing: "zset",
             self.breaker: "hash",
             self.held: "string",

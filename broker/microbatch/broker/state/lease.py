@@ -116,6 +116,6 @@ class Lease:
             transaction=True,
         )
 
-    def leave(self) -> None:
+    def deregister(self) -> None:
         """Take this scheduler from those that are running."""
         self._server.do("ZREM", self._keys.schedulers, self.token)

@@ -83,7 +83,7 @@ class Ledger:
         False if it is no longer the owner's.
         """
         keys = self._keys
-        names = (keys.batch(batch.id), keys.inflight, keys.drain, keys.held, keys.wake)
+        names = (keys.batch(batch.id), keys.inflight, keys.progress, keys.held, keys.wake)
         args = (batch.id, batch.run.encode(), then.encode(), retrying(due_ms))
         return bool(self._server.run(scripts.RETRY, names, args))
 
@@ -104,7 +104,7 @@ class Ledger:
         """
         keys = self._keys
         ledger = (keys.batch(batch_id), keys.inflight, keys.dead)
-        names = (*ledger, keys.results, keys.stats, keys.drain, keys.held, keys.wake)
+        names = (*ledger, keys.results, keys.stats, keys.progress, keys.held, keys.wake)
         args = (batch_id, run.encode(), failure.encode(), now_ms, *self._kept(entry))
         return bool(self._server.run(scripts.BURY, names, args))
 
@@ -129,7 +129,7 @@ class Ledger:
         """The keys of a script that ends a batch, and has an entry for the stream."""
         keys = self._keys
         ledger = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats)
-        return (*ledger, keys.drain, keys.held, keys.wake)
+        return (*ledger, keys.progress, keys.held, keys.wake)
 
     def _kept(self, entry: Sequence[Value]) -> Sequence[Value]:
         return entry if self._keeps_outcomes else ()

@@ -159,13 +159,13 @@ class Results:
                 break
         return found
 
-    def keep(self, entry_ids: Sequence[str]) -> None:
+    def extend_claim(self, entry_ids: Sequence[str]) -> None:
         """Show that this consumer is at work on entries."""
-        self._server.run(scripts.KEEP, [self._keys.results], (GROUP, self.consumer, *entry_ids))
+        self._server.run(scripts.EXTEND_CLAIM, [self._keys.results], (GROUP, self.consumer, *entry_ids))
 
-    def handled(self, entry_ids: Sequence[str]) -> None:
+    def acknowledge(self, entry_ids: Sequence[str]) -> None:
         """Acknowledge and delete entries whose handler has returned."""
-        self._server.run(scripts.HANDLED, [self._keys.results, self._keys.drain], (GROUP, *entry_ids))
+        self._server.run(scripts.ACKNOWLEDGE, [self._keys.results, self._keys.progress], (GROUP, *entry_ids))
 
     def quarantine(self, entry: Entry) -> str:
         """Take an entry that is no outcome from the stream; it is kept in the list returned.
@@ -187,7 +187,7 @@ class Results:
         One of those who wait is told. Returns how many entries; they keep their places on the stream.
         """
         args = (GROUP, self.consumer, HANDED_BACK, _LONG_IDLE_MS, _LISTENS_WITHIN_MS)
-        names = [self._keys.results, self._keys.drain]
+        names = [self._keys.results, self._keys.progress]
         return int(self._of_the_group(lambda: self._server.run(scripts.HAND_BACK, names, args), 0))
 
     def forget_silent(self, *, idle_ms: int) -> int:
@@ -204,15 +204,15 @@ class Results:
             if consumer["pending"] == 0 and consumer["idle"] >= idle_ms
         ]
         return sum(
-            self._server.run(scripts.LEAVE, [self._keys.results], (GROUP, name))
+            self._server.run(scripts.LEAVE_GROUP, [self._keys.results], (GROUP, name))
             for name in silent
             if name != self.consumer
         )
 
-    def leave(self) -> None:
+    def leave_group(self) -> None:
         """Leave the group. Entries still pending here are handed back first."""
         keys, args = [self._keys.results], (GROUP, self.consumer)
-        leave = partial(self._server.run, scripts.LEAVE, keys, args)
+        leave = partial(self._server.run, scripts.LEAVE_GROUP, keys, args)
         if not self._of_the_group(leave, 1) and self.hand_back():
             self._of_the_group(leave, 1)
 

@@ -156,7 +156,7 @@ class BatchWorker(ReportingWorker):
         self.let_expire(run.batch.id)  # RQ is told afterwards, if this process is not killed before
         keep_loggers()  # its processor may have set up its logging
         try:
-            said = self._runner.settle(run)
+            said = self._runner.record_outcome(run)
         except MicrobatchError as error:
             said = error
         except Exception as error:  # noqa: BLE001 - the other batches are not to suffer for it

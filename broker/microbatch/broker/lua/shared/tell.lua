@@ -2,9 +2,9 @@
 -- room that there is some. Both are hints. They fail no script: the scheduler finds a wrong type by itself.
 --
 -- The loader puts this before each script that calls it. Without a word, only the scheduler is told.
-local function tell(drain, held, wake, inflight, word, what)
-  if redis.call('EXISTS', drain, held) == 0 then return end
-  if word and redis.call('EXISTS', drain) == 1 then redis.pcall('XADD', drain, 'MAXLEN', 1, '*', word, what) end
+local function tell(progress, held, wake, inflight, word, what)
+  if redis.call('EXISTS', progress, held) == 0 then return end
+  if word and redis.call('EXISTS', progress) == 1 then redis.pcall('XADD', progress, 'MAXLEN', 1, '*', word, what) end
   local enough = tonumber(redis.pcall('GET', held))
   if enough and redis.call('ZCOUNT', inflight, '-inf', '(1e13') <= enough then
     redis.call('DEL', held)

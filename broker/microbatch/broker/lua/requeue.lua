@@ -1,4 +1,4 @@
--- revive: put a dead batch in flight again, as it is.
+-- requeue: put a dead batch in flight again, as it is.
 --
 -- KEYS[1] batch     list    header, failure, events
 -- KEYS[2] inflight  zset    the ledger

@@ -1,4 +1,4 @@
--- keep: show that a consumer is still at work on entries, so that nobody takes them over.
+-- extend_claim: show that a consumer is still at work on entries, so that nobody takes them over.
 --
 -- KEYS[1] results   stream  what waits for a handler
 -- ARGV[1] group     the consumer group

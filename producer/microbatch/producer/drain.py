@@ -1,4 +1,4 @@
-"""The finish: tells when everything recorded before a stop has been dealt with.
+"""The drain: tells when everything recorded before a stop has been dealt with.
 
 In three steps, each of which stays true once it is: all those events are cut; the batches that were in
 flight then are committed or dead; the outcomes that were on the stream then are handled. So several threads
@@ -14,7 +14,7 @@ from microbatch.broker.wire.identity import root_of
 _AT_ONCE = 100
 
 
-class Finish:
+class Drain:
     """Whether the first ``position`` events ever recorded have been dealt with.
 
     ``flush``: whether what waits is to be cut before its tick.

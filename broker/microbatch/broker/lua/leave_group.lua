@@ -1,4 +1,4 @@
--- leave: remove a consumer from the group, unless entries are still pending with it
+-- leave_group: remove a consumer from the group, unless entries are still pending with it
 -- (those would be lost with the consumer; they wait for somebody to take them over).
 --
 -- KEYS[1] results   stream  what waits for a handler

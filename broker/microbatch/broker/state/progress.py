@@ -1,4 +1,4 @@
-"""The drain: waits for the end of work without polling.
+"""The progress stream: waits for the end of work without polling.
 
 A stream that exists only while somebody waits. Whatever may bring an end nearer (a cut, a commit, a
 batch given up, a result handled) adds an entry to it when it exists, so a plain blocking read of it
@@ -23,22 +23,22 @@ _LAST_ID = "18446744073709551615-18446744073709551615"
 _USED_UP = "exhausted the last possible ID"
 
 
-class Drain:
-    """One waiter's side of a batcher's drain.
+class Progress:
+    """One waiter's side of a batcher's progress stream.
 
     The order that misses nothing: `open`, look whether the end is there, `wait`, and again.
     """
 
     def __init__(self, server: Server, keys: Keys) -> None:
         self._server = server
-        self._key = keys.drain
+        self._key = keys.progress
         self._seen = "0-0"
         self._renew_at = 0.0
 
     def open(self) -> None:
         """Make sure that what happens from now on is noted. Before each look: it seldom sends anything.
 
-        When a waiter was busy with something else for a minute, the drain has expired, and what happened
+        When a waiter was busy with something else for a minute, the stream has expired, and what happened
         meanwhile was not noted.
         """
         now = time.monotonic()

@@ -1,4 +1,4 @@
--- hold: write a batch's next due time, and its run record, only if the run record is still the one expected.
+-- swap_run: write a batch's next due time, and its run record, only if the run record is still the one expected.
 -- Renewing a run and enqueueing a lost one again are both this.
 --
 -- KEYS[1] batch     list    header, run record, events

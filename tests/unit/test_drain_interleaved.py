@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.state.drain import Drain
 from microbatch.broker.state.events import Events
 from microbatch.broker.state.ledger import Ledger
+from microbatch.broker.state.progress import Progress
 from microbatch.broker.state.results import Results
 from microbatch.broker.state.unhandled import Unhandled
 from microbatch.producer import MicroBatcher
@@ -23,13 +23,13 @@ VERBS: list[tuple[type, str]] = [
     (Results, "read_own"),
     (Results, "take_over"),
     (Results, "read"),
-    (Drain, "open"),
+    (Progress, "open"),
     (Events, "cut_up_to"),
     (Ledger, "in_flight"),
     (Ledger, "first_in_flight"),
     (Unhandled, "last_id"),
     (Unhandled, "any_up_to"),
-    (Drain, "wait"),
+    (Progress, "wait"),
 ]
 
 
@@ -62,7 +62,7 @@ class Steps:
 
     def _handle(self) -> None:
         if self._entries:
-            self._other.handled([entry.id for entry in self._entries])
+            self._other.acknowledge([entry.id for entry in self._entries])
 
 
 def at(verb: str, owner: type, moment: str, do: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
@@ -109,15 +109,15 @@ def test_the_wait_ends(  # noqa: PLR0917 - what is parametrized is given by name
     steps.take(done)
     batcher = MicroBatcher(broker.config, broker=broker)
     batcher.stop()
-    wait = Drain.wait
+    wait = Progress.wait
 
-    def ends(drain: Drain, wait_ms: int, *arguments: Any) -> bool:
-        assert wait(drain, wait_ms, *arguments), "a wait ran out"
+    def ends(progress: Progress, wait_ms: int, *arguments: Any) -> bool:
+        assert wait(progress, wait_ms, *arguments), "a wait ran out"
         return True
 
-    monkeypatch.setattr(Drain, "wait", ends)
+    monkeypatch.setattr(Progress, "wait", ends)
     at(verb, owner, moment, lambda: steps.take(to), monkeypatch)
     # Where the verb is not asked before the wait, the rest is done at the wait.
-    at("wait", Drain, "before", lambda: steps.take(to), monkeypatch)
+    at("wait", Progress, "before", lambda: steps.take(to), monkeypatch)
     assert batcher.wait_for_results(20)
     assert broker.unhandled.count() == 0

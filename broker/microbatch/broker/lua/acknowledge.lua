@@ -1,7 +1,7 @@
--- handled: acknowledge and delete entries whose handler has returned.
+-- acknowledge: acknowledge and delete entries whose handler has returned.
 --
 -- KEYS[1] results  stream  what waits for a handler
--- KEYS[2] drain    stream  there only while somebody waits for an end
+-- KEYS[2] progress stream  there only while somebody waits for an end
 -- ARGV[1] group    the consumer group
 -- ARGV[2..]        entry ids
 --
