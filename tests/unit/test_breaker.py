@@ -106,7 +106,7 @@ def test_the_scheduler_is_told_once_when_it_opens(
     for i in range(2 * OPENS_AT_BATCHES):
         breaker.note_failure(str(i), KIND, now_ms=1_000)
         assert client.llen(broker.keys.wake) == int(i + 1 >= OPENS_AT_BATCHES)
-    assert client.lrange(broker.keys.wake, 0, -1) == [b"look"]
+    assert client.lrange(broker.keys.wake, 0, -1) == [b"reconcile"]
 
 
 @pytest.mark.parametrize("part", ["failing", "breaker", "stats"])

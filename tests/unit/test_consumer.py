@@ -314,7 +314,7 @@ def test_an_entry_is_quarantined_when_the_server_answers_again(
             raise InDoubt("no reply")
         return place
 
-    monkeypatch.setattr(Results, "quarantine_batch", lose_a_reply)
+    monkeypatch.setattr(Results, "quarantine", lose_a_reply)
     path = make_path()
     client.xadd(path.broker.keys.results, {"by": "hand"})
     path.record_and_stop(5)

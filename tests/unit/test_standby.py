@@ -214,7 +214,7 @@ def test_a_stopped_scheduler_hands_over_at_once(
     active.run_once()
     standby.run_once()
     active.stop()
-    assert client.lrange(active.broker.keys.wake, 0, -1) == [b"look"]  # else it would wait for its tick
+    assert client.lrange(active.broker.keys.wake, 0, -1) == [b"reconcile"]  # else it would wait for its tick
     active.run()
     assert not active.active
     assert not client.exists(active.broker.keys.lease, active.broker.keys.wake)

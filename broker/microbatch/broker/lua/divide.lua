@@ -78,7 +78,7 @@ end
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('UNLINK', KEYS[1])
 -- Parts are due at once, and may be due before any retry that the scheduler knows of.
-redis.pcall('LREM', KEYS[7], 0, 'look')
-redis.pcall('RPUSH', KEYS[7], 'look')
+redis.pcall('LREM', KEYS[7], 0, 'reconcile')
+redis.pcall('RPUSH', KEYS[7], 'reconcile')
 tell(KEYS[5], KEYS[6], KEYS[7], KEYS[2], 'divided', ARGV[1])
 return 1

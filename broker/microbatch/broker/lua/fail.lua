@@ -39,8 +39,8 @@ local roots = redis.call('ZCARD', KEYS[1])
 if opened == 0 and (probe or roots >= tonumber(ARGV[5]) or now - since >= tonumber(ARGV[6])) then
   opened = now
   redis.call('HSET', KEYS[2], 'opened', now)
-  redis.pcall('LREM', KEYS[4], 0, 'look')
-  redis.pcall('RPUSH', KEYS[4], 'look')
+  redis.pcall('LREM', KEYS[4], 0, 'reconcile')
+  redis.pcall('RPUSH', KEYS[4], 'reconcile')
 end
 redis.call('PEXPIRE', KEYS[1], EXPIRY)
 redis.call('PEXPIRE', KEYS[2], EXPIRY)

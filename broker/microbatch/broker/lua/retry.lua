@@ -18,8 +18,8 @@ if redis.call('LINDEX', KEYS[1], 1) ~= ARGV[2] then return 0 end
 redis.call('LSET', KEYS[1], 1, ARGV[3])
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[1])
 if redis.call('ZRANGE', KEYS[2], '1e13', '+inf', 'BYSCORE', 'LIMIT', 0, 1)[1] == ARGV[1] then
-  redis.pcall('LREM', KEYS[5], 0, 'look')
-  redis.pcall('RPUSH', KEYS[5], 'look')
+  redis.pcall('LREM', KEYS[5], 0, 'reconcile')
+  redis.pcall('RPUSH', KEYS[5], 'reconcile')
 end
 tell(KEYS[3], KEYS[4], KEYS[5], KEYS[2])
 return 1
