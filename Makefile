@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit coverage chaos outage soak bench figures lock clean
+.PHONY: help demo test lint unit wheel coverage chaos outage soak bench figures lock clean
 
 # The tests start hundreds of Python processes, none of which should compile the modules anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -37,6 +37,9 @@ lint: .venv/.dev ## Check style, types, the arrows between packages, and the siz
 
 unit: .venv/.dev ## Run the unit tests only
 	$(BIN)/python -m pytest $(PARALLEL) tests/unit
+
+wheel: .venv-wheel/.made ## Run all tests on the built wheel, which may be another Python's (PYTHON=python3.13)
+	.venv-wheel/bin/python -m pytest $(PARALLEL)
 
 # A test that fails is told of after the figures, by the exit code.
 coverage: .venv/.dev ## Run all tests, and show which lines and branches none of them reached
@@ -73,7 +76,7 @@ COMPILE := --quiet --upgrade --generate-hashes --strip-extras --no-emit-index-ur
     --no-emit-trusted-host --no-emit-options
 
 clean: ## Remove what these commands made
-	rm -rf .venv .venv-bench .venv-lock .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis build dist
+	rm -rf .venv .venv-bench .venv-lock .venv-wheel .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -90,6 +93,17 @@ clean: ## Remove what these commands made
 	@echo 'Installing what requirements-dev.lock pins into .venv ...'
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
+
+# Built anew each time. The checkout is on no path of this environment: what the tests import is the wheel's.
+.PHONY: .venv-wheel/.made
+.venv-wheel/.made: requirements.lock requirements-dev.lock
+	@rm -rf .venv-wheel build/wheel && $(PYTHON) -m venv .venv-wheel
+	@echo 'Installing what the lock files pin, and the wheel, into .venv-wheel ...'
+	@.venv-wheel/bin/python -m pip --disable-pip-version-check --no-input --quiet install --require-hashes \
+	    -r requirements.lock -r requirements-dev.lock
+	@.venv-wheel/bin/python -m pip --disable-pip-version-check --no-input --quiet wheel --no-deps --no-build-isolation \
+	    --wheel-dir build/wheel .
+	@.venv-wheel/bin/python -m pip --disable-pip-version-check --no-input --quiet install --no-deps build/wheel/*.whl
 
 .venv-bench/.made: .venv/.made benchmarks/requirements.lock
 	@echo 'Installing what benchmarks/requirements.lock pins into .venv-bench ...'

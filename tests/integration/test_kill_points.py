@@ -129,7 +129,7 @@ POINTS = {
     "seize": Point("state.lease.Lease.seize", "scheduler", (scripts.SEIZE_LEASE.sha,), Scene.outlive),
     "wait": Point("worker.turns.Turns.wait", "worker", ("BLMOVE", scripts.TAKE_NEXT.sha), Scene.cut),
     "end": Point(
-        "worker.turns.Turns.end",
+        "worker.turns.Turns.commit_and_claim_next",
         "worker",
         (scripts.COMMIT.sha, scripts.TAKE_NEXT.sha),
         Scene.cut,

@@ -273,7 +273,7 @@ def test_a_worker_that_comes_too_late_leaves_a_dead_batchs_job(server: RealServe
         JobQueue(fleet.config(), fleet.broker.server).show_as_failed(
             DueBatch(batch.id, batch.header, batch.run, batch.run), FAILURE
         )
-        worker._turns.end(Run(batch, []), time.time(), go_on=False)
+        worker._turns.commit_and_claim_next(Run(batch, []), time.time(), go_on=False)
         assert books.queue.failed_job_registry.get_job_ids() == [batch.id]
         assert server.admin.ttl(books.job(batch.id).key) > 24 * 3600
 

@@ -10,7 +10,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.state.events import Wake
 from microbatch.broker.wire.run_record import RunRecord
 from microbatch.scheduler.scheduler import Scheduler
-from microbatch.worker.failing import BatchDead
+from microbatch.worker.failure_recorder import BatchDead
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock, ManualTicker, ManualWakeListener
 from tests.unit.steps import check_account, client_of, record, values_of

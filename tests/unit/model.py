@@ -22,7 +22,7 @@ from microbatch.broker.transport.server import Server
 from microbatch.broker.wire.in_flight import TakenBatch
 from microbatch.broker.wire.run_record import RunRecord
 from microbatch.scheduler.scheduler import Scheduler
-from microbatch.worker.failing import Failing
+from microbatch.worker.failure_recorder import FailureRecorder
 from tests.doubles import ManualClock, ManualTicker, ManualWakeListener
 from tests.unit.steps import FakeClient, check_account, outcomes, values_of
 
@@ -96,7 +96,7 @@ class Modelled(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.broker = self.make_broker()
         self.bounded = self.make_broker(max_waiting=MAX_WAITING, dedupe_window=WINDOW_MS / 1000)
-        self.failing = Failing(self.broker)
+        self.failures = FailureRecorder(self.broker)
         self.listener, self.ticker = ManualWakeListener(), ManualTicker()
         self.schedulers = [self.make_scheduler(), self.make_scheduler()]
         self.leader: Scheduler | None = None

@@ -16,7 +16,7 @@ from microbatch.broker.transport.backoff import retry_until_answered
 from microbatch.broker.wire.batch import BatchInfo
 from microbatch.broker.wire.event import encode_event
 from microbatch.broker.wire.run_record import RunRecord
-from microbatch.worker.failing import BatchDead
+from microbatch.worker.failure_recorder import BatchDead
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock, set_time
 from tests.unit.conftest import MakeRunner

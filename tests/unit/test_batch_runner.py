@@ -10,7 +10,7 @@ from microbatch.broker.errors import ConfigError, DecodeError
 from microbatch.broker.state.results import Outcome
 from microbatch.broker.wire.batch import BatchInfo, moment
 from microbatch.broker.wire.header import Header, Trigger
-from microbatch.worker.failing import BatchDead
+from microbatch.worker.failure_recorder import BatchDead
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeRunner
 from tests.unit.steps import CUT_AT_MS, RECORDED_AT_MS, check_account, outcomes, record_and_cut, take

@@ -16,7 +16,7 @@ from microbatch.broker.wire.batch import moment
 from microbatch.broker.wire.header import Trigger
 from microbatch.producer import BatchFailure, BatchInfo, MicroBatcher
 from microbatch.scheduler.scheduler import Scheduler
-from microbatch.worker.failing import BatchDead
+from microbatch.worker.failure_recorder import BatchDead
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock, ManualTicker, ManualWakeListener
 from tests.unit.conftest import MakeBroker

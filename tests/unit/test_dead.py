@@ -12,7 +12,7 @@ from microbatch.broker.errors import BatcherFull, InDoubt, Refused
 from microbatch.broker.state import dead as dead_module
 from microbatch.broker.state.results import Outcome
 from microbatch.broker.wire.failure import Failure
-from microbatch.worker.failing import BatchDead
+from microbatch.worker.failure_recorder import BatchDead
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeBroker, MakeRunner
 from tests.unit.steps import (

@@ -17,7 +17,7 @@ from microbatch.broker.wire.batch import BatchInfo, PartialFailure
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import DueBatch, Part, halves_of, part_of
 from microbatch.broker.wire.run_record import Mode, RunRecord
-from microbatch.worker.failing import BatchDead
+from microbatch.worker.failure_recorder import BatchDead
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeRunner
 from tests.unit.steps import (

@@ -27,7 +27,7 @@ from microbatch.broker.wire.in_flight import TakenBatch
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.scheduler import reconciler
 from microbatch.scheduler.scheduler import Scheduler
-from microbatch.worker.failing import BatchDead
+from microbatch.worker.failure_recorder import BatchDead
 from tests.conftest import MakeServer
 from tests.unit.model import MAX_SIZE, MAX_WAITING, RUN_MS, WINDOW_MS, InFlight, Modelled, SameSecrets
 from tests.unit.steps import values_of
@@ -275,9 +275,9 @@ class Microbatch(Modelled):
         batch, dead = self.batch_of(run), False
         try:
             if partial is None:
-                self.failing.whole(run, ValueError("no"))
+                self.failures.record(run, ValueError("no"))
             else:
-                self.failing.in_part(run, partial, self.result_of(run))
+                self.failures.record_partial(run, partial, self.result_of(run))
         except BatchDead:
             dead = True
         health, policy = self.broker.breaker.health(), self.broker.policy
@@ -311,7 +311,7 @@ class Microbatch(Modelled):
         batch, dead = self.batch_of(run), False
         failed = [i for i, event in enumerate(values_of(run.events)) if event % 4] or [0]
         try:
-            self.failing.in_part(
+            self.failures.record_partial(
                 run, PartialFailure({i: f"error {i % 2}" for i in failed}), self.result_of(run)
             )
         except BatchDead:

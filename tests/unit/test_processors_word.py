@@ -12,7 +12,7 @@ from microbatch.broker.process import failure_log
 from microbatch.broker.process.failure_log import EVERY_SECONDS, FailureLog
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker import PartialFailure, Reject, RetryLater
-from microbatch.worker.failing import BatchDead
+from microbatch.worker.failure_recorder import BatchDead
 from tests.doubles import ManualClock, set_time
 from tests.unit.conftest import MakeBroker, MakeRunner
 from tests.unit.flow import Flow

@@ -24,7 +24,7 @@ from microbatch.broker.wire import codec, identity
 from microbatch.broker.wire.batch import BatchInfo, PartialFailure
 from microbatch.broker.wire.in_flight import Claim, TakenBatch
 from microbatch.worker.doubts import Doubts
-from microbatch.worker.failing import Failing
+from microbatch.worker.failure_recorder import FailureRecorder
 from microbatch.worker.forks import forks_end_here
 from microbatch.worker.heart import Heart
 from microbatch.worker.slot import Slot
@@ -63,7 +63,7 @@ class BatchRunner:
         self.heart = Heart(self.broker, config.batch_timeout, slot)
         self.doubts = Doubts(self.broker)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:"
-        self._failing = Failing(self.broker)
+        self._failures = FailureRecorder(self.broker)
 
     def run(self, batch_id: str, *, enqueued_at: datetime | None = None) -> str:
         """Run one batch and record its outcome, once, however often it is called for the same batch.
@@ -124,8 +124,8 @@ class BatchRunner:
         if run.error is None:
             return "done" if self.commit(run) else "nothing changed: another worker was first"
         if isinstance(run.error, PartialFailure) and run.entry is not None:
-            return self._failing.in_part(run.batch, run.error, run.entry)
-        return self._failing.whole(run.batch, run.error)
+            return self._failures.record_partial(run.batch, run.error, run.entry)
+        return self._failures.record(run.batch, run.error)
 
     def commit(self, run: Run, along: Callable[[], Along] = Along) -> bool:
         """Record that a run has succeeded, until the server answers. False if somebody else was first.

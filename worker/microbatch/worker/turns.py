@@ -81,7 +81,7 @@ class Turns:
             raise
         return self._looked_at(found, claim)
 
-    def end(self, run: Run, began: float, *, go_on: bool) -> Next:
+    def commit_and_claim_next(self, run: Run, began: float, *, go_on: bool) -> Next:
         """Commit a run that has succeeded, and note its job as finished.
 
         ``began`` is when the run did (unix seconds). Returns what to do next, as `wait` does, if that is

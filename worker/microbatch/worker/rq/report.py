@@ -27,7 +27,7 @@ from microbatch.broker.errors import MicrobatchError
 from microbatch.broker.process.loggable import locate, trace
 from microbatch.broker.transport.server import Server
 from microbatch.broker.wire.text import printable
-from microbatch.worker.failing import BatchDead
+from microbatch.worker.failure_recorder import BatchDead
 from microbatch.worker.rq.failed import show_as_failed, storable
 from microbatch.worker.rq.job import BatchJob, JobRefused
 from microbatch.worker.rq.resilient import ResilientWorker

@@ -43,7 +43,7 @@ from microbatch.broker.process.loggers import keep_loggers
 from microbatch.broker.process.signals import StopSignals
 from microbatch.broker.transport.server import Server
 from microbatch.broker.wire.in_flight import TakenBatch
-from microbatch.worker.failing import BatchDead, RunStopped
+from microbatch.worker.failure_recorder import BatchDead, RunStopped
 from microbatch.worker.job import runner_of_this_process
 from microbatch.worker.rq.counters import Counters
 from microbatch.worker.rq.job import BatchJob, End
@@ -128,7 +128,7 @@ class BatchWorker(ReportingWorker):
                     return self._job_of(batch.id, end)
                 go_on = not self._is_to_stop() and time.monotonic() < self._chores_at
                 try:
-                    batch = self._turns.end(run, began, go_on=go_on)
+                    batch = self._turns.commit_and_claim_next(run, began, go_on=go_on)
                 except ServerError:
                     self._give_back(run.batch)
                     raise

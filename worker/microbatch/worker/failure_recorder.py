@@ -50,7 +50,7 @@ class RunStopped(MicrobatchError):
     """Somebody had the run of a batch stopped."""
 
 
-class Failing:
+class FailureRecorder:
     """Records what becomes of a batcher's failed runs."""
 
     def __init__(self, broker: Broker) -> None:
@@ -59,7 +59,7 @@ class Failing:
         self._policy = broker.policy
         self._log = FailureLog(log)
 
-    def whole(self, batch: TakenBatch, error: BaseException | str) -> str:
+    def record(self, batch: TakenBatch, error: BaseException | str) -> str:
         """A run failed. Returns what comes next; raises BatchDead if nothing does."""
         now_ms = self._now_ms()
         match error:
@@ -135,12 +135,12 @@ class Failing:
         cause = error if isinstance(error, BaseException) else None
         raise BatchDead(f"dead at attempt {batch.run.attempt}: {summarize(error)}") from cause
 
-    def in_part(self, batch: TakenBatch, partial: PartialFailure, entry: list[Value]) -> str:
+    def record_partial(self, batch: TakenBatch, partial: PartialFailure, entry: list[Value]) -> str:
         """Some events failed, the others are done. Returns what comes next, or raises BatchDead."""
         now_ms, attempt, size = self._now_ms(), batch.run.attempt, batch.header.size
         if size == 1 and partial.errors:
             (error,) = partial.errors.values()
-            return self.whole(batch, error)
+            return self.record(batch, error)
         health = Health(done=batch.run.done)
         suspect = of_an_outage(batch, partial, self._policy, now_ms)
         if suspect is not None:
