@@ -23,9 +23,9 @@ PROCESSOR = """
 from microbatch.broker.wire.batch import PartialFailure
 from microbatch.producer import recorder
 from microbatch.scheduler import reconciler, scheduler
-from microbatch.worker import failing, heart, runner
+from microbatch.worker import failure_recorder, heart, runner
 
-heart.RUN_TTL_MS = runner.RUN_TTL_MS = failing.RUN_TTL_MS = 700
+heart.RUN_TTL_MS = runner.RUN_TTL_MS = failure_recorder.RUN_TTL_MS = 700
 heart.BEAT_SECONDS = 0.1
 heart.LONG_RUN_SECONDS = 0.2
 recorder.CHUNK_EVENTS = 2

@@ -31,7 +31,7 @@ from microbatch.producer.handlers import Handlers
 from microbatch.scheduler import burial
 from microbatch.scheduler.gates import Gates
 from microbatch.scheduler.queue import JobQueue
-from microbatch.worker import failing
+from microbatch.worker import failure_recorder
 
 
 def retry_connections() -> None:
@@ -168,7 +168,7 @@ def charge_claims() -> None:
         return verdict.isolate(size, policy) if spent else judge_loss(run, size, policy)
 
     RunRecord.failed = fail  # type: ignore[method-assign]
-    vars(failing)["judge"], vars(burial)["judge_death"] = judge, judge_death
+    vars(failure_recorder)["judge"], vars(burial)["judge_death"] = judge, judge_death
 
 
 MUTANTS = {

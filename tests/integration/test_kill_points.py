@@ -108,7 +108,7 @@ POINTS = {
     "enqueue-again": Point(
         "state.cutter.Cutter.enqueue_again",
         "scheduler",
-        ("hold: write", "EXEC"),
+        ("swap_run: write", "EXEC"),
         Scene.cut_and_lose_the_jobs,
     ),
     "reschedule": Point(

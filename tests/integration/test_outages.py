@@ -156,7 +156,7 @@ def test_after_a_chunk_in_doubt_no_other_is_sent(
         pytest.param((scripts.COMMIT.sha, scripts.TAKE_NEXT.sha), id="take"),
         pytest.param((scripts.FAIL.sha,), id="fail"),
         pytest.param((scripts.RETRY.sha,), id="retry"),
-        pytest.param(("hold: write", "EXEC"), id="enqueue-again"),
+        pytest.param(("swap_run: write", "EXEC"), id="enqueue-again"),
         pytest.param((scripts.COMMIT.sha,), id="commit"),
         pytest.param(("XREADGROUP", "BLOCK"), id="deliver"),
         pytest.param((scripts.ACKNOWLEDGE.sha,), id="acknowledge"),

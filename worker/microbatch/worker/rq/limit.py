@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 
 from rq.timeouts import BaseTimeoutException, UnixSignalDeathPenalty
 
-from microbatch.worker import failing
+from microbatch.worker import failure_recorder
 
 
-class RunStopped(failing.RunStopped, BaseTimeoutException):
+class RunStopped(failure_recorder.RunStopped, BaseTimeoutException):
     """The limit's own end looks out for RQ's exceptions, should one come at the last moment."""
 
 
