@@ -69,7 +69,7 @@ def _start(
 
 @contextmanager
 def running(*command: str, **variables: str | int) -> Iterator[subprocess.Popen[str]]:
-    """A process, for as long as the block lasts; its errors are for whoever runs the benchmark."""
+    """A process, for as long as the block lasts; its errors go to the person who runs the benchmark."""
     process = _start(command, variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         yield process

@@ -28,7 +28,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
     theirs = stack.enter_context(server())
     client = stack.enter_context(redis.Redis.from_url(theirs.url))
     queue = Queue("sums", connection=client, serializer=JSONSerializer)
-    queue.get_redis_server_version()  # else it asks once within a pipeline
+    queue.get_redis_server_version()  # otherwise it asks once within a pipeline
 
     def microbatch(count: int) -> Figures:
         scheduler = ours.scheduler()

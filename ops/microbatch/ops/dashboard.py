@@ -71,7 +71,7 @@ class Dashboard:
 
     def serve(self) -> None:
         """Serve until the process is ended or interrupted."""
-        logging.getLogger("werkzeug").setLevel("WARNING")  # else a line for each request
+        logging.getLogger("werkzeug").setLevel("WARNING")  # otherwise it logs a line for each request
         try:
             HTTPServer.serve_forever(self._http)  # werkzeug's own hides a KeyboardInterrupt
         finally:

@@ -24,8 +24,8 @@ class Feed:
         recorder: what records them.
         event_of: makes a line's event; raises NoEvent.
         pace: how fast.
-        on_invalid: told of each line that is no event, which is then left out; without it such a line ends
-            the feed.
+        on_invalid: told of each line that is not an event, which is then left out. Without it, such a line
+            ends the feed.
         on_progress: told of the bytes of each block whose events are recorded.
     """
 
@@ -48,7 +48,7 @@ class Feed:
         """Record all lines of ``stream``: of a pipe, those that are there before waiting for more.
 
         Raises:
-            FeedBroken: a line is no event, or the server did not take it. All lines before were recorded.
+            FeedBroken: a line is not an event, or the server did not take it. All lines before were recorded.
                 Or there are no lines: it is compressed, say.
         """
         number = 0

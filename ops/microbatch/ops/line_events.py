@@ -23,7 +23,7 @@ _OTHER_FORMATS = {
 
 
 class NoEvent(ValueError):
-    """A line is no event."""
+    """A line is not an event."""
 
 
 def json_event(line: bytes) -> bytes:
@@ -38,7 +38,7 @@ def json_event(line: bytes) -> bytes:
 
 
 def text_event(line: bytes) -> bytes:
-    """The event of a line of text: a string, with U+FFFD for what is no UTF-8."""
+    """The event of a line of text: a string, with U+FFFD for what is not UTF-8."""
     return codec.encode(line.removesuffix(b"\r").decode("utf-8", "replace"))
 
 

@@ -13,7 +13,7 @@ _DEFAULT = "INFO"
 
 
 def set_up(level: str | None = None) -> None:
-    """Log at ``level``, else at what the environment says. May be called again to change it.
+    """Log at ``level``, otherwise at what the environment says. May be called again to change it.
 
     A level given here is put into the environment, where child processes find it.
 

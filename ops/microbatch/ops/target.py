@@ -29,7 +29,7 @@ def load_target(target: str) -> Config:
 
     Raises:
         AppError: the app can't be loaded.
-        ConfigError: it is no name for a batcher.
+        ConfigError: it is not a name for a batcher.
     """
     return load_config(target) if is_app(target) else Config(name=target)
 

@@ -37,7 +37,7 @@ class MicroBatcher:
         linger: how long single events may wait in this process, in ms, up to 60,000; 0 or None: not at all.
         broker: the batcher's verbs, where they are not to be made from its settings.
     Raises:
-        ConfigError: no server is set, a handler can't be used, or ``linger`` is no number of milliseconds.
+        ConfigError: no server is set, a handler can't be used, or ``linger`` is not a number of milliseconds.
     """
 
     def __init__(self, config: Config, *, linger: int | None = None, broker: Broker | None = None) -> None:
@@ -113,7 +113,7 @@ class MicroBatcher:
 
         Raises:
             InDoubt: events may or may not have been recorded; it says how many. They are not sent again, and
-                whoever flushes next is not told of them. All others are held.
+                the next flush does not tell of them. All others are held.
             Unavailable, Refused, BatcherFull: the server did not take what was sent. It stays in the buffer,
                 and is sent when the server takes it; call this again to be sure.
         """

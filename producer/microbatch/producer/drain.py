@@ -2,7 +2,7 @@
 
 In three steps, each of which stays true once it is: all those events are cut; the batches that were in
 flight then are committed or dead; the outcomes that were on the stream then are handled. So several threads
-may ask at the same time: whichever finds a step true, it is true for all.
+may ask at the same time: a step that one of them finds true is true for all.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Buffer:
     buffer and a thread of its own: what was in the buffer before, the parent sends.
 
     Raises:
-        ConfigError: ``linger`` is no number of milliseconds from 1 to 60,000.
+        ConfigError: ``linger`` is not a number of milliseconds from 1 to 60,000.
     """
 
     def __init__(self, batcher: str, recorder: Recorder, linger: int) -> None:
@@ -58,7 +58,7 @@ class Buffer:
 
     def renew(self) -> None:
         """Begin with nothing, as in a process that was forked just now."""
-        self._lock = threading.RLock()  # Ctrl-C in the midst of "with self._changed" would leave it locked
+        self._lock = threading.RLock()  # Ctrl-C during "with self._changed" would leave it locked
         self._changed = threading.Condition(self._lock)
         self._waiting: list[bytes] = []  # the oldest first, with those that are on their way
         self._bytes = 0  # in all that waits
@@ -74,7 +74,7 @@ class Buffer:
     def add(self, body: bytes) -> bool:
         """Take the event with this JSON, once there is room for it. False if the buffer is closed.
 
-        Raises as `settle` does, where there is no room and the server takes nothing.
+        Raises as `wait_sent` does, where there is no room and the server takes nothing.
         """
         with self._lock:
             while len(self._waiting) >= MOST_EVENTS or self._bytes >= MOST_BYTES:

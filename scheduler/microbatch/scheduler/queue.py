@@ -174,7 +174,7 @@ class JobQueue:
         """
         missing, start = set(batch_ids), 0
         while True:
-            # Not by RQ, which fails at an id that is no text.
+            # Not by RQ, which fails at an id that is not a text.
             page, on_the_way = self._server.many(
                 ("LRANGE", self._queue.key, start, start + _PAGE - 1),
                 ("LRANGE", self._queue.intermediate_queue_key, 0, -1),

@@ -78,7 +78,7 @@ class Reconciler:
         survey = self._broker.recovery.survey(now_ms, retries=retries, others=_AT_ONCE)
         self._gates.update(survey, now_ms)
         for unreadable in survey.unreadable[:_ONE_BY_ONE]:
-            self._quarantined(unreadable)
+            self._quarantine(unreadable)
         first, last = self._sort_silent(survey, now_ms)
         first += self._without_a_job(survey, now_ms)
         again = survey.retries[: self._gates.room_for_retries()]
@@ -177,9 +177,9 @@ class Reconciler:
                 )  # fmt: skip
         return len(batches)
 
-    def _quarantined(self, unreadable: Unreadable) -> None:
+    def _quarantine(self, unreadable: Unreadable) -> None:
         self._stay_active()
-        if place := self._broker.recovery.quarantine(unreadable.id, unreadable.record):  # else it has gone
+        if place := self._broker.recovery.quarantine(unreadable.id, unreadable.record):  # it may have gone
             log.error(
                 "%s: batch %s: it can't be read, and is quarantined as %s",
                 self._broker.config.name, printable(unreadable.id), place,

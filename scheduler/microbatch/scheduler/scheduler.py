@@ -111,7 +111,7 @@ class Scheduler:
         word = None if ring is None else ring.word
         if self._stopping.is_set():
             if word is Wake.FLUSH and self.broker.events.waiting():
-                self.broker.events.wake(word)  # for whoever is active next
+                self.broker.events.wake(word)  # for the next active scheduler
             return 0
         if word is Wake.RECONCILE or (word is Wake.ROOM and self._gates.retries_wait):
             self._reconcile_at = 0.0

@@ -73,7 +73,7 @@ class BatchRunner:
 
         Raises:
             BatchDead: the batch, or a part of it, was given up.
-            DecodeError: it is no batch's id, or the batch can't be read.
+            DecodeError: it is not a batch's id, or the batch can't be read.
             ServerError: the server can't be asked; the batch stays in flight and is run again.
         """
         if not identity.is_batch_id(batch_id):

@@ -11,7 +11,7 @@ succeeds takes five, and leaves RQ's keys as RQ would leave them. Everything els
 What this knows of RQ (3.0), beside the names of its keys, which it is given:
 
 - A queue is a list of jobs' ids, whose first is taken next. A worker moves it to the end of the queue's
-  intermediate list, and takes it from there once it has the job; so does this one with what is no batch.
+  intermediate list, and takes it from there once it has the job; so does this one with what is not a batch.
 - A job is a hash with the fields ``status``, ``worker_name``, ``started_at``, ``ended_at`` and
   ``last_heartbeat``; a finished one expires when its result does.
 - The registry of finished jobs is a sorted set, scored by when each expires (unix seconds).

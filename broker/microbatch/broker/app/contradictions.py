@@ -42,7 +42,7 @@ def contradictions(config: Config) -> Iterator[str]:
 
 
 def mistyped(environment: Mapping[str, str]) -> Iterator[str]:
-    """One line for each variable that is no setting and looks like one."""
+    """One line for each variable that is not a setting and looks like one."""
     names = [_PREFIX + name.upper() for name in Config.model_fields]
     for variable in sorted(environment):
         if variable.startswith(_PREFIX) and variable not in names and variable not in _NO_SETTINGS:

@@ -199,7 +199,7 @@ def _what_is_wrong(raw_id: bytes, head: object, second: type[RunRecord | Failure
         return "its events are gone"
     try:
         Header.decode(head[0])
-        second.decode(head[1])  # an event that can't be read is no reason: it dies alone
+        second.decode(head[1])  # an event that can't be read is not a reason: it dies alone
     except DecodeError as error:
         return f"it can't be read: {error}"
     return ""

@@ -15,7 +15,7 @@ _AT_ONCE = 1_000
 
 
 def quarantine_keys(server: Server, keys: Keys) -> list[str]:
-    """Move keys of the wrong type, used-up streams, and counters that are no numbers, out of the way.
+    """Move keys of the wrong type, used-up streams, and counters that are not numbers, out of the way.
 
     They are kept under ``quarantine:*`` for a person to look at. Nothing that is kept there is overwritten.
     What is as it should be is not touched, so anybody may do this at any time. Returns one line for each.

@@ -4,7 +4,7 @@
 -- KEYS[2] breaker  hash    done, since, kind, opened: the row, and when it opened the breaker
 -- KEYS[3] stats    hash    counters
 -- KEYS[4] wake     list    words for the scheduler
--- ARGV[1] root     the batch that was cut, of which the failed one is a part, or which it is
+-- ARGV[1] root     the batch that was cut: the failed one, or the one that it is a part of
 -- ARGV[2] kind     of the error
 -- ARGV[3] now      (ms)
 -- ARGV[4] probe    '1' if the run was to tell a bad event from an outage

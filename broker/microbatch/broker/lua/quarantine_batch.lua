@@ -1,4 +1,4 @@
--- quarantine_batch: take what is no batch from the ledgers, and keep what stands under its key under another.
+-- quarantine_batch: take what is not a batch from the ledgers, and keep what stands under its key under another.
 --
 -- KEYS[1] batch     any type
 -- KEYS[2] inflight  zset      the ledger

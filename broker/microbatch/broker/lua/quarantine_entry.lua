@@ -1,4 +1,4 @@
--- quarantine_entry: take an entry that is no outcome from the stream, and keep it in a list.
+-- quarantine_entry: take an entry that is not an outcome from the stream, and keep it in a list.
 --
 -- KEYS[1] results  stream  what waits for a handler
 -- KEYS[2] place    list    where it is kept

@@ -8,7 +8,7 @@
 -- ARGV[2..] the type that each key should have
 --
 -- Returns {number, where it is kept, 1 for a used-up stream} for each key that was moved, counted from 1, and for
--- each of the counters' fields that are no numbers, which are moved alone, {field's name, where it is kept, 0}.
+-- each of the counters' fields that are not numbers, which are moved alone, {field's name, where it is kept, 0}.
 -- O(counters).
 local function free(place, but)
   local found = redis.call('TYPE', place).ok

@@ -7,7 +7,7 @@
 -- ARGV[3] silent    the score of a batch whose owner was to show itself before now
 -- ARGV[4] score     of a batch that runs, until when the owner is to show itself
 --
--- Returns 'gone' if the batch is not in flight, 'busy' if its owner is alive and at it, else the list
+-- Returns 'gone' if the batch is not in flight, 'busy' if its owner is alive and at it, otherwise the list
 -- with the new run record. O(events).
 if redis.call('TYPE', KEYS[1]).ok ~= 'list' then return 'gone' end
 local score = redis.call('ZSCORE', KEYS[2], ARGV[1])

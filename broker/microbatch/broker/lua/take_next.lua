@@ -1,15 +1,15 @@
 -- take_next: take the batch whose job is the first in a list, for one run of its processor, and read it.
 --
 -- KEYS[1] jobs      list    ids of jobs: RQ's queue, or what a worker has moved from there
--- KEYS[2] others    list    where a job's id goes that there is no batch to take for
+-- KEYS[2] others    list    receives the id of a job without a batch to run
 -- KEYS[3] inflight  zset    the ledger
 -- ARGV[1] batch     what a batch's key begins with; its list holds header, run record, events
 -- ARGV[2] owner     who will run it, new for each run
 -- ARGV[3] silent    the score of a batch whose owner was to show itself before now
 -- ARGV[4] score     of a batch that runs, until when the owner is to show itself
 --
--- Returns nil if there is no job, else the job's id, followed by the batch's list with the new run record if it
--- was taken. It is not if it is not in flight, if its owner is alive and at it, or if it is no batch; its id
+-- Returns nil if there is no job, otherwise the job's id, followed by the batch's list with the new run record if it
+-- was taken. It is not if it is not in flight, if its owner is alive and at it, or if it is not a batch; its id
 -- stands in the others then. All is checked before anything is written. O(events).
 local id = redis.call('LINDEX', KEYS[1], 0)
 if not id then return nil end

@@ -1,7 +1,7 @@
 """What a forked child does not share with its parent.
 
 A lock that another thread of the parent holds at the fork stays held in the child, where that thread does not
-exist. So whatever has locks, threads or connections of its own begins anew in the child.
+exist. So everything that has locks, threads or connections of its own begins anew in the child.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Breaker:
         """Note that a run failed, and return the row that it is in.
 
         Args:
-            root: the batch that was cut, of which the failed one is a part, or which it is.
+            root: the batch that was cut: the failed one, or the one that it is a part of.
             kind: the error's name. It is shown to people, and so never has what is in an event.
             now_ms: the server's time.
             probe: whether the run was of a single event, to tell an outage from a bad event: then it is one.

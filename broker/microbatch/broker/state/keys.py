@@ -87,6 +87,6 @@ def pattern_of_all(prefix: str) -> str:
 
 
 def name_in(key: str, prefix: str) -> str | None:
-    """The name of the batcher whose key this is; None if it is no batcher's with this prefix."""
+    """The name of the batcher whose key this is; None if it is not a batcher's with this prefix."""
     found = re.match(r":\{([^{}]+)\}:", key.removeprefix(prefix)) if key.startswith(prefix) else None
     return None if found is None else found[1]

@@ -1,10 +1,10 @@
 """The lease: who is the active scheduler.
 
-A string with an expiry, whose value is the holder's token. Whoever sets it is active until it expires
-or is released. The token is random, so that a stalled former holder can be told from the present one.
+It is a string with an expiry. Its value is the holder's token. The scheduler that sets it is active until it
+expires or is released. The token is random, so a stalled former holder differs from the present one.
 
-When the server's clock is set back, a lease outlives its holder by as much. So a standby goes by its own
-clock too: a lease whose moment of expiry stays the same was not renewed.
+If the server's clock is set back, a lease lives longer than its holder by that time. So a standby also uses its
+own clock: a lease whose moment of expiry stays the same was not renewed.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Ledger:
     def take_next(self, jobs: str, others: str, claim: Claim, first: Sequence[Value] = ()) -> Next:
         """Claim the batch whose job is the first in the list ``jobs``, and read it.
 
-        ``others`` is where a job's id goes that there is no batch to run for. ``first`` is a command that is
+        ``others`` receives the id of a job without a batch to run. ``first`` is a command that is
         done before, in the same round trip.
         """
         keys, args = self._next(jobs, others, claim)
@@ -63,7 +63,7 @@ class Ledger:
         return ("EVALSHA", scripts.TAKE_NEXT.sha, len(keys), *keys, *args)
 
     def read_next(self, reply: Any) -> Next:
-        """The batch that was claimed; or a job's id that there is no batch to run for; or None: no job."""
+        """The batch that was claimed; or the id of a job without a batch to run; or None: no job."""
         if reply is None or len(reply) == 1:
             return None if reply is None else bytes(reply[0])
         raw_id, values = reply

@@ -130,7 +130,7 @@ class Recovery:
         return recorded_at_ms(batch.header, self._server.do("LINDEX", self._keys.batch(batch.id), 2) or b"")
 
     def quarantine(self, batch_id: str | bytes, record: bytes) -> str:
-        """Take what is no batch from the ledgers, whatever its id is.
+        """Take what is not a batch from the ledgers, whatever its id is.
 
         ``record`` is what stood in the run record's place when it was seen. What is under its key is kept
         under the key returned, where nothing was before. Empty if it has gone, or has changed since.

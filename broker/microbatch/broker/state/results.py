@@ -86,7 +86,7 @@ class Entry:
 
     @property
     def is_hint(self) -> bool:
-        """Whether it is no outcome: its reader is to look for what was handed back, and to delete it."""
+        """Whether it is not an outcome: its reader is to look for what was handed back, and to delete it."""
         return is_hint(self.fields)
 
 
@@ -168,7 +168,7 @@ class Results:
         self._server.run(scripts.ACKNOWLEDGE, [self._keys.results, self._keys.progress], (GROUP, *entry_ids))
 
     def quarantine(self, entry: Entry) -> str:
-        """Take an entry that is no outcome from the stream; it is kept in the list returned.
+        """Take an entry that is not an outcome from the stream; it is kept in the list returned.
 
         Empty if it has gone from the stream: somebody else has quarantined it, or deleted it.
         """
@@ -234,7 +234,7 @@ def _is_gone(error: Refused) -> bool:
 
 
 def is_hint(fields: Mapping[bytes, bytes]) -> bool:
-    """Whether an entry with these fields is no outcome, and only wakes a consumer."""
+    """Whether an entry with these fields is not an outcome, and only wakes a consumer."""
     return b"handed_back" in fields
 
 

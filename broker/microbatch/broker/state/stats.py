@@ -34,7 +34,7 @@ class Counters:
 
     @classmethod
     def of(cls, fields: Mapping[bytes, bytes]) -> Counters:
-        """The counters in a stats hash. Raises DecodeError if one is no number."""
+        """The counters in a stats hash. Raises DecodeError if one is not a number."""
         return cls(**{field.name: _number(fields, field.name) for field in dataclass_fields(cls)})
 
     @property
@@ -111,7 +111,7 @@ class Stats:
 
 
 def _number(fields: Mapping[bytes, bytes], name: str, otherwise: int = 0) -> int:
-    """Raises DecodeError if it is there and is no number."""
+    """Raises DecodeError if it is there and is not a number."""
     value = fields.get(name.encode())
     if value is None:
         return otherwise

@@ -64,7 +64,7 @@ class Unhandled:
         return Neglect(self.count(), now_ms - oldest_ms, unseen_ms)
 
     def _oldest_ms(self) -> int | None:
-        """When the oldest entry that is no hint was added, if there is one among the first few."""
+        """When the oldest entry that is not a hint was added, if there is one among the first few."""
         start = "-"
         for _ in range(_HINTS_AT_MOST):  # one by one, as each may be large
             for entry_id, fields in self._server.do("XRANGE", self._key, start, "+", "COUNT", 1):

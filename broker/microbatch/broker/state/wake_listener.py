@@ -3,8 +3,8 @@
 A server ends a blocking read up to 100 ms late, when its own housekeeping comes round. So the
 read stays open at the server and the waiting is done here, on the socket, to the millisecond.
 
-A server does what was sent behind a blocking read as soon as the read is over. So whoever is woken has seen,
-in the same reply, what a cut has to look at first.
+A server does what was sent behind a blocking read as soon as the read is over. So the scheduler that is
+woken has, in the same reply, what a cut has to look at first.
 """
 
 from __future__ import annotations

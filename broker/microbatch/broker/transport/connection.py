@@ -1,7 +1,7 @@
 """How the server is reached: one factory makes every connection.
 
 redis-py would send a command again when its reply is lost, and so do it twice. No connection made
-here repeats anything: whoever called decides, with the error that says whether it may have been done.
+here repeats anything: the caller decides, with the error that says whether it may have been done.
 """
 
 from __future__ import annotations

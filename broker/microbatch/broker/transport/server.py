@@ -112,7 +112,7 @@ class Server:
     def fenced(self, watching: Any = None) -> Iterator[FencedTransaction]:
         """A transaction that is done only while a key stays as it was, for the block of a ``with``.
 
-        Whoever has looked at the key already lends the connection that is ``watching`` it since.
+        A caller that has looked at the key already lends the connection that is ``watching`` it since.
         """
         with self.translated(), FencedTransaction(self.client, watching) as transaction:
             yield transaction

@@ -24,5 +24,5 @@ def is_batch_id(text: str) -> bool:
 
 
 def root_of(batch_id: str) -> str:
-    """The batch that was cut, of which this one is a part, or which it is."""
+    """The batch that was cut: this one, or the one that it is a part of."""
     return batch_id.partition("-")[0]

@@ -65,7 +65,7 @@ class TakenBatch:
 
     @classmethod
     def decode(cls, batch_id: str, values: Sequence[bytes]) -> TakenBatch:
-        """Raises DecodeError if these are no batch of this version."""
+        """Raises DecodeError if these are not a batch of this version."""
         header = replace(Header.decode(values[0]), size=len(values) - 2)
         return cls(batch_id, header, RunRecord.decode(values[1]), list(values[2:]))
 
@@ -102,7 +102,7 @@ class DueBatch:
 
     @classmethod
     def decode(cls, raw_id: bytes, header: bytes, record: bytes, length: int) -> DueBatch:
-        """Raises DecodeError if this is no batch of this version."""
+        """Raises DecodeError if this is not a batch of this version."""
         batch_id = raw_id.decode("latin-1")
         if not identity.is_batch_id(batch_id) or length < 3:
             raise DecodeError("it has no batch's id, or no events")
@@ -112,7 +112,7 @@ class DueBatch:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """What the ledger names and is no batch, or is not there."""
+    """What the ledger names and is not a batch, or is not there."""
 
     id: bytes
     """Which may be none."""

@@ -51,7 +51,7 @@ def command(context: click.Context, target: str, *, repair: bool) -> None:
 
 
 def _foreign_jobs(broker: Broker) -> Iterator[Finding]:
-    """Jobs that are no batch's, which workers refuse.
+    """Jobs without a batch, which workers refuse.
 
     A batch that was taken over may have two jobs for a while, and one of them be left when it is done.
     """

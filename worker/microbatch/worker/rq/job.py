@@ -1,6 +1,6 @@
 """RQ's job class for batches: it runs a batch and nothing else.
 
-A job's hash may name any function, callback or webhook, so whoever can write to Redis could have anything
+A job's hash may name any function, callback or webhook, so anybody who can write to Redis could have anything
 run. `BatchJob` keeps none of them. It relies on ``Job.restore`` and ``Job.perform`` of RQ 3.0, on the names
 of a job's fields, and on what says when it was begun and what it returned (``started_at``, ``_result``).
 """

@@ -105,7 +105,7 @@ class ResilientWorker(SimpleWorker):
         try:
             with self._outliving_the_server():
                 super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
-        except Exception as error:  # noqa: BLE001 - whatever RQ does about a value that is none of its own
+        except Exception as error:  # noqa: BLE001 - whatever RQ does about a value that RQ has not written
             log.error("%s: RQ's registries can't be tidied up: %s", self._batcher, summarize(error))  # noqa: TRY400
 
     def register_birth(self) -> None:
