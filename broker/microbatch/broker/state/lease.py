@@ -3,8 +3,8 @@
 It is a string with an expiry. Its value is the holder's token. The scheduler that sets it is active until it
 expires or is released. The token is random, so a stalled former holder differs from the present one.
 
-If the server's clock is set back, a lease lives longer than its holder by that time. So a standby also uses its
-own clock: a lease whose moment of expiry stays the same was not renewed.
+If the server's clock is set back, a lease lives longer than its holder by that time. So a standby also uses
+its own clock: a lease whose moment of expiry stays the same was not renewed.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ Transaction = Pipeline
 class FencedTransaction:
     """A transaction on one connection, for the block of a ``with``. It raises redis-py's errors.
 
-    A ``watching`` connection needs no look. It stays with the caller that began the watch, and so does the watch
-    if nothing is done.
+    A ``watching`` connection needs no look. It stays with the caller that began the watch, and so does the
+    watch if nothing is done.
     """
 
     def __init__(self, client: redis.Redis, watching: Any = None) -> None:
