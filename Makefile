@@ -38,8 +38,8 @@ lint: .venv/.dev ## Check style, types, the arrows between packages, and the siz
 unit: .venv/.dev ## Run the unit tests only
 	$(BIN)/python -m pytest $(PARALLEL) tests/unit
 
-wheel: .venv-wheel/.made ## Run all tests on the built wheel, which may be another Python's (PYTHON=python3.13)
-	.venv-wheel/bin/python -m pytest $(PARALLEL)
+wheel: .venv-wheel/.made ## Run all tests on the built wheel (PYTHON=python3.13, TESTS=tests/acceptance)
+	.venv-wheel/bin/python -m pytest $(PARALLEL) $(TESTS)
 
 # A test that fails is told of after the figures, by the exit code.
 coverage: .venv/.dev ## Run all tests, and show which lines and branches none of them reached
