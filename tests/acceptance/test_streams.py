@@ -139,12 +139,17 @@ def test_a_folder_that_was_deleted(valkey_server: RealServer, arguments: str) ->
     )
 
 
-def test_a_program_in_a_folder_that_was_deleted_has_its_settings() -> None:
-    source = "from microbatch.producer import Config; print(Config(name='letters').name)"
-    done = subprocess.run(
+def in_a_deleted_folder(source: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         ["sh", "-c", f"mkdir gone; cd gone; rmdir ../gone; {sys.executable} -c {shlex.quote(source)}"],
         env=clean_environment(), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
+
+
+def test_a_program_in_a_folder_that_was_deleted_has_its_settings() -> None:
+    done = in_a_deleted_folder("from microbatch.producer import Config; print(Config(name='letters').name)")
+    if "pydantic_core" in done.stderr and in_a_deleted_folder("import pydantic_core").returncode:
+        pytest.skip("this Python can't import pydantic there")
     assert (done.returncode, done.stdout, done.stderr) == (0, "letters\n", "")
 
 
