@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from microbatch.ops import rq_facts
 from microbatch.producer import BatchInfo
 from tests.fleet import Fleet
 from tests.processes import Process, end_process, is_alive
@@ -37,6 +38,24 @@ import multiprocessing
 def process(batch):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.map(abs, batch)
+"""
+
+SETS_UP_A_PROGRAM = """
+import atexit, multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+
+multiprocessing.set_start_method("spawn")
+atexit.register(note, "ends", "atexit")
+
+def work():
+    wait_for("go")
+    note("ends", "executor")
+
+ThreadPoolExecutor().submit(work)
+note("imports", multiprocessing.current_process().name + " " + multiprocessing.get_start_method())
+
+def process(batch):
+    return batch
 """
 
 STOPPED = """\
@@ -141,6 +160,18 @@ def test_where_there_is_no_room_for_a_worker_it_is_started_later(
         fleet.wait_for_note("imports", 2)
         pool.terminate()
         assert pool.wait() == 0
+
+
+def test_a_worker_ends_as_a_program_does(valkey_server: RealServer, tmp_path: Path) -> None:
+    with Fleet(valkey_server, tmp_path, SETS_UP_A_PROGRAM) as fleet:
+        pool = fleet.pool(1)
+        wait_until(lambda: rq_facts.workers_of(fleet.broker))
+        pool.terminate()
+        fleet.let("go")
+        assert pool.wait() == 0
+        # Python waits for an executor's threads, and calls the functions of `atexit` after that.
+        assert fleet.noted("ends") == ["executor", "atexit"]
+        assert fleet.noted("imports") == ["MainProcess spawn"]
 
 
 def test_a_processor_may_start_processes_of_its_own(valkey_server: RealServer, tmp_path: Path) -> None:

@@ -24,11 +24,11 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, set_start_method
 from multiprocessing.context import ForkProcess
 from typing import NoReturn
 
-from microbatch.broker.process.ending import end_with
+from microbatch.broker.process.ending import end_fork_with
 from microbatch.broker.process.parent_death import die_with_parent
 from microbatch.broker.process.signals import NUMBERS
 from microbatch.worker.membership import join_pool
@@ -37,6 +37,7 @@ from microbatch.worker.process import main
 log = logging.getLogger(__name__)
 
 _fork = get_context("fork")
+_NAME = "MainProcess"  # as in a program: by this name apps and their logs tell it from their own children
 _DEFAULTS = {signal.SIGINT: signal.default_int_handler}  # Python's own; of others the system's
 
 _NUMBER = struct.Struct("=i")
@@ -176,7 +177,7 @@ class _Server:
 
     def _fork(self, slot: int, ending: int) -> int:
         """Returns the worker's pid, or the negative number of the error that there was instead."""
-        worker = _fork.Process(target=self._work, args=(slot, ending, os.getpid()), name="worker")
+        worker = _fork.Process(target=self._work, args=(slot, ending, os.getpid()), name=_NAME)
         try:
             worker.start()
         except OSError as error:
@@ -206,7 +207,8 @@ class _Server:
                 signal.signal(number, _DEFAULTS.get(number, signal.SIG_DFL))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
         join_pool(slot)
-        end_with(lambda: main(self._app))
+        set_start_method(None, force=True)  # which is the app's to choose
+        end_fork_with(lambda: main(self._app))
 
 
 @contextmanager

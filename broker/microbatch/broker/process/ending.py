@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
@@ -37,6 +38,25 @@ def end_with(main: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
+def end_fork_with(main: Callable[[], int]) -> NoReturn:
+    """As `end_with`, for a process that was forked from the middle of a program: it ends as a program does.
+
+    Threads that are not daemons are waited for, then functions registered with `atexit` are called. Nothing
+    of what the program was doing at the fork goes on.
+    """
+    code: object = 1
+    try:
+        end_with(main)
+    except SystemExit as leaving:
+        code = leaving.code
+    except BaseException:  # noqa: BLE001 - as Python does at the end of a program
+        traceback.print_exc()
+    threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - no other way
+    atexit._run_exitfuncs()  # noqa: SLF001 - no other way
+    _flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
 def _end(code: int) -> None:
     time.sleep(GRACE_SECONDS)
     if names := _threads_that_go_on():
@@ -48,10 +68,14 @@ def _end(code: int) -> None:
     else:
         time.sleep(_EXIT_SECONDS)
         log.warning("ending, although functions of the app that are called at the end go on")
+    _flush()
+    os._exit(code)
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # it can't be written, or is closed; there is nobody to tell
             stream.flush()
-    os._exit(code)
 
 
 def _threads_that_go_on() -> list[str]:
