@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, get_context, set_start_method
 from multiprocessing.context import ForkProcess
+from pathlib import Path
 from typing import NoReturn
 
 from microbatch.broker.process.ending import end_fork_with
@@ -206,6 +207,8 @@ class _Server:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, _DEFAULTS.get(number, signal.SIG_DFL))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
+        # Not the command's, which reports that it can't be written: a processor may print.
+        sys.stdout = sys.__stdout__ or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
         join_pool(slot)
         set_start_method(None, force=True)  # which is the app's to choose
         end_fork_with(lambda: main(self._app))
