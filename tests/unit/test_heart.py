@@ -189,6 +189,7 @@ def test_a_log_that_raises_does_not_end_the_heart(
         wait_until(lambda: len(beats) > 2)
     finally:
         beating.claimed_nothing()
+        beating.close()  # before the output that it writes to is closed
         logger.removeFilter(fail)
     assert "the app's own filter" in capsys.readouterr().err
 
