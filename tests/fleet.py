@@ -22,6 +22,13 @@ from tests.waiting import wait_until
 
 SUM = "def process(batch): return sum(batch)"
 ECHO = "def process(batch): return batch"
+HELD = """
+def process(batch, info: BatchInfo):
+    note("runs", os.getpid())
+    if info.attempt == 1:
+        wait_for("go")
+    return batch
+"""
 
 _APP = """\
 import os

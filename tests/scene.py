@@ -182,7 +182,7 @@ class Scene:
             mb = self.fleet.batcher(result_handler=self.handled, failure_handler=lambda _failure: None)
             self.fleet.finish(mb)
             assert (broker.events.waiting(), broker.ledger.in_flight()) == (0, [])
-            # What is none of ours is quarantined a moment later.
+            # What Microbatch has not written is quarantined a moment later.
             wait_until(lambda: not self.findings(), message=self.findings)
         worker.end()
         for line in self.fleet.noted("handled"):

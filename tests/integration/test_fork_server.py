@@ -11,7 +11,7 @@ import pytest
 
 from microbatch.ops import rq_facts
 from microbatch.producer import BatchInfo
-from tests.fleet import Fleet
+from tests.fleet import HELD, Fleet
 from tests.processes import Process, end_process, is_alive
 from tests.servers import RealServer
 from tests.waiting import wait_until
@@ -21,14 +21,6 @@ note("imports", os.getpid())
 
 def process(batch):
     note("runs", os.getpid())
-    return batch
-"""
-
-HELD = """
-def process(batch, info: BatchInfo):
-    note("runs", os.getpid())
-    if info.attempt == 1:
-        wait_for("go")
     return batch
 """
 
@@ -68,6 +60,25 @@ logging.basicConfig(level="INFO", format="%(message)s")
 pool = WorkerPool(sys.argv[1], 1)
 fork_server._ANSWER_SECONDS = 60
 os.kill(pool._server._pid, signal.SIGSTOP)
+pool.run()
+"""
+
+
+NO_ROOM_ONCE = """\
+import errno, logging, os, signal, socket, sys
+from microbatch.worker.pool import WorkerPool
+
+logging.basicConfig(level="INFO", format="%(message)s")
+pool = WorkerPool(sys.argv[1], 1)
+pair, errors = socket.socketpair, [OSError(errno.EMFILE, os.strerror(errno.EMFILE))]
+
+def scarce():
+    if errors:
+        raise errors.pop()
+    return pair()
+
+socket.socketpair = scarce
+os.kill(pool._server._pid, signal.SIGKILL)
 pool.run()
 """
 
@@ -172,6 +183,17 @@ def test_a_worker_ends_as_a_program_does(valkey_server: RealServer, tmp_path: Pa
         # Python waits for an executor's threads, and calls the functions of `atexit` after that.
         assert fleet.noted("ends") == ["executor", "atexit"]
         assert fleet.noted("imports") == ["MainProcess spawn"]
+
+
+def test_where_there_is_no_room_to_replace_it_that_is_done_later(
+    valkey_server: RealServer, tmp_path: Path
+) -> None:
+    with Fleet(valkey_server, tmp_path, NOTES_ITS_IMPORT) as fleet:
+        pool = fleet.run(NO_ROOM_ONCE, fleet.folder / "app.py")
+        pool.wait_for_line("no worker can be started: .*Too many open files")
+        fleet.wait_for_note("imports")
+        pool.terminate()
+        assert pool.wait() == 0
 
 
 def test_a_processor_may_start_processes_of_its_own(valkey_server: RealServer, tmp_path: Path) -> None:

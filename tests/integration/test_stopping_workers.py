@@ -10,7 +10,7 @@ import pytest
 
 from microbatch.broker.wire.text import printable
 from microbatch.producer import BatchInfo
-from tests.fleet import Fleet, Recorder
+from tests.fleet import HELD, Fleet, Recorder
 from tests.processes import Process
 from tests.servers import RealServer
 from tests.waiting import wait_until
@@ -19,14 +19,6 @@ HELD_ONCE = """
 def process(batch, info: BatchInfo):
     note("runs", f"{batch[0]} {info.attempt}")
     if len(Path("runs").read_text().splitlines()) == 1:
-        wait_for("go")
-    return batch
-"""
-
-HELD = """
-def process(batch, info: BatchInfo):
-    note("runs", os.getpid())
-    if info.attempt == 1:
         wait_for("go")
     return batch
 """

@@ -12,19 +12,11 @@ from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
 from microbatch.producer import BatchFailure, BatchInfo
-from tests.fleet import HASTY, Fleet
+from tests.fleet import HASTY, HELD, Fleet
 from tests.processes import end_process, is_alive
 from tests.proxy import Proxy
 from tests.servers import RealServer
 from tests.waiting import wait_until
-
-HELD = """
-def process(batch, info: BatchInfo):
-    note("runs", os.getpid())
-    if info.attempt == 1:
-        wait_for("go")
-    return batch
-"""
 
 HANGS_ONCE = """
 def process(batch, info: BatchInfo):

@@ -1,4 +1,4 @@
-"""What stands under our keys and is none of ours: quarantined, over nothing that was quarantined before."""
+"""Values under a batcher's keys that Microbatch has not written: quarantined, and none overwrites another."""
 
 from __future__ import annotations
 

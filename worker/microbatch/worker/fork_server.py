@@ -17,7 +17,6 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -132,16 +131,28 @@ class ForkServer:
 
     def _replace(self) -> None:
         """By a new program: this process has threads now, and the app, so it is not to be forked any more."""
-        with suppress(ProcessLookupError):
+        if self._pid:
             os.kill(self._pid, signal.SIGKILL)
-        with suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
-        self._socket.close()
-        self._socket, theirs = socket.socketpair()
-        command = [sys.executable, "-P", "-m", __name__, self._app, str(theirs.fileno()), str(os.getpid())]
+            self._pid = 0  # from now on it may be another process's
+        ours, theirs = socket.socketpair()
         with theirs, _stop_signals_blocked():
-            self._pid = subprocess.Popen(command, pass_fds=[theirs.fileno()]).pid  # noqa: S603 - our own
-        self._socket.settimeout(_ANSWER_SECONDS)
+            theirs.set_inheritable(True)
+            command = [
+                sys.executable,
+                "-P",
+                "-m",
+                __name__,
+                self._app,
+                str(theirs.fileno()),
+                str(os.getpid()),
+            ]
+            self._socket.close()
+            self._socket = ours
+            self._socket.settimeout(_ANSWER_SECONDS)
+            self._pid = os.posix_spawn(
+                sys.executable, [sys.executable, "-P", "-m", __name__, *arguments], os.environ
+            )
 
 
 def _pid_in(answer: bytes) -> int:
