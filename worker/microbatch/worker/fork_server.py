@@ -138,15 +138,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         with theirs, _stop_signals_blocked():
             theirs.set_inheritable(True)
-            command = [
-                sys.executable,
-                "-P",
-                "-m",
-                __name__,
-                self._app,
-                str(theirs.fileno()),
-                str(os.getpid()),
-            ]
+            arguments = [self._app, str(theirs.fileno()), str(os.getpid())]
             self._socket.close()
             self._socket = ours
             self._socket.settimeout(_ANSWER_SECONDS)
