@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit wheel coverage chaos outage soak bench figures lock clean
+.PHONY: help demo test suites lint unit wheel coverage chaos outage soak bench figures lock clean
 
 # The tests start hundreds of Python processes, none of which should compile the modules anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -24,7 +24,10 @@ help: ## Show this list
 demo: .venv/.runtime ## See batches being made: eight letters, five seconds, one embedded server
 	@$(BIN)/microbatch demo
 
-test: lint ## Check everything: lint, types, the arrows between packages, all test suites (WORKERS=8 at a time)
+test: .venv/.dev ## Check everything: lint, types, the arrows between packages, all test suites (WORKERS=8 at a time)
+	@$(MAKE) --no-print-directory --jobs=2 lint suites
+
+suites: .venv/.dev
 	@$(BIN)/python -m pytest --collect-only --quiet >/dev/null || : # compiles once what each worker would compile
 	$(BIN)/python -m pytest $(PARALLEL)
 

@@ -8,8 +8,9 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.state.wake_listener import Wakeup
+from microbatch.broker.transport.request import Steps
 
 
 def set_time(patch: pytest.MonkeyPatch, module: ModuleType, **functions: Callable[..., object]) -> None:
@@ -28,6 +29,10 @@ class ManualClock:
 
     def now_ms(self) -> int:
         return self.ms
+
+    def reading(self) -> Steps[int]:
+        yield from ()
+        return self.now_ms()
 
     def look_again(self) -> None:
         """It is always right."""

@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from microbatch.broker.app.loading import ENVIRONMENT_VARIABLE, load_config
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import MicrobatchError
 from microbatch.broker.state.claims import RqPlace, claim_of
+from microbatch.broker.transport import verb as verbs
+from microbatch.broker.transport.request import Request, Steps
 from microbatch.producer import Config, start
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.rq.worker import work
@@ -133,15 +135,35 @@ def kill_at(verb: str, when: When) -> None:
     module, owner, name = verb.rsplit(".", 2)
     package = "microbatch.broker" if module.startswith("state.") else "microbatch"
     cls = getattr(importlib.import_module(f"{package}.{module}"), owner)
-    method = getattr(cls, name)
+    found = getattr(cls, name)
+    method = found.ask if isinstance(found, verbs.verb) else found
 
     @functools.wraps(method)
-    def last(*args: Any, **kwargs: Any) -> None:
-        if when == "after":
-            method(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
+    def last(*args: Any, **kwargs: Any) -> Any:
+        if when == "before":
+            die()
+        return die_after(method(*args, **kwargs))
 
-    setattr(cls, name, last)
+    setattr(cls, name, verbs.verb(last) if isinstance(found, verbs.verb) else last)
+
+
+def die_after(done: object) -> Request[None] | Steps[None] | None:
+    """Have this process killed: now, or when what a verb asks for is done."""
+    if isinstance(done, Request):
+        return done.then(die)
+    if isinstance(done, Generator):
+        return die_after_steps(done)
+    die()
+    return None
+
+
+def die_after_steps(steps: Steps[object]) -> Steps[None]:
+    yield from steps
+    die()
+
+
+def die(_answer: object = None) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(role: str, verb: str = "", when: When = "before") -> int:

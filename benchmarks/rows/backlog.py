@@ -13,7 +13,7 @@ from benchmarks.ours import Ours
 from benchmarks.processes import wait_until
 from benchmarks.rows.cut import SIZE
 from benchmarks.rows.run import rate
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.scheduler.scheduler import Scheduler
 
 NAME = "growth-waiting"
@@ -86,7 +86,7 @@ class _Backlog:
     def _cut_for_a_while(self) -> tuple[float, int]:
         """Cut all that waits, but no longer than some milliseconds. Returns how long it took, how many."""
         scheduler = self._scheduler()
-        self._ours.broker.events.wake(Wake.SIZE)
+        self._ours.broker.wake.tell(Wake.SIZE)
         timer = threading.Timer(_CUT_SECONDS, scheduler.stop)
         timer.start()
         begun = time.perf_counter()

@@ -25,6 +25,8 @@ from microbatch.broker.state.results import Entry, Results
 from microbatch.broker.state.wake_listener import LeaseWatch
 from microbatch.broker.transport import connection, server
 from microbatch.broker.transport.pending_reply import PendingReply
+from microbatch.broker.transport.request import Steps
+from microbatch.broker.transport.verb import verb
 from microbatch.broker.wire.in_flight import Made, NewBatch
 from microbatch.broker.wire.run_record import RunRecord
 from microbatch.producer.handlers import Handlers
@@ -40,7 +42,7 @@ def retry_connections() -> None:
     def retry(_backoff: Any, _retries: int) -> Retry:
         return Retry(ConstantBackoff(0.05), 3)
 
-    class SentAgain(PendingReply):
+    class SentAgain(PendingReply[Any]):
         def __init__(self, *what: Any) -> None:
             super().__init__(*what)
             self._what = what
@@ -117,16 +119,17 @@ def open_progress_late() -> None:
     """Look first whether the end is there, and listen afterwards for what brings it."""
     open_progress, wait = Progress.open, Progress.wait
 
-    def open_later(_self: Progress) -> None:
+    def open_later(_self: Progress) -> Steps[None]:
         """Not yet."""
+        yield from ()
 
-    def open_and_wait(self: Progress, *args: Any) -> bool:
+    def open_and_wait(self: Progress, wait_ms: int) -> Steps[bool]:
         time.sleep(0.02)  # as on a busy machine
-        open_progress(self)
-        return wait(self, *args)
+        yield from open_progress.ask(self)
+        return (yield from wait.ask(self, wait_ms))
 
-    Progress.open = open_later  # type: ignore[method-assign, assignment]
-    Progress.wait = open_and_wait  # type: ignore[method-assign, assignment]
+    Progress.open = verb(open_later)  # type: ignore[method-assign]
+    Progress.wait = verb(open_and_wait)  # type: ignore[method-assign]
 
 
 def requeue_at_tail() -> None:

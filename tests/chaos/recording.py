@@ -8,7 +8,6 @@ at that moment.
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,8 @@ from microbatch.broker.state.cutter import Cutter
 from microbatch.broker.state.lease import Lease
 from microbatch.broker.state.ledger import Ledger
 from microbatch.broker.state.results import Entry, Results
+from microbatch.broker.transport import verb as verbs
+from microbatch.broker.transport.request import Request, Steps
 from microbatch.broker.wire.event import event_body
 from microbatch.broker.wire.in_flight import Made, Next, TakenBatch
 from tests.chaos.app import history
@@ -41,7 +42,7 @@ def record_verbs() -> None:
     _record(Ledger, "divide", _divide_asked, _truth)
     _record(Cutter, "enqueue_again", _enqueue_asked, lambda _: {})
     _record(Ledger, "take", lambda *_, **__: {}, _taken, quiet=True)
-    _record(Ledger, "read_next", lambda _: {}, _taken, quiet=True, what="take")
+    _record(Ledger, "take_next", lambda *_: {}, _taken, quiet=True, what="take")
     _record(Lease, "acquire", dict, _truth, quiet=True)
     for verb in ("read", "read_own", "wait", "take_over"):
         _record(Results, verb, lambda **_: {}, _delivered, quiet=True, what="deliver")
@@ -59,30 +60,81 @@ def _record(
 ) -> None:
     """Note the calls of a verb. ``quiet``: only those that came to something, when they have."""
     wrapped = getattr(owner, verb)
-    signature = inspect.signature(wrapped)
     name = what or verb
+
+    def begun(self: Any, args: Any, kwargs: Any) -> _Call:
+        facts = asked(*args, **kwargs)
+        if isinstance(self, Lease):
+            facts["token"] = self.token
+        return _Call(name, facts, answered, quiet=quiet)
+
+    if isinstance(wrapped, verbs.verb):
+        setattr(owner, verb, _RecordedVerb(wrapped, begun))
+        return
 
     @functools.wraps(wrapped)
     def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
-        signature.bind(self, *args, **kwargs)
-        facts, call, since = asked(*args, **kwargs), history.new_call(), time.monotonic()
-        if isinstance(self, Lease):
-            facts["token"] = self.token
-        if not quiet:
-            history.note(name, INVOKE, call=call, **facts)
-        try:
-            answer = wrapped(self, *args, **kwargs)
-        except MicrobatchError as error:
-            if not quiet:
-                state = DOUBT if isinstance(error, InDoubt) else FAIL
-                history.note(name, state, call=call, since=since, error=type(error).__name__, **facts)
-            raise
-        learnt = answered(answer)
-        if learnt is not None and not (quiet and learnt.get("value") is False):
-            history.note(name, OK, call=call, since=since, **facts, **learnt)
-        return answer
+        with begun(self, args, kwargs) as call:
+            return call.answer(wrapped(self, *args, **kwargs))
 
     setattr(owner, verb, recorded)
+
+
+class _Call:
+    """A call that is noted. In a ``with`` its error is, too; otherwise it stays open as if killed."""
+
+    def __init__(
+        self, name: str, facts: Facts, answered: Callable[[Any], Facts | None], *, quiet: bool
+    ) -> None:
+        self._name, self._facts, self._answered, self._quiet = name, facts, answered, quiet
+        self._call, self._since = history.new_call(), time.monotonic()
+        if not quiet:
+            history.note(name, INVOKE, call=self._call, **facts)
+
+    def answer(self, answer: Any) -> Any:
+        """Note what it came to, and return that."""
+        learnt = self._answered(answer)
+        if learnt is not None and not (self._quiet and learnt.get("value") is False):
+            self._note(OK, **learnt)
+        return answer
+
+    def __enter__(self) -> _Call:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, MicrobatchError) and not self._quiet:
+            self._note(DOUBT if isinstance(error, InDoubt) else FAIL, error=type(error).__name__)
+
+    def _note(self, state: str, **more: Any) -> None:
+        history.note(self._name, state, call=self._call, since=self._since, **self._facts, **more)
+
+
+class _RecordedVerb:
+    """Stands in a class for a verb whose calls are noted."""
+
+    def __init__(self, wrapped: verbs.verb[Any, Any], begun: Callable[..., _Call]) -> None:
+        self._wrapped, self._begun = wrapped, begun
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        bound: Any = self._wrapped.__get__(instance, owner)
+        return bound if instance is None else _BoundVerb(bound, functools.partial(self._begun, instance))
+
+
+class _BoundVerb:
+    def __init__(self, bound: Any, begun: Callable[[Any, Any], _Call]) -> None:
+        self._bound, self._begun = bound, begun
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self._begun(args, kwargs) as call:
+            return call.answer(self._bound(*args, **kwargs))
+
+    def request(self, *args: Any, **kwargs: Any) -> Request[Any]:
+        asked: Request[Any] = self._bound.request(*args, **kwargs)
+        return asked.then(self._begun(args, kwargs).answer)
+
+    def asked(self, *args: Any, **kwargs: Any) -> Steps[Any]:
+        with self._begun(args, kwargs) as call:
+            return call.answer((yield from self._bound.asked(*args, **kwargs)))
 
 
 def _enqueue_asked(batches: Sequence[Any], **_: Any) -> Facts:

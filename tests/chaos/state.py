@@ -8,6 +8,7 @@ from typing import Any
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.inspect.audit import Audit
+from microbatch.broker.transport.request import commands, pairs
 from microbatch.broker.wire.event import event_body
 from tests.chaos.recording import CUTS
 
@@ -45,7 +46,7 @@ def left(broker: Broker) -> str:
 def look(broker: Broker) -> State:
     """The state as it is now."""
     info: Any = broker.server.client.xinfo_stream(broker.keys.results)
-    stats = broker.server.do("HGETALL", broker.keys.stats)
+    stats = pairs(broker.server.do("HGETALL", broker.keys.stats))
     config = broker.config
     return State(
         max_retries=config.max_retries,
@@ -74,7 +75,7 @@ def _jobs_kept(broker: Broker) -> list[str]:
         for key in broker.server.client.scan_iter("rq:job:*")
         if key.count(b":") == 2 and key.rpartition(b":")[2] not in on_the_way
     ]
-    expiries = broker.server.many(*(("TTL", key) for key in keys))
+    expiries = broker.server.perform(commands(*(("TTL", key) for key in keys)))
     return [key.decode() for key, expiry in zip(keys, expiries, strict=True) if expiry == -1]
 
 

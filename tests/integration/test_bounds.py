@@ -11,6 +11,7 @@ import redis
 
 from microbatch.broker.errors import BatcherFull, ConfigError, InDoubt, Refused, ServerError
 from microbatch.broker.lua import scripts
+from microbatch.broker.transport.request import call
 from tests.conftest import MakeServer
 from tests.fleet import ECHO, Fleet
 from tests.proxy import Proxy
@@ -328,5 +329,6 @@ def test_what_is_written_for_a_replica_forgets_no_id(server: RealServer, tmp_pat
         fleet.batcher(dedupe_window=LONG).record_event("a", id="a")
         keys, now_ms = fleet.broker.keys, fleet.broker.clock.now_ms()
         args = (0, "a", now_ms, int(SHORT * 1000), 1, b"never recorded")
-        assert fleet.broker.server.run(scripts.RECORD, (keys.events, keys.seen), args) == -2
+        record = call(scripts.RECORD, (keys.events, keys.seen), args)
+        assert fleet.broker.server.perform(record) == -2
         assert int(server.admin.pttl(keys.seen)) > 3_500_000

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from importlib.metadata import version
 
 import pytest
 from redis.connection import AbstractConnection
 
 from microbatch.broker.broker import Broker
+from microbatch.broker.state.results import Entry
 from microbatch.broker.transport.listener import Listener
 from microbatch.broker.transport.server import Server
 from microbatch.producer import Config, start
@@ -29,6 +31,14 @@ def test_many_threads_may_wait_for_a_slow_server(valkey_server: RealServer) -> N
         for thread in threads:
             thread.join()
     assert valkey_server.admin.llen("mb:{letters}:events") == THREADS
+
+
+def test_a_connection_is_shown_as_microbatch_s(valkey_server: RealServer) -> None:
+    server = Server.at(valkey_server.url)
+    assert server.do("PING")
+    names = [client["lib-name"] for client in valkey_server.admin.client_list(_type="normal")]
+    assert names.count(f"redis-py(microbatch_v{version('microbatch')})") == 1
+    server.close()
 
 
 class Interrupt(Exception):
@@ -78,13 +88,16 @@ def test_a_wait_for_results_can_be_ended_after_one_that_was_interrupted(
     broker = Broker(Config(name="letters", redis_url=valkey_server.url))
     results, listener = broker.results(), Listener(broker.server)
     results.prepare()
-    assert results.wait(count=1, wait_ms=1, listener=listener) == []
+
+    def wait(wait_ms: int) -> list[Entry]:
+        return listener.perform(results.wait.asked(count=1, wait_ms=wait_ms))
+
+    assert wait(1) == []
     with monkeypatch.context() as patched:
         patched.setattr(AbstractConnection, "read_response", interrupt)
         with pytest.raises(Interrupt):
-            results.wait(count=1, wait_ms=1, listener=listener)
-    options = {"count": 1, "wait_ms": 5_000, "listener": listener}
-    thread = threading.Thread(target=results.wait, kwargs=options)
+            wait(1)
+    thread = threading.Thread(target=wait, args=(5_000,))
     thread.start()
     wait_until(lambda: valkey_server.admin.info("clients")["blocked_clients"] == 1)
     listener.wake()

@@ -137,7 +137,8 @@ def test_a_consumer_that_is_gone_is_forgotten_and_one_that_waits_gets_its_result
         consumer.kill()
         got: list[Entry] = []
         listener = Listener(fleet.broker.server)
-        thread = on_thread(lambda: got.extend(waiting.wait(count=1, wait_ms=5_000, listener=listener)))
+        wait = waiting.wait.asked(count=1, wait_ms=5_000)
+        thread = on_thread(lambda: got.extend(listener.perform(wait)))
         wait_until(lambda: server.admin.info("clients")["blocked_clients"] == 1)
         mb = fleet.batcher(result_handler=results.append)
 

@@ -12,7 +12,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, Refused
 from microbatch.broker.lua import scripts
 from microbatch.broker.state.due import queued
-from microbatch.broker.state.results import Outcome
+from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import RunRecord
 from microbatch.producer import BatchInfo, Config, MicroBatcher
 from microbatch.scheduler.scheduler import Scheduler

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from microbatch.broker.errors import InDoubt, LeaseLost
-from microbatch.broker.state.events import Wake
 from microbatch.broker.state.lease import Lease
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.state.wake_listener import LeaseWatch, ServerWakeListener
 from microbatch.broker.transport.transaction import Transaction
 from microbatch.broker.wire.header import Header, Trigger
@@ -46,7 +46,7 @@ def ring(fleet: Fleet) -> Iterator[Callable[[], LeaseWatch]]:
     listener = ServerWakeListener(fleet.broker.server, fleet.broker.keys)
 
     def ring() -> LeaseWatch:
-        fleet.broker.events.wake(Wake.SIZE)
+        fleet.broker.wake.tell(Wake.SIZE)
         ring = listener.wait(10)
         assert ring is not None
         assert ring.look is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from tests.fleet import Fleet
 from tests.servers import RealServer
 
@@ -46,7 +46,7 @@ class HandTicker:
         with self._lock:
             self._due = True
             self._over.clear()
-        fleet.broker.events.wake(Wake.RECONCILE)
+        fleet.broker.wake.tell(Wake.RECONCILE)
         assert self._over.wait(10)
 
 

@@ -69,10 +69,13 @@ POINTS = {
         recorded=(1,),
     ),
     "record-first-chunk": Point(
-        "state.events.Events.recorded", "bulk producer", ("RPUSH", "events"), recorded=(1, 2)
+        "broker.transport.pending_reply.PendingReply.reply",
+        "bulk producer",
+        ("RPUSH", "events"),
+        recorded=(1, 2),
     ),
     "record-next-chunk": Point(
-        "state.events.Events.send",
+        "state.events.Events.append",
         "bulk producer",
         ("RPUSH", "events"),
         recorded=(1, 2),
@@ -85,7 +88,7 @@ POINTS = {
         recorded=(1, 2),
         recorded_before=(),
     ),
-    "flush": Point("state.events.Events.wake", "producer", ("RPUSH", "wake", "EXEC"), recorded=(1,)),
+    "flush": Point("state.wake.WakeList.tell", "producer", ("RPUSH", "wake", "EXEC"), recorded=(1,)),
     "quarantine-keys": Point(
         "scheduler.maintenance.Maintenance._set_quarantine",
         "scheduler",
@@ -239,7 +242,7 @@ POINTS = {
         "state.results.Results.acknowledge", "consumer", (scripts.ACKNOWLEDGE.sha,), Scene.commit
     ),
     "hand-back": Point(
-        "state.results.Results.hand_back",
+        "state.results.Results._hand_back",
         "consumer that hands back",
         (scripts.HAND_BACK.sha,),
         Scene.commit,

@@ -16,7 +16,7 @@ import pytest
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt
 from microbatch.broker.state import events, wake_listener
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.transport import clock
 from microbatch.producer import Config, MicroBatcher, member
 from microbatch.producer.consumer import Consumer
@@ -265,10 +265,10 @@ def test_a_tick_that_cuts_all_that_waits(house: House, counted: Counted) -> None
 def woken(house: House, word: Wake) -> Scheduler:
     """The active scheduler, which has been woken before and does not listen yet, and is woken again."""
     active = house.scheduler()
-    events = house.broker().events
-    events.wake(word)
+    wake = house.broker().wake
+    wake.tell(word)
     active.run_once()
-    events.wake(word)
+    wake.tell(word)
     return active
 
 

@@ -11,10 +11,10 @@ from microbatch.broker.errors import Refused, ServerError, Unavailable
 from microbatch.broker.inspect.audit import Audit
 from microbatch.broker.lua import scripts
 from microbatch.broker.state.claims import RqPlace, claim_of
-from microbatch.broker.state.results import Outcome
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import NewBatch, new_batch
+from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import RunRecord
 from microbatch.producer import BatchInfo
 from microbatch.scheduler.queue import JobQueue

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.producer import BatchInfo
 from tests.fleet import ECHO, Fleet, Recorder
 from tests.processes import Process
@@ -152,12 +152,12 @@ def test_one_that_ends_before_it_is_woken_leaves_no_word(
 ) -> None:
     with Fleet(valkey_server, tmp_path) as fleet, fleet.scheduling() as scheduler:
         wait_until(lambda: scheduler.active)
-        wake, ended = scheduler.broker.events.wake, threading.Event()
+        wake, ended = scheduler.broker.wake.tell, threading.Event()
 
         def wake_late(word: Wake) -> None:
             ended.wait(1)
             wake(word)
 
-        monkeypatch.setattr(scheduler.broker.events, "wake", wake_late)
+        monkeypatch.setattr(scheduler.broker.wake, "tell", wake_late)
         monkeypatch.setattr(scheduler._listener, "close", ended.set)
         scheduler.stop()

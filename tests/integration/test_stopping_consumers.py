@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.state.results import Outcome
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.identity import new_id
+from microbatch.broker.wire.outcome import Outcome
 from microbatch.producer import MicroBatcher
 from tests.conftest import MakeServer
 from tests.fleet import Fleet

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.wire.run_record import RunRecord
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.failure_recorder import BatchDead

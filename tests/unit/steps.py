@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.state.results import Outcome, is_hint
+from microbatch.broker.state.results import is_hint
 from microbatch.broker.transport.transaction import Transaction
 from microbatch.broker.wire.event import encode_event, event_body
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import DueBatch, NewBatch, TakenBatch, new_batch
+from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import Mode, RunRecord
 
 FakeClient: TypeAlias = Any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.inspect import tally
 from microbatch.broker.inspect.audit import OVERDUE_MS, Audit
 from microbatch.broker.lua import scripts
-from microbatch.broker.lua.scripts import Script
+from microbatch.broker.transport.request import Request
 from tests.doubles import ManualClock
 from tests.unit.steps import FakeClient, check_account, due, record, record_and_cut, retry, take
 from tests.unit.test_dead import bury
@@ -69,19 +68,29 @@ def test_batches_that_move_while_they_are_counted_are_counted_again(
 ) -> None:
     """One dies between two pages, as often as that: it is not taken for one that was lost or doubled."""
     monkeypatch.setattr(tally, "_PAGE", 1)
-    run, firsts = busy.server.run, list[int]()
+    perform, firsts = busy.server._perform, list[int]()
+    first_page = (
+        "EVAL",
+        scripts.AUDIT.text,
+        2,
+        busy.keys.inflight,
+        busy.keys.stats,
+        busy.keys.batch(""),
+        0,
+        1,
+    )
 
-    def run_and_let_one_die(script: Script, names: Sequence[str], args: Sequence[Any]) -> Any:
-        reply = run(script, names, args)
-        if script is scripts.AUDIT and names[0] == busy.keys.inflight and args[1] == 0:
+    def perform_and_let_one_die(request: Request[Any]) -> Any:
+        reply = perform(request)
+        if (request.calls or {}).get(0) == first_page:
             firsts.append(len(firsts))
             if len(firsts) <= times:
                 with monkeypatch.context() as undone:
-                    undone.setattr(busy.server, "run", run)
+                    undone.setattr(busy.server, "_perform", perform)
                     bury(busy, "another")
         return reply
 
-    monkeypatch.setattr(busy.server, "run", run_and_let_one_die)
+    monkeypatch.setattr(busy.server, "_perform", perform_and_let_one_die)
     unsure = {busy.keys.stats: "not compared: batches changed faster than they could be counted; try again"}
     assert found(busy) == (unsure if times == 5 else {})
     assert found(busy) == {}

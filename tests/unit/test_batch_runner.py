@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from microbatch.broker.errors import ConfigError, DecodeError
-from microbatch.broker.state.results import Outcome
 from microbatch.broker.wire.batch import BatchInfo, moment
 from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.outcome import Outcome
 from microbatch.worker.failure_recorder import BatchDead
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeRunner

@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from microbatch.broker.errors import ConfigError, InDoubt, Refused, RefusedForNow, ServerError, Unavailable
-from microbatch.broker.transport.connection import open_client, safe_url, translate
+from microbatch.broker.transport.connection import open_client, translate
+from microbatch.broker.transport.url import safe_url
 
 
 def options(url: str) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from microbatch.broker.errors import ConfigError, InDoubt, Unavailable
-from microbatch.broker.state.events import Wake
 from microbatch.broker.state.results import Entry, Results
+from microbatch.broker.state.wake import Wake
+from microbatch.broker.transport.request import Steps
+from microbatch.broker.transport.verb import verb
 from microbatch.broker.wire.batch import moment
 from microbatch.broker.wire.header import Trigger
 from microbatch.producer import BatchFailure, BatchInfo, MicroBatcher
@@ -307,14 +309,14 @@ def test_an_entry_is_quarantined_when_the_server_answers_again(
     quarantine = Results.quarantine
     lost: list[str] = []
 
-    def lose_a_reply(results: Results, entry: Entry) -> str:
-        place = quarantine(results, entry)
+    def lose_a_reply(results: Results, entry: Entry) -> Steps[str]:
+        place = yield from quarantine.ask(results, entry)
         if not lost:
             lost.append(place)
             raise InDoubt("no reply")
         return place
 
-    monkeypatch.setattr(Results, "quarantine", lose_a_reply)
+    monkeypatch.setattr(Results, "quarantine", verb(lose_a_reply))
     path = make_path()
     client.xadd(path.broker.keys.results, {"by": "hand"})
     path.record_and_stop(5)

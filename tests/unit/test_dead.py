@@ -10,8 +10,9 @@ import pytest
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import BatcherFull, InDoubt, Refused
 from microbatch.broker.state import dead as dead_module
-from microbatch.broker.state.results import Outcome
+from microbatch.broker.transport.request import Request
 from microbatch.broker.wire.failure import Failure
+from microbatch.broker.wire.outcome import Outcome
 from microbatch.worker.failure_recorder import BatchDead
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeBroker, MakeRunner
@@ -68,15 +69,16 @@ def test_a_large_batch_is_replayed_in_steps_that_each_account_for_all(
     dead = bury(broker, *range(10, 20))
     record(broker, 3)
     left = []
-    run = broker.server.run
+    perform = broker.server._perform
 
-    def run_and_look(*arguments: Any, **options: Any) -> Any:
-        reply = run(*arguments, **options)
-        check_account(broker)
-        left.append([(batch.id, batch.header.size) for batch in broker.dead])
+    def perform_and_look(request: Request[Any]) -> Any:
+        reply = perform(request)
+        if request.calls:  # a step of the replay
+            check_account(broker)
+            left.append([(batch.id, batch.header.size) for batch in broker.dead])
         return reply
 
-    monkeypatch.setattr(broker.server, "run", run_and_look)
+    monkeypatch.setattr(broker.server, "_perform", perform_and_look)
     assert broker.dead.replay(dead) == (10, 11)
     assert len(left) == steps
     assert left[-1] == []
@@ -90,15 +92,15 @@ def test_a_replay_that_was_interrupted_goes_on_where_it_was(
 ) -> None:
     monkeypatch.setattr(dead_module, "_STEP_EVENTS", 4)
     dead = bury(broker, *range(10))
-    run, calls = broker.server.run, []
+    perform, steps = broker.server._perform, list[Request[Any]]()
 
-    def once(*arguments: Any, **options: Any) -> Any:
-        calls.append(arguments)
-        if len(calls) == 2:
+    def once(request: Request[Any]) -> Any:
+        steps.append(request)
+        if len(steps) == 2:
             raise InDoubt("the connection broke")
-        return run(*arguments, **options)
+        return perform(request)
 
-    monkeypatch.setattr(broker.server, "run", once)
+    monkeypatch.setattr(broker.server, "_perform", once)
     with pytest.raises(InDoubt):
         broker.dead.replay(dead)
     assert [(batch.id, batch.header.size, batch.failure.error) for batch in broker.dead] == [

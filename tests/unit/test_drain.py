@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.state.events import Wake
 from microbatch.broker.state.results import Results
+from microbatch.broker.state.wake import Wake
 from microbatch.producer.drain import Drain
 from tests.unit.steps import FakeClient, bury, cut, record, record_and_cut, retry, take
 

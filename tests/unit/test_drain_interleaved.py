@@ -13,6 +13,8 @@ from microbatch.broker.state.ledger import Ledger
 from microbatch.broker.state.progress import Progress
 from microbatch.broker.state.results import Results
 from microbatch.broker.state.unhandled import Unhandled
+from microbatch.broker.transport import request
+from microbatch.broker.transport.verb import verb
 from microbatch.producer import MicroBatcher
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import cut, record
@@ -65,23 +67,23 @@ class Steps:
             self._other.acknowledge([entry.id for entry in self._entries])
 
 
-def at(verb: str, owner: type, moment: str, do: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
+def at(name: str, owner: type, moment: str, do: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
     """Do it once, before or after the next call of a verb."""
-    wrapped, pending = getattr(owner, verb), [do]
+    wrapped, pending = getattr(owner, name), [do]
 
-    def interleaved(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def interleaved(self: Any, *args: Any, **kwargs: Any) -> request.Steps[Any]:
         if pending and moment == "before":
             pending.pop()()
-        answer = wrapped(self, *args, **kwargs)
+        answer = yield from wrapped.ask(self, *args, **kwargs)
         if pending:
             pending.pop()()
         return answer
 
-    patch.setattr(owner, verb, interleaved)
+    patch.setattr(owner, name, verb(interleaved))
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize(("owner", "verb"), VERBS, ids=[f"{o.__name__}.{v}" for o, v in VERBS])
+@pytest.mark.parametrize(("owner", "name"), VERBS, ids=[f"{o.__name__}.{v}" for o, v in VERBS])
 @pytest.mark.parametrize(
     ("done", "to"),
     [(0, 2), (1, 2), (0, 4), (1, 4), (2, 4), (3, 4)],
@@ -100,7 +102,7 @@ def test_the_wait_ends(  # noqa: PLR0917 - what is parametrized is given by name
     done: int,
     to: int,
     owner: type,
-    verb: str,
+    name: str,
     moment: str,
 ) -> None:
     """``done`` steps before the wait for results, those up to ``to`` at the moment."""
@@ -111,12 +113,12 @@ def test_the_wait_ends(  # noqa: PLR0917 - what is parametrized is given by name
     batcher.stop()
     wait = Progress.wait
 
-    def ends(progress: Progress, wait_ms: int, *arguments: Any) -> bool:
-        assert wait(progress, wait_ms, *arguments), "a wait ran out"
+    def ends(progress: Progress, wait_ms: int) -> request.Steps[bool]:
+        assert (yield from wait.ask(progress, wait_ms)), "a wait ran out"
         return True
 
-    monkeypatch.setattr(Progress, "wait", ends)
-    at(verb, owner, moment, lambda: steps.take(to), monkeypatch)
+    monkeypatch.setattr(Progress, "wait", verb(ends))
+    at(name, owner, moment, lambda: steps.take(to), monkeypatch)
     # Where the verb is not asked before the wait, the rest is done at the wait.
     at("wait", Progress, "before", lambda: steps.take(to), monkeypatch)
     assert batcher.wait_for_results(20)

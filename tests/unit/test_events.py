@@ -6,7 +6,7 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.wire.event import encode_event, event_prefix
 from tests.unit.steps import FakeClient, client_of, cut, record
 
@@ -35,7 +35,7 @@ def test_what_the_server_refuses_is_not_recorded(broker: Broker, client: FakeCli
 
 def test_each_word_waits_once(broker: Broker, client: FakeClient) -> None:
     for word in (Wake.SIZE, Wake.FLUSH, Wake.SIZE, Wake.SIZE, Wake.FLUSH):
-        broker.events.wake(word)
+        broker.wake.tell(word)
     assert client.lrange(broker.keys.wake, 0, -1) == [b"size", b"flush"]
 
 

@@ -15,7 +15,7 @@ from microbatch.broker.errors import Unavailable
 from microbatch.broker.policy.timing import RUN_TTL_MS
 from microbatch.broker.state.claims import RqPlace
 from microbatch.broker.state.due import queued, running
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.wire.in_flight import Claim, TakenBatch
 from microbatch.broker.wire.run_record import RunRecord
 from microbatch.worker import heart as heart_module

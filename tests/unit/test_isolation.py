@@ -12,10 +12,10 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
-from microbatch.broker.state.results import Outcome
 from microbatch.broker.wire.batch import BatchInfo, PartialFailure
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import DueBatch, Part, halves_of, part_of
+from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker.failure_recorder import BatchDead
 from tests.doubles import ManualClock

@@ -11,6 +11,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt
 from microbatch.broker.state import lease as module
 from microbatch.broker.state.lease import Holder, holder_of, names
+from microbatch.broker.transport.request import Request
 from tests.doubles import set_time
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient
@@ -57,14 +58,14 @@ def test_one_whose_reply_was_lost_is_known_for_ones_own(
     broker: Broker, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = broker.lease()
-    do = broker.server.do
+    perform = broker.server._perform
 
-    def lose_the_reply(*command: Any) -> None:
-        do(*command)
+    def lose_the_reply(request: Request[Any]) -> None:
+        perform(request)
         raise InDoubt("reset")
 
     with monkeypatch.context() as patched:
-        patched.setattr(broker.server, "do", lose_the_reply)
+        patched.setattr(broker.server, "_perform", lose_the_reply)
         with pytest.raises(InDoubt):
             lease.acquire()
     assert client.get(broker.keys.lease) == lease.token.encode()
@@ -176,15 +177,18 @@ def test_a_renewal_between_the_look_and_the_seizure_counts(
     outlive(client, short)
     assert not standby.seize()
     watch.seconds += 300
-    look = short.server.many
+    look, looks = short.server._perform, list[bool]()
 
-    def look_and_be_late(*commands: Any, **options: Any) -> Any:
-        reply = look(*commands, **options)
-        assert active.renew()
+    def look_and_be_late(request: Request[Any]) -> Any:
+        reply = look(request)
+        if not looks:
+            looks.append(True)
+            assert active.renew()
         return reply
 
-    monkeypatch.setattr(short.server, "many", look_and_be_late)
+    monkeypatch.setattr(short.server, "_perform", look_and_be_late)
     assert not standby.seize()
+    assert looks
     assert client.get(short.keys.lease) == active.token.encode()
 
 
@@ -196,14 +200,16 @@ def test_a_seizure_whose_reply_was_lost_is_found_out(
     outlive(client, short)
     assert not standby.seize()
     watch.seconds += 300
-    run = short.server.run
+    perform = short.server._perform
 
-    def lose_the_reply(*arguments: Any) -> None:
-        run(*arguments)
-        raise InDoubt("reset")
+    def lose_the_reply(request: Request[Any]) -> Any:
+        reply = perform(request)
+        if request.calls:  # the script that seizes it
+            raise InDoubt("reset")
+        return reply
 
     with monkeypatch.context() as patched:
-        patched.setattr(short.server, "run", lose_the_reply)
+        patched.setattr(short.server, "_perform", lose_the_reply)
         with pytest.raises(InDoubt):
             standby.seize()
     assert standby.acquire()

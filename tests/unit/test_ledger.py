@@ -11,6 +11,7 @@ from microbatch.broker.errors import DecodeError, Refused
 from microbatch.broker.lua import scripts
 from microbatch.broker.state.claims import claim_of
 from microbatch.broker.state.due import queued, retrying, running
+from microbatch.broker.transport.request import call
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import DueBatch, Unreadable
 from microbatch.broker.wire.run_record import Mode, RunRecord
@@ -216,9 +217,8 @@ def test_due_lists_what_is_to_be_looked_at_oldest_first(broker: Broker, clock: M
 
 def test_due_reads_no_event(broker: Broker, client: FakeClient) -> None:
     batch_id = record_and_cut(broker, "x" * 1_000_000)
-    reply = broker.server.run(
-        scripts.DUE, [broker.keys.inflight], (broker.keys.batch(""), "-inf", "+inf", 10)
-    )
+    args = (broker.keys.batch(""), "-inf", "+inf", 10)
+    reply = broker.server.perform(call(scripts.DUE, [broker.keys.inflight], args))
     ((found,),) = reply
     assert found[0] == batch_id.encode()
     assert sum(len(value) for value in found[:3]) < 200

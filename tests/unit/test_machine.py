@@ -16,14 +16,14 @@ from microbatch.broker.inspect.audit import Audit
 from microbatch.broker.policy.health import Health
 from microbatch.broker.policy.verdict import Verdict, after_failure, is_out_of_time, judge, others_succeed
 from microbatch.broker.state.claims import claim_of
-from microbatch.broker.state.events import Wake
-from microbatch.broker.state.results import Outcome
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.transport.connection import open_client
-from microbatch.broker.transport.exchange import Value
+from microbatch.broker.transport.request import Value
 from microbatch.broker.wire import identity
 from microbatch.broker.wire.batch import PartialFailure
 from microbatch.broker.wire.event import encode_event
 from microbatch.broker.wire.in_flight import TakenBatch
+from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.scheduler import reconciler
 from microbatch.scheduler.scheduler import Scheduler

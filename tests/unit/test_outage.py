@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rq.timeouts import JobTimeoutException
 
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.transport.connection import open_client
 from microbatch.broker.wire.batch import PartialFailure, Reject, RetryLater
 from tests.doubles import ManualClock

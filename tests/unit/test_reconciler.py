@@ -11,9 +11,9 @@ from rq.serializers import JSONSerializer
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost
 from microbatch.broker.state.claims import claim_of
-from microbatch.broker.state.results import Outcome
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import new_batch
+from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import RunRecord
 from microbatch.scheduler import reconciler
 from microbatch.scheduler.gates import Gates

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
 from microbatch.broker.state.results import GROUP, Entry, Results
+from microbatch.broker.transport.request import Request
 from tests.unit.steps import FakeClient, record_and_cut
 
 
@@ -212,16 +215,18 @@ def test_one_that_was_given_something_meanwhile_is_not_forgotten(
     broker: Broker, results: Results, other: Results, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert other.read(count=10) == []
-    ask = client.xinfo_consumers
+    perform, late = results.server._perform, list[bool]()
 
-    def ask_and_be_late(*arguments: str) -> object:
-        reply = ask(*arguments)
-        commit(broker, "a")
-        assert read(other.read(count=10)) == [b"a"]
-        return reply
+    def ask_and_be_late(request: Request[Any]) -> Any:
+        answer = perform(request)
+        if not late:
+            late.append(True)
+            commit(broker, "a")
+            assert read(other.read(count=10)) == [b"a"]
+        return answer
 
     with monkeypatch.context() as patched:
-        patched.setattr(client, "xinfo_consumers", ask_and_be_late)
+        patched.setattr(results.server, "_perform", ask_and_be_late)
         assert results.forget_silent(idle_ms=0) == 0
     assert names(broker, client) == {other.consumer}
     assert read(other.read_own(count=10)) == [b"a"]

@@ -10,7 +10,7 @@ from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.state.wake_listener import Wakeup
 from microbatch.broker.wire.header import Trigger
 from microbatch.scheduler.scheduler import Scheduler

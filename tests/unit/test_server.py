@@ -12,6 +12,7 @@ import redis
 
 from microbatch.broker.errors import InDoubt, Refused, Unavailable, Unsupported
 from microbatch.broker.lua import scripts
+from microbatch.broker.transport.request import call, commands, info, transaction
 from microbatch.broker.transport.server import Server
 from tests.unit.steps import FakeClient
 
@@ -27,25 +28,24 @@ def test_do_sends_a_command(server: Server) -> None:
 
 
 def test_many_sends_commands_together(server: Server, client: FakeClient) -> None:
-    assert server.many(("SET", "a", 1), ("INCR", "a"), ("GET", "a"), transaction=True) == [True, 2, b"2"]
-    assert server.transact(("SET", "a", 1), ("INCR", "a"), ("GET", "a")) == [b"OK", 2, b"2"]
-    with pytest.raises(Refused, match="WRONGTYPE"):
-        server.many(("SET", "b", 1), ("LPUSH", "a", 1))
-    with pytest.raises(Refused, match="WRONGTYPE"):
-        server.transact(("SET", "b", 1), ("LPUSH", "a", 1))
+    for together in (commands, transaction):
+        asked = together(("SET", "a", 1), ("INCR", "a"), ("GET", "a"))
+        assert server.perform(asked) == [b"OK", 2, b"2"]
+        with pytest.raises(Refused, match="WRONGTYPE"):
+            server.perform(together(("SET", "b", 1), ("LPUSH", "a", 1)))
     with pytest.raises(Refused, match="wrong number of arguments"):
-        server.transact(("SET", "c", 1), ("LPUSH", "a"))
+        server.perform(transaction(("SET", "c", 1), ("LPUSH", "a")))
     assert client.get("c") is None
 
 
 def test_a_script_is_loaded_when_it_is_not_known(server: Server, client: FakeClient) -> None:
     script = scripts.RENEW_LEASE
     for _ in range(2):
-        assert server.run(script, ["lease"], ("token", 5_000)) == 0
+        assert server.perform(call(script, ["lease"], ("token", 5_000))) == 0
         assert client.script_exists(script.sha) == [True]
         client.script_flush()
     client.set("lease", "token")
-    assert server.run(script, ["lease"], ("token", 5_000)) == 1
+    assert server.perform(call(script, ["lease"], ("token", 5_000))) == 1
 
 
 def test_every_script_has_its_file_and_says_what_it_does() -> None:
@@ -100,7 +100,7 @@ def test_errors_come_out_as_ours(error: Exception, translated: type[Exception]) 
     assert client.connected is (translated is Refused), "a reply that comes late is another's"
     client.connected = True
     with pytest.raises(translated):
-        server.run(scripts.TAKE, ["batch"])
+        server.perform(call(scripts.TAKE, ["batch"]))
     assert client.connected is (translated is Refused), "a reply that comes late is another's"
     with pytest.raises(translated), server.translated():
         raise error
@@ -111,7 +111,7 @@ def test_a_fake_server_that_is_away_is_in_doubt_or_unavailable() -> None:
     server = Server(fakeredis.FakeRedis(server=fake))
     fake.connected = False
     with pytest.raises((InDoubt, Unavailable)):
-        server.many(("PING",))
+        server.perform(commands(("PING",)))
 
 
 class Info(Server):
@@ -121,8 +121,8 @@ class Info(Server):
         super().__init__(fakeredis.FakeRedis(), "redis://cache")
         self._info = info
 
-    def do(self, *command: object) -> dict[str, Any]:
-        assert command == ("INFO", "server")
+    def perform(self, asked: Any) -> Any:
+        assert asked.packed == info("server").packed
         return self._info
 
 

@@ -9,7 +9,7 @@ import pytest
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost, Unavailable
 from microbatch.broker.state import lease
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.scheduler import scheduler as scheduler_module
 from microbatch.scheduler.scheduler import Scheduler
 from tests.doubles import ManualClock, ManualTicker, ManualWakeListener, set_time

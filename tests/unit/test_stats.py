@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import fakeredis
 import pytest
@@ -12,6 +13,7 @@ from microbatch.broker.errors import DecodeError
 from microbatch.broker.state.stats import Counters, Rates
 from microbatch.broker.transport import clock as module
 from microbatch.broker.transport.clock import ServerClock
+from microbatch.broker.transport.request import command
 from microbatch.broker.transport.server import Server
 from tests.doubles import set_time
 from tests.unit.steps import FakeClient, record, record_and_cut
@@ -60,10 +62,10 @@ class TimeServer(Server):
         self.ms = 5_000_000.0
         self.asked = 0
 
-    def do(self, *command: object) -> tuple[int, int]:
-        assert command == ("TIME",)
+    def _perform(self, asked: Any) -> Any:
+        assert asked.packed == command("TIME").packed
         self.asked += 1
-        return int(self.ms // 1000), int(self.ms % 1000) * 1000
+        return asked.decode([[b"%d" % (self.ms // 1000), b"%d" % (self.ms % 1000 * 1000)]])
 
 
 def test_the_servers_time_is_asked_for_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,9 @@ import pytest
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
 from microbatch.broker.inspect.audit import Audit
-from microbatch.broker.state.results import GROUP
+from microbatch.broker.state import unhandled
+from microbatch.broker.state.results import GROUP, HANDED_BACK, Seen
+from microbatch.broker.transport.request import command
 from microbatch.scheduler import neglect as module
 from microbatch.scheduler.neglect import NeglectWatch
 from tests.doubles import ManualClock, set_time
@@ -53,6 +55,12 @@ def test_they_are_not_while_a_consumer_shows_itself(broker: Broker, client: Fake
     assert said(broker, 10 * HOUR_MS) == TEXT.format(9)  # what was handed back waits for somebody
 
 
+def seen(monkeypatch: pytest.MonkeyPatch, *consumers: Seen) -> None:
+    """Have the server see these consumers."""
+    answer = command("PING").then(lambda _: list(consumers))
+    monkeypatch.setattr(unhandled, "consumers_of", lambda _stream: answer)
+
+
 def test_whether_a_consumer_was_seen_within_a_minute(
     broker: Broker, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,7 +69,7 @@ def test_whether_a_consumer_was_seen_within_a_minute(
     results.prepare()
     results.read(count=1)
     assert broker.unhandled.no_consumer() == ""
-    monkeypatch.setattr(broker.unhandled, "unseen_ms", lambda: 61_900)
+    seen(monkeypatch, Seen("host:1:a", 0, 61_900))
     assert broker.unhandled.no_consumer() == "no consumer was seen for 61 s"
 
 
@@ -140,8 +148,7 @@ def test_the_scheduler_says_so_when_the_consumers_have_been_gone_for_an_hour(  #
     says: bool,
 ) -> None:
     wait(broker, client, since_ms=1_000)
-    consumers = [{"name": b"handed-back", "idle": 0}, {"name": b"host:1:a", "idle": idle_ms}]
-    monkeypatch.setattr(client, "xinfo_consumers", lambda *_: consumers)
+    seen(monkeypatch, Seen(HANDED_BACK, 1, 0), Seen("host:1:a", 0, idle_ms))
     text = SCHEDULERS.format("no consumer was seen for an hour")
     assert Watch(broker, monkeypatch, caplog).look(2) == ([f"letters: {text}"] if says else [])
 

@@ -7,11 +7,11 @@ import json
 import pytest
 
 from microbatch.broker.errors import DecodeError
-from microbatch.broker.state.results import Outcome
 from microbatch.broker.wire import identity
 from microbatch.broker.wire.event import encode_event, event_body, event_recorded_at_ms
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.outcome import Outcome
 
 HEADER = Header(Trigger.TICK, 3, 1_700_000_000_123)
 FAILURE = Failure('ValueError: "ü"\n', "Traceback\n  line", 4)

@@ -17,7 +17,9 @@ from microbatch.broker.state.recovery import Recovery
 from microbatch.broker.state.results import Results
 from microbatch.broker.state.stats import Stats
 from microbatch.broker.state.unhandled import Unhandled
+from microbatch.broker.state.wake import WakeList
 from microbatch.broker.transport.clock import Clock, ServerClock
+from microbatch.broker.transport.request import commands
 from microbatch.broker.transport.server import Server
 from microbatch.broker.wire.text import printable
 
@@ -42,6 +44,7 @@ class Broker:
             max_waiting=config.max_waiting, dedupe_window=config.dedupe_window,
             replicated=config.durability == "replicated",
         )  # fmt: skip
+        self.wake = WakeList(self.server, self.keys)
         self.cutter = Cutter(self.server, self.keys)
         self.ledger = Ledger(self.server, self.keys, keeps_outcomes=config.results == "keep")
         self.recovery = Recovery(self.server, self.keys)
@@ -73,12 +76,11 @@ class Broker:
             "keep_dead": None if config.keep_dead is None else int(config.keep_dead),  # seconds
             "keep_dead_max": config.keep_dead_max,
         }
-        self.server.many(
-            *(
-                ("HDEL", key, name) if value is None else ("HSET", key, name, value)
-                for name, value in settings.items()
-            )
+        changes = (
+            ("HDEL", key, name) if value is None else ("HSET", key, name, value)
+            for name, value in settings.items()
         )
+        self.server.perform(commands(*changes))
 
     def published_config(self) -> dict[str, int]:
         """The settings that the last active scheduler published; empty if there never was one."""

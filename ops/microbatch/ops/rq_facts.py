@@ -17,6 +17,7 @@ from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError, Refused
+from microbatch.broker.transport.request import commands
 
 _PAGE = 10_000
 
@@ -77,7 +78,8 @@ def forget_job(broker: Broker, job_id: bytes) -> None:
     Raises ServerError if the server can't be asked.
     """
     server, queue = broker.server, _queue(broker)
-    server.many(("LREM", queue.key, 0, job_id), ("ZREM", queue.failed_job_registry.key, job_id))
+    lists = ("LREM", queue.key, 0, job_id), ("ZREM", queue.failed_job_registry.key, job_id)
+    server.perform(commands(*lists))
     try:
         with server.translated():
             Job.fetch(job_id.decode(), connection=server.client, serializer=JSONSerializer).delete()

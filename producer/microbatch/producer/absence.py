@@ -8,6 +8,7 @@ import time
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError, ServerError
 from microbatch.broker.process.failure_log import FailureLog
+from microbatch.broker.transport.request import commands, each
 from microbatch.broker.wire.run_record import RunRecord
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class AbsenceWatch:
 
     def _look_for_a_scheduler(self) -> None:
         keys = self._broker.keys
-        waiting, lease = self._broker.server.many(("LLEN", keys.events), ("GET", keys.lease))
+        asked = ("LLEN", keys.events), ("GET", keys.lease)
+        waiting, lease = self._broker.server.perform(commands(*asked))
         if waiting and lease is None:
             what = "1 event waits" if waiting == 1 else f"{waiting:,} events wait"
             self._tell("scheduler", f"{what} to be cut, and no scheduler is active")
@@ -62,7 +64,7 @@ class AbsenceWatch:
         server, keys = self._broker.server, self._broker.keys
         ids = server.do("ZRANGE", keys.inflight, 0, _BATCHES_LOOKED_AT - 1)
         batches = [keys.batch(raw.decode("ascii", "replace")) for raw in ids]
-        raws = server.each(*(("LINDEX", key, _RUN_RECORD_AT) for key in batches))
+        raws = server.perform(each(*(("LINDEX", key, _RUN_RECORD_AT) for key in batches)))
         untouched = tuple(ids) if all(map(_is_untouched, raws)) else ()
         before, self._untouched = self._untouched, untouched
         if untouched and set(before) & set(untouched):

@@ -11,7 +11,7 @@ from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, Stopped
 from microbatch.broker.process.loggable import message
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.wire import codec
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
@@ -173,7 +173,7 @@ class MicroBatcher:
         doubt = self._flushed()
         if not self._consumer.stopping:
             self._consumer.stop_at(self._events.position())
-            self._events.wake(Wake.FLUSH)
+            self._broker.wake.tell(Wake.FLUSH)
         if doubt is not None:
             raise doubt
 

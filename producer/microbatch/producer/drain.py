@@ -8,7 +8,7 @@ may ask at the same time: a step that one of them finds true is true for all.
 from __future__ import annotations
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.wire.identity import root_of
 
 _AT_ONCE = 100
@@ -39,7 +39,7 @@ class Drain:
     def remind(self) -> None:
         """Have what waits cut, if it is not yet: a scheduler may have died with the word in hand."""
         if self.flush and self._in_flight is None:
-            self._broker.events.wake(Wake.FLUSH)
+            self._broker.wake.tell(Wake.FLUSH)
 
     def _all_cut(self) -> bool:
         if self._in_flight is None:

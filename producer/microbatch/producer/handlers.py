@@ -10,11 +10,12 @@ from microbatch.broker.app.functions import UserFunction
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError, InDoubt
 from microbatch.broker.process.failure_log import FailureLog
-from microbatch.broker.state.results import Entry, Outcome, Results
+from microbatch.broker.state.results import Entry, Results
 from microbatch.broker.wire import identity
 from microbatch.broker.wire.batch import BatchFailure, BatchInfo
 from microbatch.broker.wire.codec import Decoder
 from microbatch.broker.wire.event import event_body
+from microbatch.broker.wire.outcome import Outcome
 
 log = logging.getLogger(__name__)
 

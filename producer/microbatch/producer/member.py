@@ -121,7 +121,7 @@ class Member:
             self._forget_the_silent(now)
         wait_ms = int((min(self._claim_at, now + _LONGEST_WAIT_SECONDS, until) - now) * 1000)
         if drain is None:
-            if not (entries := self._results.wait(count=_COUNT, wait_ms=wait_ms, listener=self._listener)):
+            if not (entries := self._wait_for_entries(wait_ms)):
                 self._absence.look()
             return entries
         self._progress.open()  # before the first look: whatever happens after that ends the wait
@@ -129,11 +129,14 @@ class Member:
             return entries
         if drain.reached():
             return None
-        if not self._progress.wait(wait_ms, self._listener.ask):
+        if not self._listener.perform(self._progress.wait.asked(wait_ms)):
             drain.remind()
             self._tell_what_holds_back()
             self._absence.look()
         return []
+
+    def _wait_for_entries(self, wait_ms: int) -> list[Entry]:
+        return self._listener.perform(self._results.wait.asked(count=_COUNT, wait_ms=wait_ms))
 
     def _tell_what_holds_back(self) -> None:
         """Say why the end does not come, if the scheduler has said so."""

@@ -86,16 +86,15 @@ class Recorder:
         it. Only for chunks that are made quickly: the server's answer is read when the next is there.
         """
         count = 0
-        sent: list[tuple[PendingReply, int]] = []  # one at most
+        sent: list[tuple[PendingReply[int], int]] = []  # one at most
         try:
             for bodies in chunks:
                 if ahead and self._events.is_plain:
                     self.check_sizes(bodies)
                     if sent:
                         self._finish(*sent.pop())
-                    sent.append(
-                        (self._events.send(bodies, _prefix_now(), full_at=self._max_size), len(bodies))
-                    )
+                    append = self._events.append.request(bodies, _prefix_now(), full_at=self._max_size)
+                    sent.append((self._broker.server.send(append), len(bodies)))
                 else:
                     self.record(bodies)
                 count += len(bodies)
@@ -104,8 +103,8 @@ class Recorder:
                 self._finish(*sent.pop())
         return count
 
-    def _finish(self, sent: PendingReply, count: int) -> None:
-        self._events.recorded(sent, count, full_at=self._max_size)
+    def _finish(self, sent: PendingReply[int], count: int) -> None:
+        self._events.appended(sent.reply(), count, full_at=self._max_size)
         self.recorded += count
 
     def _record(self, bodies: Sequence[bytes], prefix: bytes, event_id: str) -> None:

@@ -14,11 +14,11 @@ from microbatch.broker.errors import ServerError
 from microbatch.broker.policy.health import Health
 from microbatch.broker.policy.verdict import Verdict, is_out_of_time, judge_death
 from microbatch.broker.process.failure_log import FailureLog
-from microbatch.broker.state.results import Outcome
 from microbatch.broker.transport.backoff import PASSING
-from microbatch.broker.transport.exchange import Value
+from microbatch.broker.transport.request import Value
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.in_flight import DueBatch, halves_of
+from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.text import printable
 from microbatch.scheduler.queue import JobQueue
 

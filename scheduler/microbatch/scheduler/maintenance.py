@@ -34,7 +34,7 @@ class Maintenance:
     def run_once(self, now_ms: int) -> None:
         """Keep what is not ours out of the way, note where the counters stand, and forget what is old."""
         self._set_quarantine()
-        if words := self._broker.events.thin_out():
+        if words := self._broker.wake.thin_out():
             log.error("%s: %d words to the scheduler were not ours, and are thrown away", self._name, words)
         self._broker.stats.mark(now_ms)
         self._queue.tidy()

@@ -18,6 +18,7 @@ from rq.worker_registration import clean_worker_registry
 
 from microbatch.broker.app.config import Config
 from microbatch.broker.state.keys import Keys
+from microbatch.broker.transport.request import Command, commands
 from microbatch.broker.transport.server import Server
 from microbatch.broker.transport.transaction import Transaction
 from microbatch.broker.wire.failure import Failure
@@ -82,12 +83,12 @@ class JobQueue:
         """Remove the jobs of batches that were not made. Nothing is sent if there are none."""
         if not batches:
             return
-        commands: list[tuple[str | int, ...]] = []
+        changes: list[Command] = []
         for batch in batches:
             # A worker that has one already finds nothing to do, and ends it.
-            commands.append(("LREM", self._queue.key, -1, batch.id))
-            commands.append(("DEL", Job.key_for(batch.id)))
-        self._server.many(*commands)
+            changes.append(("LREM", self._queue.key, -1, batch.id))
+            changes.append(("DEL", Job.key_for(batch.id)))
+        self._server.perform(commands(*changes))
 
     def forget_failed(self, batch_ids: Sequence[str]) -> None:
         """Take these batches from RQ's failed jobs. Nothing is sent if there are none."""
@@ -96,7 +97,7 @@ class JobQueue:
         jobs = [Job.key_for(batch_id) for batch_id in batch_ids]
         results = [Result.get_key(batch_id) for batch_id in batch_ids]  # type: ignore[no-untyped-call]
         failed = self._queue.failed_job_registry.key
-        self._server.many(("ZREM", failed, *batch_ids), ("UNLINK", *jobs, *results))
+        self._server.perform(commands(("ZREM", failed, *batch_ids), ("UNLINK", *jobs, *results)))
 
     def enqueue_again(self, pipe: Transaction, batches: Sequence[DueBatch]) -> None:
         """As `enqueue`, for batches that had a job before; what RQ still holds of it is cleared away."""
@@ -120,14 +121,14 @@ class JobQueue:
             return
         client, started = self._server.client, self._queue.started_job_registry.key
         registries = [ExecutionRegistry(batch_id, client).key for batch_id in batch_ids]
-        found = self._server.many(*(("ZRANGE", registry, 0, -1) for registry in registries))
-        commands: list[tuple[str, ...]] = []
+        found = self._server.perform(commands(*(("ZRANGE", registry, 0, -1) for registry in registries)))
+        changes: list[Command] = []
         for batch_id, registry, raw_ids in zip(batch_ids, registries, found, strict=True):
             for run_id in _texts(raw_ids):
                 run = Execution(run_id, batch_id, client)
-                commands += [("ZREM", started, run.composite_key), ("UNLINK", run.key, registry)]
-        if commands:
-            self._server.many(*commands)
+                changes += [("ZREM", started, run.composite_key), ("UNLINK", run.key, registry)]
+        if changes:
+            self._server.perform(commands(*changes))
 
     def has_workers(self) -> bool:
         """Whether RQ knows any worker of this queue."""
@@ -175,10 +176,11 @@ class JobQueue:
         missing, start = set(batch_ids), 0
         while True:
             # Not by RQ, which fails at an id that is not a text.
-            page, on_the_way = self._server.many(
+            look = commands(
                 ("LRANGE", self._queue.key, start, start + _PAGE - 1),
                 ("LRANGE", self._queue.intermediate_queue_key, 0, -1),
             )
+            page, on_the_way = self._server.perform(look)
             missing.difference_update(_texts(page))
             if not missing or len(page) < _PAGE:
                 queued = frozenset(batch_ids).difference(missing)

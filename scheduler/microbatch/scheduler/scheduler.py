@@ -13,7 +13,7 @@ from math import inf
 from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError, LeaseLost, ServerError
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.state.wake_listener import LeaseWatch, ServerWakeListener, WakeListener
 from microbatch.broker.transport.backoff import Backoff
 from microbatch.broker.transport.clock import Clock
@@ -91,7 +91,7 @@ class Scheduler:
         with self._leaving:
             if self.active:
                 try:
-                    self.broker.events.wake(Wake.RECONCILE)
+                    self.broker.wake.tell(Wake.RECONCILE)
                 except ServerError as error:
                     log.debug("%s: the scheduler finds out by itself: %s", self.config.name, error)
 
@@ -111,7 +111,7 @@ class Scheduler:
         word = None if ring is None else ring.word
         if self._stopping.is_set():
             if word is Wake.FLUSH and self.broker.events.waiting():
-                self.broker.events.wake(word)  # for the next active scheduler
+                self.broker.wake.tell(word)  # for the next active scheduler
             return 0
         if word is Wake.RECONCILE or (word is Wake.ROOM and self._gates.retries_wait):
             self._reconcile_at = 0.0
@@ -241,7 +241,7 @@ class Scheduler:
             self._lease.release()
             self._lease.deregister()
             # They may have come too late to be read here. The next one looks by itself.
-            self.broker.events.take_back(Wake.RECONCILE, Wake.ROOM)
+            self.broker.wake.take_back(Wake.RECONCILE, Wake.ROOM)
         except ServerError as error:
             log.warning("%s: the lease runs out by itself: %s", self.config.name, error)
         if was_active:

@@ -12,8 +12,9 @@ from pathlib import Path
 from microbatch.broker.state.claims import Claims, RqPlace
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.clock import ServerClock
-from microbatch.broker.transport.connection import open_client, safe_url
+from microbatch.broker.transport.connection import open_client
 from microbatch.broker.transport.server import Server
+from microbatch.broker.transport.url import safe_url
 from microbatch.worker.fork_server import ForkServer
 from microbatch.worker.heartbeat import RunHeartbeat
 from microbatch.worker.shown import ShownWorker

@@ -24,13 +24,13 @@ from microbatch.broker.policy.verdict import (
     judge,
 )
 from microbatch.broker.process.failure_log import FailureLog
-from microbatch.broker.state.results import Outcome
 from microbatch.broker.transport.backoff import retry_until_answered
-from microbatch.broker.transport.exchange import Value
+from microbatch.broker.transport.request import Value
 from microbatch.broker.wire.batch import PartialFailure, Reject, RetryLater
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.identity import root_of
 from microbatch.broker.wire.in_flight import Part, TakenBatch, halves_of, probe_of
+from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker.named import judge_all, of_an_outage, sort_named
 from microbatch.worker.user_errors import begin_at_user_code, formatted, kind_of, locate, summarize

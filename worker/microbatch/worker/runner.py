@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -16,13 +15,12 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ConfigError, DecodeError, EncodeError, InDoubt
 from microbatch.broker.policy.verdict import is_out_of_time
 from microbatch.broker.process.frames import release_locals
-from microbatch.broker.state.results import Outcome
 from microbatch.broker.transport.backoff import retry_until_answered
-from microbatch.broker.transport.exchange import Value
-from microbatch.broker.transport.server import Along
+from microbatch.broker.transport.request import Value
 from microbatch.broker.wire import codec, identity
 from microbatch.broker.wire.batch import BatchInfo, PartialFailure
 from microbatch.broker.wire.in_flight import Claim, TakenBatch
+from microbatch.broker.wire.outcome import Outcome
 from microbatch.worker.doubts import Doubts
 from microbatch.worker.failure_recorder import FailureRecorder
 from microbatch.worker.forks import forks_end_here
@@ -127,13 +125,10 @@ class BatchRunner:
             return self._failures.record_partial(run.batch, run.error, run.entry)
         return self._failures.record(run.batch, run.error)
 
-    def commit(self, run: Run, along: Callable[[], Along] = Along) -> bool:
-        """Record that a run has succeeded, until the server answers. False if somebody else was first.
-
-        ``along`` makes the commands that go with each try.
-        """
-        commit, batch_id, entry = self.broker.ledger.commit, run.batch.id, run.entry or []
-        return retry_until_answered(self.config.name, lambda: commit(batch_id, entry, along=along()))
+    def commit(self, run: Run) -> bool:
+        """Record that a run has succeeded, until the server answers. False if somebody else was first."""
+        commit = self.broker.ledger.commit
+        return retry_until_answered(self.config.name, lambda: commit(run.batch.id, run.entry or []))
 
     def _revive(self, batch_id: str, enqueued_at: datetime) -> bool:
         due_ms = self.broker.clock.now_ms() + self.heart.ttl_ms

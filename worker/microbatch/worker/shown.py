@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime
 
 from microbatch.broker.errors import ServerError
+from microbatch.broker.transport.request import commands
 from microbatch.broker.transport.server import Server
 from microbatch.worker.slot import Description
 
@@ -43,18 +44,19 @@ class ShownWorker:
             if self._server.do("EXPIRE", self._key, SHOWN_SECONDS):
                 moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
                 # With the expiry again: if the key has gone meanwhile, this makes it anew.
-                self._server.many(
+                show = commands(
                     ("HSET", self._key, "last_heartbeat", moment), ("EXPIRE", self._key, SHOWN_SECONDS),
                     ("EXPIRE", self._executions, SHOWN_SECONDS),
                 )  # fmt: skip
+                self._server.perform(show)
         except ServerError as error:
             log.debug("%s: %s is not shown: %s", self._name, self._key, error)
 
     def forget(self) -> None:
         """Show no more of the process, which has ended."""
-        commands = [("UNLINK", self._key, self._executions)]
-        commands += [("SREM", workers, self._key) for workers in self._sets]
+        changes = [("UNLINK", self._key, self._executions)]
+        changes += [("SREM", workers, self._key) for workers in self._sets]
         try:
-            self._server.many(*commands)
+            self._server.perform(commands(*changes))
         except ServerError as error:
             log.debug("%s: %s expires by itself: %s", self._name, self._key, error)

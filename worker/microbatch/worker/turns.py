@@ -23,11 +23,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from microbatch.broker.errors import InDoubt, ServerError
 from microbatch.broker.state.claims import RqPlace, claim_of
-from microbatch.broker.transport.exchange import Value
-from microbatch.broker.transport.server import Along
+from microbatch.broker.transport.backoff import retry_until_answered
+from microbatch.broker.transport.request import command, each, good, together
 from microbatch.broker.wire.identity import is_batch_id
 from microbatch.broker.wire.in_flight import Claim, Next, TakenBatch
 from microbatch.worker.runner import BatchRunner, Run
@@ -52,6 +53,24 @@ class RqKeys:
         return RqPlace(self.queue, self.job_prefix)
 
 
+class _Try:
+    """A try of a commit that claims the next batch in the same round trip."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.is_answered = False
+        self.found: Any = None
+
+    def read(self, answers: Sequence[Any]) -> object:
+        self.found, self.is_answered = answers[-1], True
+        return _committed(answers)
+
+
+def _committed(answers: Sequence[Any]) -> object:
+    """What the commit came to, which is the first of the answers. Raises it if it was refused."""
+    return good(answers[:1])[0]
+
+
 class Turns:
     """One worker's turns at one queue.
 
@@ -61,6 +80,7 @@ class Turns:
 
     def __init__(self, runner: BatchRunner, keys: RqKeys, worker: str) -> None:
         self._runner = runner
+        self._server = runner.broker.server
         self._ledger = runner.broker.ledger
         self._claims = runner.broker.claims
         self._keys = keys
@@ -74,8 +94,9 @@ class Turns:
             return batch
         keys, claim = self._keys, self._runner.claim()
         move = ("BLMOVE", keys.queue, self._own, "LEFT", "RIGHT", seconds)
+        take = self._ledger.take_next.request(self._own, keys.intermediate, claim)
         try:
-            found = self._ledger.take_next(self._own, keys.intermediate, claim, first=move)
+            _, found = self._server.perform(together(command(*move), take).then(good))
         except InDoubt:
             self._runner.doubts.add(claim)
             raise
@@ -89,26 +110,26 @@ class Turns:
         """
         keys, job_key, now = self._keys, self._keys.job_prefix + run.batch.id, time.time()
         ended = _moment(now)
-        commands: list[Sequence[Value]] = [
+        finish = each(
             (
                 "HSET", job_key, "status", "finished", "worker_name", self._worker,
                 "started_at", _moment(began), "ended_at", ended, "last_heartbeat", ended,
             ),
             ("EXPIRE", job_key, FINISHED_SECONDS, "NX"),  # not that of a batch which is dead meanwhile
             ("ZADD", keys.finished, int(now) + FINISHED_SECONDS, run.batch.id),
-        ]  # fmt: skip
-        tries: list[tuple[Claim, Along]] = []
+        )  # fmt: skip
+        commit = self._ledger.commit.request(run.batch.id, run.entry or [])
+        tries: list[_Try] = []
 
-        def next_try() -> Along:
+        def next_try() -> object:
             if not go_on or tries:  # the first try may have claimed a batch, though its reply was lost
-                return Along(*commands)
-            claim = self._runner.claim()
-            along = Along(*commands, self._ledger.next_command(keys.queue, keys.intermediate, claim))
-            tries.append((claim, along))
-            return along
+                return self._server.perform(together(commit, finish).then(_committed))
+            tries.append(_Try(self._runner.claim()))
+            take = self._ledger.take_next.request(keys.queue, keys.intermediate, tries[0].claim)
+            return self._server.perform(together(commit, finish, take).then(tries[0].read))
 
         try:
-            self._runner.commit(run, next_try)
+            retry_until_answered(self._runner.config.name, next_try)
         except ServerError:
             found = self._next_of(tries)
             self._held = found if isinstance(found, TakenBatch) else None
@@ -124,22 +145,22 @@ class Turns:
         """Give back what was claimed and is not to be run any more by this worker, which stops."""
         held, self._held = self._held, None
         claimed = [] if held is None else [claim_of(held)]
-        for each in [*claimed, *self._runner.doubts.claimed()]:
-            self._claims.give_back(each, self._keys.rq, due_ms=self._runner.broker.clock.now_ms())
+        for batch in [*claimed, *self._runner.doubts.claimed()]:
+            self._claims.give_back(batch, self._keys.rq, due_ms=self._runner.broker.clock.now_ms())
 
     def _what_is_claimed(self) -> TakenBatch | None:
         """A batch that is this worker's already, from a turn that did not end as it should."""
         held, self._held = self._held, None
         return held if held is not None else self._runner.doubts.next()
 
-    def _next_of(self, tries: Sequence[tuple[Claim, Along]]) -> Next:
+    def _next_of(self, tries: Sequence[_Try]) -> Next:
         """What the tries of one commit have claimed. Those whose reply was not read are in doubt."""
         found: Next = None
-        for claim, along in tries:
-            if not along.replies:
-                self._runner.doubts.add(claim)
-            elif not isinstance(along.replies[-1], Exception):  # it was refused: `wait` will raise the same
-                found = self._looked_at(self._ledger.read_next(along.replies[-1]), claim)
+        for each_try in tries:
+            if not each_try.is_answered:
+                self._runner.doubts.add(each_try.claim)
+            elif not isinstance(each_try.found, Exception):  # it was refused: `wait` will raise the same
+                found = self._looked_at(each_try.found, each_try.claim)
         return found
 
     def _looked_at(self, found: Next, claim: Claim) -> Next:

@@ -16,8 +16,7 @@ from microbatch.broker.app.setting_errors import describe
 from microbatch.broker.app.settings import Settings
 from microbatch.broker.errors import ConfigError
 from microbatch.broker.policy.bounds import MAX_BYTES, MAX_SIZE, MOST_RESULT_BYTES
-from microbatch.broker.transport.connection import split_url
-from microbatch.broker.transport.url_check import URL_HELP
+from microbatch.broker.transport.url import URL_HELP, split_url
 
 _YEAR = 31_536_000  # seconds, within what alarm(2) and the server take
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

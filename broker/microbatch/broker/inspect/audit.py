@@ -13,6 +13,7 @@ from microbatch.broker.inspect.quarantine import literal
 from microbatch.broker.inspect.repairs import Repairs
 from microbatch.broker.inspect.tally import take_tally
 from microbatch.broker.state.due import queued, retrying, running
+from microbatch.broker.transport.request import commands, each, pairs, transaction
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header
 from microbatch.broker.wire.identity import is_batch_id
@@ -54,7 +55,9 @@ class Audit:
 
     def looks(self) -> int:
         """How many looks at batches it will be, as far as is known now."""
-        in_flight, dead = self._server.many(("ZCARD", self._keys.inflight), ("ZCARD", self._keys.dead))
+        in_flight, dead = self._server.perform(
+            commands(("ZCARD", self._keys.inflight), ("ZCARD", self._keys.dead))
+        )
         return 2 * (int(in_flight) + int(dead))
 
     def findings(self) -> Iterator[Finding]:
@@ -71,7 +74,7 @@ class Audit:
 
     def _wrong_types(self) -> dict[str, str]:
         wanted = self._keys.types()
-        kinds = [_text(kind) for kind in self._server.many(*(("TYPE", key) for key in wanted))]
+        kinds = [_text(kind) for kind in self._server.perform(commands(*(("TYPE", key) for key in wanted)))]
         return {
             key: f"it is a {kind}, not a {wanted[key]}"
             for key, kind in zip(wanted, kinds, strict=True)
@@ -85,7 +88,7 @@ class Audit:
 
     def _counters(self) -> Iterator[Finding]:
         keys = self._keys
-        fields = self._server.do("HGETALL", keys.stats)
+        fields = pairs(self._server.do("HGETALL", keys.stats))
         if bad := [printable(name) for name, value in fields.items() if not is_number(value)]:
             yield Finding(keys.stats, f"no numbers: {', '.join(bad)}")  # the scheduler quarantines them
             return
@@ -112,7 +115,7 @@ class Audit:
         found: set[bytes] = set()  # a scan may give one twice
         for page in self._pages(self._server.client.zscan_iter(ledger, count=_AT_ONCE)):
             ids = [raw for raw, _score in page]
-            replies = self._server.each(*(("LRANGE", self._batch(raw), 0, 2) for raw in ids))
+            replies = self._server.perform(each(*(("LRANGE", self._batch(raw), 0, 2) for raw in ids)))
             for raw, head in zip(ids, replies, strict=True):
                 what = _what_is_wrong(raw, head, second)
                 if not what or raw in found or self._server.do("ZSCORE", ledger, raw) is None:
@@ -135,18 +138,19 @@ class Audit:
 
     def _overdue(self) -> Iterator[Finding]:
         key = self._keys.inflight
-        lease, in_flight = self._server.many(("GET", self._keys.lease), ("ZCARD", key))
+        lease, in_flight = self._server.perform(commands(("GET", self._keys.lease), ("ZCARD", key)))
         before = self._broker.clock.now_ms() - OVERDUE_MS
         # A scheduler looks at some thousand queued batches a second, and ramps up what is tried again.
         queued_before, retries_before = before, before
         if lease is not None:
             queued_before, retries_before = before - int(in_flight), before - int(in_flight) - _RAMP_MS
-        silent, lost, retries, with_a_job = self._server.many(
+        counts = commands(
             ("ZCOUNT", key, "-inf", running(before)),
             ("ZCOUNT", key, queued(0), queued(queued_before)),
             ("ZCOUNT", key, retrying(0), retrying(retries_before)),
             ("ZCOUNT", key, "-inf", f"({retrying(0)}"),
         )
+        silent, lost, retries, with_a_job = self._server.perform(counts)
         most = self._broker.published_config().get("max_in_flight", with_a_job + 1)
         is_held_back = self._broker.held_back() or with_a_job >= most
         count = silent + lost + (0 if is_held_back else retries)
@@ -166,13 +170,12 @@ class Audit:
         prefix = self._keys.batch("")
         for page in self._pages(self._server.client.scan_iter(match=literal(prefix) + "*", count=1_000)):
             ids = [key.removeprefix(prefix.encode()) for key in page]
-            in_flight, dead = self._server.many(
-                ("ZMSCORE", self._keys.inflight, *ids), ("ZMSCORE", self._keys.dead, *ids)
-            )
+            scores_of = ("ZMSCORE", self._keys.inflight, *ids), ("ZMSCORE", self._keys.dead, *ids)
+            in_flight, dead = self._server.perform(commands(*scores_of))
             for raw, *scores in zip(ids, in_flight, dead, strict=True):
                 # Looked at again at one moment: it may have moved from one ledger to the other, or have gone.
                 if scores == [None, None] and self._is_stray(raw):
-                    (head,) = self._server.each(("LRANGE", self._batch(raw), 0, 2))
+                    (head,) = self._server.perform(each(("LRANGE", self._batch(raw), 0, 2)))
                     readable = not _what_is_wrong(raw, head, RunRecord)
                     repair = (
                         self._repairs.adopt(raw.decode()) if readable else self._repairs.quarantine(raw, head)
@@ -180,12 +183,12 @@ class Audit:
                     yield Finding(printable(self._batch(raw)), "no ledger knows it", repair)
 
     def _is_stray(self, raw_id: bytes) -> bool:
-        exists, in_flight, dead = self._server.many(
+        look = transaction(
             ("EXISTS", self._batch(raw_id)),
             ("ZSCORE", self._keys.inflight, raw_id),
             ("ZSCORE", self._keys.dead, raw_id),
-            transaction=True,
         )
+        exists, in_flight, dead = self._server.perform(look)
         return bool(exists) and in_flight is None and dead is None
 
 

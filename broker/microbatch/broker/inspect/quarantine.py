@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from microbatch.broker.lua import scripts
 from microbatch.broker.state.keys import Keys
+from microbatch.broker.transport.request import call, command, each
 from microbatch.broker.transport.server import Server
 from microbatch.broker.wire.identity import new_id
 from microbatch.broker.wire.text import printable
@@ -24,7 +24,8 @@ def quarantine_keys(server: Server, keys: Keys) -> list[str]:
     types = keys.types()
     names = [name for key in types for name in (key, keys.quarantine_of(key))]
     wrong = []
-    for what, place, used_up in server.run(scripts.QUARANTINE_KEYS, names, (new_id(), *types.values())):
+    quarantine = call(scripts.QUARANTINE_KEYS, names, (new_id(), *types.values()))
+    for what, place, used_up in server.perform(quarantine):
         if isinstance(what, int):
             key = list(types)[what - 1]
             why = "had used its last id" if used_up else f"was no {types[key]}"
@@ -59,12 +60,12 @@ class Quarantine:
 
     def look(self) -> list[QuarantinedKey]:
         """Look at the next keys of the server, some thousand. Returns those that were quarantined."""
-        with self._server.translated():
-            reply: Any = self._server.client.scan(self._cursor, match=self._pattern, count=_AT_ONCE)
-        self._cursor, found = reply
+        scan = command("SCAN", self._cursor, "MATCH", self._pattern, "COUNT", _AT_ONCE)
+        cursor, found = self._server.perform(scan)
+        self._cursor = int(cursor)
         if not found:
             return []
-        idle = self._server.each(*(("OBJECT", "IDLETIME", key) for key in found))
+        idle = self._server.perform(each(*(("OBJECT", "IDLETIME", key) for key in found)))
         # A server that evicts by how often a key is used knows no such time; a key may have gone by now.
         pairs = zip(found, idle, strict=True)
         return [QuarantinedKey(key, seconds) for key, seconds in pairs if isinstance(seconds, int)]
@@ -74,7 +75,7 @@ class Quarantine:
 
         A thousand at most are thrown away in one call.
         """
-        (length,) = self._server.each(("LLEN", self._results))
+        (length,) = self._server.perform(each(("LLEN", self._results)))
         if isinstance(length, int) and length > most:  # and no error, which says that it is not our list
             self._server.do("LTRIM", self._results, min(length - most, _AT_ONCE), -1)
 

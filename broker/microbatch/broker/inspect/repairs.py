@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 
 
 class Repairs:
@@ -36,11 +36,11 @@ class Repairs:
             self._broker.server.do(
                 "ZADD", self._broker.keys.inflight, "NX", self._broker.clock.now_ms(), batch_id
             )
-            self._broker.events.wake(Wake.RECONCILE)
+            self._broker.wake.tell(Wake.RECONCILE)
             return "put in flight"
 
         return repair
 
     def wake(self) -> str:
-        self._broker.events.wake(Wake.RECONCILE)
+        self._broker.wake.tell(Wake.RECONCILE)
         return "the active scheduler was told"

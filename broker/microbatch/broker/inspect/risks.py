@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from microbatch.broker.errors import Refused
+from microbatch.broker.transport.request import command, info, pairs
 from microbatch.broker.transport.server import Server
+from microbatch.broker.wire.text import printable
 
 
 def risks(server: Server) -> list[str]:
     """One line for each way in which this server could lose what it has acknowledged. Raises ServerError."""
     found = []
-    policy = server.do("INFO", "memory").get("maxmemory_policy", "noeviction")
+    policy = server.perform(info("memory")).get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         found.append(
             f"maxmemory-policy is {policy}: short of memory, the server throws events away; set noeviction"
         )
-    if not server.do("INFO", "persistence").get("aof_enabled"):
+    if server.perform(info("persistence")).get("aof_enabled") != "1":
         found.append(
             "there is no append-only file: what the server holds is lost when it ends; set appendonly yes"
         )
@@ -26,8 +28,7 @@ def risks(server: Server) -> list[str]:
 def _setting(server: Server, name: str) -> str | None:
     """A setting of the server's, or None where it does not let us see it."""
     try:
-        with server.translated():
-            value = server.client.config_get(name).get(name)
+        value = server.perform(command("CONFIG", "GET", name).then(pairs)).get(name.encode())
     except Refused:
         return None
-    return None if value is None else str(value)
+    return None if value is None else printable(value)

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError
+from microbatch.broker.state.keys import Keys
 from microbatch.broker.state.lease import Holder, holder_of
 from microbatch.broker.state.stats import Counters
+from microbatch.broker.transport.clock import server_time
+from microbatch.broker.transport.request import Steps, each, pairs, transaction
 from microbatch.broker.wire.event import event_recorded_at_ms
 from microbatch.broker.wire.text import printable
 
@@ -45,38 +48,41 @@ def take_snapshot(broker: Broker) -> Snapshot:
 
     Raises ServerError if the server can't be asked.
     """
-    keys, seen_within_ms = broker.keys, 2 * broker.config.lease_ttl_ms
-    seconds, micros = broker.server.do("TIME")
-    at_ms = int(seconds) * 1000 + int(micros) // 1000
-    waiting, oldest, in_flight, unhandled, stats, lease, seen, ids = broker.server.many(
+    return broker.server.perform(snapshot(broker.keys, broker.config.lease_ttl_ms))
+
+
+def snapshot(keys: Keys, lease_ttl_ms: int) -> Steps[Snapshot]:
+    """What is asked for a snapshot."""
+    at_ms = int((yield from server_time()))
+    waiting, oldest, in_flight, unhandled, stats, lease, seen, ids = yield from transaction(
         ("LLEN", keys.events),
         ("LINDEX", keys.events, 0),
         ("ZCARD", keys.inflight),
         ("XLEN", keys.results),
         ("HGETALL", keys.stats),
         ("GET", keys.lease),
-        ("ZRANGE", keys.schedulers, at_ms - seen_within_ms, "+inf", "BYSCORE"),
+        ("ZRANGE", keys.schedulers, at_ms - 2 * lease_ttl_ms, "+inf", "BYSCORE"),
         ("ZRANGE", keys.inflight, 0, _AGES_LOOKED_AT - 1),
-        transaction=True,
     )
+    oldest_in_flight_ms = yield from _oldest_in_flight(keys, [printable(raw) for raw in ids])
     return Snapshot(
         at_ms=at_ms,
         waiting_events=int(waiting),
         oldest_waiting_ms=_oldest([oldest]),
         in_flight_batches=int(in_flight),
-        oldest_in_flight_ms=_oldest_in_flight(broker, [printable(raw) for raw in ids]),
+        oldest_in_flight_ms=oldest_in_flight_ms,
         unhandled=int(unhandled),
-        counters=Counters.of(stats),
+        counters=Counters.of(pairs(stats)),
         active=holder_of(printable(lease)) if lease is not None else None,
         standbys=tuple(holder_of(printable(token)) for token in seen if token != lease),
     )
 
 
-def _oldest_in_flight(broker: Broker, ids: Sequence[str]) -> int | None:
+def _oldest_in_flight(keys: Keys, ids: Sequence[str]) -> Steps[int | None]:
     if not ids:
         return None
     # A batch's first event comes after its header and its run record; the batch may be gone by now.
-    raws = broker.server.each(*(("LINDEX", broker.keys.batch(batch_id), 2) for batch_id in ids))
+    raws = yield from each(*(("LINDEX", keys.batch(batch_id), 2) for batch_id in ids))
     return _oldest([raw for raw in raws if isinstance(raw, bytes)])
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from microbatch.broker.lua import scripts
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.state.stats import Counters
+from microbatch.broker.transport.request import call, pairs
 from microbatch.broker.transport.server import Server
 
 _PAGE = 2_000  # batches: some 5 ms of the server
@@ -43,10 +44,8 @@ def _pages(server: Server, keys: Keys, ledger: str) -> list[Tally]:
     found: list[Tally] = []
     while not found or found[-1].batches == _PAGE:
         args = (keys.batch(""), len(found) * _PAGE, _PAGE)
-        batches, events, fields = server.run(scripts.AUDIT, (ledger, keys.stats), args)
-        pairs = iter(fields)
-        counters = Counters.of(dict(zip(pairs, pairs, strict=True)))
-        found.append(Tally(int(batches), int(events), counters))
+        batches, events, fields = server.perform(call(scripts.AUDIT, (ledger, keys.stats), args))
+        found.append(Tally(int(batches), int(events), Counters.of(pairs(fields))))
     return found
 
 

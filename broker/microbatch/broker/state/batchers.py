@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from microbatch.broker.state.keys import Keys, name_in, pattern_of_all
+from microbatch.broker.transport.request import command, each
 from microbatch.broker.transport.server import Server
 from microbatch.broker.wire.text import printable
 
@@ -17,9 +18,8 @@ def is_used(server: Server, keys: Keys) -> bool:
     Also True where the server does not say, as with a role that may not ask. In one round trip, by commands
     that every role is allowed.
     """
-    published, waiting, cut = server.each(
-        ("HGET", keys.config, "frequency"), ("LLEN", keys.events), ("HGET", keys.stats, "cut_events")
-    )
+    asked = ("HGET", keys.config, "frequency"), ("LLEN", keys.events), ("HGET", keys.stats, "cut_events")
+    published, waiting, cut = server.perform(each(*asked))
     return bool(published or waiting or cut)  # an error is true as well
 
 
@@ -31,9 +31,10 @@ def names(server: Server, key_prefix: str, on_progress: Callable[[], None] = lam
     found: set[str] = set()
     cursor = 0
     while True:
-        reply = server.do("SCAN", cursor, "MATCH", pattern_of_all(key_prefix), "COUNT", _AT_ONCE)
-        cursor = int(reply[0])
-        found.update(name for key in reply[1] if (name := name_in(printable(key), key_prefix)) is not None)
+        scan = command("SCAN", cursor, "MATCH", pattern_of_all(key_prefix), "COUNT", _AT_ONCE)
+        raw_cursor, keys = server.perform(scan)
+        cursor = int(raw_cursor)
+        found.update(name for key in keys if (name := name_in(printable(key), key_prefix)) is not None)
         on_progress()
         if not cursor:
             return sorted(found)

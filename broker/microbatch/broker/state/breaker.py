@@ -11,7 +11,8 @@ from __future__ import annotations
 from microbatch.broker.lua import scripts
 from microbatch.broker.policy.health import Health
 from microbatch.broker.state.keys import Keys
-from microbatch.broker.transport.server import Server
+from microbatch.broker.transport.request import Replies, Request, call, commands, pairs, transaction
+from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire.text import number, printable
 
 OPENS_AT_BATCHES = 5
@@ -21,14 +22,15 @@ OPENS_AFTER_MS = 10_000
 _KEPT_MS = 600_000  # as in the script
 
 
-class Breaker:
+class Breaker(Verbs[S_co]):
     """The breaker of one batcher."""
 
-    def __init__(self, server: Server, keys: Keys) -> None:
-        self._server = server
+    def __init__(self, server: S_co, keys: Keys) -> None:
+        super().__init__(server)
         self._keys = keys
 
-    def note_failure(self, root: str, kind: str, *, now_ms: int, probe: bool = False) -> Health:
+    @verb
+    def note_failure(self, root: str, kind: str, *, now_ms: int, probe: bool = False) -> Request[Health]:
         """Note that a run failed, and return the row that it is in.
 
         Args:
@@ -40,18 +42,27 @@ class Breaker:
         keys = self._keys
         names = (keys.failing, keys.breaker, keys.stats, keys.wake)
         args = (root, kind, now_ms, int(probe), OPENS_AT_BATCHES, OPENS_AFTER_MS)
-        done, batches, since_ms, opened_ms, shown = self._server.run(scripts.FAIL, names, args)
-        return Health(number(done), batches, since_ms, opened_ms, printable(shown))
+        return call(scripts.FAIL, names, args).then(_noted)
 
-    def keep(self) -> None:
+    @verb
+    def keep(self) -> Request[Replies]:
         """Keep the present row for ten minutes more, though no failure comes."""
-        self._server.many(*(("PEXPIRE", key, _KEPT_MS) for key in (self._keys.failing, self._keys.breaker)))
+        return commands(*(("PEXPIRE", key, _KEPT_MS) for key in (self._keys.failing, self._keys.breaker)))
 
-    def health(self) -> Health:
+    @verb
+    def health(self) -> Request[Health]:
         """The present row."""
         keys = self._keys
-        row, batches, done = self._server.many(
-            ("HGETALL", keys.breaker), ("ZCARD", keys.failing), ("HGET", keys.stats, "done_events"),
-            transaction=True,
-        )  # fmt: skip
-        return Health.of(row, batches, done)
+        asked = ("HGETALL", keys.breaker), ("ZCARD", keys.failing), ("HGET", keys.stats, "done_events")
+        return transaction(*asked).then(health_of)
+
+
+def health_of(replies: Replies) -> Health:
+    """The row, from the replies to what is asked for it."""
+    row, batches, done = replies
+    return Health.of(pairs(row), batches, done)
+
+
+def _noted(reply: Replies) -> Health:
+    done, batches, since_ms, opened_ms, shown = reply
+    return Health(number(done), batches, since_ms, opened_ms, printable(shown))

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from microbatch.broker.lua import scripts
 from microbatch.broker.state.due import queued, running
-from microbatch.broker.state.events import Wake
 from microbatch.broker.state.keys import Keys
-from microbatch.broker.transport.server import Server
+from microbatch.broker.state.wake import Wake
+from microbatch.broker.transport.request import Request, call, command
+from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire.in_flight import TakenBatch
 
 _LOOK_AGAIN_MS = 8_000
@@ -33,36 +34,40 @@ class RqPlace:
     """What the key of a job begins with; its id is the batch's."""
 
 
-class Claims:
+class Claims(Verbs[S_co]):
     """The claims to the batches of one batcher. Raises ServerError from every method."""
 
-    def __init__(self, server: Server, keys: Keys) -> None:
-        self._server = server
+    def __init__(self, server: S_co, keys: Keys) -> None:
+        super().__init__(server)
         self._keys = keys
 
-    def find(self, owner: str, due_ms: int) -> ClaimedBatch | None:
+    @verb
+    def find(self, owner: str, due_ms: int) -> Request[ClaimedBatch | None]:
         """The batch that this owner has claimed, until ``due_ms`` at first; None if it has none."""
         args = (self._keys.batch(""), owner, running(due_ms), *_RUNNING)
-        found = self._server.run(scripts.FIND_CLAIM, [self._keys.inflight], args)
-        return None if found is None else ClaimedBatch(found[0].decode("latin-1"), found[1])
+        return call(scripts.FIND_CLAIM, [self._keys.inflight], args).then(_found)
 
-    def read(self, claimed: ClaimedBatch) -> TakenBatch | None:
+    @verb
+    def read(self, claimed: ClaimedBatch) -> Request[TakenBatch | None]:
         """The batch with its events; None if it is no longer as it was claimed.
 
         Raises DecodeError if it is not a batch of this version.
         """
-        values = self._server.do("LRANGE", self._keys.batch(claimed.id), 0, -1)
-        if values[1:2] != [claimed.record]:
-            return None
-        return TakenBatch.decode(claimed.id, values)
 
-    def renew(self, claimed: ClaimedBatch, *, due_ms: int) -> bool:
+        def decode(values: list[bytes]) -> TakenBatch | None:
+            return TakenBatch.decode(claimed.id, values) if values[1:2] == [claimed.record] else None
+
+        return command("LRANGE", self._keys.batch(claimed.id), 0, -1).then(decode)
+
+    @verb
+    def renew(self, claimed: ClaimedBatch, *, due_ms: int) -> Request[bool]:
         """Show until ``due_ms`` that the owner is alive. False if the batch is no longer the owner's."""
         names = (self._keys.batch(claimed.id), self._keys.inflight)
         args = (claimed.id, claimed.record, claimed.record, running(due_ms))
-        return bool(self._server.run(scripts.SWAP_RUN, names, args))
+        return call(scripts.SWAP_RUN, names, args).then(bool)
 
-    def give_back(self, claimed: ClaimedBatch, rq: RqPlace | None, *, due_ms: int) -> bool:
+    @verb
+    def give_back(self, claimed: ClaimedBatch, rq: RqPlace | None, *, due_ms: int) -> Request[bool]:
         """Give a batch back as if it had not been claimed. False if it is no longer the owner's.
 
         Its job goes to the front of RQ's queue. Where there is no job, or no ``rq`` is given, the active
@@ -77,7 +82,11 @@ class Claims:
             claimed.id, claimed.record, history + b" ", queued(due_ms), Wake.RECONCILE,
             queued(due_ms + _LOOK_AGAIN_MS),
         )  # fmt: skip
-        return bool(self._server.run(scripts.GIVE_BACK, names, args))
+        return call(scripts.GIVE_BACK, names, args).then(bool)
+
+
+def _found(reply: list[bytes] | None) -> ClaimedBatch | None:
+    return None if reply is None else ClaimedBatch(reply[0].decode("latin-1"), reply[1])
 
 
 def claim_of(batch: TakenBatch) -> ClaimedBatch:

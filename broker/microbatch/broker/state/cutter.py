@@ -6,7 +6,6 @@ Only the active scheduler does either. One that has lost the lease changes nothi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from redis import WatchError
 
@@ -16,7 +15,7 @@ from microbatch.broker.policy.bounds import MAX_BYTES
 from microbatch.broker.state.due import queued
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.state.wake_listener import LeaseWatch
-from microbatch.broker.transport.exchange import Value
+from microbatch.broker.transport.request import Command, Replies, Value
 from microbatch.broker.transport.server import Server
 from microbatch.broker.transport.transaction import FencedTransaction, Transaction
 from microbatch.broker.wire.in_flight import DueBatch, Made, NewBatch
@@ -112,12 +111,12 @@ class Cutter:
             held = transaction.execute()[: len(batches)]
         return [batch for batch, done in zip(batches, held, strict=True) if done]
 
-    def _fence(self, transaction: FencedTransaction, token: str, *commands: Sequence[Value]) -> Sequence[Any]:
-        """Have the transaction fail if the lease changes hands. Returns the replies to these commands.
+    def _fence(self, transaction: FencedTransaction, token: str, *others: Command) -> Replies:
+        """Have the transaction fail if the lease changes hands. Returns the replies to the others.
 
         Raises LeaseLost if it already has.
         """
-        holder, *replies = transaction.look(self._keys.lease, ("GET", self._keys.lease), *commands)
+        holder, *replies = transaction.look(self._keys.lease, ("GET", self._keys.lease), *others)
         if holder != token.encode():
             raise LeaseLost("another scheduler is the active one")
         return replies

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.lua import scripts
 from microbatch.broker.state.due import queued
 from microbatch.broker.state.keys import Keys
+from microbatch.broker.transport.request import Replies, Request, Steps, call, command, each
 from microbatch.broker.transport.server import Server
+from microbatch.broker.transport.verb import Verbs, verb
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header
 from microbatch.broker.wire.run_record import RunRecord
@@ -32,16 +33,17 @@ class DeadBatch:
     failure: Failure
 
 
-class Dead:
+class Dead(Verbs[Server]):
     """The dead batches of one batcher."""
 
     def __init__(self, server: Server, keys: Keys) -> None:
-        self._server = server
+        super().__init__(server)
         self._keys = keys
 
-    def count(self) -> int:
+    @verb
+    def count(self) -> Request[int]:
         """How many batches are dead."""
-        return int(self._server.do("ZCARD", self._keys.dead))
+        return command("ZCARD", self._keys.dead)
 
     def __iter__(self) -> Iterator[DeadBatch]:
         """The dead batches, first died first. One that can't be read is left out: `verify` names it."""
@@ -49,8 +51,8 @@ class Dead:
         while page := self._page(start):
             ids = [batch_id for batch_id, _ in page]
             names = [self._keys.batch(batch_id) for batch_id in ids]
-            heads = self._server.each(*(("LRANGE", name, 0, 1) for name in names))
-            lengths = self._server.each(*(("LLEN", name) for name in names))
+            heads = self.server.perform(each(*(("LRANGE", name, 0, 1) for name in names)))
+            lengths = self.server.perform(each(*(("LLEN", name) for name in names)))
             for (batch_id, died_at_ms), head, length in zip(page, heads, lengths, strict=True):
                 try:
                     header, failure = Header.decode(head[0]), Failure.decode(head[1])
@@ -61,20 +63,18 @@ class Dead:
             start += len(ids)
 
     def _page(self, start: int) -> list[tuple[str, int]]:
-        with self._server.translated():
-            pairs: Any = self._server.client.zrange(
-                self._keys.dead, start, start + _AT_ONCE - 1, withscores=True
-            )
-        return [(printable(raw), int(min(max(died_at, 0), LAST_MS))) for raw, died_at in pairs]
+        flat = self.server.do("ZRANGE", self._keys.dead, start, start + _AT_ONCE - 1, "WITHSCORES")
+        scores = (min(max(float(score), 0), LAST_MS) for score in flat[1::2])
+        return [(printable(raw), int(died_at)) for raw, died_at in zip(flat[::2], scores, strict=True)]
 
-    def events(self, batch_id: str) -> list[bytes]:
+    @verb
+    def events(self, batch_id: str) -> Request[list[bytes]]:
         """A dead batch's events as they stand on the wire; none if it is not dead."""
-        items, dead = self._server.each(
-            ("LRANGE", self._keys.batch(batch_id), 2, -1), ("ZSCORE", self._keys.dead, batch_id)
-        )
-        return items if isinstance(items, list) and isinstance(dead, bytes | float) else []
+        asked = ("LRANGE", self._keys.batch(batch_id), 2, -1), ("ZSCORE", self._keys.dead, batch_id)
+        return each(*asked).then(_events_if_dead)
 
-    def replay(self, batch_id: str) -> tuple[int, int]:
+    @verb
+    def replay(self, batch_id: str) -> Steps[tuple[int, int]]:
         """Put a dead batch's events back among those that wait. Returns how many, and how many wait now.
 
         A large batch is put back in several steps. If one of them raises, the events of the steps before wait
@@ -84,18 +84,22 @@ class Dead:
         names = (keys.batch(batch_id), keys.dead, keys.events, keys.stats)
         total = 0
         while True:
-            reply = self._server.run(scripts.REPLAY, names, (batch_id, _STEP_EVENTS, _STEP_BYTES))
+            reply = yield from call(scripts.REPLAY, names, (batch_id, _STEP_EVENTS, _STEP_BYTES))
             count, left, waiting = (int(number) for number in reply)
             total += count
             if not left:
                 return total, waiting
 
-    def purge(self, batch_id: str) -> int:
+    @verb
+    def purge(self, batch_id: str) -> Request[int]:
         """Throw a dead batch away. Returns how many events it had."""
         names = (self._keys.batch(batch_id), self._keys.dead, self._keys.stats)
-        return int(self._server.run(scripts.PURGE, names, (batch_id,)))
+        return call(scripts.PURGE, names, (batch_id,)).then(int)
 
-    def retire(self, *, before_ms: int | None, kept: int | None, limit: int) -> tuple[int, list[str]]:
+    @verb
+    def retire(
+        self, *, before_ms: int | None, kept: int | None, limit: int
+    ) -> Request[tuple[int, list[str]]]:
         """Throw away up to ``limit`` of the oldest dead batches: those that died before ``before_ms``, and
         those beyond the newest ``kept``. None stands for no such bound.
 
@@ -104,12 +108,22 @@ class Dead:
         keys = self._keys
         before = "-inf" if before_ms is None else before_ms
         args = (keys.batch(""), before, -1 if kept is None else kept, limit)
-        events, ids = self._server.run(scripts.RETIRE, (keys.dead, keys.stats), args)
-        return int(events), [printable(raw) for raw in ids]
+        return call(scripts.RETIRE, (keys.dead, keys.stats), args).then(_retired)
 
-    def requeue(self, batch_id: str, *, due_ms: int, died_before_ms: int) -> bool:
+    @verb
+    def requeue(self, batch_id: str, *, due_ms: int, died_before_ms: int) -> Request[bool]:
         """Put a dead batch in flight again as it is, with all attempts before it. False if not dead."""
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight, keys.dead, keys.stats)
         args = (batch_id, RunRecord().encode(), queued(due_ms), died_before_ms)
-        return bool(self._server.run(scripts.REQUEUE, names, args))
+        return call(scripts.REQUEUE, names, args).then(bool)
+
+
+def _events_if_dead(replies: Replies) -> list[bytes]:
+    items, score = replies
+    return items if isinstance(items, list) and isinstance(score, bytes) else []
+
+
+def _retired(reply: Replies) -> tuple[int, list[str]]:
+    events, ids = reply
+    return int(events), [printable(raw) for raw in ids]

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from enum import StrEnum
 
 from microbatch.broker.errors import BatcherFull, InDoubt, ServerError
 from microbatch.broker.lua import scripts
 from microbatch.broker.state.keys import Keys
-from microbatch.broker.transport.clock import Clock
-from microbatch.broker.transport.exchange import Value, pack
-from microbatch.broker.transport.pending_reply import PendingReply
+from microbatch.broker.state.wake import Wake, words_of
+from microbatch.broker.transport.clock import TimeSource
+from microbatch.broker.transport.connection import translate
+from microbatch.broker.transport.request import (
+    Replies,
+    Request,
+    Steps,
+    Value,
+    call,
+    command,
+    commands,
+    good,
+    transaction,
+)
 from microbatch.broker.transport.rpush import RpushEncoder
-from microbatch.broker.transport.server import Server
+from microbatch.broker.transport.verb import S_co, Verbs, verb
 
 log = logging.getLogger(__name__)
 
@@ -21,23 +31,7 @@ _FULL = -1
 _REPLICA_MS = 1_000
 
 
-class Wake(StrEnum):
-    """What the active scheduler may be told."""
-
-    SIZE = "size"
-    """A full batch waits."""
-    FLUSH = "flush"
-    """Cut all that waits now."""
-    RECONCILE = "reconcile"
-    """Reconcile now: something about the scheduler itself, or about what it looks at, has changed."""
-    ROOM = "room"
-    """A batch that had a job has ended, where the scheduler waits for that."""
-
-
-_MOST_WORDS = 4 * len(Wake)  # several who say one word at once may leave it twice
-
-
-class Events:
+class Events(Verbs[S_co]):
     """The waiting events of one batcher.
 
     Args:
@@ -56,20 +50,19 @@ class Events:
 
     def __init__(
         self,
-        server: Server,
+        server: S_co,
         keys: Keys,
-        clock: Clock,
+        clock: TimeSource,
         *,
         max_waiting: int | None = None,
         dedupe_window: float = 0.0,
         replicated: bool = False,
     ) -> None:
-        self._server = server
+        super().__init__(server)
         self._name = keys.name
         self._clock = clock
         self._key = keys.events
         self._seen_key = keys.seen
-        self._wake_key = keys.wake
         self._stats_key = keys.stats
         self._max_waiting = max_waiting or 0
         self._window_ms = int(dedupe_window * 1000)
@@ -77,12 +70,12 @@ class Events:
         self.is_plain = not (self._max_waiting or self._replicated)
         """Whether recording without an id asks nothing of the server: neither room nor a replica."""
         self._push = RpushEncoder(keys.events)
-        size = self._words(Wake.SIZE)
-        self._tell_size, self._hints = pack(("MULTI",), *size, ("EXEC",)), len(size) + 2
+        self._tell_size = transaction(*words_of(keys, Wake.SIZE))
 
+    @verb
     def record(
         self, bodies: Sequence[bytes], prefix: bytes = b"", event_id: str = "", *, full_at: int = 0
-    ) -> int:
+    ) -> Steps[int]:
         """Append events in one round trip, all or none; the server holds them when this returns.
 
         ``prefix`` is what stands before each, as `event_prefix` makes it; empty if it is there already.
@@ -94,102 +87,100 @@ class Events:
             BatcherFull: more than ``max_waiting`` would wait; nothing was recorded.
         """
         if self.is_plain and not event_id:
-            return self.recorded(self.send(bodies, prefix, full_at=full_at), len(bodies), full_at=full_at)
-        waiting = self._record_guarded([prefix + body for body in bodies], event_id)
+            waiting = yield from self._append(bodies, prefix, full_at=full_at)
+        else:
+            waiting = yield from self._record_guarded([prefix + body for body in bodies], event_id)
         if waiting == _FULL:
             raise BatcherFull(f"{self._max_waiting:,} events may wait (max_waiting); nothing was recorded")
-        if full_at:
-            self._tell_if_full(waiting, len(bodies), full_at)
+        if self._is_new_batch(waiting, len(bodies), full_at):
+            yield from self._tell_if_possible()
         return max(waiting, 0)
 
-    def send(self, bodies: Sequence[bytes], prefix: bytes, *, full_at: int) -> PendingReply:
-        """Send events on their way, as `record` does; the server holds them when `recorded` has returned.
+    @verb
+    def append(self, bodies: Sequence[bytes], prefix: bytes, *, full_at: int) -> Request[int]:
+        """Append events, as `record` does. Only where nothing is asked before (`is_plain`).
 
-        Only where nothing is asked before (`is_plain`).
+        `appended` has to follow. Returns how many wait now.
         """
+        return self._append(bodies, prefix, full_at=full_at)
+
+    @verb
+    def appended(self, waiting: int, count: int, *, full_at: int) -> Steps[None]:
+        """Tell the active scheduler, if it can be told, of a batch that is full by the ``count`` appended."""
+        if self._is_new_batch(waiting, count, full_at):
+            yield from self._tell_if_possible()
+
+    def _append(self, bodies: Sequence[bytes], prefix: bytes, *, full_at: int) -> Request[int]:
         packed = self._push.packed(bodies, prefix)
         if 0 < full_at <= len(bodies):  # so many make a batch full, whatever waits
-            return self._server.send(packed + self._tell_size, self._hints)
-        return self._server.send(packed)
+            hint = self._tell_size
+            return Request(packed + hint.packed, 1 + hint.count, self._waiting, hints=hint.count)
+        return Request(packed, 1, _waiting)
 
-    def recorded(self, sent: PendingReply, count: int, *, full_at: int) -> int:
-        """Wait until the server holds the ``count`` events that were sent. Returns how many wait now."""
-        waiting = int(sent.reply())
-        if sent.hint_lost is not None:
-            self._not_told(sent.hint_lost)
-        elif count < full_at:
-            self._tell_if_full(waiting, count, full_at)
-        return waiting
+    def _waiting(self, replies: Replies) -> int:
+        """How many wait. A hint may be a transaction, whose errors are in the reply of its end."""
+        for reply in replies[1:]:
+            for error in reply if isinstance(reply, list) else [reply]:
+                if isinstance(error, Exception):
+                    self._not_told(translate(error, self.server.where))
+                    return _waiting(replies)
+        return _waiting(replies)
 
-    def _tell_if_full(self, waiting: int, count: int, full_at: int) -> None:
-        if waiting > 0 and waiting // full_at > (waiting - count) // full_at:
-            try:
-                self.wake(Wake.SIZE)
-            except ServerError as error:  # the events are recorded, and must not seem to be in doubt
-                self._not_told(error)
+    def _is_new_batch(self, waiting: int, count: int, full_at: int) -> bool:
+        """Whether the last ``count`` events have made a batch full, and its word has not gone with them."""
+        return waiting > 0 and count < full_at and waiting // full_at > (waiting - count) // full_at
+
+    def _tell_if_possible(self) -> Steps[None]:
+        try:
+            yield from self._tell_size
+        except ServerError as error:  # the events are recorded, and must not seem to be in doubt
+            self._not_told(error)
 
     def _not_told(self, error: Exception) -> None:
         log.warning("%s: a full batch waits for the next tick: %s", self._name, error)
 
-    def _record_guarded(self, raws: Sequence[bytes], event_id: str) -> int:
+    def _record_guarded(self, raws: Sequence[bytes], event_id: str) -> Steps[int]:
         keys = (self._key, self._seen_key)
+        now_ms = (yield from self._clock.reading()) if event_id else 0
         args: tuple[Value, ...] = (
             self._max_waiting,
             event_id,
-            self._clock.now_ms() if event_id else 0,
+            now_ms,
             self._window_ms,
             int(self._replicated),
             *raws,
         )
         if not self._replicated:
-            return int(self._server.run(scripts.RECORD, keys, args))
+            return int((yield from call(scripts.RECORD, keys, args)))
         # WAIT speaks for what its own connection wrote, so both go out on one.
-        waiting, replicas = self._server.many(
-            ("EVAL", scripts.RECORD.text, len(keys), *keys, *args), ("WAIT", 1, _REPLICA_MS)
-        )
+        record = ("EVAL", scripts.RECORD.text, len(keys), *keys, *args)
+        waiting, replicas = yield from commands(record, ("WAIT", 1, _REPLICA_MS))
         if waiting != _FULL and not replicas:
             raise InDoubt(
-                f"no replica of {self._server.where} confirmed within {_REPLICA_MS} ms: "
+                f"no replica of {self.server.where} confirmed within {_REPLICA_MS} ms: "
                 "the event is recorded, but whether a failover keeps it is in doubt"
             )
         return int(waiting)
 
-    def thin_out(self) -> int:
-        """Throw the words to the scheduler away if there are too many. Returns how many they were.
-
-        Each of ours is there once. Each of the others would have a batch cut, as small as it may be.
-        """
-        words = int(self._server.do("LLEN", self._wake_key))
-        if words <= _MOST_WORDS:
-            return 0
-        self._server.do("UNLINK", self._wake_key)
-        return words
-
-    def wake(self, word: Wake) -> None:
-        """Tell the active scheduler. A hint: without it the next tick finds the same."""
-        self._server.transact(*self._words(word))
-
-    def _words(self, word: Wake) -> tuple[Sequence[Value], ...]:
-        return ("LREM", self._wake_key, 0, word), ("RPUSH", self._wake_key, word)
-
-    def take_back(self, *words: Wake) -> None:
-        """Take words back that nobody has read."""
-        self._server.many(*(("LREM", self._wake_key, 0, word) for word in words))
-
-    def waiting(self) -> int:
+    @verb
+    def waiting(self) -> Request[int]:
         """How many events wait."""
-        return int(self._server.do("LLEN", self._key))
+        return command("LLEN", self._key).then(int)
 
-    def position(self) -> int:
+    @verb
+    def position(self) -> Request[int]:
         """Where the list ends now, counted from its first event ever: what was cut and what waits."""
-        waiting, cut = self._server.many(
-            ("LLEN", self._key), ("HGET", self._stats_key, "cut_events"), transaction=True
-        )
-        return int(waiting) + int(cut or 0)
+        return self._cut_and_waiting().then(sum)
 
-    def cut_up_to(self) -> tuple[int, int]:
+    @verb
+    def cut_up_to(self) -> Request[tuple[int, int]]:
         """How many events were ever cut, and how many wait."""
-        cut, waiting = self._server.many(
-            ("HGET", self._stats_key, "cut_events"), ("LLEN", self._key), transaction=True
-        )
-        return int(cut or 0), int(waiting)
+        return self._cut_and_waiting()
+
+    def _cut_and_waiting(self) -> Request[tuple[int, int]]:
+        asked = ("LLEN", self._key), ("HGET", self._stats_key, "cut_events")
+        return transaction(*asked).then(lambda replies: (int(replies[1] or 0), int(replies[0])))
+
+
+def _waiting(replies: Replies) -> int:
+    return int(good(replies[:1])[0])

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 
 from microbatch.broker.lua import scripts
 from microbatch.broker.state.keys import Keys
-from microbatch.broker.transport.server import Server
+from microbatch.broker.transport.request import Replies, Request, Steps, call, command, transaction
+from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire.text import printable
 
 _SILENT_TTLS = 3  # for how long a lease may go unrenewed before it is taken from its holder
@@ -58,11 +59,11 @@ def holder_of(token: str) -> Holder:
     return Holder(host, int(pid) if pid.isdecimal() else 0, mark[:_MARK])
 
 
-class Lease:
+class Lease(Verbs[S_co]):
     """One process's side of a batcher's lease."""
 
-    def __init__(self, server: Server, keys: Keys, ttl_ms: int) -> None:
-        self._server = server
+    def __init__(self, server: S_co, keys: Keys, ttl_ms: int) -> None:
+        super().__init__(server)
         self._keys = keys
         self.ttl_ms = ttl_ms
         self.token = new_token()
@@ -70,19 +71,25 @@ class Lease:
         self._seen: tuple[bytes | None, int] = (None, 0)
         self._seen_at = self._look_at = 0.0
 
-    def acquire(self) -> bool:
+    @verb
+    def acquire(self) -> Steps[bool]:
         """Become the active scheduler, if nobody is, or if this one still is (a reply may have been lost)."""
         may_hold, self._may_hold = self._may_hold, True
-        if self._server.do("SET", self._keys.lease, self.token, "NX", "PX", self.ttl_ms):
+        if (yield from command("SET", self._keys.lease, self.token, "NX", "PX", self.ttl_ms)):
             return True
-        self._may_hold = may_hold and self.renew()
+        self._may_hold = may_hold and (yield from self._renewal())
         return self._may_hold
 
-    def renew(self) -> bool:
+    @verb
+    def renew(self) -> Request[bool]:
         """Stay the active scheduler. False if this one no longer is."""
-        return bool(self._server.run(scripts.RENEW_LEASE, [self._keys.lease], (self.token, self.ttl_ms)))
+        return self._renewal()
 
-    def seize(self) -> Holder | None:
+    def _renewal(self) -> Request[bool]:
+        return call(scripts.RENEW_LEASE, [self._keys.lease], (self.token, self.ttl_ms)).then(bool)
+
+    @verb
+    def seize(self) -> Steps[Holder | None]:
         """Become the active scheduler in place of one that has gone without releasing its lease.
 
         To be called now and then while `acquire` returns False; the time between two calls is told by this
@@ -93,29 +100,31 @@ class Lease:
             return None
         self._look_at = now + self.ttl_ms / 1000 / _LOOKS_PER_TTL
         key = self._keys.lease
-        token, expires = self._server.many(("GET", key), ("PEXPIRETIME", key), transaction=True)
+        token, expires = yield from transaction(("GET", key), ("PEXPIRETIME", key))
         if (token, expires) != self._seen:
             self._seen, self._seen_at = (token, expires), now
         if token is None or now - self._seen_at < _SILENT_TTLS * self.ttl_ms / 1000:
             return None
         self._may_hold = True  # if the reply is lost, the next `acquire` finds out
-        seized = self._server.run(scripts.SEIZE_LEASE, [key], (token, expires, self.token, self.ttl_ms))
+        seized = yield from call(scripts.SEIZE_LEASE, [key], (token, expires, self.token, self.ttl_ms))
         return holder_of(printable(token)) if seized else None
 
-    def release(self) -> None:
+    @verb
+    def release(self) -> Request[object]:
         """Hand over at once; nothing happens if this one is not active."""
-        self._server.run(scripts.RELEASE_LEASE, [self._keys.lease], (self.token,))
+        return call(scripts.RELEASE_LEASE, [self._keys.lease], (self.token,))
 
-    def announce(self, now_ms: int) -> None:
+    @verb
+    def announce(self, now_ms: int) -> Request[Replies]:
         """Show that this scheduler is running, active or standing by; forget those unseen for ten leases."""
         key = self._keys.schedulers
-        self._server.many(
+        return transaction(
             ("ZADD", key, now_ms, self.token),
             ("ZREMRANGEBYSCORE", key, "-inf", now_ms - 10 * self.ttl_ms),
             ("PEXPIRE", key, 60 * self.ttl_ms),
-            transaction=True,
         )
 
-    def deregister(self) -> None:
+    @verb
+    def deregister(self) -> Request[object]:
         """Take this scheduler from those that are running."""
-        self._server.do("ZREM", self._keys.schedulers, self.token)
+        return command("ZREM", self._keys.schedulers, self.token)

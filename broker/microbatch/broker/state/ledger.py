@@ -18,26 +18,27 @@ from microbatch.broker.errors import DecodeError
 from microbatch.broker.lua import scripts
 from microbatch.broker.state.due import retrying, running
 from microbatch.broker.state.keys import Keys
-from microbatch.broker.transport.exchange import Value
-from microbatch.broker.transport.server import Along, Server
+from microbatch.broker.transport.request import Replies, Request, Value, call, command
+from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire import identity
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.in_flight import Claim, Next, Part, TakenBatch
 from microbatch.broker.wire.run_record import RunRecord
 
 
-class Ledger:
+class Ledger(Verbs[S_co]):
     """The batches of one batcher.
 
     ``keeps_outcomes``: whether entries for the results stream are added to it.
     """
 
-    def __init__(self, server: Server, keys: Keys, *, keeps_outcomes: bool = True) -> None:
-        self._server = server
+    def __init__(self, server: S_co, keys: Keys, *, keeps_outcomes: bool = True) -> None:
+        super().__init__(server)
         self._keys = keys
         self._keeps_outcomes = keeps_outcomes
 
-    def take(self, batch_id: str, *, owner: str, now_ms: int, due_ms: int) -> TakenBatch | None:
+    @verb
+    def take(self, batch_id: str, *, owner: str, now_ms: int, due_ms: int) -> Request[TakenBatch | None]:
         """Claim a batch for one run until ``due_ms``, and read it.
 
         Returns None if there is nothing to run: it is committed or dead, or its owner is alive and at it.
@@ -45,39 +46,22 @@ class Ledger:
         """
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight)
-        reply = self._server.run(scripts.TAKE, names, (batch_id, owner, running(now_ms), running(due_ms)))
-        return None if isinstance(reply, bytes) else TakenBatch.decode(batch_id, reply)
+        args = (batch_id, owner, running(now_ms), running(due_ms))
+        return call(scripts.TAKE, names, args).then(
+            lambda reply: None if isinstance(reply, bytes) else TakenBatch.decode(batch_id, reply)
+        )
 
-    def take_next(self, jobs: str, others: str, claim: Claim, first: Sequence[Value] = ()) -> Next:
+    @verb
+    def take_next(self, jobs: str, others: str, claim: Claim) -> Request[Next]:
         """Claim the batch whose job is the first in the list ``jobs``, and read it.
 
-        ``others`` receives the id of a job without a batch to run. ``first`` is a command that is
-        done before, in the same round trip.
+        ``others`` receives the id of a job without a batch to run.
         """
-        keys, args = self._next(jobs, others, claim)
-        return self.read_next(self._server.run(scripts.TAKE_NEXT, keys, args, first=first))
-
-    def next_command(self, jobs: str, others: str, claim: Claim) -> Sequence[Value]:
-        """What `take_next` sends, to go along with something else; `read_next` reads the reply."""
-        keys, args = self._next(jobs, others, claim)
-        return ("EVALSHA", scripts.TAKE_NEXT.sha, len(keys), *keys, *args)
-
-    def read_next(self, reply: Any) -> Next:
-        """The batch that was claimed; or the id of a job without a batch to run; or None: no job."""
-        if reply is None or len(reply) == 1:
-            return None if reply is None else bytes(reply[0])
-        raw_id, values = reply
-        batch_id = raw_id.decode("latin-1")
-        try:
-            return TakenBatch.decode(batch_id, values) if identity.is_batch_id(batch_id) else bytes(raw_id)
-        except DecodeError:
-            return bytes(raw_id)
-
-    def _next(self, jobs: str, others: str, claim: Claim) -> tuple[Sequence[str], Sequence[Value]]:
         args = (self._keys.batch(""), claim.owner, running(claim.now_ms), running(claim.due_ms))
-        return (jobs, others, self._keys.inflight), args
+        return call(scripts.TAKE_NEXT, (jobs, others, self._keys.inflight), args).then(_next)
 
-    def retry(self, batch: TakenBatch, then: RunRecord, *, due_ms: int) -> bool:
+    @verb
+    def retry(self, batch: TakenBatch, then: RunRecord, *, due_ms: int) -> Request[bool]:
         """Put a batch off until ``due_ms``, to be enqueued again, with the run record that it has ``then``.
 
         False if it is no longer the owner's.
@@ -85,19 +69,21 @@ class Ledger:
         keys = self._keys
         names = (keys.batch(batch.id), keys.inflight, keys.progress, keys.held, keys.wake)
         args = (batch.id, batch.run.encode(), then.encode(), retrying(due_ms))
-        return bool(self._server.run(scripts.RETRY, names, args))
+        return call(scripts.RETRY, names, args).then(bool)
 
-    def commit(self, batch_id: str, entry: Sequence[Value], along: Along | None = None) -> bool:
+    @verb
+    def commit(self, batch_id: str, entry: Sequence[Value]) -> Request[bool]:
         """Record that a batch is done, with its result's ``entry`` (fields and values), or none to handle.
 
         False if somebody else had committed or buried it: nothing has changed.
         """
         args = (batch_id, *self._kept(entry))
-        return bool(self._server.run(scripts.COMMIT, self._ending(batch_id), args, along=along))
+        return call(scripts.COMMIT, self._ending(batch_id), args).then(bool)
 
+    @verb
     def bury(
         self, batch_id: str, run: RunRecord, failure: Failure, entry: Sequence[Value], *, now_ms: int
-    ) -> bool:
+    ) -> Request[bool]:
         """Give a batch up for good; its events stay. False if it is no longer as ``run`` says.
 
         May be repeated with the same arguments when the reply was lost: True if either call has done it.
@@ -106,11 +92,12 @@ class Ledger:
         ledger = (keys.batch(batch_id), keys.inflight, keys.dead)
         names = (*ledger, keys.results, keys.stats, keys.progress, keys.held, keys.wake)
         args = (batch_id, run.encode(), failure.encode(), now_ms, *self._kept(entry))
-        return bool(self._server.run(scripts.BURY, names, args))
+        return call(scripts.BURY, names, args).then(bool)
 
+    @verb
     def divide(
         self, batch_id: str, run: RunRecord, parts: Sequence[Part], entry: Sequence[Value] = ()
-    ) -> bool:
+    ) -> Request[bool]:
         """Replace a batch by parts of it; events in no part are done, with ``entry`` for their result.
 
         False if it is no longer as ``run`` says: nothing has changed.
@@ -123,7 +110,7 @@ class Ledger:
             args += (part.id, part.header.encode(), part.run.encode(), retrying(part.due_ms), len(runs))
             args += chain.from_iterable(runs)
         parts_names = [keys.batch(part.id) for part in parts]
-        return bool(self._server.run(scripts.DIVIDE, (*self._ending(batch_id), *parts_names), args))
+        return call(scripts.DIVIDE, (*self._ending(batch_id), *parts_names), args).then(bool)
 
     def _ending(self, batch_id: str) -> tuple[str, ...]:
         """The keys of a script that ends a batch, and has an entry for the stream."""
@@ -134,12 +121,30 @@ class Ledger:
     def _kept(self, entry: Sequence[Value]) -> Sequence[Value]:
         return entry if self._keeps_outcomes else ()
 
-    def in_flight(self) -> list[str]:
+    @verb
+    def in_flight(self) -> Request[list[str]]:
         """The ids of all batches in flight."""
-        ids = self._server.do("ZRANGE", self._keys.inflight, 0, -1)
-        return [text for raw in ids if identity.is_batch_id(text := raw.decode("latin-1"))]
+        return command("ZRANGE", self._keys.inflight, 0, -1).then(_batch_ids)
 
-    def first_in_flight(self, batch_ids: Sequence[str]) -> str | None:
+    @verb
+    def first_in_flight(self, batch_ids: Sequence[str]) -> Request[str | None]:
         """The first of these batches that is still in flight, or None."""
-        scores = self._server.do("ZMSCORE", self._keys.inflight, *batch_ids)
-        return next((i for i, score in zip(batch_ids, scores, strict=True) if score is not None), None)
+        return command("ZMSCORE", self._keys.inflight, *batch_ids).then(
+            lambda scores: next((i for i, score in zip(batch_ids, scores, strict=True) if score), None)
+        )
+
+
+def _batch_ids(reply: Replies) -> list[str]:
+    return [text for raw in reply if identity.is_batch_id(text := raw.decode("latin-1"))]
+
+
+def _next(reply: Any) -> Next:
+    """The batch that was claimed; or the id of a job without a batch to run; or None: no job."""
+    if reply is None or len(reply) == 1:
+        return None if reply is None else bytes(reply[0])
+    raw_id, values = reply
+    batch_id = raw_id.decode("latin-1")
+    try:
+        return TakenBatch.decode(batch_id, values) if identity.is_batch_id(batch_id) else bytes(raw_id)
+    except DecodeError:
+        return bytes(raw_id)

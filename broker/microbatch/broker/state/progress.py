@@ -8,14 +8,13 @@ wakes every waiter. Its expiry clears it away when the waiters are gone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from microbatch.broker.errors import Refused
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.connection import BLOCK_SECONDS
-from microbatch.broker.transport.exchange import Value
-from microbatch.broker.transport.server import Server
+from microbatch.broker.transport.request import Command, Replies, Request, Steps, command, transaction
+from microbatch.broker.transport.verb import S_co, Verbs, verb
 
 _EXPIRY_MS = 60_000
 _RENEW_SECONDS = _EXPIRY_MS / 1000 / 2
@@ -23,19 +22,20 @@ _LAST_ID = "18446744073709551615-18446744073709551615"
 _USED_UP = "exhausted the last possible ID"
 
 
-class Progress:
+class Progress(Verbs[S_co]):
     """One waiter's side of a batcher's progress stream.
 
     The order that misses nothing: `open`, look whether the end is there, `wait`, and again.
     """
 
-    def __init__(self, server: Server, keys: Keys) -> None:
-        self._server = server
+    def __init__(self, server: S_co, keys: Keys) -> None:
+        super().__init__(server)
         self._key = keys.progress
         self._seen = "0-0"
         self._renew_at = 0.0
 
-    def open(self) -> None:
+    @verb
+    def open(self) -> Steps[None]:
         """Make sure that what happens from now on is noted. Before each look: it seldom sends anything.
 
         When a waiter was busy with something else for a minute, the stream has expired, and what happened
@@ -45,35 +45,31 @@ class Progress:
         if now < self._renew_at:
             return
         try:
-            entry, _ = self._make()
+            entry, _ = yield from self._make()
         except Refused as error:
             if _USED_UP not in str(error):
                 raise
             # Somebody has written its last id. It has nothing that anybody would miss.
-            entry, _ = self._make(("PEXPIRE", self._key, 0))[1:]
+            _, entry, _ = yield from self._make(("PEXPIRE", self._key, 0))
         self._seen, self._renew_at = _text(entry), now + _RENEW_SECONDS
 
-    def _make(self, *before: tuple[str | int, ...]) -> list[Any]:
-        return self._server.many(
+    def _make(self, *before: Command) -> Request[Replies]:
+        return transaction(
             *before,
             ("XADD", self._key, "MAXLEN", 1, "*", "waiting", 1),
             ("PEXPIRE", self._key, _EXPIRY_MS),
-            transaction=True,
         )
 
-    def wait(self, wait_ms: int, ask: Callable[[Sequence[Value]], Any] | None = None) -> bool:
-        """Wait until something has happened since the last look, up to ``wait_ms`` (at most 5,000).
-
-        ``ask`` sends the blocking command, if the wait is to be ended from elsewhere as well.
-        """
+    @verb
+    def wait(self, wait_ms: int) -> Steps[bool]:
+        """Wait until something has happened since the last look, up to ``wait_ms`` (at most 5,000)."""
         block = min(max(wait_ms, 1), int(BLOCK_SECONDS * 1000))
-        command = ("XREAD", "BLOCK", block, "STREAMS", self._key, self._seen)
-        reply: Any = ask(command) if ask is not None else self._server.do(*command)
+        reply: Any = yield from command("XREAD", "BLOCK", block, "STREAMS", self._key, self._seen)
         if reply:
             self._seen = _text(reply[0][1][-1][0])
             if self._seen == _LAST_ID:  # after which nothing is noted
                 self._renew_at = 0.0
-        elif not self._server.do("PEXPIRE", self._key, _EXPIRY_MS):
+        elif not (yield from command("PEXPIRE", self._key, _EXPIRY_MS)):
             self._renew_at = 0.0  # it is gone
         return bool(reply)
 

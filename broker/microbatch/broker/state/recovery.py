@@ -12,10 +12,11 @@ from typing import Any
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.lua import scripts
 from microbatch.broker.policy.health import Health
+from microbatch.broker.state.breaker import health_of
 from microbatch.broker.state.due import BAND_MS, due_ms, queued, retrying, running
 from microbatch.broker.state.keys import Keys
-from microbatch.broker.transport.exchange import Value, good
-from microbatch.broker.transport.server import Along, Server
+from microbatch.broker.transport.request import Request, Value, call, command, commands, good, together
+from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire import identity
 from microbatch.broker.wire.in_flight import DueBatch, Unreadable, recorded_at_ms
 from microbatch.broker.wire.text import printable
@@ -46,14 +47,15 @@ class Survey:
     health: Health
 
 
-class Recovery:
+class Recovery(Verbs[S_co]):
     """Looks after the batches in flight of one batcher."""
 
-    def __init__(self, server: Server, keys: Keys) -> None:
-        self._server = server
+    def __init__(self, server: S_co, keys: Keys) -> None:
+        super().__init__(server)
         self._keys = keys
 
-    def survey(self, now_ms: int, *, retries: int, others: int) -> Survey:
+    @verb
+    def survey(self, now_ms: int, *, retries: int, others: int) -> Request[Survey]:
         """Look at what is due, the oldest first, in one round trip.
 
         ``retries`` is the most batches looked at that wait for a retry; ``others`` is the most of each other
@@ -64,7 +66,7 @@ class Recovery:
         args += ["-inf", running(now_ms), others]
         args += [retrying(0), retrying(now_ms), max(retries, 0)]
         args += [queued(0), queued(now_ms), others]
-        along = Along(
+        counts = commands(
             ("ZCOUNT", keys.inflight, *_WITH_A_JOB),
             ("ZCOUNT", keys.inflight, queued(0), f"({BAND_MS}"),
             ("ZCOUNT", keys.inflight, retrying(0), retrying(now_ms)),
@@ -73,37 +75,36 @@ class Recovery:
             ("ZCARD", keys.failing),
             ("HGET", keys.stats, "done_events"),
         )
-        found = self._server.run(scripts.DUE, [keys.inflight], args, along=along)
-        unreadable: list[Unreadable] = []
-        silent, waiting, lost = (_decode(group, unreadable) for group in found)
-        with self._server.translated():
-            with_a_job, queued_now, retries_due, first, row, roots, done = good(along.replies)
-        health = Health.of(dict(zip(row[::2], row[1::2], strict=True)), roots, done)
-        return Survey(
-            silent, waiting, lost, unreadable, int(with_a_job), int(queued_now), int(retries_due),
-            due_ms(float(first[1])) if first else None, health,
-        )  # fmt: skip
+        return together(call(scripts.DUE, [keys.inflight], args), counts).then(_survey)
 
-    def first_retry(self) -> DueBatch | None:
+    @verb
+    def first_retry(self) -> Request[DueBatch | None]:
         """The batch that has waited for its retry for longest, due or not."""
         args = (self._keys.batch(""), retrying(0), "+inf", 1)
-        (found,) = self._server.run(scripts.DUE, [self._keys.inflight], args)
-        return next(iter(_decode(found, [])), None)
+        return call(scripts.DUE, [self._keys.inflight], args).then(
+            lambda found: next(iter(_decode(found[0], [])), None)
+        )
 
-    def has_a_job(self, batch_id: str) -> bool:
+    @verb
+    def has_a_job(self, batch_id: str) -> Request[bool]:
         """Whether a batch is queued or running."""
-        score = self._server.do("ZSCORE", self._keys.inflight, batch_id)
-        return score is not None and float(score) < BAND_MS
+        return command("ZSCORE", self._keys.inflight, batch_id).then(
+            lambda score: score is not None and float(score) < BAND_MS
+        )
 
-    def room(self, most: int, enough: int) -> int:
+    @verb
+    def room(self, most: int, enough: int) -> Request[int]:
         """How many batches may get a job, where ``most`` may have one.
 
         If there is no room, the scheduler is woken (`Wake.ROOM`) when ``enough`` or fewer have one.
         """
         names = (self._keys.inflight, self._keys.held)
-        return int(self._server.run(scripts.HOLD_BACK, names, (most, enough, _HELD_MS)))
+        return call(scripts.HOLD_BACK, names, (most, enough, _HELD_MS)).then(int)
 
-    def clamp(self, now_ms: int, *, soon_ms: int, retry_ms: int, asked_ms: int, limit: int) -> list[str]:
+    @verb
+    def clamp(
+        self, now_ms: int, *, soon_ms: int, retry_ms: int, asked_ms: int, limit: int
+    ) -> Request[list[str]]:
         """Bring nearer what is due implausibly far ahead: the server's clock was set back meanwhile.
 
         A batch that waits for a job, or for a sign of life, is due in ``soon_ms`` at most. A retry is due in
@@ -117,19 +118,25 @@ class Recovery:
         args += [running(late), "(0", running(soon)]
         args += [queued(late), f"({BAND_MS}", queued(soon)]
         args += [retrying(now_ms + retry_ms + soon_ms), "+inf", retrying(now_ms + retry_ms)]
-        ids = self._server.run(scripts.CLAMP, [self._keys.inflight], args)
-        return [printable(raw) for raw in ids]
+        return call(scripts.CLAMP, [self._keys.inflight], args).then(
+            lambda ids: [printable(raw) for raw in ids]
+        )
 
-    def reschedule(self, due_ms: Mapping[str, int]) -> None:
+    @verb
+    def reschedule(self, due_ms: Mapping[str, int]) -> Request[object]:
         """Look for the jobs of these batches then. Those that wait for no worker stay as they are."""
         args = [item for batch_id, due in due_ms.items() for item in (queued(due), batch_id)]
-        self._server.run(scripts.RESCHEDULE, [self._keys.inflight], args)
+        return call(scripts.RESCHEDULE, [self._keys.inflight], args)
 
-    def recorded_at_ms(self, batch: DueBatch) -> int:
+    @verb
+    def recorded_at_ms(self, batch: DueBatch) -> Request[int]:
         """When the batch's oldest event was recorded."""
-        return recorded_at_ms(batch.header, self._server.do("LINDEX", self._keys.batch(batch.id), 2) or b"")
+        return command("LINDEX", self._keys.batch(batch.id), 2).then(
+            lambda first: recorded_at_ms(batch.header, first or b"")
+        )
 
-    def quarantine(self, batch_id: str | bytes, record: bytes) -> str:
+    @verb
+    def quarantine(self, batch_id: str | bytes, record: bytes) -> Request[str]:
         """Take what is not a batch from the ledgers, whatever its id is.
 
         ``record`` is what stood in the run record's place when it was seen. What is under its key is kept
@@ -140,8 +147,20 @@ class Recovery:
         name = printable(raw)
         quarantined = keys.quarantine(name), keys.quarantine(f"{name}:{identity.new_id()}")
         names = (keys.batch("").encode() + raw, keys.inflight, keys.dead, *quarantined)
-        where = self._server.run(scripts.QUARANTINE_BATCH, names, (raw, record))
-        return quarantined[where - 1] if where else ""
+        return call(scripts.QUARANTINE_BATCH, names, (raw, record)).then(
+            lambda where: quarantined[where - 1] if where else ""
+        )
+
+
+def _survey(answers: list[Any]) -> Survey:
+    found, counts = good(answers)
+    unreadable: list[Unreadable] = []
+    silent, waiting, lost = (_decode(group, unreadable) for group in found)
+    with_a_job, queued_now, retries_due, first, *row = counts
+    return Survey(
+        silent, waiting, lost, unreadable, int(with_a_job), int(queued_now), int(retries_due),
+        due_ms(float(first[1])) if first else None, health_of(row),
+    )  # fmt: skip
 
 
 def _decode(group: Any, unreadable: list[Unreadable]) -> list[DueBatch]:

@@ -8,8 +8,8 @@ from dataclasses import fields as dataclass_fields
 
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.state.keys import Keys
-from microbatch.broker.transport.exchange import Value
-from microbatch.broker.transport.server import Server
+from microbatch.broker.transport.request import Replies, Request, Steps, Value, command, commands, pairs
+from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire.text import is_number, printable
 
 
@@ -70,19 +70,22 @@ class Rates:
     done: float = 0.0
 
 
-class Stats:
+class Stats(Verbs[S_co]):
     """The stats hash: the counters, which the scripts count up, and two marks to tell rates by."""
 
-    def __init__(self, server: Server, keys: Keys) -> None:
-        self._server = server
+    def __init__(self, server: S_co, keys: Keys) -> None:
+        super().__init__(server)
         self._keys = keys
 
-    def counters(self) -> Counters:
-        return Counters.of(self._server.do("HGETALL", self._keys.stats))
+    @verb
+    def counters(self) -> Request[Counters]:
+        """The counters, as they stand now."""
+        return command("HGETALL", self._keys.stats).then(lambda reply: Counters.of(pairs(reply)))
 
-    def mark(self, now_ms: int) -> None:
+    @verb
+    def mark(self, now_ms: int) -> Steps[None]:
         """Note where the counters stand, and keep the mark before; active schedulers do so now and then."""
-        fields, waiting = self._server.many(("HGETALL", self._keys.stats), ("LLEN", self._keys.events))
+        fields, waiting = yield from self._fields_and_waiting()
         counters = Counters.of(fields)
         previous = {
             name.replace("mark", "past", 1): value
@@ -91,23 +94,33 @@ class Stats:
         }
         current: dict[str, Value] = {
             "mark_at": now_ms,
-            "mark_recorded": counters.recorded(int(waiting)),
+            "mark_recorded": counters.recorded(waiting),
             "mark_done": counters.done_events,
         }
-        pairs = [item for pair in (*previous.items(), *current.items()) for item in pair]
-        self._server.do("HSET", self._keys.stats, *pairs)
+        values = [item for pair in (*previous.items(), *current.items()) for item in pair]
+        yield from command("HSET", self._keys.stats, *values)
 
-    def rates(self, now_ms: int) -> Rates:
+    @verb
+    def rates(self, now_ms: int) -> Steps[Rates]:
         """Events a second since the mark before the last."""
-        fields, waiting = self._server.many(("HGETALL", self._keys.stats), ("LLEN", self._keys.events))
+        fields, waiting = yield from self._fields_and_waiting()
         counters = Counters.of(fields)
         which = "past" if b"past_at" in fields else "mark"
         seconds = (now_ms - _number(fields, f"{which}_at", now_ms)) / 1000
         if seconds <= 0:
             return Rates()
-        recorded = counters.recorded(int(waiting)) - _number(fields, f"{which}_recorded")
+        recorded = counters.recorded(waiting) - _number(fields, f"{which}_recorded")
         done = counters.done_events - _number(fields, f"{which}_done")
         return Rates(recorded / seconds, done / seconds)
+
+    def _fields_and_waiting(self) -> Request[tuple[dict[bytes, bytes], int]]:
+        asked = ("HGETALL", self._keys.stats), ("LLEN", self._keys.events)
+        return commands(*asked).then(_fields_and_waiting)
+
+
+def _fields_and_waiting(replies: Replies) -> tuple[dict[bytes, bytes], int]:
+    fields, waiting = replies
+    return pairs(fields), int(waiting)
 
 
 def _number(fields: Mapping[bytes, bytes], name: str, otherwise: int = 0) -> int:

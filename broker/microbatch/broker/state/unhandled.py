@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from microbatch.broker.state.keys import Keys
-from microbatch.broker.state.results import GROUP, HANDED_BACK, ask_of_stream, is_hint
-from microbatch.broker.transport.server import Server
+from microbatch.broker.state.results import HANDED_BACK, consumers_of, is_hint, unless_gone
+from microbatch.broker.transport.request import Request, Steps, command, pairs
+from microbatch.broker.transport.verb import S_co, Verbs, verb
 
 NEGLECTED_MS = 3_600_000
 """How long results may wait, and no consumer be seen, before they are neglected."""
@@ -33,64 +34,70 @@ class Neglect:
         return f"{what} for a handler,{age} and {seen}"
 
 
-class Unhandled:
+class Unhandled(Verbs[S_co]):
     """The results and failures of one batcher that no handler has finished with."""
 
-    def __init__(self, server: Server, keys: Keys) -> None:
-        self._server = server
+    def __init__(self, server: S_co, keys: Keys) -> None:
+        super().__init__(server)
         self._key = keys.results
 
-    def count(self) -> int:
+    @verb
+    def count(self) -> Request[int]:
         """How many there are."""
-        return int(self._server.do("XLEN", self._key))
+        return self._count()
 
-    def last_id(self) -> str:
+    @verb
+    def last_id(self) -> Steps[str]:
         """The id of the newest entry that was ever added; "0-0" if none was."""
-        info = ask_of_stream(self._server, lambda: self._server.client.xinfo_stream(self._key), dict)
-        return _text(info.get("last-generated-id", "0-0"))
+        info = yield from unless_gone(command("XINFO", "STREAM", self._key), [])
+        newest: bytes = pairs(info).get(b"last-generated-id", b"0-0")
+        return newest.decode()
 
-    def any_up_to(self, entry_id: str) -> bool:
+    @verb
+    def any_up_to(self, entry_id: str) -> Request[bool]:
         """Whether an entry up to this id is still there."""
-        return bool(self._server.do("XRANGE", self._key, "-", entry_id, "COUNT", 1))
+        return command("XRANGE", self._key, "-", entry_id, "COUNT", 1).then(bool)
 
-    def neglect(self, now_ms: int) -> Neglect | None:
+    @verb
+    def neglect(self, now_ms: int) -> Steps[Neglect | None]:
         """Whether nobody has come for what waits within the last hour, of the server's time ``now_ms``."""
-        oldest_ms = self._oldest_ms()
+        oldest_ms = yield from self._oldest_ms()
         if oldest_ms is None or now_ms - oldest_ms < NEGLECTED_MS:
             return None
-        unseen_ms = self.unseen_ms()
+        unseen_ms = yield from self._unseen_ms()
         if unseen_ms is not None and unseen_ms < NEGLECTED_MS:
             return None
-        return Neglect(self.count(), now_ms - oldest_ms, unseen_ms)
+        return Neglect((yield from self._count()), now_ms - oldest_ms, unseen_ms)
 
-    def _oldest_ms(self) -> int | None:
-        """When the oldest entry that is not a hint was added, if there is one among the first few."""
-        start = "-"
-        for _ in range(_HINTS_AT_MOST):  # one by one, as each may be large
-            for entry_id, fields in self._server.do("XRANGE", self._key, start, "+", "COUNT", 1):
-                text = _text(entry_id)
-                if not is_hint(fields):
-                    return int(text.partition("-")[0])
-                start = f"({text}"
-        return None
-
-    def unseen_ms(self) -> int | None:
+    @verb
+    def unseen_ms(self) -> Steps[int | None]:
         """For how long no consumer has shown itself; None if there is none."""
-        consumers = ask_of_stream(
-            self._server, lambda: self._server.client.xinfo_consumers(self._key, GROUP), list
-        )
-        idle = [int(found["idle"]) for found in consumers if _text(found["name"]) != HANDED_BACK]
-        return min(idle, default=None)
+        return self._unseen_ms()
 
-    def no_consumer(self) -> str:
+    @verb
+    def no_consumer(self) -> Steps[str]:
         """That nobody comes for results, in words; empty if a consumer was seen within a minute."""
-        unseen_ms = self.unseen_ms()
+        unseen_ms = yield from self._unseen_ms()
         if unseen_ms is None:
             return "there is no consumer"
         if unseen_ms < _UNSEEN_MS:
             return ""
         return f"no consumer was seen for {unseen_ms // 1000:,} s"
 
+    def _count(self) -> Request[int]:
+        return command("XLEN", self._key).then(int)
 
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    def _oldest_ms(self) -> Steps[int | None]:
+        """When the oldest entry that is not a hint was added, if there is one among the first few."""
+        start = "-"
+        for _ in range(_HINTS_AT_MOST):  # one by one, as each may be large
+            for entry_id, fields in (yield from command("XRANGE", self._key, start, "+", "COUNT", 1)):
+                text = entry_id.decode()
+                if not is_hint(pairs(fields)):
+                    return int(text.partition("-")[0])
+                start = f"({text}"
+        return None
+
+    def _unseen_ms(self) -> Steps[int | None]:
+        consumers = yield from unless_gone(consumers_of(self._key), [])
+        return min((seen.idle_ms for seen in consumers if seen.name != HANDED_BACK), default=None)

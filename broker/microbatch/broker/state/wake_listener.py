@@ -12,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from microbatch.broker.state.events import Wake
 from microbatch.broker.state.keys import Keys
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.transport.connection import BLOCK_SECONDS
-from microbatch.broker.transport.exchange import good, pack, read
+from microbatch.broker.transport.request import commands
+from microbatch.broker.transport.round_trip import receive, send
 from microbatch.broker.transport.server import Server
 
 _WORDS = {word.value.encode(): word for word in Wake}
@@ -62,7 +63,7 @@ class ServerWakeListener:
         self._server = server
         # The connection may still watch from the wake-up before, if nothing was done then.
         look = ("UNWATCH",), ("WATCH", keys.lease), ("GET", keys.lease), ("LLEN", keys.events)
-        self._listen, self._replies = pack(("BLPOP", keys.wake, BLOCK_SECONDS), *look), 1 + len(look)
+        self._listen = commands(("BLPOP", keys.wake, BLOCK_SECONDS), *look)
         self._connection: Any = None
         self._listening = False
 
@@ -80,12 +81,12 @@ class ServerWakeListener:
             self._connection = self._server.client.connection_pool.get_connection()
         connection = self._connection
         if not self._listening:
-            connection.send_packed_command([self._listen])
+            send(connection, self._listen)
             self._listening = True
         if not connection.can_read(timeout=max(seconds, 0.0)):
             return None
         self._listening = False
-        word, _, _, holder, waiting = good([read(connection) for _ in range(self._replies)])
+        word, _, _, holder, waiting = receive(connection, self._listen)
         if word is None:
             return None
         return Wakeup(_WORDS.get(word[1], Wake.RECONCILE), LeaseWatch(holder, waiting, connection))

@@ -9,12 +9,26 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from microbatch.broker.transport.server import Server
+from microbatch.broker.transport.request import Request, Steps, command
+from microbatch.broker.transport.verb import S_co, Verbs, verb
 
 _LOOK_AGAIN_SECONDS = 1.0
 
 
-class Clock(Protocol):
+def server_time() -> Request[float]:
+    """The server's time, in Unix milliseconds."""
+    return command("TIME").then(lambda reply: int(reply[0]) * 1000 + int(reply[1]) / 1000)
+
+
+class TimeSource(Protocol):
+    """What tells the time to a verb."""
+
+    def reading(self) -> Steps[int]:
+        """What is asked to tell the time: Unix time in milliseconds."""
+        ...
+
+
+class Clock(TimeSource, Protocol):
     """What tells the time. Tests pass one that they move by hand."""
 
     def now_ms(self) -> int:
@@ -26,22 +40,29 @@ class Clock(Protocol):
         ...
 
 
-class ServerClock:
+class ServerClock(Verbs[S_co]):
     """The server's time, asked for at most once a second. Raises ServerError when it can't be asked."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, server: S_co) -> None:
+        super().__init__(server)
         self._offset_ms = 0.0
         self._asked_at = -_LOOK_AGAIN_SECONDS
 
-    def now_ms(self) -> int:
+    @verb
+    def now_ms(self) -> Steps[int]:
+        """Unix time in milliseconds."""
+        return self.reading()
+
+    def reading(self) -> Steps[int]:
+        """What is asked to tell the time; nothing, if that was asked less than a second ago."""
         now = time.monotonic()
         if now - self._asked_at >= _LOOK_AGAIN_SECONDS:
-            seconds, micros = self._server.do("TIME")
+            at_ms = yield from server_time()
             middle = (now + time.monotonic()) / 2
-            self._offset_ms = int(seconds) * 1000 + int(micros) / 1000 - middle * 1000
+            self._offset_ms = at_ms - middle * 1000
             self._asked_at = now = time.monotonic()
         return int(now * 1000 + self._offset_ms)
 
     def look_again(self) -> None:
+        """Ask the server the next time."""
         self._asked_at = -_LOOK_AGAIN_SECONDS

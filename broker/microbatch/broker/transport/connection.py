@@ -6,23 +6,21 @@ here repeats anything: the caller decides, with the error that says whether it m
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 import redis
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+from redis.sentinel import SentinelConnectionPool
 
 from microbatch.broker.errors import ConfigError, InDoubt, Refused, RefusedForNow, ServerError, Unavailable
-from microbatch.broker.transport.url_check import (
-    SCHEMES,
-    URL_HELP,
-    check_options,
-    check_spelling,
-    refuse_own,
-    unknown_option,
-)
+from microbatch.broker.transport.sentinel import sentinel_client
+from microbatch.broker.transport.url import URL_HELP, check_options, refuse_own, split_url, unknown_option
 
 CONNECT_SECONDS = 2.0
 BLOCK_SECONDS = 5.0
@@ -31,7 +29,7 @@ REPLY_SECONDS = BLOCK_SECONDS + 5.0
 """How long a reply is waited for, where nothing else is said."""
 
 
-_DEFAULTS = {"max_connections": 10_000}
+DEFAULTS = {"max_connections": 10_000}
 """Where the URL says nothing else: each thread that waits for a reply has one, and redis-py stops at 100."""
 
 
@@ -45,10 +43,10 @@ _PASSING = (
 _PASSING_WORDS = ("UNBLOCKED", "BUSY", "MISCONF", "NOREPLICAS")
 
 
-_RETRIES = ("retry_on_timeout", "retry_on_error")
+_RETRIES = ("retry", "retry_on_timeout", "retry_on_error")
 
 
-class _NotSent(redis.ConnectionError):
+class NotSent(redis.ConnectionError):
     """A connection could not be made, so no command was sent."""
 
 
@@ -62,37 +60,13 @@ class _SentinelPool(SentinelConnectionPool):
         return _connected(self, super().get_connection)
 
 
-class _Sentinels(Sentinel):
-    """Sentinels whose error says in few words why each of them was of no help."""
-
-    def __init__(self, hosts: list[tuple[str | None, int]], options: dict[str, Any]) -> None:
-        super().__init__(hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
-
-    def discover_master(self, service_name: str) -> tuple[str, int]:
-        reasons, sentinels = [], self.sentinels
-        for sentinel in sentinels:
-            host = "{host}:{port}".format_map(sentinel.connection_pool.connection_kwargs)
-            try:
-                masters: Any = sentinel.sentinel_masters()
-            except (redis.ConnectionError, redis.TimeoutError) as error:
-                reasons.append(f"{host}: {error}")
-                continue
-            state = masters.get(service_name)
-            if state and self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
-                # The next connection asks this one first.
-                self.sentinels = [sentinel, *(other for other in sentinels if other is not sentinel)]
-                return state["ip"], state["port"]
-            reasons.append(f"{host}: it is down" if state else f"{host}: never heard of it")
-        raise MasterNotFoundError(f"no Sentinel names the master of {service_name!r} ({'; '.join(reasons)})")
-
-
 def _connected(pool: redis.ConnectionPool, connect: Any) -> Any:
     try:
         return connect()
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         if isinstance(error, redis.AuthenticationError):
             raise
-        raise _NotSent(str(error)) from error
+        raise NotSent(str(error)) from error
     except BaseException:
         # A signal's handler may have raised meanwhile, and redis-py keeps what is half made.
         pool.disconnect(inuse_connections=False)
@@ -105,23 +79,13 @@ def open_client(url: str, reply_seconds: float = REPLY_SECONDS) -> redis.Redis:
     Raises:
         ConfigError: the URL is of no kind that is known.
     """
-    options: dict[str, Any] = {
-        "socket_timeout": reply_seconds,
-        "socket_connect_timeout": CONNECT_SECONDS,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,  # RQ reads replies in this shape,
-        "decode_responses": False,  # and all of us as bytes
-    }
-    parts = split_url(url)
-    check_options(parts)
-    refuse_own(parts, [*options, *_RETRIES])
+    parts, options = checked_options(url, reply_seconds)
+    options["retry"] = Retry(NoBackoff(), 0)
     try:
         if parts.scheme.endswith("+sentinel"):
-            client = _sentinel_client(parts, options)
+            client = sentinel_client(parts, options, {"connection_pool_class": _SentinelPool, **DEFAULTS})
         else:
-            options = {**_DEFAULTS, **redis.connection.parse_url(url), **options}
-            if parts.scheme == "unix":
-                del options["socket_connect_timeout"]
+            options = {**DEFAULTS, **redis.connection.parse_url(url), **options}
             client = redis.Redis(connection_pool=_Pool(**options))
         pool: Any = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # refuses an unknown option; it does not connect
@@ -133,67 +97,30 @@ def open_client(url: str, reply_seconds: float = REPLY_SECONDS) -> redis.Redis:
     return client
 
 
-def split_url(url: str) -> SplitResult:
-    """The parts of a URL. Raises ConfigError, without the password, if it is of no kind that is known."""
-    check_spelling(url)
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # whose message may quote the password
-        raise ConfigError(f"redis_url: it can't be read as a URL; {URL_HELP}") from None
-    if parts.scheme not in SCHEMES:
-        raise ConfigError(
-            f"redis_url: unknown scheme {parts.scheme + '://' if parts.scheme else ''!r}; {URL_HELP}"
-        )
-    rest = url.partition("://")[2].removeprefix(parts.netloc)
-    if (parts.netloc and not parts.netloc.endswith("@")) if parts.scheme == "unix" else "@" in rest:
-        # Whatever stands before the "@" may be part of a password, and would be taken for a host or a port.
-        raise ConfigError(
-            "redis_url: the host is not where it should be; write '/', '?', '#' and '@' in a user name or "
-            f"password as %2F, %3F, %23 and %40; {URL_HELP}"
-        )
-    if parts.scheme in ("redis", "rediss"):
-        _port(parts.netloc.rpartition("@")[2])
-        if (db := parts.path.strip("/")) and not db.isdecimal():
-            raise ConfigError(f"redis_url: the database is a number, as in redis://host/0; {URL_HELP}")
-    return parts
+@cache
+def _driver_info() -> DriverInfo:
+    """What CLIENT LIST shows of a connection. redis-py would read its own version anew for each."""
+    driver = DriverInfo()
+    with suppress(PackageNotFoundError):  # in a program that was packed without it
+        driver.add_upstream_driver("microbatch", version("microbatch"))
+    return driver
 
 
-def _port(host: str) -> int | None:
-    """The port of ``host[:port]``. Raises ConfigError if it is none."""
-    try:
-        return urlsplit(f"//{host}").port
-    except ValueError:
-        raise ConfigError(f"redis_url: what follows the host is not a port; {URL_HELP}") from None
-
-
-def safe_url(url: str) -> str:
-    """The URL as it may be shown: without user, password and options."""
+def checked_options(url: str, reply_seconds: float = REPLY_SECONDS) -> tuple[SplitResult, dict[str, Any]]:
+    """A URL's parts, and the options that are ours to set. Raises ConfigError if it is malformed."""
+    options: dict[str, Any] = {
+        "socket_timeout": reply_seconds,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "protocol": 2,  # RQ reads replies in this shape,
+        "decode_responses": False,  # and all of us as bytes
+        "driver_info": _driver_info(),
+    }
     parts = split_url(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _sentinel_client(parts: SplitResult, options: dict[str, Any]) -> redis.Redis:
-    """A client of the master. Its URL's options are the master's; those of TLS are the Sentinels' as well."""
-    login, _, hosts = parts.netloc.rpartition("@")
-    service, _, db = parts.path.strip("/").partition("/")
-    if not service:
-        raise ConfigError(
-            "redis_url: a Sentinel URL names its service, as redis+sentinel://host:26379/service/0 does; "
-            f"{URL_HELP}"
-        )
-    given = redis.connection.parse_url(f"redis://{login}@?{parts.query}")
-    if db:
-        if not db.isdecimal():
-            raise ConfigError(f"redis_url: the database is a number, as in …/service/0; {URL_HELP}")
-        given["db"] = int(db)
-    tls = {"ssl": parts.scheme == "rediss+sentinel"}
-    tls_options = {name: value for name, value in given.items() if name.startswith("ssl_")}
-    sentinels = [(urlsplit(f"//{host}").hostname, _port(host) or 26379) for host in hosts.split(",")]
-    sentinel: Sentinel = _Sentinels(sentinels, {**tls, **tls_options, **options})
-    client: redis.Redis = sentinel.master_for(
-        service, connection_pool_class=_SentinelPool, **{**_DEFAULTS, **given, **tls, **options}
-    )
-    return client
+    check_options(parts)
+    refuse_own(parts, [*options, *_RETRIES])
+    if parts.scheme == "unix":
+        del options["socket_connect_timeout"]
+    return parts, options
 
 
 def translate(error: Exception, where: str) -> ServerError:  # noqa: PLR0911 - a table
@@ -203,7 +130,7 @@ def translate(error: Exception, where: str) -> ServerError:  # noqa: PLR0911 - a
             return Refused(
                 f"the server at {where} refused the user name or password; check MICROBATCH_REDIS_URL"
             )
-        case _NotSent() | redis.BusyLoadingError():
+        case NotSent() | redis.BusyLoadingError():
             return Unavailable(f"no server answers at {where}: {error}")
         case redis.WatchError():
             return InDoubt(
@@ -230,10 +157,15 @@ def renew_after(error: Exception, pool: redis.ConnectionPool) -> None:
     become a replica, a new connection may lead to the one that took its place. Those in use are closed by
     those who use them.
     """
+    if means_lost(error):
+        pool.disconnect(inuse_connections=False)
+
+
+def means_lost(error: Exception) -> bool:
+    """Whether an error says that the connections there are are of no more use."""
     lost = isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError)
     demoted = isinstance(error, redis.ReadOnlyError | redis.exceptions.MasterDownError)
-    if lost or demoted or str(error).startswith("UNBLOCKED"):
-        pool.disconnect(inuse_connections=False)
+    return lost or demoted or str(error).startswith("UNBLOCKED")
 
 
 def _passes(error: Exception) -> bool:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import select
 import weakref
-from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
 from microbatch.broker.transport.connection import REPLY_SECONDS
-from microbatch.broker.transport.exchange import Value, good, pack, read
-from microbatch.broker.transport.server import Server
+from microbatch.broker.transport.request import Request, Steps, command
+from microbatch.broker.transport.round_trip import receive, round_trip, send
+from microbatch.broker.transport.server import Server, perform_by
+
+T = TypeVar("T")
 
 _UNBLOCK_SECONDS = 0.01
 
@@ -71,20 +73,23 @@ class Listener:
         self.clear = self._interrupt.clear
         self.pause = self._interrupt.pause
 
-    def ask(self, command: Sequence[Value]) -> Any:
-        """Send a command that blocks for up to 5 seconds, and return its reply, as redis-py reads it.
+    def perform(self, asked: Request[T] | Steps[T]) -> T:
+        """Perform what may block for up to 5 seconds at the server, and return its answer.
 
         If it is woken meanwhile, the server is told to answer at once.
 
         Raises:
             ServerError: as `Server` does. The next call makes a new connection.
         """
+        return perform_by(self._perform, asked)
+
+    def _perform(self, request: Request[T]) -> T:
         with self._server.translated():
             try:
                 connection = self._connected()
-                connection.send_packed_command([pack(command)])
+                send(connection, request)
                 self._wait_for_reply(_descriptor(connection))
-                return self._server.as_read([command], good([read(connection)]))[0]
+                return receive(connection, request)
             except BaseException:
                 if self._connection is not None:
                     self._connection.disconnect()  # a reply that was not read would be taken for another's
@@ -100,7 +105,7 @@ class Listener:
     def _connected(self) -> Any:
         if self._connection is None:
             self._connection = self._server.client.connection_pool.get_connection()
-            (self._client_id,) = good(self._server.each_on(self._connection, ("CLIENT", "ID")))
+            self._client_id = round_trip(self._connection, command("CLIENT", "ID"))
         return self._connection
 
     def _wait_for_reply(self, descriptor: int) -> None:

@@ -1,36 +1,35 @@
-"""A command that was sent and whose reply was not read yet."""
+"""A request that was sent and whose answer was not read yet."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Generic, TypeVar
 
 import redis
 
 from microbatch.broker.transport.connection import renew_after, translate
-from microbatch.broker.transport.exchange import read
+from microbatch.broker.transport.request import Request
+from microbatch.broker.transport.round_trip import receive, send
+
+T = TypeVar("T")
 
 
-class PendingReply:
-    """A command on its way to the server, and the connection that its reply comes over.
-
-    Commands may go with it that are only hints: ``hints`` is how many, packed behind it.
+class PendingReply(Generic[T]):
+    """A request on its way to the server, and the connection that its answer comes over.
 
     Raises:
         Unavailable: there is no connection; nothing was sent.
-        InDoubt: it broke, while the command was sent or before its reply.
+        InDoubt: it broke, while the request was sent or before its answer.
         Refused: the server answered with an error.
     """
 
-    def __init__(self, pool: redis.ConnectionPool, where: str, packed: bytes, hints: int = 0) -> None:
+    def __init__(self, pool: redis.ConnectionPool, where: str, request: Request[T]) -> None:
         self._pool = pool
         self._where = where
-        self._hints = hints
-        self.hint_lost: Exception | None = None
-        """After the reply: why a hint has not come through, if so."""
+        self._request = request
         try:
             self._connection = pool.get_connection()
             try:
-                self._connection.send_packed_command([packed])
+                send(self._connection, request)
             except BaseException:
                 pool.release(self._connection)
                 raise
@@ -38,33 +37,12 @@ class PendingReply:
             renew_after(error, pool)
             raise translate(error, where) from error
 
-    def reply(self) -> Any:
-        """Wait for the command's reply, and return it. To be called once."""
-        connection = self._connection
+    def reply(self) -> T:
+        """Wait for the answer, and return it. To be called once."""
         try:
-            reply = read(connection)
-            self._read_hints()
-        except BaseException as error:
-            connection.disconnect()  # a reply that was not read would be taken for another's
-            if isinstance(error, (redis.RedisError, OSError)):
-                renew_after(error, self._pool)
-                raise translate(error, self._where) from error
-            raise
-        finally:
-            self._pool.release(connection)
-        if isinstance(reply, Exception):
-            renew_after(reply, self._pool)
-            raise translate(reply, self._where) from reply
-        return reply
-
-    def _read_hints(self) -> None:
-        """A hint may be a transaction, whose errors are in the reply of its end."""
-        try:
-            for _ in range(self._hints):
-                reply = read(self._connection)
-                for error in reply if isinstance(reply, list) else [reply]:
-                    if isinstance(error, Exception):
-                        self.hint_lost = self.hint_lost or translate(error, self._where)
+            return receive(self._connection, self._request)
         except (redis.RedisError, OSError) as error:
-            self._connection.disconnect()
-            self.hint_lost = translate(error, self._where)
+            renew_after(error, self._pool)
+            raise translate(error, self._where) from error
+        finally:
+            self._pool.release(self._connection)

@@ -6,13 +6,13 @@ for each thing that is asked for under a watch. It is one round trip where someb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import redis
 from redis.client import Pipeline
 
-from microbatch.broker.transport.exchange import Value, exchange, good
+from microbatch.broker.transport.request import Command, Replies, command, commands, transaction
+from microbatch.broker.transport.round_trip import receive, round_trip, send
 
 Transaction = Pipeline
 """Commands that are done together or not at all; RQ's own are added to them."""
@@ -38,28 +38,26 @@ class FencedTransaction:
             self._connection = self._pool.get_connection()
         return self
 
-    def look(self, key: str, *commands: Sequence[Value]) -> Sequence[Any]:
-        """From now on ``key`` may not change. Returns the replies to these commands."""
+    def look(self, key: str, *others: Command) -> Replies:
+        """From now on ``key`` may not change. Returns the replies to the other commands."""
         self._watching = True
-        return good(exchange(self._connection, [("WATCH", key), *commands]))[1:]
+        return round_trip(self._connection, commands(("WATCH", key), *others))[1:]
 
-    def execute(self) -> Sequence[Any]:
+    def execute(self) -> Replies:
         """Do what was collected. Returns the replies as the server gives them.
 
         Raises WatchError if the key has changed since the look: then nothing was done.
         """
         collected = [command for command, _ in self.commands.command_stack]
-        replies = exchange(self._connection, [("MULTI",), *collected, ("EXEC",)])
-        self._watching = False
-        done = good(replies)[-1]  # where one was refused, its own error says why, and EXEC's only that
-        if done is None:
-            raise redis.WatchError("what was looked at has changed")
-        return good(done)
+        request = transaction(*collected)
+        send(self._connection, request)
+        self._watching = False  # EXEC ends the watch, whatever comes of it
+        return receive(self._connection, request)
 
     def __exit__(self, *_error: object) -> None:
         try:
             if self._watching and self._connection.is_connected:
-                exchange(self._connection, [("UNWATCH",)])
+                round_trip(self._connection, command("UNWATCH"))
         finally:
             if not self._lent:
                 self._pool.release(self._connection)

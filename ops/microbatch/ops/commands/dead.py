@@ -8,7 +8,7 @@ import click
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.state.dead import DeadBatch
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.ops import options, rq_facts
 from microbatch.ops.dead import as_json, choose, whole_as_json
 from microbatch.ops.target import reach
@@ -86,7 +86,7 @@ def replay(target: str, ids: Sequence[str], *, error: str | None, everything: bo
     chosen = choose(broker, ids, error=error, everything=everything)
     count = _each(broker, "replay", chosen, lambda batch: broker.dead.replay(batch.id)[0], dry_run=dry_run)
     if count and not dry_run:
-        broker.events.wake(Wake.SIZE)
+        broker.wake.tell(Wake.SIZE)
 
 
 @command.command("purge", context_settings=options.CONTEXT_SETTINGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from microbatch.broker.inspect.snapshot import take_snapshot
-from microbatch.broker.state.events import Wake
+from microbatch.broker.state.wake import Wake
 from microbatch.ops import options
 from microbatch.ops.target import reach
 from microbatch.ops.views.terminal import say
@@ -23,7 +23,7 @@ def command(target: str) -> None:
     """
     broker = reach(target, unused="refused")
     found = take_snapshot(broker)
-    broker.events.wake(Wake.FLUSH)
+    broker.wake.tell(Wake.FLUSH)
     say(f"flush: {found.waiting_events:,} events waited")
     if found.active is None:
         say(

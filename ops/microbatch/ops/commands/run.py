@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from microbatch.broker.app.loading import load_config
-from microbatch.broker.transport.connection import safe_url
+from microbatch.broker.transport.url import safe_url
 from microbatch.ops import options
 from microbatch.ops.local.program import Program, hiding_modules
 from microbatch.ops.local.stack import Stack, left_behind

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from microbatch.broker.app.loading import load_config
-from microbatch.broker.transport.connection import safe_url
+from microbatch.broker.transport.url import safe_url
 from microbatch.ops import options
 from microbatch.ops.local.stack import URL_VARIABLE, Stack
 from microbatch.ops.termination import Terminated, terminable

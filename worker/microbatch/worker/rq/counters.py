@@ -6,6 +6,7 @@ hash.
 
 from __future__ import annotations
 
+from microbatch.broker.transport.request import commands
 from microbatch.broker.transport.server import Server
 
 
@@ -26,8 +27,9 @@ class Counters:
         if not self._runs:
             return False
         runs, seconds, self._runs, self._seconds = self._runs, self._seconds, 0, 0.0
-        self._server.many(
+        counts = commands(
             ("HINCRBY", worker_key, "successful_job_count", runs),
             ("HINCRBYFLOAT", worker_key, "total_working_time", seconds),
         )
+        self._server.perform(counts)
         return True

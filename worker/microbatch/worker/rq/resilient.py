@@ -22,6 +22,7 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from microbatch.broker.errors import ServerError
 from microbatch.broker.transport.backoff import PASSING, Backoff
+from microbatch.broker.transport.request import commands
 from microbatch.broker.transport.server import Server
 from microbatch.worker.shown import SHOWN_SECONDS
 from microbatch.worker.user_errors import summarize
@@ -77,9 +78,8 @@ class ResilientWorker(SimpleWorker):
     def be_listed(self) -> None:
         """Show this worker anew, where the server has lost what it knew of it."""
         with self._outliving_the_server():
-            known = self._server.many(
-                ("HEXISTS", self.key, "birth"), *(("SISMEMBER", name, self.key) for name in self.listed_in)
-            )
+            looks = [("SISMEMBER", name, self.key) for name in self.listed_in]
+            known = self._server.perform(commands(("HEXISTS", self.key, "birth"), *looks))
             if not all(known):
                 self._server.do("UNLINK", self.key)
                 self._shown_state = None

@@ -1,4 +1,4 @@
-"""Checks a server's URL and says in one line what is wrong with it.
+"""A server's URL: its parts, and in one line what is wrong with it.
 
 No message quotes what may be a password.
 """
@@ -10,7 +10,7 @@ import re
 import ssl
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qs, parse_qsl
+from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
 
 from redis.connection import URL_QUERY_ARGUMENT_PARSERS
 
@@ -24,6 +24,45 @@ _CERT_REQS = ("none", "optional", "required")
 _TLS_VERSIONS = {"771": "TLS 1.2", "772": "TLS 1.3"}
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _BOOLEANS = ("true", "false", "yes", "no", "1", "0", "t", "f", "y", "n")
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of a URL. Raises ConfigError, without the password, if it is of no kind that is known."""
+    check_spelling(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # whose message may quote the password
+        raise ConfigError(f"redis_url: it can't be read as a URL; {URL_HELP}") from None
+    if parts.scheme not in SCHEMES:
+        raise ConfigError(
+            f"redis_url: unknown scheme {parts.scheme + '://' if parts.scheme else ''!r}; {URL_HELP}"
+        )
+    rest = url.partition("://")[2].removeprefix(parts.netloc)
+    if (parts.netloc and not parts.netloc.endswith("@")) if parts.scheme == "unix" else "@" in rest:
+        # Whatever stands before the "@" may be part of a password, and would be taken for a host or a port.
+        raise ConfigError(
+            "redis_url: the host is not where it should be; write '/', '?', '#' and '@' in a user name or "
+            f"password as %2F, %3F, %23 and %40; {URL_HELP}"
+        )
+    if parts.scheme in ("redis", "rediss"):
+        port_of(parts.netloc.rpartition("@")[2])
+        if (db := parts.path.strip("/")) and not db.isdecimal():
+            raise ConfigError(f"redis_url: the database is a number, as in redis://host/0; {URL_HELP}")
+    return parts
+
+
+def port_of(host: str) -> int | None:
+    """The port of ``host[:port]``. Raises ConfigError if it is none."""
+    try:
+        return urlsplit(f"//{host}").port
+    except ValueError:
+        raise ConfigError(f"redis_url: what follows the host is not a port; {URL_HELP}") from None
+
+
+def safe_url(url: str) -> str:
+    """The URL as it may be shown: without user, password and options."""
+    parts = split_url(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def check_spelling(url: str) -> None:

@@ -1,0 +1,127 @@
+"""One server, for asyncio: it performs the same requests as `Server` does, without a thread."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from microbatch.broker.errors import ConfigError, MicrobatchError, ServerError
+from microbatch.broker.transport.connection import (
+    DEFAULTS,
+    NotSent,
+    checked_options,
+    means_lost,
+    translate,
+)
+from microbatch.broker.transport.request import Request, Steps, pack
+from microbatch.broker.transport.round_trip import unknown_scripts
+from microbatch.broker.transport.url import safe_url
+
+T = TypeVar("T")
+
+
+class AsyncServer:
+    """A pool of connections to one server. For one event loop.
+
+    No request is ever sent twice. A task that is cancelled while it waits for a reply has its connection
+    closed: what it asked for may or may not have been done. Raises, from every method, as `Server` does.
+    """
+
+    def __init__(self, pool: redis.asyncio.ConnectionPool, where: str) -> None:
+        self._pool = pool
+        self.where = where
+
+    @classmethod
+    def at(cls, url: str) -> AsyncServer:
+        """The server at ``url``. Nothing is sent yet. Raises ConfigError if the URL is malformed."""
+        parts, options = checked_options(url)
+        if parts.scheme.endswith("+sentinel"):
+            raise ConfigError("redis_url: Sentinels are not asked on asyncio yet")
+        found = redis.asyncio.connection.parse_url(url)
+        pool = redis.asyncio.ConnectionPool(
+            **{**DEFAULTS, **found, **options, "retry": Retry(NoBackoff(), 0)}
+        )
+        return cls(pool, safe_url(url))
+
+    async def perform(self, asked: Request[T] | Steps[T]) -> T:
+        """Perform a request, or one after another, and return the answer."""
+        if isinstance(asked, Request):
+            return await self._perform(asked)
+        try:
+            request = next(asked)
+            while True:
+                try:
+                    answer = await self._perform(request)
+                except MicrobatchError as error:
+                    request = asked.throw(error)
+                else:
+                    request = asked.send(answer)
+        except StopIteration as end:
+            answer_of_all: T = end.value
+            return answer_of_all
+
+    async def close(self) -> None:
+        """Close the connections. A later request opens new ones."""
+        await self._pool.disconnect()
+
+    async def _perform(self, request: Request[T]) -> T:
+        try:
+            connection = await self._connected()
+            try:
+                return await _round_trip(connection, request)
+            finally:
+                await self._pool.release(connection)
+        except (redis.RedisError, OSError) as error:
+            raise await self._translated(error) from error
+
+    async def _connected(self) -> Any:
+        try:
+            return await self._pool.get_connection()
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            if isinstance(error, redis.AuthenticationError):
+                raise
+            raise NotSent(str(error)) from error
+
+    async def _translated(self, error: Exception) -> ServerError:
+        if means_lost(error):
+            await self._pool.disconnect(inuse_connections=False)
+        return translate(error, self.where)
+
+
+async def _round_trip(connection: Any, request: Request[T]) -> T:
+    try:
+        await connection.send_packed_command([request.packed])
+        replies = [await _read(connection) for _ in range(request.count - request.hints)]
+        if request.hints:
+            replies += await _hints(connection, request.hints)
+        if texts := unknown_scripts(request, replies):
+            await connection.send_packed_command([pack(*texts.values())])
+            for place in texts:
+                replies[place] = await _read(connection)
+    except BaseException:
+        # A reply that comes late would be taken for another's.
+        await connection.disconnect(nowait=True)
+        raise
+    return request.decode(replies)
+
+
+async def _read(connection: Any) -> Any:
+    try:
+        return await connection.read_response()
+    except redis.ResponseError as error:
+        return error
+
+
+async def _hints(connection: Any, count: int) -> list[Any]:
+    replies: list[Any] = []
+    try:
+        while len(replies) < count:
+            replies.append(await _read(connection))
+    except (redis.RedisError, OSError) as error:
+        await connection.disconnect(nowait=True)
+        replies += [error] * (count - len(replies))
+    return replies

@@ -1,0 +1,162 @@
+"""A request: what goes out in one round trip, and what its replies mean.
+
+A request is a value. It knows nothing of sockets, threads or event loops, so `Server` and `AsyncServer`
+perform the same ones. What takes several round trips is a generator over requests, as in psycopg 3: it yields
+each request, and is sent what that one was answered.
+
+redis-py's client does much for each command that is of no use on the path of every event and batch: it looks
+up how to read the reply, counts, and packs argument by argument. Here none of it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+import redis
+from hiredis import pack_command
+
+from microbatch.broker.lua.scripts import Script
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+U = TypeVar("U")
+
+Value = str | bytes | int | float
+Command = Sequence[Value]
+Replies = Sequence[Any]
+"""As the server gives them. A command that was refused has its error in its reply's place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[T_co]):
+    """Commands that go out in one round trip, and what is made of their replies.
+
+    A verb that takes several round trips has ``answer = yield from request`` for each.
+    """
+
+    packed: bytes
+    """The commands as they are sent."""
+    count: int
+    """How many replies there are."""
+    decode: Callable[[Replies], T_co]
+    """Raises what a reply has for an error."""
+    calls: Mapping[int, Command] | None = None
+    """Of each script that is called by its hash: the place of its reply, and the call with its whole text."""
+    hints: int = 0
+    """So many replies at the end may get lost with the connection, and take nothing from those before."""
+
+    def __iter__(self) -> Generator[Request[Any], Any, T_co]:
+        answer: T_co = yield self
+        return answer
+
+    def then(self, use: Callable[[T_co], U]) -> Request[U]:
+        """The same commands, and what ``use`` makes of their answer."""
+        decode = self.decode
+        return Request(self.packed, self.count, lambda replies: use(decode(replies)), self.calls, self.hints)
+
+
+Steps = Generator[Request[Any], Any, T]
+"""What takes several round trips: it yields requests, and returns its answer."""
+
+
+def pack(*commands: Command) -> bytes:
+    """Commands as they are sent."""
+    return b"".join([pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
+
+
+def command(*words: Value) -> Request[Any]:
+    """One command; its answer is its reply."""
+    return Request(pack_command(words), 1, _only)  # type: ignore[arg-type]
+
+
+def commands(*several: Command) -> Request[Replies]:
+    """Commands that go out together. The first that is refused raises, when all are done."""
+    return Request(pack(*several), len(several), good)
+
+
+def each(*several: Command) -> Request[Replies]:
+    """Commands that go out together. One that is refused has its error in its reply's place."""
+    return Request(pack(*several), len(several), _as_they_are)
+
+
+def transaction(*several: Command) -> Request[Replies]:
+    """Commands that are done together, by MULTI and EXEC; none of them if the server refuses to queue one.
+
+    On a connection that watches a key, the answer raises WatchError if the key has changed: then nothing was
+    done.
+    """
+    return Request(pack(("MULTI",), *several, ("EXEC",)), len(several) + 2, _of_transaction)
+
+
+def call(script: Script, keys: Sequence[str | bytes], args: Sequence[Value] = ()) -> Request[Any]:
+    """A script. It is called by its hash, and sent in full if the server does not know it."""
+    operands = (len(keys), *keys, *args)
+    by_hash = pack_command(("EVALSHA", script.sha, *operands))  # type: ignore[arg-type]
+    return Request(by_hash, 1, _only, {0: ("EVAL", script.text, *operands)})
+
+
+def together(*requests: Request[Any]) -> Request[list[Any]]:
+    """Requests that go out in one round trip. The answer has each one's own answer, or its error."""
+    calls: dict[int, Command] = {}
+    place = 0
+    for request in requests:
+        for at, text in (request.calls or {}).items():
+            calls[place + at] = text
+        place += request.count
+
+    def decode(replies: Replies) -> list[Any]:
+        rest = iter(replies)
+        return [_answer(request, list(islice(rest, request.count))) for request in requests]
+
+    return Request(b"".join([request.packed for request in requests]), place, decode, calls)
+
+
+def info(section: str) -> Request[dict[str, str]]:
+    """A section of what a server says of itself."""
+    return command("INFO", section).then(_lines)
+
+
+def good(replies: Replies) -> Replies:
+    """The replies. Raises the first that is an error."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+def pairs(flat: Sequence[Any]) -> dict[Any, Any]:
+    """A reply that has names and values in turn, as that to HGETALL."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _only(replies: Replies) -> Any:
+    (reply,) = replies
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
+
+
+def _as_they_are(replies: Replies) -> Replies:
+    return replies
+
+
+def _of_transaction(replies: Replies) -> Replies:
+    done = good(replies)[-1]  # where one was refused, its own error says why, and EXEC's only that
+    if done is None:
+        raise redis.WatchError("what is watched has changed")
+    return good(done)
+
+
+def _answer(request: Request[Any], replies: Replies) -> Any:
+    try:
+        return request.decode(replies)
+    except redis.RedisError as error:
+        return error
+
+
+def _lines(text: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
+    return {name: value for name, found, value in lines if found}

@@ -1,0 +1,73 @@
+"""A round trip: a request goes out on one connection, and its replies come in."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import redis
+
+from microbatch.broker.transport.request import Replies, Request, pack
+
+T = TypeVar("T")
+
+
+def round_trip(connection: Any, request: Request[T]) -> T:
+    """Perform a request. Raises redis-py's errors.
+
+    If the connection breaks, it is closed, so that a reply which comes late is not taken for another's.
+    """
+    send(connection, request)
+    return receive(connection, request)
+
+
+def send(connection: Any, request: Request[Any]) -> None:
+    """Send a request. Its replies have to be read before the next is sent."""
+    try:
+        connection.send_packed_command([request.packed])
+    except BaseException:
+        connection.disconnect()
+        raise
+
+
+def receive(connection: Any, request: Request[T]) -> T:
+    """The answer to a request that was sent."""
+    try:
+        replies = [read(connection) for _ in range(request.count - request.hints)]
+        if request.hints:
+            replies += _hints(connection, request.hints)
+        if texts := unknown_scripts(request, replies):
+            connection.send_packed_command([pack(*texts.values())])
+            for place in texts:
+                replies[place] = read(connection)
+    except BaseException:
+        connection.disconnect()
+        raise
+    return request.decode(replies)
+
+
+def read(connection: Any) -> Any:
+    """The next reply; an error, if it is one. Raises redis-py's errors if the connection breaks."""
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
+
+
+def unknown_scripts(request: Request[Any], replies: Replies) -> dict[int, Any]:
+    """The calls whose script the server does not know, in full, by the places of their replies."""
+    return {
+        place: text
+        for place, text in (request.calls or {}).items()
+        if isinstance(replies[place], redis.exceptions.NoScriptError)
+    }
+
+
+def _hints(connection: Any, count: int) -> Replies:
+    replies: list[Any] = []
+    try:
+        while len(replies) < count:
+            replies.append(read(connection))
+    except (redis.RedisError, OSError) as error:
+        connection.disconnect()
+        replies += [error] * (count - len(replies))
+    return replies
