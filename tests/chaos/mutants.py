@@ -23,9 +23,9 @@ from microbatch.broker.state.cutter import Cutter
 from microbatch.broker.state.progress import Progress
 from microbatch.broker.state.results import Entry, Results
 from microbatch.broker.state.wake_listener import LeaseWatch
-from microbatch.broker.transport import connection, server
-from microbatch.broker.transport.pending_reply import PendingReply
-from microbatch.broker.transport.request import Steps
+from microbatch.broker.transport import connection
+from microbatch.broker.transport.request import Request, Steps
+from microbatch.broker.transport.server import Server
 from microbatch.broker.transport.verb import verb
 from microbatch.broker.wire.in_flight import Made, NewBatch
 from microbatch.broker.wire.run_record import RunRecord
@@ -42,19 +42,14 @@ def retry_connections() -> None:
     def retry(_backoff: Any, _retries: int) -> Retry:
         return Retry(ConstantBackoff(0.05), 3)
 
-    class SentAgain(PendingReply[Any]):
-        def __init__(self, *what: Any) -> None:
-            super().__init__(*what)
-            self._what = what
-
-        def reply(self) -> Any:
-            try:
-                return super().reply()
-            except InDoubt:
-                return SentAgain(*self._what).reply()
+    def perform_again(self: Server, request: Request[Any]) -> Any:
+        try:
+            return perform(self, request)
+        except InDoubt:
+            return self._perform(request)
 
     vars(connection)["Retry"] = retry
-    vars(server)["PendingReply"] = SentAgain
+    perform, Server._perform = Server._perform, perform_again  # type: ignore[method-assign]
 
 
 def commit_without_check() -> None:
