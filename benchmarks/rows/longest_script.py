@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,7 @@ from microbatch.broker.transport.request import Request
 from microbatch.broker.wire.event import encode_event
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header, Trigger
-from microbatch.broker.wire.in_flight import NewBatch, TakenBatch, halves_of, new_batch
+from microbatch.broker.wire.in_flight import TakenBatch, halves_of, new_batch
 from microbatch.broker.wire.outcome import Outcome
 
 NAME = "longest-script"
@@ -106,12 +106,8 @@ class _Scripts:
         self._client.delete(self._broker.keys.lease)
         assert lease.acquire()
         batch = new_batch(Header(Trigger.SIZE, MAX_SIZE, 1))
-        nothing: Callable[..., None] = lambda *_: None  # noqa: E731
-        chosen: Callable[[int], list[NewBatch]] = lambda _: [batch]  # noqa: E731
-        with self._noted("cut"):
-            self._broker.cutter.cut(
-                chosen, due_ms=1, token=lease.token, lease_ttl_ms=600_000, enqueue=nothing
-            )
+        with self._noted("cut"), lease.fence() as fence:
+            fence.cut([batch], (), due_ms=1)
         taken = self._broker.ledger.take(batch.id, owner="me", now_ms=1, due_ms=10**13)
         assert taken is not None
         return taken

@@ -16,18 +16,17 @@ from microbatch.broker.errors import InDoubt
 from microbatch.broker.lua import scripts
 from microbatch.broker.lua.scripts import Script
 from microbatch.broker.policy import verdict
-from microbatch.broker.policy.bounds import MAX_BYTES
 from microbatch.broker.policy.policy import Policy
 from microbatch.broker.policy.verdict import Verdict
-from microbatch.broker.state.cutter import Cutter
 from microbatch.broker.state.progress import Progress
 from microbatch.broker.state.results import Entry, Results
-from microbatch.broker.state.wake_listener import LeaseWatch
 from microbatch.broker.transport import connection
-from microbatch.broker.transport.request import Request, Steps
+from microbatch.broker.transport.request import Command, Replies, Request, Steps, command
+from microbatch.broker.transport.round_trip import round_trip
 from microbatch.broker.transport.server import Server
+from microbatch.broker.transport.transaction import FencedTransaction
 from microbatch.broker.transport.verb import verb
-from microbatch.broker.wire.in_flight import Made, NewBatch
+from microbatch.broker.wire.in_flight import DueBatch
 from microbatch.broker.wire.run_record import RunRecord
 from microbatch.producer.handlers import Handlers
 from microbatch.scheduler import burial
@@ -76,38 +75,20 @@ def acknowledge_before_handler() -> None:
 def pop_outside_script() -> None:
     """Take the events from the list by a command of its own, before the transaction that makes batches."""
 
-    def cut(
-        self: Cutter,
-        choose: Callable[[int], Sequence[NewBatch]],
-        *,
-        due_ms: int,
-        token: str,
-        lease_ttl_ms: int,
-        enqueue: Callable[[Any, Sequence[NewBatch]], None],
-        look: LeaseWatch | None = None,
-        max_bytes: int = MAX_BYTES,
-        event_bytes: int = 0,
-    ) -> Made:
-        keys = self._keys
-        batches = choose(self._server.do("LLEN", keys.events))
-        if not batches:
-            return Made([])
-        count = sum(batch.header.size for batch in batches)
-        popped = self._server.do("LPOP", keys.events, count) or []
-        args: list[Any] = [due_ms, max_bytes, MAX_BYTES, 0]
-        for batch in batches:
-            args += (batch.id, batch.header.encode(), RunRecord().encode(), batch.header.size)
-        names = [keys.events, keys.inflight, keys.stats, keys.progress, *(keys.batch(b.id) for b in batches)]
-        with self._server.fenced() as transaction:
-            self._fence(transaction, token)
-            pipe = transaction.commands
-            pipe.lpush(keys.events, *reversed(popped))
-            pipe.eval(scripts.CUT.text, len(names), *names, *args)
-            pipe.pexpire(keys.lease, lease_ttl_ms)
-            enqueue(pipe, batches)
-            return Made([int(size) for size in transaction.execute()[1][1:]])
+    execute = FencedTransaction.execute
 
-    Cutter.cut = cut  # type: ignore[method-assign]
+    def pop_first(self: FencedTransaction, *several: Command) -> Replies | None:
+        _, text, _, events, *_ = several[0]
+        if text != scripts.CUT.text:
+            return execute(self, *several)
+        connection = self._pool.get_connection()
+        popped = round_trip(connection, command("LPOP", events, 1_000_000)) or []
+        self._pool.release(connection)
+        put_back = [("LPUSH", events, *reversed(popped))] if popped else []
+        done = execute(self, *put_back, *several)
+        return None if done is None else done[len(put_back) :]
+
+    FencedTransaction.execute = pop_first  # type: ignore[method-assign]
 
 
 def open_progress_late() -> None:
@@ -129,7 +110,12 @@ def open_progress_late() -> None:
 
 def requeue_at_tail() -> None:
     """Enqueue a batch that has lost its worker behind all others."""
-    JobQueue.enqueue_first = JobQueue.enqueue_again  # type: ignore[method-assign]
+    to_enqueue_again = JobQueue.to_enqueue_again
+
+    def at_the_tail(self: JobQueue, batches: Sequence[DueBatch], *, at_front: bool) -> list[Command]:
+        return to_enqueue_again(self, batches, at_front=at_front and not batches)
+
+    JobQueue.to_enqueue_again = at_the_tail  # type: ignore[method-assign]
 
 
 def cut_without_bound() -> None:

@@ -10,18 +10,19 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from microbatch.broker.errors import InDoubt, MicrobatchError
-from microbatch.broker.state.cutter import Cutter
+from microbatch.broker.state.fence import Fence
 from microbatch.broker.state.lease import Lease
 from microbatch.broker.state.ledger import Ledger
 from microbatch.broker.state.results import Entry, Results
 from microbatch.broker.transport import verb as verbs
-from microbatch.broker.transport.request import Request, Steps
+from microbatch.broker.transport.request import Command, Request, Steps
 from microbatch.broker.wire.event import event_body
-from microbatch.broker.wire.in_flight import Made, Next, TakenBatch
+from microbatch.broker.wire.in_flight import Made, NewBatch, Next, TakenBatch
 from tests.chaos.app import history
 from tests.chaos.history import DOUBT, FAIL, INVOKE, OK
 
@@ -40,7 +41,7 @@ def record_verbs() -> None:
     _record(Ledger, "commit", _batch_asked, _truth)
     _record(Ledger, "bury", _batch_asked, _truth)
     _record(Ledger, "divide", _divide_asked, _truth)
-    _record(Cutter, "enqueue_again", _enqueue_asked, lambda _: {})
+    _record(Fence, "enqueue_again", _enqueue_asked, lambda _: {})
     _record(Ledger, "take", lambda *_, **__: {}, _taken, quiet=True)
     _record(Ledger, "take_next", lambda *_: {}, _taken, quiet=True, what="take")
     _record(Lease, "acquire", dict, _truth, quiet=True)
@@ -168,37 +169,23 @@ def _delivered(entries: Sequence[Entry]) -> Facts | None:
 
 def _record_cuts() -> None:
     """Note the cuts that are tried, and in their transactions that they are done, and under whose lease."""
-    wrapped = Cutter.cut
+    fence, cut = Lease.fence, Fence.cut
 
-    @functools.wraps(wrapped)
-    def recorded(self: Cutter, choose: Any, *, token: str, enqueue: Any, **others: Any) -> Made:
-        tries: list[tuple[int, Facts]] = []
-        since = time.monotonic()
+    @contextmanager
+    def fence_that_knows(self: Lease, *watch: Any) -> Iterator[Fence]:
+        with fence(self, *watch) as found:
+            vars(found)["token"] = self.token
+            yield found
 
-        def told(state: str, **more: Any) -> None:
-            """Note what became of the last try."""
-            if tries:
-                call, facts = tries.pop()
-                history.note("cut", state, call=call, since=since, **facts, **more)
-
-        def choose_and_note(waiting: int) -> Any:
-            told(FAIL, error="WatchError")  # it was chosen by a look that was too old: nothing was done
-            batches = choose(waiting)
-            if batches:
-                tries.append((history.new_call(), {"token": token, "batches": [b.id for b in batches]}))
-                history.note("cut", INVOKE, call=tries[-1][0], **tries[-1][1])
-            return batches
-
-        def enqueue_and_note(pipe: Any, batches: Any) -> None:
-            enqueue(pipe, batches)
-            pipe.eval(_NOTE_CUT, 2, self._keys.lease, CUTS, json.dumps(tries[-1][1]))
-
-        try:
-            made = wrapped(self, choose_and_note, token=token, enqueue=enqueue_and_note, **others)
-        except MicrobatchError as error:
-            told(DOUBT if isinstance(error, InDoubt) else FAIL, error=type(error).__name__)
-            raise
-        told(OK, sizes=made.sizes)
+    @functools.wraps(cut)
+    def recorded(self: Fence, batches: Sequence[NewBatch], jobs: Sequence[Command], **options: Any) -> Made:
+        if not batches:
+            return cut(self, batches, jobs, **options)
+        facts = {"token": vars(self)["token"], "batches": [batch.id for batch in batches]}
+        note = ("EVAL", _NOTE_CUT, 2, self._keys.lease, CUTS, json.dumps(facts))
+        with _Call("cut", facts, lambda made: {"sizes": made.sizes}, quiet=False) as call:
+            made: Made = call.answer(cut(self, batches, [*jobs, note], **options))
         return made
 
-    Cutter.cut = recorded  # type: ignore[method-assign]
+    Lease.fence = fence_that_knows  # type: ignore[method-assign, assignment]
+    Fence.cut = recorded  # type: ignore[method-assign]

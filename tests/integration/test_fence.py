@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from microbatch.broker.errors import InDoubt, LeaseLost
+from microbatch.broker.errors import LeaseChanged, LeaseLost
 from microbatch.broker.state.lease import Lease
 from microbatch.broker.state.wake import Wake
-from microbatch.broker.state.wake_listener import LeaseWatch, ServerWakeListener
-from microbatch.broker.transport.transaction import Transaction
+from microbatch.broker.state.wake_listener import LeaseWatch, ServerWakeListener, Wakeup
 from microbatch.broker.wire.header import Header, Trigger
-from microbatch.broker.wire.in_flight import NewBatch, new_batch
+from microbatch.broker.wire.in_flight import new_batch
+from microbatch.scheduler.scheduler import Scheduler
+from tests.doubles import ManualTicker
 from tests.fleet import Fleet
 from tests.servers import RealServer
 from tests.waiting import wait_until
@@ -21,23 +22,17 @@ from tests.wiretap import wiretap
 
 
 def cut(
-    fleet: Fleet, lease: Lease, meanwhile: Callable[[], object] = lambda: None, look: LeaseWatch | None = None
+    fleet: Fleet,
+    lease: Lease,
+    meanwhile: Callable[[], object] = lambda: None,
+    watch: LeaseWatch | None = None,
 ) -> list[int]:
     """Cut with this lease; something else happens just before the transaction is sent."""
 
-    def enqueue(pipe: Transaction, batches: Sequence[NewBatch]) -> None:
-        meanwhile()
-        pipe.set("test:enqueued", len(batches))
-
     batch = new_batch(Header(Trigger.TICK, 3, 1))
-    return fleet.broker.cutter.cut(
-        lambda _waiting: [batch],
-        due_ms=1,
-        token=lease.token,
-        lease_ttl_ms=lease.ttl_ms,
-        enqueue=enqueue,
-        look=look,
-    ).sizes
+    with lease.fence(watch) as fence:
+        meanwhile()
+        return fence.cut([batch], [("SET", "test:enqueued", 1)], due_ms=1).sizes
 
 
 @pytest.fixture
@@ -49,8 +44,8 @@ def ring(fleet: Fleet) -> Iterator[Callable[[], LeaseWatch]]:
         fleet.broker.wake.tell(Wake.SIZE)
         ring = listener.wait(10)
         assert ring is not None
-        assert ring.look is not None
-        return ring.look
+        assert ring.watch is not None
+        return ring.watch
 
     yield ring
     listener.close()
@@ -88,7 +83,7 @@ def test_another_takes_the_lease_meanwhile(server: RealServer, fleet: Fleet) -> 
         stalled.release()
         assert other.acquire()
 
-    with pytest.raises(InDoubt):
+    with pytest.raises(LeaseChanged):
         cut(fleet, stalled, change_hands)
     assert_nothing_was_cut(fleet, server)
 
@@ -102,7 +97,7 @@ def test_the_lease_runs_out_meanwhile(server: RealServer, fleet: Fleet) -> None:
     def run_out() -> None:
         wait_until(lambda: server.admin.info("stats")["expired_keys"] > expired)
 
-    with pytest.raises(InDoubt):
+    with pytest.raises(LeaseChanged):
         cut(fleet, stalled, run_out)
     assert_nothing_was_cut(fleet, server)
 
@@ -122,21 +117,46 @@ def test_what_was_seen_when_the_bell_rang_is_good_for_a_cut(
 ) -> None:
     lease = fleet.broker.lease()
     assert lease.acquire()
-    look = ring()
-    assert look.waiting == 3
+    watch = ring()
+    assert watch.waiting == 3
     with wiretap(server) as said:
-        assert cut(fleet, lease, look=look) == [3]
+        assert cut(fleet, lease, watch=watch) == [3]
     assert said.trips == ["MULTI cut PEXPIRE SET EXEC"]
 
 
-@pytest.mark.leaves("inflight", "batch")
-def test_a_look_that_is_too_old_is_made_again(fleet: Fleet, ring: Callable[[], LeaseWatch]) -> None:
+@pytest.mark.leaves("events")
+def test_what_was_seen_before_the_lease_was_renewed_is_good_for_none(
+    server: RealServer, fleet: Fleet, ring: Callable[[], LeaseWatch]
+) -> None:
     lease = fleet.broker.lease()
     assert lease.acquire()
-    look = ring()
+    watch = ring()
     assert lease.renew()
-    assert cut(fleet, lease, look=look) == [3]
-    assert fleet.broker.stats.counters().cut_batches == 1
+    with pytest.raises(LeaseChanged):
+        cut(fleet, lease, watch=watch)
+    assert_nothing_was_cut(fleet, server)
+
+
+@pytest.mark.leaves("inflight", "batch")
+def test_a_scheduler_whose_look_is_too_old_looks_again(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticker = ManualTicker()
+    scheduler = Scheduler(fleet.config(max_size=4), ticker=ticker)
+    ticker.tick()
+    assert scheduler.run_once() == 1
+    fleet.batcher().record_events([5, 6, 7, 8])
+    fleet.broker.wake.tell(Wake.SIZE)
+    wait = scheduler._listener.wait
+
+    def wait_and_renew(seconds: float) -> Wakeup | None:
+        ring = wait(10)
+        assert scheduler._lease.renew()
+        return ring
+
+    monkeypatch.setattr(scheduler._listener, "wait", wait_and_renew)
+    assert scheduler.run_once() == 1
+    assert fleet.broker.stats.counters().cut_batches == 2
+    scheduler.stop()
+    scheduler.run()
 
 
 @pytest.mark.leaves("inflight", "batch")
@@ -147,9 +167,9 @@ def test_a_look_of_which_no_use_was_made_spoils_none_after_it(
     assert lease.acquire()
     ring()
     assert lease.renew()
-    look = ring()
+    watch = ring()
     with wiretap(server) as said:
-        assert cut(fleet, lease, look=look) == [3]
+        assert cut(fleet, lease, watch=watch) == [3]
     assert len(said.trips) == 1
 
 
@@ -159,9 +179,9 @@ def test_another_takes_the_lease_after_the_bell_rang(
 ) -> None:
     other, stalled = fleet.broker.lease(), fleet.broker.lease()
     assert stalled.acquire()
-    look = ring()
+    watch = ring()
     stalled.release()
     assert other.acquire()
     with pytest.raises(LeaseLost):
-        cut(fleet, stalled, look=look)
+        cut(fleet, stalled, watch=watch)
     assert_nothing_was_cut(fleet, server)

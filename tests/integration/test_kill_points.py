@@ -107,9 +107,9 @@ POINTS = {
         (scripts.CLAMP.sha,),
         Scene.cut_before_the_clock_was_set_back,
     ),
-    "cut": Point("state.cutter.Cutter.cut", "scheduler", ("cut: move", "EXEC"), Scene.record),
+    "cut": Point("state.fence.Fence.cut", "scheduler", ("cut: move", "EXEC"), Scene.record),
     "enqueue-again": Point(
-        "state.cutter.Cutter.enqueue_again",
+        "state.fence.Fence.enqueue_again",
         "scheduler",
         ("swap_run: write", "EXEC"),
         Scene.cut_and_lose_the_jobs,

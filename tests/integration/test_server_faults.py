@@ -60,13 +60,8 @@ def try_to_cut(fleet: Fleet, size: int) -> NewBatch:
     assert lease.acquire()
     batch = new_batch(Header(Trigger.TICK, size, fleet.broker.clock.now_ms()))
     try:
-        fleet.broker.cutter.cut(
-            lambda _waiting: [batch],
-            due_ms=fleet.broker.clock.now_ms(),
-            token=lease.token,
-            lease_ttl_ms=lease.ttl_ms,
-            enqueue=queue.enqueue,
-        )
+        with lease.fence() as fence:
+            fence.cut([batch], queue.to_enqueue([batch]), due_ms=fleet.broker.clock.now_ms())
     finally:
         fleet.broker.server.do("DEL", fleet.broker.keys.lease)
     return batch
@@ -115,19 +110,10 @@ def test_the_memory_is_full_when_a_batch_is_cut(server: RealServer, tmp_path: Pa
         queue.prepare()
         assert lease.acquire()
         batch = new_batch(Header(Trigger.TICK, 3, fleet.broker.clock.now_ms()))
-
-        def fill_up_and_enqueue(pipe: object, batches: list[NewBatch]) -> None:
-            fill(server)  # after the fence, before the transaction is sent
-            queue.enqueue(pipe, batches)  # type: ignore[arg-type]
-
-        with pytest.raises(Refused):
-            fleet.broker.cutter.cut(
-                lambda _waiting: [batch],
-                due_ms=1,
-                token=lease.token,
-                lease_ttl_ms=900,
-                enqueue=fill_up_and_enqueue,  # type: ignore[arg-type]
-            )
+        with lease.fence() as fence:
+            fill(server)
+            with pytest.raises(Refused):
+                fence.cut([batch], queue.to_enqueue([batch]), due_ms=1)
         make_room(server)
         assert fleet.broker.events.waiting() == 3
         assert fleet.broker.ledger.in_flight() == []

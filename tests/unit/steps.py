@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from microbatch.broker.broker import Broker
+from microbatch.broker.state.lease import Lease
 from microbatch.broker.state.results import is_hint
-from microbatch.broker.transport.transaction import Transaction
 from microbatch.broker.wire.event import encode_event, event_body
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header, Trigger
@@ -36,21 +36,19 @@ def record(broker: Broker, *values: object) -> None:
     )
 
 
-def enqueue_nothing(transaction: Transaction, batches: Sequence[object]) -> None:
-    """For cuts whose jobs are of no interest."""
+def lease_of(broker: Broker, token: str = TOKEN) -> Lease:
+    """A side of the lease with a known token."""
+    lease = broker.lease()
+    lease.token, lease.ttl_ms = token, 600_000
+    return lease
 
 
 def cut(broker: Broker, *sizes: int, trigger: Trigger = Trigger.SIZE, due_ms: int = 0) -> list[NewBatch]:
     """Cut batches of these sizes, as the active scheduler; without a ``due_ms`` they are due now."""
     client_of(broker).set(broker.keys.lease, TOKEN)
     batches = [new_batch(Header(trigger, size, CUT_AT_MS)) for size in sizes]
-    broker.cutter.cut(
-        lambda _waiting: batches,
-        due_ms=due_ms or broker.clock.now_ms(),
-        token=TOKEN,
-        lease_ttl_ms=600_000,
-        enqueue=enqueue_nothing,
-    )
+    with lease_of(broker).fence() as fence:
+        fence.cut(batches, (), due_ms=due_ms or broker.clock.now_ms())
     return batches
 
 

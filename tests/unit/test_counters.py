@@ -17,7 +17,7 @@ from tests.unit.steps import (
     FakeClient,
     bury,
     check_account,
-    enqueue_nothing,
+    lease_of,
     record,
     record_and_cut,
     snapshot,
@@ -29,9 +29,12 @@ def cutting(broker: Broker) -> Callable[[], object]:
     record(broker, 1, 2)
     broker.server.do("SET", broker.keys.lease, TOKEN)
     batch = new_batch(Header(Trigger.SIZE, 2, CUT_AT_MS))
-    return lambda: broker.cutter.cut(
-        lambda _waiting: [batch], due_ms=1, token=TOKEN, lease_ttl_ms=600_000, enqueue=enqueue_nothing
-    )
+
+    def cut() -> list[int]:
+        with lease_of(broker).fence() as fence:
+            return fence.cut([batch], (), due_ms=1).sizes
+
+    return cut
 
 
 def committing(broker: Broker) -> Callable[[], object]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
 import pytest
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import InDoubt, LeaseLost, Refused
-from microbatch.broker.transport.transaction import Transaction
+from microbatch.broker.errors import LeaseChanged, LeaseLost, Refused
+from microbatch.broker.transport.request import Command
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import Made, NewBatch, new_batch
 from microbatch.broker.wire.run_record import RunRecord
@@ -22,7 +22,7 @@ from tests.unit.steps import (
     check_account,
     client_of,
     cut,
-    enqueue_nothing,
+    lease_of,
     record,
     snapshot,
     values_of,
@@ -41,11 +41,13 @@ def waiting(broker: Broker) -> list[int]:
     return values_of(client_of(broker).lrange(broker.keys.events, 0, -1))
 
 
-def cut_one(broker: Broker, batch: NewBatch, token: str = TOKEN, **options: object) -> list[int]:
-    enqueue = options.get("enqueue", enqueue_nothing)
-    return broker.cutter.cut(
-        lambda _waiting: [batch], due_ms=1, token=token, lease_ttl_ms=2_000, enqueue=enqueue  # type: ignore[arg-type]
-    ).sizes  # fmt: skip
+def cut_one(
+    broker: Broker, batch: NewBatch, *jobs: Command, meanwhile: Callable[[], object] = int
+) -> list[int]:
+    """Cut a batch; something else happens just before that is sent."""
+    with lease_of(broker).fence() as fence:
+        meanwhile()
+        return fence.cut([batch], jobs, due_ms=1).sizes
 
 
 def test_the_oldest_events_move_into_the_batch(broker: Broker) -> None:
@@ -100,16 +102,8 @@ def text(length: int) -> str:
 def cut_of(broker: Broker, *sizes: int, max_bytes: int, event_bytes: int = 0) -> tuple[Made, list[NewBatch]]:
     client_of(broker).set(broker.keys.lease, TOKEN)
     batches = [new_batch(Header(Trigger.SIZE, size, CUT_AT_MS)) for size in sizes]
-    made = broker.cutter.cut(
-        lambda _waiting: batches,
-        due_ms=1,
-        token=TOKEN,
-        lease_ttl_ms=2_000,
-        enqueue=enqueue_nothing,
-        max_bytes=max_bytes,
-        event_bytes=event_bytes,
-    )
-    return made, batches
+    with lease_of(broker).fence() as fence:
+        return fence.cut(batches, (), due_ms=1, max_bytes=max_bytes, event_bytes=event_bytes), batches
 
 
 def lengths(broker: Broker, batch: NewBatch) -> list[int]:
@@ -185,10 +179,9 @@ def test_fewer_events_than_asked_for_make_fewer_batches(broker: Broker) -> None:
     record(broker, 1, 2, 3)
     client_of(broker).set(broker.keys.lease, TOKEN)
     batches = [new_batch(Header(Trigger.SIZE, 2, CUT_AT_MS)) for _ in range(3)]
-    sizes = broker.cutter.cut(
-        lambda _waiting: batches, due_ms=1, token=TOKEN, lease_ttl_ms=2_000, enqueue=enqueue_nothing
-    ).sizes  # fmt: skip
-    assert sizes == [2, 1]
+    with lease_of(broker).fence() as fence:
+        assert fence.waiting == 3
+        assert fence.cut(batches, (), due_ms=1).sizes == [2, 1]
     assert sorted(broker.ledger.in_flight()) == sorted(batch.id for batch in batches[:2])
     assert client_of(broker).exists(broker.keys.batch(batches[2].id)) == 0
     check_account(broker)
@@ -239,12 +232,13 @@ def test_a_lease_that_changes_hands_in_between_is_noticed(broker: Broker, client
     record(broker, 1)
     client.set(broker.keys.lease, TOKEN)
 
-    def lose_it(transaction: Transaction, batches: Sequence[NewBatch]) -> None:
-        transaction.set("test:job", batches[0].id)
+    def lose_it() -> None:
         client.set(broker.keys.lease, "host:2:other")
 
-    with pytest.raises(InDoubt):
-        cut_one(broker, new_batch(Header(Trigger.SIZE, 1, CUT_AT_MS)), enqueue=lose_it)
+    with pytest.raises(LeaseChanged):
+        cut_one(
+            broker, new_batch(Header(Trigger.SIZE, 1, CUT_AT_MS)), ("SET", "test:job", 1), meanwhile=lose_it
+        )
     assert waiting(broker) == [1]
     assert client.keys("test:*") == []
     assert batches_of(broker) == []
@@ -256,15 +250,10 @@ def test_jobs_are_enqueued_with_the_cut_and_the_lease_is_prolonged(
 ) -> None:
     record(broker, 1)
     client.set(broker.keys.lease, TOKEN, px=600)
-
-    def enqueue(transaction: Transaction, batches: Sequence[NewBatch]) -> None:
-        assert broker.events.waiting() == 1
-        transaction.set("test:job", batches[0].id)
-
     batch = new_batch(Header(Trigger.SIZE, 1, CUT_AT_MS))
-    cut_one(broker, batch, enqueue=enqueue)
+    cut_one(broker, batch, ("SET", "test:job", batch.id))
     assert client.get("test:job") == batch.id.encode()
-    assert 600 < client.pttl(broker.keys.lease) <= 2_000
+    assert 600 < client.pttl(broker.keys.lease) <= 600_000
 
 
 def test_those_who_wait_for_an_end_are_told(broker: Broker, client: FakeClient) -> None:

@@ -19,14 +19,13 @@ from tests.doubles import ManualClock
 from tests.unit.steps import (
     CUT_AT_MS,
     RECORDED_AT_MS,
-    TOKEN,
     FakeClient,
     bury,
     check_account,
     client_of,
     cut,
     due,
-    enqueue_nothing,
+    lease_of,
     record,
     record_and_cut,
     retry,
@@ -48,9 +47,8 @@ def run_record(broker: Broker, batch_id: str) -> RunRecord:
 def enqueue_again(broker: Broker, due_ms: int) -> DueBatch:
     """The one batch that is due is enqueued again."""
     (batch,) = due(broker, broker.clock.now_ms())
-    assert broker.cutter.enqueue_again(
-        [batch], due_ms=due_ms, token=TOKEN, lease_ttl_ms=600_000, enqueue=enqueue_nothing
-    ) == [batch]
+    with lease_of(broker).fence() as fence:
+        assert fence.enqueue_again([batch], (), due_ms=due_ms) == [batch]
     return batch
 
 
@@ -188,9 +186,8 @@ def test_enqueue_again_writes_the_record_that_the_batch_is_to_have_then(
     clock.advance(8_000)
     (silent,) = due(broker, clock.ms)
     died = replace(silent, then=silent.run.died(clock.ms))
-    assert broker.cutter.enqueue_again(
-        [died], due_ms=clock.ms + 5_000, token=TOKEN, lease_ttl_ms=600_000, enqueue=enqueue_nothing
-    ) == [died]
+    with lease_of(broker).fence() as fence:
+        assert fence.enqueue_again([died], (), due_ms=clock.ms + 5_000) == [died]
     assert run_record(broker, taken.id) == RunRecord(runs=1, deaths=1, since_ms=clock.ms)
     assert take(broker, taken.id).run.attempt == 2
 
@@ -199,9 +196,8 @@ def test_a_batch_taken_meanwhile_keeps_its_owner(broker: Broker, clock: ManualCl
     batch_id = record_and_cut(broker, 1)
     (seen,) = due(broker, clock.ms)
     taken = take(broker, batch_id, owner="quick", ttl_ms=500)
-    assert not broker.cutter.enqueue_again(
-        [seen], due_ms=clock.ms + 5_000, token=TOKEN, lease_ttl_ms=600_000, enqueue=enqueue_nothing
-    )
+    with lease_of(broker).fence() as fence:
+        assert not fence.enqueue_again([seen], (), due_ms=clock.ms + 5_000)
     assert run_record(broker, batch_id) == taken.run
     assert score(broker, batch_id) == running(clock.ms + 500)
 

@@ -11,6 +11,7 @@ from rq.serializers import JSONSerializer
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost
 from microbatch.broker.state.claims import claim_of
+from microbatch.broker.state.fence import Fence
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import new_batch
 from microbatch.broker.wire.outcome import Outcome
@@ -29,6 +30,7 @@ from tests.unit.steps import (
     client_of,
     cut,
     due,
+    lease_of,
     record,
     retry,
     take,
@@ -54,13 +56,8 @@ class Stand:
         self.reconciler = Reconciler(broker, queue, self.lease, self.gates)
         record(broker, "a", "b")
         batch = new_batch(Header(Trigger.TICK, 2, clock.ms))
-        broker.cutter.cut(
-            lambda _waiting: [batch],
-            due_ms=clock.ms + LOOK_AGAIN_MS,
-            token=TOKEN,
-            lease_ttl_ms=600_000,
-            enqueue=queue.enqueue,
-        )
+        with lease_of(broker).fence() as fence:
+            fence.cut([batch], queue.to_enqueue([batch]), due_ms=clock.ms + LOOK_AGAIN_MS)
         self.id = batch.id
 
     def after(self, by_ms: int) -> int:
@@ -269,15 +266,15 @@ def test_a_former_leader_gives_nothing_up(stand: Stand) -> None:
 def transactions(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How long each transaction that enqueues leaves the lease to last, in ms; as they are done."""
     left: list[int] = []
-    enqueue_again = stand.broker.cutter.enqueue_again
+    enqueue_again = Fence.enqueue_again
 
-    def enqueue_and_note(*args: Any, **options: Any) -> Any:
-        stand.client.pexpire(stand.broker.keys.lease, 100_000)
-        enqueued = enqueue_again(*args, **options)
+    def enqueue_and_note(fence: Fence, *args: Any, **options: Any) -> Any:
+        enqueued = enqueue_again(fence, *args, **options)
         left.append(stand.client.pttl(stand.broker.keys.lease))
+        stand.client.pexpire(stand.broker.keys.lease, 100_000)
         return enqueued
 
-    monkeypatch.setattr(stand.broker.cutter, "enqueue_again", enqueue_and_note)
+    monkeypatch.setattr(Fence, "enqueue_again", enqueue_and_note)
     return left
 
 

@@ -6,7 +6,6 @@ from microbatch.broker.app.config import Config
 from microbatch.broker.policy.policy import Policy
 from microbatch.broker.state.breaker import Breaker
 from microbatch.broker.state.claims import Claims
-from microbatch.broker.state.cutter import Cutter
 from microbatch.broker.state.dead import Dead
 from microbatch.broker.state.events import Events
 from microbatch.broker.state.keys import Keys
@@ -45,7 +44,6 @@ class Broker:
             replicated=config.durability == "replicated",
         )  # fmt: skip
         self.wake = WakeList(self.server, self.keys)
-        self.cutter = Cutter(self.server, self.keys)
         self.ledger = Ledger(self.server, self.keys, keeps_outcomes=config.results == "keep")
         self.recovery = Recovery(self.server, self.keys)
         self.breaker = Breaker(self.server, self.keys)

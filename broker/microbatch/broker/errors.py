@@ -9,6 +9,7 @@ MicrobatchError
 ├── Stopped               an event was recorded after stop()
 ├── BatcherFull           as many events wait as may
 ├── LeaseLost             this scheduler is no longer the active one
+│   └── LeaseChanged      the lease is not as it was seen
 └── ServerError           the server did not do what it was asked
     ├── Unavailable       it could not be reached: nothing was sent
     ├── InDoubt           the connection broke after sending: it may or may not have been done
@@ -68,6 +69,10 @@ class BatcherFull(MicrobatchError):
 
 class LeaseLost(MicrobatchError):
     """Another scheduler has become the active one. Nothing was cut."""
+
+
+class LeaseChanged(LeaseLost):
+    """The lease was renewed, taken by another, or ran out since it was seen. Nothing was done."""
 
 
 class ServerError(MicrobatchError):

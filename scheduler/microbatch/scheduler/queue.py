@@ -20,7 +20,6 @@ from microbatch.broker.app.config import Config
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.request import Command, commands
 from microbatch.broker.transport.server import Server
-from microbatch.broker.transport.transaction import Transaction
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.in_flight import DueBatch, NewBatch
 
@@ -56,10 +55,9 @@ class JobQueue:
         with self._server.translated():
             self._queue.get_redis_server_version()
 
-    def enqueue(
-        self, pipe: Transaction, batches: Sequence[NewBatch | DueBatch], *, at_front: bool = False
-    ) -> None:
-        """Add the jobs of these batches to the caller's transaction."""
+    def to_enqueue(self, batches: Sequence[NewBatch | DueBatch], *, at_front: bool = False) -> list[Command]:
+        """What enqueues the jobs of these batches: RQ's own commands, for somebody else's transaction."""
+        pipe = self._server.client.pipeline()
         self._queue.enqueue_many(
             [
                 Queue.prepare_data(
@@ -78,6 +76,19 @@ class JobQueue:
             ],
             pipeline=pipe,
         )
+        return [command for command, _ in pipe.command_stack]
+
+    def to_enqueue_again(self, batches: Sequence[DueBatch], *, at_front: bool) -> list[Command]:
+        """As `to_enqueue`, for batches that had a job before; what RQ still holds of it is cleared away.
+
+        ``at_front``: before all jobs that wait, since these batches have waited for longer.
+        """
+        pipe = self._server.client.pipeline()
+        for batch in batches:
+            self._queue.failed_job_registry.remove(batch.id, pipeline=pipe)
+            pipe.lrem(self._queue.intermediate_queue_key, 0, batch.id)
+            pipe.delete(Job.key_for(batch.id))  # which expires soon, where a run has ended
+        return [*(command for command, _ in pipe.command_stack), *self.to_enqueue(batches, at_front=at_front)]
 
     def forget(self, batches: Sequence[NewBatch]) -> None:
         """Remove the jobs of batches that were not made. Nothing is sent if there are none."""
@@ -98,22 +109,6 @@ class JobQueue:
         results = [Result.get_key(batch_id) for batch_id in batch_ids]  # type: ignore[no-untyped-call]
         failed = self._queue.failed_job_registry.key
         self._server.perform(commands(("ZREM", failed, *batch_ids), ("UNLINK", *jobs, *results)))
-
-    def enqueue_again(self, pipe: Transaction, batches: Sequence[DueBatch]) -> None:
-        """As `enqueue`, for batches that had a job before; what RQ still holds of it is cleared away."""
-        self._forget_jobs(pipe, batches)
-        self.enqueue(pipe, batches)
-
-    def enqueue_first(self, pipe: Transaction, batches: Sequence[DueBatch]) -> None:
-        """As `enqueue_again`, before all jobs that wait: these batches have waited for longer."""
-        self._forget_jobs(pipe, batches)
-        self.enqueue(pipe, batches, at_front=True)
-
-    def _forget_jobs(self, pipe: Transaction, batches: Sequence[DueBatch]) -> None:
-        for batch in batches:
-            self._queue.failed_job_registry.remove(batch.id, pipeline=pipe)
-            pipe.lrem(self._queue.intermediate_queue_key, 0, batch.id)
-            pipe.delete(Job.key_for(batch.id))  # which expires soon, where a run has ended
 
     def forget_runs(self, batch_ids: Sequence[str]) -> None:
         """Show no more of these batches' runs: their workers are gone. Nothing is sent if there are none."""

@@ -162,13 +162,10 @@ class Reconciler:
     def _enqueue(self, batches: Sequence[DueBatch], now_ms: int, *, first: bool) -> int:
         """Give these batches new jobs, before all others if they have waited for longer than those."""
         for start in range(0, len(batches), _PER_TRANSACTION):
-            enqueued = self._broker.cutter.enqueue_again(
-                batches[start : start + _PER_TRANSACTION],
-                due_ms=now_ms + LOOK_AGAIN_MS,
-                token=self._lease.token,
-                lease_ttl_ms=self._lease.ttl_ms,
-                enqueue=self._queue.enqueue_first if first else self._queue.enqueue_again,
-            )
+            some = batches[start : start + _PER_TRANSACTION]
+            jobs = self._queue.to_enqueue_again(some, at_front=first)
+            with self._lease.fence() as fence:
+                enqueued = fence.enqueue_again(some, jobs, due_ms=now_ms + LOOK_AGAIN_MS)
             self._gates.spend(len(enqueued))
             for batch in enqueued:
                 log.debug(

@@ -12,13 +12,13 @@ from math import inf
 
 from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import DecodeError, LeaseLost, ServerError
+from microbatch.broker.errors import DecodeError, LeaseChanged, LeaseLost, ServerError
 from microbatch.broker.state.wake import Wake
 from microbatch.broker.state.wake_listener import LeaseWatch, ServerWakeListener, WakeListener
 from microbatch.broker.transport.backoff import Backoff
 from microbatch.broker.transport.clock import Clock
 from microbatch.broker.wire.header import Header, Trigger
-from microbatch.broker.wire.in_flight import NewBatch, new_batch
+from microbatch.broker.wire.in_flight import new_batch
 from microbatch.scheduler.cutting import Cut, Planner
 from microbatch.scheduler.gates import Gates
 from microbatch.scheduler.maintenance import Maintenance
@@ -107,8 +107,8 @@ class Scheduler:
         if not self._stay_active():
             self._stopping.wait(self.config.lease_ttl / 20)
             return 0
-        ring = self._listener.wait(self._seconds_to_wait())
-        word = None if ring is None else ring.word
+        wakeup = self._listener.wait(self._seconds_to_wait())
+        word = None if wakeup is None else wakeup.word
         if self._stopping.is_set():
             if word is Wake.FLUSH and self.broker.events.waiting():
                 self.broker.wake.tell(word)  # for the next active scheduler
@@ -117,7 +117,7 @@ class Scheduler:
             self._reconcile_at = 0.0
         rest = self._why_cut_the_rest(word)
         # At a tick events may have come since the bell rang, and their cycle is over.
-        made = self._cut(rest, None if ring is None or rest is Trigger.TICK else ring.look)
+        made = self._cut(rest, None if wakeup is None or rest is Trigger.TICK else wakeup.watch)
         self._look_after()
         return made
 
@@ -169,15 +169,21 @@ class Scheduler:
             return Trigger.FLUSH
         return Trigger.TICK if ticked else self._owed
 
-    def _cut(self, rest: Trigger | None, look: LeaseWatch | None) -> int:
+    def _cut(self, rest: Trigger | None, watch: LeaseWatch | None) -> int:
         made, self._owed = 0, rest
         self._planner.begin()
         while not self._stopping.is_set():
             room = self._gates.room_for_cuts()
             if not room:
                 return made
-            cuts = self._cut_once(rest, look, room)
-            look = None
+            try:
+                cuts = self._cut_once(rest, watch, room)
+            except LeaseChanged:
+                if watch is None:
+                    raise
+                watch = None  # the lease was renewed since the wake-up
+                continue
+            watch = None
             made += len(cuts)
             if cuts:
                 self._gates.spend(len(cuts))
@@ -187,32 +193,24 @@ class Scheduler:
         self._owed = None
         return made
 
-    def _cut_once(self, rest: Trigger | None, look: LeaseWatch | None, room: int) -> list[Cut]:
-        cuts: list[Cut] = []
-        batches: list[NewBatch] = []
+    def _cut_once(self, rest: Trigger | None, watch: LeaseWatch | None, room: int) -> list[Cut]:
         now_ms = self._clock.now_ms()
-
-        def choose(waiting: int) -> list[NewBatch]:
-            cuts[:] = self._planner.plan(waiting, rest, room)
-            batches[:] = [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
-            return batches
-
-        made = self.broker.cutter.cut(
-            choose,
-            due_ms=now_ms + LOOK_AGAIN_MS,
-            token=self._lease.token,
-            lease_ttl_ms=self._lease.ttl_ms,
-            enqueue=self._queue.enqueue,
-            look=look,
-            max_bytes=self.config.max_bytes,
-            event_bytes=self._planner.event_bytes,
-        )
+        with self._lease.fence(watch) as fence:
+            cuts = self._planner.plan(fence.waiting, rest, room)
+            batches = [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
+            made = fence.cut(
+                batches,
+                self._queue.to_enqueue(batches),
+                due_ms=now_ms + LOOK_AGAIN_MS,
+                max_bytes=self.config.max_bytes,
+                event_bytes=self._planner.event_bytes,
+            )
         self._planner.made(made)
-        del cuts[len(made.sizes) :]
-        self._queue.forget(batches[len(cuts) :])
-        if cuts:
-            self._log_cut(made.sizes, cuts)
-        return cuts
+        count = len(made.sizes)
+        self._queue.forget(batches[count:])
+        if count:
+            self._log_cut(made.sizes, cuts[:count])
+        return cuts[:count]
 
     def _log_cut(self, sizes: list[int], cuts: list[Cut]) -> None:
         triggers = "/".join(dict.fromkeys(cut.trigger for cut in cuts))

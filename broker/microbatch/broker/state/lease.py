@@ -14,13 +14,18 @@ import secrets
 import socket
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from microbatch.broker.errors import LeaseLost
 from microbatch.broker.lua import scripts
+from microbatch.broker.state.fence import Fence
 from microbatch.broker.state.keys import Keys
+from microbatch.broker.state.wake_listener import LeaseWatch
 from microbatch.broker.transport.request import Replies, Request, Steps, call, command, transaction
-from microbatch.broker.transport.verb import S_co, Verbs, verb
+from microbatch.broker.transport.server import Server
+from microbatch.broker.transport.verb import Verbs, verb
 from microbatch.broker.wire.text import printable
 
 _SILENT_TTLS = 3  # for how long a lease may go unrenewed before it is taken from its holder
@@ -59,10 +64,10 @@ def holder_of(token: str) -> Holder:
     return Holder(host, int(pid) if pid.isdecimal() else 0, mark[:_MARK])
 
 
-class Lease(Verbs[S_co]):
+class Lease(Verbs[Server]):
     """One process's side of a batcher's lease."""
 
-    def __init__(self, server: S_co, keys: Keys, ttl_ms: int) -> None:
+    def __init__(self, server: Server, keys: Keys, ttl_ms: int) -> None:
         super().__init__(server)
         self._keys = keys
         self.ttl_ms = ttl_ms
@@ -108,6 +113,24 @@ class Lease(Verbs[S_co]):
         self._may_hold = True  # if the reply is lost, the next `acquire` finds out
         seized = yield from call(scripts.SEIZE_LEASE, [key], (token, expires, self.token, self.ttl_ms))
         return holder_of(printable(token)) if seized else None
+
+    @contextmanager
+    def fence(self, watch: LeaseWatch | None = None) -> Iterator[Fence]:
+        """A fence for one change, which is to be made in the block of the ``with``.
+
+        A ``watch`` saves a round trip. If the lease was renewed since it began, the change raises
+        LeaseChanged. Raises LeaseLost if this one is not active.
+        """
+        token, keys = self.token.encode(), self._keys
+        if watch is not None and watch.holder == token:
+            with self.server.fenced(watch.connection) as transaction:
+                yield Fence(transaction, keys, self.ttl_ms, watch.waiting)
+            return
+        with self.server.fenced() as transaction:
+            holder, waiting = transaction.look(keys.lease, ("GET", keys.lease), ("LLEN", keys.events))
+            if holder != token:
+                raise LeaseLost("another scheduler is the active one")
+            yield Fence(transaction, keys, self.ttl_ms, int(waiting))
 
     @verb
     def release(self) -> Request[object]:

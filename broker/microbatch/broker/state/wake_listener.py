@@ -38,7 +38,7 @@ class Wakeup:
     """A wake-up."""
 
     word: Wake
-    look: LeaseWatch | None = None
+    watch: LeaseWatch | None = None
 
 
 class WakeListener(Protocol):

@@ -6,7 +6,8 @@ here repeats anything: the caller decides, with the error that says whether it m
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -148,6 +149,16 @@ def translate(error: Exception, where: str) -> ServerError:  # noqa: PLR0911 - a
             # An unknown command (it may be renamed) is quoted with its arguments, which may be events.
             reason = str(error).partition(", with args beginning with:")[0]
             return kind(f"the server at {where} refused: {reason}; nothing was done")
+
+
+@contextmanager
+def translated(pool: redis.ConnectionPool, where: str) -> Iterator[None]:
+    """redis-py's errors leave the block as ours. ``where`` is the server's URL, fit to be shown."""
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        renew_after(error, pool)
+        raise translate(error, where) from error
 
 
 def renew_after(error: Exception, pool: redis.ConnectionPool) -> None:

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 import redis
 
-from microbatch.broker.transport.connection import renew_after, translate
+from microbatch.broker.transport.connection import translated
 from microbatch.broker.transport.request import Request
 from microbatch.broker.transport.round_trip import receive, send
 
@@ -26,23 +26,18 @@ class PendingReply(Generic[T]):
         self._pool = pool
         self._where = where
         self._request = request
-        try:
+        with translated(pool, where):
             self._connection = pool.get_connection()
             try:
                 send(self._connection, request)
             except BaseException:
                 pool.release(self._connection)
                 raise
-        except (redis.RedisError, OSError) as error:
-            renew_after(error, pool)
-            raise translate(error, where) from error
 
     def reply(self) -> T:
         """Wait for the answer, and return it. To be called once."""
-        try:
-            return receive(self._connection, self._request)
-        except (redis.RedisError, OSError) as error:
-            renew_after(error, self._pool)
-            raise translate(error, self._where) from error
-        finally:
-            self._pool.release(self._connection)
+        with translated(self._pool, self._where):
+            try:
+                return receive(self._connection, self._request)
+            finally:
+                self._pool.release(self._connection)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import redis
 
 from microbatch.broker.errors import MicrobatchError, Unsupported
-from microbatch.broker.transport.connection import CONNECT_SECONDS, open_client, renew_after, translate
+from microbatch.broker.transport.connection import (
+    CONNECT_SECONDS,
+    open_client,
+    renew_after,
+    translate,
+    translated,
+)
 from microbatch.broker.transport.pending_reply import PendingReply
 from microbatch.broker.transport.request import Request, Steps, Value, command, info
 from microbatch.broker.transport.round_trip import round_trip
-from microbatch.broker.transport.transaction import FencedTransaction
+from microbatch.broker.transport.transaction import FencedTransaction, fenced
 from microbatch.broker.transport.url import safe_url
 
 T = TypeVar("T")
@@ -86,23 +92,16 @@ class Server:
         """Send a request. Its answer has to be asked for."""
         return PendingReply(self.client.connection_pool, self.where, request)
 
-    @contextmanager
-    def fenced(self, watching: Any = None) -> Iterator[FencedTransaction]:
+    def fenced(self, watching: Any = None) -> AbstractContextManager[FencedTransaction]:
         """A transaction that is done only while a key stays as it was, for the block of a ``with``.
 
         A caller that has looked at the key already lends the connection that is ``watching`` it since.
         """
-        with self.translated(), FencedTransaction(self.client, watching) as transaction:
-            yield transaction
+        return fenced(self.client.connection_pool, self.where, watching)
 
-    @contextmanager
-    def translated(self) -> Iterator[None]:
+    def translated(self) -> AbstractContextManager[None]:
         """For code that uses the client itself: redis-py's errors leave the block as ours."""
-        try:
-            yield
-        except (redis.RedisError, OSError) as error:
-            renew_after(error, self.client.connection_pool)
-            raise translate(error, self.where) from error
+        return translated(self.client.connection_pool, self.where)
 
     def check_version(self) -> None:
         """Raises Unsupported unless this is Redis ≥ 7.0 or Valkey ≥ 7.2, and not in cluster mode."""
