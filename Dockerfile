@@ -7,10 +7,11 @@
 #   COPY letters.py .
 #
 # All that it installs with pip has wheels for linux/amd64 and linux/arm64: `docker buildx build --platform linux/arm64 .`.
-# To build on one certain base and no other, name it by its digest, which
-# `docker buildx imagetools inspect python:3.12-slim` prints, as in `--build-arg BASE=python:3.12-slim@sha256:...`.
+# The base is named by its digest, which is that of the images for all platforms: a build is made of the same parts today
+# and in a year. `docker buildx imagetools inspect python:3.12-slim-trixie` prints the digest of the newest one. Try it with
+# `--build-arg BASE=python:3.12-slim-trixie@sha256:...`, and write it here.
 
-ARG BASE=python:3.12-slim
+ARG BASE=python:3.12.14-slim-trixie@sha256:78387bc3881b8273120a12ebe6c1ab22b018ccc2c9adf565ae1ac9b536e184ea
 
 FROM ${BASE} AS build
 WORKDIR /src

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,15 @@ def test_the_stack_by_itself() -> None:
             assert service["read_only"]
             assert service["cap_drop"] == ["ALL"]
             assert int(service["deploy"]["resources"]["limits"]["memory"]) in (256 << 20, 1 << 30)
+
+
+def test_base_images_are_named_by_digest() -> None:
+    """So that a build is made of the same parts today and in a year."""
+    texts = [(ROOT / name).read_text("utf-8") for name in ("Dockerfile", "compose.yaml")]
+    found = re.findall(r"(?:ARG BASE=|image: \$\{VALKEY_IMAGE:-)(\S+?)\}?$", "\n".join(texts), re.MULTILINE)
+    assert len(found) == 2
+    for image in found:
+        assert re.fullmatch(r"[a-z/]+:[\w.-]+@sha256:[0-9a-f]{64}", image)
 
 
 def test_another_server_and_more_workers() -> None:
