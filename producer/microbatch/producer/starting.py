@@ -26,7 +26,7 @@ def start(config: Config, *, linger: int | None = None, wait: float | None = Non
         ConfigError: no server is set, a handler can't be used, or ``linger`` is not a number of milliseconds.
         AppError: it is called by an app that is being imported, and not by a program.
         Refused, Unsupported: the server does not let us in, or is too old.
-        Unavailable, RefusedForNow: it was still not there after ``wait``.
+        Unavailable, InDoubt, RefusedForNow: it was still not there after ``wait``.
     """
     refuse_while_importing("start()")
     broker = Broker(config)
