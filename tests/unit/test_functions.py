@@ -19,6 +19,7 @@ from microbatch.broker.app.functions import UserFunction
 from microbatch.broker.errors import ConfigError
 from microbatch.broker.wire.batch import BatchInfo
 from microbatch.broker.wire.header import Trigger
+from tests.signals import on_alarm
 
 if TYPE_CHECKING:
     from somewhere import Missing  # type: ignore[import-not-found]
@@ -173,18 +174,15 @@ def test_an_async_call_that_is_interrupted_does_not_go_on_in_the_next() -> None:
             raise
         said.append("returned")
 
-    def interrupt(_number: int, _frame: object) -> None:
+    def interrupt() -> None:
         raise Interrupt
 
     function = UserFunction(SETTING, wait)
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
+    with on_alarm(interrupt):
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(Interrupt):
             function(0.1, INFO)
         function(0.2, INFO)
-    finally:
-        signal.signal(signal.SIGALRM, before)
     assert said == ["cancelled", "returned"]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from microbatch.broker.errors import Stopped
 from microbatch.producer import MicroBatcher
+from tests.signals import on_alarm
 from tests.unit.lingering import EVENTS, MakeBatcher, waiting
 from tests.unit.steps import FakeClient
 from tests.waiting import wait_until
@@ -18,7 +19,7 @@ def test_a_signal_may_stop_it_at_any_moment(make_batcher: MakeBatcher, client: F
     batcher = make_batcher(1)
     stopped = []
 
-    def stop(_number: int, _frame: object) -> None:
+    def stop() -> None:
         batcher.stop()
         stopped.append(client.llen(EVENTS))
 
@@ -31,8 +32,7 @@ def test_a_signal_may_stop_it_at_any_moment(make_batcher: MakeBatcher, client: F
                 return taken
             taken += 1
 
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
+    with on_alarm(stop):
         for moment in range(30):
             client.delete(EVENTS)
             batcher = make_batcher(1)
@@ -42,8 +42,6 @@ def test_a_signal_may_stop_it_at_any_moment(make_batcher: MakeBatcher, client: F
             assert taken - 1 <= stopped[-1] <= taken
             batcher.close()
             assert waiting(client) == list(range(taken))
-    finally:
-        signal.signal(signal.SIGALRM, before)
 
 
 def record_on(batcher: MicroBatcher, taken: list[int], seconds: float) -> None:
@@ -55,8 +53,10 @@ def record_on(batcher: MicroBatcher, taken: list[int], seconds: float) -> None:
 
 
 def test_a_signal_may_close_it_at_any_moment(make_batcher: MakeBatcher, client: FakeClient) -> None:
-    before = signal.signal(signal.SIGALRM, lambda *_: make_batcher.made[-1].close())
-    try:
+    def close() -> None:
+        make_batcher.made[-1].close()
+
+    with on_alarm(close):
         for moment in range(30):
             client.delete(EVENTS)
             taken: list[int] = []
@@ -64,8 +64,6 @@ def test_a_signal_may_close_it_at_any_moment(make_batcher: MakeBatcher, client: 
                 record_on(make_batcher(1), taken, 0.002 + moment / 20_000)
             # If there was no thread yet, it sends the event that the call was about after the handler.
             wait_until(lambda taken=taken: waiting(client) == taken)  # type: ignore[misc]
-    finally:
-        signal.signal(signal.SIGALRM, before)
 
 
 class Interrupt(Exception):
@@ -73,11 +71,10 @@ class Interrupt(Exception):
 
 
 def test_an_interrupt_at_any_moment_holds_up_nothing(make_batcher: MakeBatcher, client: FakeClient) -> None:
-    def interrupt(_number: int, _frame: object) -> None:
+    def interrupt() -> None:
         raise Interrupt
 
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
+    with on_alarm(interrupt):
         for moment in range(100):
             client.delete(EVENTS)
             batcher = make_batcher(1)
@@ -89,8 +86,6 @@ def test_an_interrupt_at_any_moment_holds_up_nothing(make_batcher: MakeBatcher, 
             wait_until(lambda taken=taken: client.llen(EVENTS) >= len(taken))  # type: ignore[misc]
             batcher.close()
             assert waiting(client) in (taken, [*taken, len(taken)])
-    finally:
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_many_threads_may_record_and_flush(make_batcher: MakeBatcher, client: FakeClient) -> None:
