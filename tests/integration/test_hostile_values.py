@@ -193,7 +193,10 @@ def test_ids_that_are_none_are_quarantined(house: House) -> None:
 
 EVENTS = {
     "no event": b"hostile",
-    "another version": b"2" + EVENT[1:],
+    "another version": b"3" + EVENT[1:],
+    "no length of the fields": b"2" + EVENT[1:],
+    "fields beyond the end": b"2" + EVENT[1:12] + b"fff1",
+    "a malformed field": b"2" + EVENT[1:12] + b"003k0g1",
     "empty": b"",
     "no JSON": encode_event(b"{", 1),
     "two values": encode_event(b"1,2", 1),

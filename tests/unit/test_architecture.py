@@ -10,6 +10,7 @@ import pytest
 from microbatch.broker.lua import scripts
 from microbatch.broker.lua.scripts import Script
 from microbatch.broker.state.keys import Keys
+from microbatch.broker.wire.fields import REPEATABLE, Tag
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [script for script in vars(scripts).values() if isinstance(script, Script)]
@@ -49,3 +50,10 @@ def test_a_script_opens_with_its_keys_arguments_result_and_cost(script: Script) 
     assert [name for name in used if not re.search(rf"{re.escape(name[:-1])}(?:\]|\.\.)", head)] == []
     assert re.search(r"\bReturns\b", head)
     assert re.search(r"\bO\(", head)
+
+
+def test_the_fields_of_an_event() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `([A-Za-z])` \|.*\| (yes|no)\b[^|]*\|$", text, re.MULTILINE)
+    assert [letter for letter, _ in rows] == list(Tag)
+    assert {letter for letter, repeated in rows if repeated == "yes"} == REPEATABLE

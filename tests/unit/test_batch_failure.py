@@ -170,7 +170,7 @@ def test_an_event_that_no_longer_fits_fails_its_batch(make_runner: MakeRunner) -
     assert text.rstrip().endswith(error)
 
 
-@pytest.mark.parametrize("raw", [b"pushed by hand", b"2" + b"0" * 11 + b'{"a":1}'])
+@pytest.mark.parametrize("raw", [b"pushed by hand", b"3" + b"0" * 11 + b'{"a":1}'])
 @pytest.mark.parametrize("position", [0, 1])
 def test_what_is_no_event_is_dead_at_once_and_alone(
     make_runner: MakeRunner, raw: bytes, position: int
@@ -181,7 +181,7 @@ def test_what_is_no_event_is_dead_at_once_and_alone(
     with pytest.raises(BatchDead, match="1 of 2 events dead at attempt 1"):
         runner.run(batch_id)
     (dead,) = runner.broker.dead
-    assert dead.failure.error == "DecodeError: the event can't be read: not an event of version 1"
+    assert dead.failure.error == "DecodeError: the event can't be read: not an event of version 1 or 2"
     (other,) = runner.broker.ledger.in_flight()
     assert runner.run(other) == "done"
     failure, result = outcomes(runner.broker)

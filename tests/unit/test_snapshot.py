@@ -7,6 +7,8 @@ import time
 from microbatch.broker.broker import Broker
 from microbatch.broker.inspect.snapshot import take_snapshot
 from microbatch.broker.state.lease import holder_of
+from microbatch.broker.wire.event import Event
+from microbatch.broker.wire.fields import Tag
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import RECORDED_AT_MS, FakeClient, cut, record
 
@@ -37,6 +39,15 @@ def test_where_the_events_are(broker: Broker) -> None:
     assert (snapshot.waiting_events, snapshot.in_flight_batches, snapshot.in_flight_events) == (3, 1, 2)
     assert snapshot.oldest_in_flight_ms == RECORDED_AT_MS
     assert snapshot.oldest_waiting_ms == RECORDED_AT_MS + 2
+
+
+def test_events_with_fields_have_an_age(broker: Broker, client: FakeClient) -> None:
+    for number in range(2):
+        client.rpush(broker.keys.events, Event(b"1", RECORDED_AT_MS + number, ((Tag.KEY, b"k"),)).encode())
+    cut(broker, 1)
+    snapshot = take_snapshot(broker)
+    assert snapshot.oldest_in_flight_ms == RECORDED_AT_MS
+    assert snapshot.oldest_waiting_ms == RECORDED_AT_MS + 1
 
 
 def test_something_that_is_no_event_has_no_age(broker: Broker, client: FakeClient) -> None:

@@ -24,9 +24,9 @@ def test_an_event_is_a_digit_a_time_and_its_json() -> None:
     assert event_recorded_at_ms(raw) == 1_700_000_000_123
 
 
-@pytest.mark.parametrize("raw", [b"", b"1", b"118bcfe5687b", b"218bcfe5687b1", b'{"a":1}', b"\xff" * 20])
+@pytest.mark.parametrize("raw", [b"", b"1", b"118bcfe5687b", b"318bcfe5687b1", b'{"a":1}', b"\xff" * 20])
 def test_what_is_no_event_is_not_read_as_one(raw: bytes) -> None:
-    with pytest.raises(DecodeError, match="not an event of version 1"):
+    with pytest.raises(DecodeError, match="not an event of version 1 or 2"):
         event_body(raw)
 
 

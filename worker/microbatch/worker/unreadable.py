@@ -21,7 +21,8 @@ def body_of(raw: bytes, most_bytes: int) -> bytes:
     try:
         body = event_body(raw)
     except DecodeError as error:
-        raise DecodeError(f"the event can't be read: {error}") from None
+        what = "the event can't be read"
+        raise DecodeError(f"{what}: {error}", f"{what}: {error.public}") from None
     if len(body) > most_bytes:
         raise DecodeError(f"the event has {len(body):,} bytes; the most is {most_bytes:,}")
     return body

@@ -1,50 +1,109 @@
 """An event as it stands in the list.
 
-It is one string: a version digit, when it was recorded (11 hex digits, unix ms), its JSON. The version digit
-leaves room for events that carry more. Those that don't pay nothing for it.
+It is one string. Version 1 has a version digit, when the event was recorded (11 hex digits, unix ms), and
+its JSON. Version 2 is for events that carry more: between the time and the JSON it has the length of the
+fields in bytes (3 hex digits) and the fields. An event without fields is of version 1, and pays nothing for
+them.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from microbatch.broker.errors import DecodeError
-from microbatch.broker.wire.versioned import VERSION
+from microbatch.broker.wire.fields import Fields, Tag, decode_fields, encode_fields
 
-_EVENT_VERSION = b"1"
+_PLAIN = b"1"
+_WITH_FIELDS = b"2"
 _STAMP_DIGITS = 11
 _PREFIX_LENGTH = 1 + _STAMP_DIGITS
 _STAMP = re.compile(rb"[0-9a-f]{11}")
 _LAST_STAMP = 0xFFFFFFFFFFF
+_HEAD_WITH_FIELDS = re.compile(rb"2[0-9a-f]{11}([0-9a-f]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event with all that it carries."""
+
+    body: bytes
+    """Its JSON."""
+    recorded_at_ms: int
+    """When it was recorded, by its producer's clock (unix ms)."""
+    fields: Fields = ()
+
+    def encode(self) -> bytes:
+        """The event as it stands in the list.
+
+        Raises:
+            EncodeError: a field is not known, too long, or repeated and may not be; or all are too long.
+        """
+        if not self.fields:
+            return encode_event(self.body, self.recorded_at_ms)
+        fields = encode_fields(self.fields)
+        stamp = event_prefix(self.recorded_at_ms)[len(_PLAIN) :]
+        return b"%b%b%03x%b%b" % (_WITH_FIELDS, stamp, len(fields), fields, self.body)
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Event:
+        """An event of either version, without the fields that this one does not know and may ignore.
+
+        Raises:
+            DecodeError: as for `event_body` and `event_recorded_at_ms`.
+        """
+        if raw[:1] == _WITH_FIELDS:
+            fields, body = _fields_and_body(raw)
+        else:
+            fields, body = (), event_body(raw)
+        return cls(body, event_recorded_at_ms(raw), fields)
+
+    def values(self, tag: Tag) -> list[bytes]:
+        """The values of the fields with this tag, in order."""
+        return [value for found, value in self.fields if found == tag]
 
 
 def encode_event(body: bytes, recorded_at_ms: int) -> bytes:
-    """The event as it stands in the list. ``body`` is its JSON."""
+    """An event without fields as it stands in the list. ``body`` is its JSON."""
     return event_prefix(recorded_at_ms) + body
 
 
 def event_prefix(recorded_at_ms: int) -> bytes:
-    """What stands before the JSON of every event that was recorded at this moment (unix ms)."""
+    """What stands before the JSON of a plain event, one without fields, of this moment (unix ms)."""
     return b"1%011x" % min(max(recorded_at_ms, 0), _LAST_STAMP)
 
 
 def event_body(raw: bytes) -> bytes:
-    """The JSON of an event.
+    """The JSON of an event of either version.
 
     Raises:
-        DecodeError: it was written by something else, or by a version that this one does not know.
+        DecodeError: it was written by something else, or by a version that this one does not know; or it has
+            malformed fields, or one that must be understood and is not known.
     """
-    if raw[:1] != _EVENT_VERSION or len(raw) <= _PREFIX_LENGTH:
-        raise DecodeError(f"not an event of version {VERSION}")
+    if raw[:1] != _PLAIN or len(raw) <= _PREFIX_LENGTH:
+        return _fields_and_body(raw)[1]
     return raw[_PREFIX_LENGTH:]
 
 
 def event_recorded_at_ms(raw: bytes) -> int:
-    """When the event was recorded, by its producer's clock (unix ms).
+    """When the event was recorded, by its producer's clock (unix ms). All versions have it at the same place.
 
     Raises:
-        DecodeError: as for `event_body`.
+        DecodeError: there is no time at this place.
     """
     if (stamp := _STAMP.fullmatch(raw, 1, _PREFIX_LENGTH)) is None:
         raise DecodeError("an event carries no time of recording")
     return int(stamp[0], 16)
+
+
+def _fields_and_body(raw: bytes) -> tuple[Fields, bytes]:
+    """What an event of version 2 holds behind its time. Raises DecodeError if it is not one."""
+    if raw[:1] != _WITH_FIELDS:
+        raise DecodeError("not an event of version 1 or 2")
+    if (head := _HEAD_WITH_FIELDS.match(raw)) is None:
+        raise DecodeError("the event has a malformed head")
+    start = head.end()
+    end = start + int(head[1], 16)
+    if end >= len(raw):
+        raise DecodeError("the event ends before its JSON")
+    return decode_fields(raw[start:end]), raw[end:]
