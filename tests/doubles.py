@@ -1,10 +1,12 @@
-"""What the scheduler works with, moved by hand: a clock, a ticker and a listener."""
+"""What the scheduler works with, moved by hand: a clock, a ticker and a listener; and an observer."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -90,3 +92,27 @@ class FailsOnce:
         self.calls.append(result)
         if len(self.calls) == 1:
             raise HandlerFailed(f"for {result}")
+
+
+class Notes:
+    """An observer that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, dict[str, Any]]] = []
+
+    def __getattr__(self, change: str) -> Callable[..., None]:
+        return partial(self._note, change)
+
+    def _note(self, change: str, **facts: Any) -> None:
+        self.told.append((change, facts))
+
+    @property
+    def changes(self) -> list[str]:
+        return [change for change, _ in self.told]
+
+    def all(self, change: str) -> list[dict[str, Any]]:
+        return [facts for each, facts in self.told if each == change]
+
+    def one(self, change: str) -> dict[str, Any]:
+        (facts,) = self.all(change)
+        return facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from microbatch.broker.transport.transaction import FencedTransaction
 from microbatch.broker.transport.verb import verb
 from microbatch.broker.wire.in_flight import DueBatch
 from microbatch.broker.wire.run_record import RunRecord
-from microbatch.producer.handlers import Handlers
+from microbatch.producer.handlers import Call, Handlers
 from microbatch.scheduler import burial
 from microbatch.scheduler.gates import Gates
 from microbatch.scheduler.queue import JobQueue
@@ -65,7 +65,7 @@ def acknowledge_before_handler() -> None:
     """Take a result from the stream before its handler is called."""
     call_for = Handlers.call_for
 
-    def too_early(self: Handlers, entry: Entry, results: Results) -> Callable[[], object] | None:
+    def too_early(self: Handlers, entry: Entry, results: Results) -> Call | None:
         results.acknowledge([entry.id])
         return call_for(self, entry, results)
 

@@ -18,7 +18,7 @@ from microbatch.producer import BatchInfo, Config, MicroBatcher
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.rq.worker import BatchWorker
 from microbatch.worker.runner import BatchRunner
-from tests.doubles import ManualTicker
+from tests.doubles import ManualTicker, Notes
 from tests.proxy import Proxy
 from tests.servers import RealServer
 from tests.waiting import wait_until
@@ -40,7 +40,8 @@ class Line:
         config = self.direct.config.model_copy(
             update={"redis_url": proxy.url, "batch_processor": self._process, "max_retries": 0}
         )
-        self.broker = Broker(config)
+        self.notes = Notes()
+        self.broker = Broker(config, observer=self.notes)
         self.runner = BatchRunner(config, broker=self.broker)
         for script in vars(scripts).values():
             if isinstance(script, scripts.Script):
@@ -92,6 +93,25 @@ def test_what_was_claimed_with_a_commit_is_run(line: Line, proxy: Proxy) -> None
     line.worker._take_turns()
     assert sorted(line.runs) == [(1, 1), (2, 1), (3, 1)]
     assert sorted(line.results()) == [(b"1", 1), (b"2", 1), (b"3", 1)]
+
+
+def test_the_observer_is_told_of_each_turn(line: Line) -> None:
+    line.record_and_cut(1, 2, 3)
+    line.worker._take_turns()
+    assert line.notes.changes == ["taken", "committed"] * 3
+    taken, committed = line.notes.all("taken"), line.notes.all("committed")
+    assert [facts["run"] for facts in taken] == [facts["run"] for facts in committed]
+    assert len({facts["run"].id for facts in taken}) == 3
+
+
+def test_the_observer_is_told_of_what_was_claimed_in_doubt(line: Line, proxy: Proxy) -> None:
+    """Each claim once. The commit whose reply was lost is not told."""
+    line.record_and_cut(1, 2, 3)
+    proxy.eat_reply_to(*END)
+    line.worker._take_turns()
+    line.worker._take_turns()
+    assert line.notes.changes == ["taken", "taken", "committed", "taken", "committed"]
+    assert len({facts["run"].id for facts in line.notes.all("taken")}) == 3
 
 
 def test_a_repeated_commit_claims_no_second_batch(line: Line, proxy: Proxy) -> None:

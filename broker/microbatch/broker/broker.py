@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from microbatch.broker.app.config import Config
+from microbatch.broker.observe.guard import GuardedObserver
+from microbatch.broker.observe.log_observer import LogObserver
+from microbatch.broker.observe.observer import Observer
 from microbatch.broker.policy.policy import Policy
 from microbatch.broker.state.breaker import Breaker
 from microbatch.broker.state.claims import Claims
@@ -28,12 +31,25 @@ _PUBLISHED = ("frequency", "max_size", "max_in_flight", "keep_dead", "keep_dead_
 class Broker:
     """Everything that is kept on the server for one batcher. Nothing is sent before a verb is used.
 
+    Args:
+        observer: who is told of each change by those who make it; it logs them if none is given.
+
     Raises:
         ConfigError: no ``server`` is given and the config has no URL, or a malformed one.
     """
 
-    def __init__(self, config: Config, *, server: Server | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        server: Server | None = None,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+    ) -> None:
         self.config = config
+        self.observer: Observer = GuardedObserver(
+            observer if observer is not None else LogObserver(), config.name
+        )
         self.policy = Policy.of(config)
         self.server = server if server is not None else Server.at(config.required_url())
         self.keys = Keys(config.key_prefix, config.name)

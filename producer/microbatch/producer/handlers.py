@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from microbatch.broker.app.functions import UserFunction
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError, InDoubt
+from microbatch.broker.observe.observer import BatchRun
 from microbatch.broker.process.failure_log import FailureLog
 from microbatch.broker.state.results import Entry, Results
 from microbatch.broker.wire import identity
@@ -18,6 +20,15 @@ from microbatch.broker.wire.event import event_body
 from microbatch.broker.wire.outcome import Outcome
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The call of a handler for one entry."""
+
+    make: Callable[[], object]
+    tell_handled: Callable[[], None]
+    """Tells the observer, once the entry is acknowledged."""
 
 
 class Handlers:
@@ -52,7 +63,7 @@ class Handlers:
         )
         self._log.note(logging.ERROR, kind, line)
 
-    def call_for(self, entry: Entry, results: Results) -> Callable[[], object] | None:
+    def call_for(self, entry: Entry, results: Results) -> Call | None:
         """The call of a handler for one entry, to be made next.
 
         None if no handler can be called for it: it is quarantined then, and said so in the log. Raises
@@ -63,6 +74,19 @@ class Handlers:
         except DecodeError as error:
             self._quarantine(entry, f"entry {entry.id}", error, results)
             return None
+        make = self._handler_of(entry, outcome, results)
+        return None if make is None else Call(make, self._telling(outcome))
+
+    def _telling(self, outcome: Outcome) -> Callable[[], None]:
+        run = BatchRun(self._name, outcome.batch_id, outcome.header, outcome.attempt)
+        return functools.partial(
+            self._broker.observer.handled,
+            run=run,
+            recorded_at_ms=outcome.recorded_at_ms,
+            is_dead=outcome.failure is not None,
+        )
+
+    def _handler_of(self, entry: Entry, outcome: Outcome, results: Results) -> Callable[[], object] | None:
         info = BatchInfo.of(
             self._name, outcome.batch_id, outcome.header, outcome.attempt, outcome.recorded_at_ms
         )

@@ -51,6 +51,8 @@ class Member:
         self._joined = False
         self._handled: list[str] = []
         """Entries whose handler has returned, and which are not acknowledged yet."""
+        self._untold: list[Callable[[], None]] = []
+        """What the observer is told of them then."""
         self._backoff = Backoff(self._name)
         self.thread = 0
         """The thread that it is used by."""
@@ -174,7 +176,8 @@ class Member:
                         self._wait(error, is_told, until)
                         return False
                     if call is not None:
-                        call()
+                        call.make()
+                        self._untold.append(call.tell_handled)
                 self._handled.append(entry.id)
                 if time.monotonic() >= acknowledge_at:
                     if not self._is_acknowledged():
@@ -199,6 +202,9 @@ class Member:
         if self._handled:
             self._results.acknowledge(tuple(self._handled))
             self._handled.clear()
+            untold, self._untold = self._untold, []
+            for tell in untold:
+                tell()
 
     def _hand_back(self, *, unhandled: bool) -> None:
         """Give what was delivered and not begun to the others. If that fails, they get it in time."""

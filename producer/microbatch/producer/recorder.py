@@ -36,6 +36,7 @@ class Recorder:
         self._name = config.name
         self._broker = broker
         self._events = broker.events
+        self._observer = broker.observer
         self._max_size = max_size or config.max_size
         self._max_event_bytes = config.max_event_bytes
         self._block_seconds = config.block_when_full
@@ -104,34 +105,38 @@ class Recorder:
         return count
 
     def _finish(self, sent: PendingReply[int], count: int) -> None:
-        self._events.appended(sent.reply(), count, full_at=self._max_size)
-        self.recorded += count
+        waiting = sent.reply()
+        self._events.appended(waiting, count, full_at=self._max_size)
+        self._note(count, waiting)
 
     def _record(self, bodies: Sequence[bytes], prefix: bytes, event_id: str) -> None:
         """Record, and wait for room if there is none."""
         record = functools.partial(self._events.record, bodies, prefix, event_id, full_at=self._max_size)
         try:
-            record()
+            waiting = record()
         except BatcherFull:
             if not self._block_seconds:
                 raise
-            self._record_when_there_is_room(record)
-        self.recorded += len(bodies)
+            waiting = self._record_when_there_is_room(record)
+        self._note(len(bodies), waiting)
 
-    def _record_when_there_is_room(self, record: Callable[[], int]) -> None:
+    def _note(self, count: int, waiting: int) -> None:
+        self.recorded += count
+        if waiting:  # none, where the event's id had been seen
+            self._observer.recorded(batcher=self._name, count=count, waiting=waiting)
+
+    def _record_when_there_is_room(self, record: Callable[[], int]) -> int:
         deadline = time.monotonic() + self._block_seconds
         progress = self._broker.progress()
         progress.open()
         while True:
             try:
-                record()
+                return record()
             except BatcherFull:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise
                 progress.wait(int(left * 1000))
-            else:
-                return
 
     def _check_id(self, event_id: str) -> None:
         if not self._keeps_ids:

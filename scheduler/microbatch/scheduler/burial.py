@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from microbatch.broker.app.durations import duration_text
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ServerError
+from microbatch.broker.observe.observer import BatchRun, PublicError, Role
+from microbatch.broker.observe.outlook import NextStep, Outlook
 from microbatch.broker.policy.health import Health
 from microbatch.broker.policy.verdict import Verdict, is_out_of_time, judge_death
 from microbatch.broker.process.failure_log import FailureLog
@@ -23,6 +25,8 @@ from microbatch.broker.wire.text import printable
 from microbatch.scheduler.queue import JobQueue
 
 log = logging.getLogger(__name__)
+
+_DEATH = "death"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +70,17 @@ class Burial:
         self.tell_silence(batch)
         then = batch.run.died(now_ms)
         if judge_death(batch.run, batch.header.size, self._policy) is Verdict.DIVIDE:
-            self._broker.ledger.divide(batch.id, batch.run, halves_of(batch, then, now_ms))
+            halves = halves_of(batch, then, now_ms)
+            if self._broker.ledger.divide(batch.id, batch.run, halves):
+                self.tell_death(batch, Outlook(NextStep.HALVES, parts=halves), now_ms)
         else:
-            error = f"its worker {batch.run.owner} died or went silent while running it"
-            self._bury(batch, Failure(error, "", then.runs), "death", now_ms)
+            self._bury(batch, Failure(_death_of(batch), "", then.runs), _DEATH, now_ms)
+
+    def tell_death(self, batch: DueBatch, outlook: Outlook, now_ms: int) -> None:
+        """Tell the observer how a batch goes on whose worker has gone silent."""
+        run = BatchRun(self._name, batch.id, batch.header, batch.run.attempt)
+        error = PublicError(_DEATH, printable(_death_of(batch)))
+        self._broker.observer.failed(run=run, error=error, outlook=outlook, by=Role.SCHEDULER, at_ms=now_ms)
 
     def out_of_time(self, batch: DueBatch, health: Health, now_ms: int) -> None:
         """Bury a batch whole that was held back, as all batches failed, for as long as it may be tried."""
@@ -98,14 +109,16 @@ class Burial:
             bury = self._broker.ledger.bury
             if bury(batch.id, batch.run, failure, grave.entry, now_ms=grave.now_ms):
                 self._queue.show_as_failed(batch, failure)
-                line = (
-                    f"{self._name}: batch {batch.id}: "
-                    f"dead at attempt {failure.attempts}: {printable(failure.error)}"
-                )
-                self._log.note(logging.ERROR, grave.kind, line)
+                run = BatchRun(self._name, batch.id, batch.header, failure.attempts)
+                error = PublicError(grave.kind, printable(failure.error))
+                self._broker.observer.dead(run=run, error=error, by=Role.SCHEDULER, at_ms=grave.now_ms)
         except PASSING:
             raise
         except ServerError:  # it would only be refused again, and keep this from everything else
             self._unfinished.remove(grave)
             raise
         self._unfinished.remove(grave)
+
+
+def _death_of(batch: DueBatch) -> str:
+    return f"its worker {batch.run.owner} died or went silent while running it"

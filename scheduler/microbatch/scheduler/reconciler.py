@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost
+from microbatch.broker.observe.outlook import NextStep, Outlook
 from microbatch.broker.policy.retry import longest_retry_delay
 from microbatch.broker.policy.timing import RUN_TTL_MS
 from microbatch.broker.state.lease import Lease
@@ -168,6 +169,8 @@ class Reconciler:
                 enqueued = fence.enqueue_again(some, jobs, due_ms=now_ms + LOOK_AGAIN_MS)
             self._gates.spend(len(enqueued))
             for batch in enqueued:
+                if batch.then.deaths > batch.run.deaths:
+                    self._burial.tell_death(batch, Outlook(NextStep.RETRY), now_ms)
                 log.debug(
                     "%s: batch %s: enqueued again, runs so far: %d",
                     self._broker.config.name, batch.id, batch.then.runs,

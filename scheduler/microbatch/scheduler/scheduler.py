@@ -209,14 +209,8 @@ class Scheduler:
         count = len(made.sizes)
         self._queue.forget(batches[count:])
         if count:
-            self._log_cut(made.sizes, cuts[:count])
+            self.broker.observer.cut(batcher=self.config.name, batches=made.of(batches))
         return cuts[:count]
-
-    def _log_cut(self, sizes: list[int], cuts: list[Cut]) -> None:
-        triggers = "/".join(dict.fromkeys(cut.trigger for cut in cuts))
-        log.info(
-            "%s: cut %d events (batches: %d, trigger: %s)", self.config.name, sum(sizes), len(sizes), triggers
-        )
 
     def _look_after(self) -> None:
         now, retry_ms = time.monotonic(), self._reconciler.next_retry_ms

@@ -17,6 +17,7 @@ from microbatch.broker.state.claims import ClaimedBatch
 from microbatch.broker.transport.backoff import retry_until_answered
 from microbatch.broker.wire.in_flight import Claim, TakenBatch
 from microbatch.broker.wire.text import printable
+from microbatch.worker.telling import tell_taken
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Doubts:
             return None
         for claim in list(self._claims):
             if (batch := self.resolve(claim)) is not None:
+                tell_taken(self._broker, batch, claim)
                 return batch
         self._look_at = time.monotonic() + _LOOK_AGAIN_SECONDS
         return None

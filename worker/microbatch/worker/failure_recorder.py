@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import MicrobatchError
+from microbatch.broker.observe.observer import BatchRun, Role
+from microbatch.broker.observe.outlook import NextStep, Outlook
 from microbatch.broker.policy.health import Health
 from microbatch.broker.policy.retry import retry_delay, suspect_delay
 from microbatch.broker.policy.verdict import (
@@ -23,7 +25,6 @@ from microbatch.broker.policy.verdict import (
     isolate,
     judge,
 )
-from microbatch.broker.process.failure_log import FailureLog
 from microbatch.broker.transport.backoff import retry_until_answered
 from microbatch.broker.transport.request import Value
 from microbatch.broker.wire.batch import PartialFailure, Reject, RetryLater
@@ -33,7 +34,8 @@ from microbatch.broker.wire.in_flight import Part, TakenBatch, halves_of, probe_
 from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker.named import judge_all, of_an_outage, sort_named
-from microbatch.worker.user_errors import begin_at_user_code, formatted, kind_of, locate, summarize
+from microbatch.worker.telling import public, run_of, tell_committed
+from microbatch.worker.user_errors import begin_at_user_code, formatted, kind_of, summarize
 
 log = logging.getLogger(__name__)
 
@@ -57,16 +59,15 @@ class FailureRecorder:
         self._broker = broker
         self._name = broker.config.name
         self._policy = broker.policy
-        self._log = FailureLog(log)
 
     def record(self, batch: TakenBatch, error: BaseException | str) -> str:
         """A run failed. Returns what comes next; raises BatchDead if nothing does."""
         now_ms = self._now_ms()
         match error:
             case RunStopped():
-                return self._die(batch, error)
+                return self._die(batch, error, now_ms)
             case Reject():
-                return self._die(batch, error.error)
+                return self._die(batch, error.error, now_ms)
             case RetryLater() if not is_out_of_time(batch.run, self._policy, now_ms):
                 return self._put_off(batch, error, now_ms)
         health = self._health_after(batch, error, now_ms)
@@ -81,7 +82,7 @@ class FailureRecorder:
     def _hold_back(self, batch: TakenBatch, then: RunRecord, error: BaseException | str, now_ms: int) -> str:
         """The breaker is open. It is due at once, and the scheduler holds it back until a batch succeeds."""
         self._record_retry(batch, then, now_ms)
-        return self._report(batch, error, "again when a batch succeeds, as all fail")
+        return self._report(batch, error, Outlook(NextStep.HELD_BACK), now_ms)
 
     def _carry_out(
         self, verdict: Verdict, batch: TakenBatch, then: RunRecord, error: BaseException | str, now_ms: int
@@ -92,15 +93,17 @@ class FailureRecorder:
         match verdict:
             case Verdict.RETRY:
                 self._record_retry(batch, then, due_ms)
-                return self._report(batch, error, f"again in {delay:.1f} s")
+                return self._report(batch, error, Outlook(NextStep.RETRY, delay), now_ms)
             case Verdict.PROBE:
-                self._divide(batch, probe_of(batch, then, now_ms, due_ms))
-                return self._report(batch, error, "one of its events is run alone")
+                parts = probe_of(batch, then, now_ms, due_ms)
+                self._divide(batch, parts)
+                return self._report(batch, error, Outlook(NextStep.PROBE, parts=parts), now_ms)
             case Verdict.DIVIDE:
-                self._divide(batch, halves_of(batch, then, now_ms))
-                return self._report(batch, error, "its halves are run alone")
+                parts = halves_of(batch, then, now_ms)
+                self._divide(batch, parts)
+                return self._report(batch, error, Outlook(NextStep.HALVES, parts=parts), now_ms)
             case Verdict.BURY:
-                return self._die(batch, error)
+                return self._die(batch, error, now_ms)
 
     def _health_after(self, batch: TakenBatch, error: BaseException | str, now_ms: int) -> Health:
         """The row of failures with this one. What is known to be a bad event says nothing about others."""
@@ -119,19 +122,22 @@ class FailureRecorder:
         """The processor said when to try again."""
         then = batch.run.failed(now_ms, charged=False, done=batch.run.done, mode=Mode.LATER)
         self._record_retry(batch, then, now_ms + int(later.seconds * 1000))
-        return self._report(batch, later, f"again in {later.seconds:.1f} s, as its processor asked")
+        return self._report(batch, later, Outlook(NextStep.ASKED, later.seconds), now_ms)
 
     def _record_retry(self, batch: TakenBatch, then: RunRecord, due_ms: int) -> None:
         retry_until_answered(self._name, lambda: self._broker.ledger.retry(batch, then, due_ms=due_ms))
 
     def _divide(self, batch: TakenBatch, parts: Sequence[Part], entry: Sequence[Value] = ()) -> None:
-        retry_until_answered(
-            self._name, lambda: self._broker.ledger.divide(batch.id, batch.run, parts, entry)
-        )
+        """Have the parts take the batch's place. Events that are in none are done."""
+        divide = self._broker.ledger.divide
+        is_ours = retry_until_answered(self._name, lambda: divide(batch.id, batch.run, parts, entry))
+        done = batch.header.size - sum(part.header.size for part in parts)
+        if is_ours and done:
+            tell_committed(self._broker, batch, done)
 
-    def _die(self, batch: TakenBatch, error: BaseException | str) -> str:
+    def _die(self, batch: TakenBatch, error: BaseException | str, now_ms: int) -> str:
         if self._bury(batch, batch.run, batch.recorded_at_ms, error) is None:
-            return self._report(batch, error, "but another worker has it")
+            return self._report(batch, error, Outlook(NextStep.NONE), now_ms)
         cause = error if isinstance(error, BaseException) else None
         raise BatchDead(f"dead at attempt {batch.run.attempt}: {summarize(error)}") from cause
 
@@ -158,14 +164,14 @@ class FailureRecorder:
             if (failure := self._bury(part, part.run, batch.recorded_at_ms, error)) is not None
         ]
         if dead and not buried:
-            return self._report(batch, partial, "but another worker has it")
-        if not dead:
-            first = min((part.due_ms for part in again), default=now_ms)
-            seconds = (first - now_ms) / 1000
-            return self._report(
-                batch, partial, f"{len(partial.errors)} of {size} events failed, again in {seconds:.1f} s"
-            )
+            return self._report(batch, partial, Outlook(NextStep.NONE), now_ms)
         events = sum(len(part.positions) for part, _ in dead)
+        first = min((part.due_ms for part in again), default=now_ms)
+        outlook = Outlook(NextStep.NAMED, (first - now_ms) / 1000, again, events)
+        if not dead:
+            return self._report(batch, partial, outlook, now_ms)
+        if again:
+            self._tell_failed(batch, partial, outlook, now_ms)
         raise BatchDead(f"{events} of {size} events dead at attempt {attempt}", buried) from partial
 
     def _bury(
@@ -177,18 +183,23 @@ class FailureRecorder:
         now_ms, name, bury = self._now_ms(), self._name, self._broker.ledger.bury
         if not retry_until_answered(name, lambda: bury(batch.id, run, failure, entry, now_ms=now_ms)):
             return None
-        line = f"{name}: batch {batch.id}: dead at attempt {attempt}: {locate(error)}"
-        self._log.note(logging.ERROR, f"dead {kind_of(error)}", line)
+        dead = BatchRun(name, batch.id, batch.header, attempt)
+        self._broker.observer.dead(run=dead, error=public(error), by=Role.WORKER, at_ms=now_ms)
         return failure
 
     def _now_ms(self) -> int:
         return retry_until_answered(self._name, self._broker.clock.now_ms)
 
-    def _report(self, batch: TakenBatch, error: BaseException | str, then: str) -> str:
+    def _report(self, batch: TakenBatch, error: BaseException | str, outlook: Outlook, now_ms: int) -> str:
         if isinstance(error, BaseException):
             begin_at_user_code(error)
-        outlook = f"attempt {batch.run.attempt} failed, {then}"
-        line = f"{self._name}: batch {batch.id}: {outlook}: {locate(error)}"
-        self._log.note(logging.WARNING, kind_of(error), line)
+        self._tell_failed(batch, error, outlook, now_ms)
         log.debug("%s: batch %s: %s", self._name, batch.id, error)
-        return f"{outlook}: {summarize(error)}"
+        then = outlook.describe(batch.header.size)
+        return f"attempt {batch.run.attempt} failed, {then}: {summarize(error)}"
+
+    def _tell_failed(
+        self, batch: TakenBatch, error: BaseException | str, outlook: Outlook, now_ms: int
+    ) -> None:
+        run, told = run_of(self._broker, batch), public(error)
+        self._broker.observer.failed(run=run, error=told, outlook=outlook, by=Role.WORKER, at_ms=now_ms)

@@ -26,6 +26,7 @@ from microbatch.worker.failure_recorder import FailureRecorder
 from microbatch.worker.forks import forks_end_here
 from microbatch.worker.heart import Heart
 from microbatch.worker.slot import Slot
+from microbatch.worker.telling import tell_committed, tell_taken
 from microbatch.worker.unreadable import body_of, without_unreadable
 
 
@@ -96,6 +97,8 @@ class BatchRunner:
                 raise
         if batch is None:
             self.heart.claimed_nothing()
+        else:
+            tell_taken(self.broker, batch, claim)
         return batch
 
     def claim(self) -> Claim:
@@ -127,8 +130,11 @@ class BatchRunner:
 
     def commit(self, run: Run) -> bool:
         """Record that a run has succeeded, until the server answers. False if somebody else was first."""
-        commit = self.broker.ledger.commit
-        return retry_until_answered(self.config.name, lambda: commit(run.batch.id, run.entry or []))
+        batch, commit = run.batch, self.broker.ledger.commit
+        is_ours = retry_until_answered(self.config.name, lambda: commit(batch.id, run.entry or []))
+        if is_ours:
+            tell_committed(self.broker, batch, batch.header.size)
+        return is_ours
 
     def _revive(self, batch_id: str, enqueued_at: datetime) -> bool:
         due_ms = self.broker.clock.now_ms() + self.heart.ttl_ms

@@ -32,6 +32,7 @@ from microbatch.broker.transport.request import command, each, good, together
 from microbatch.broker.wire.identity import is_batch_id
 from microbatch.broker.wire.in_flight import Claim, Next, TakenBatch
 from microbatch.worker.runner import BatchRunner, Run
+from microbatch.worker.telling import tell_committed, tell_taken
 
 FINISHED_SECONDS = 10
 """How long a finished job can be looked at; the scheduler enqueues it with the same."""
@@ -61,14 +62,14 @@ class _Try:
         self.is_answered = False
         self.found: Any = None
 
-    def read(self, answers: Sequence[Any]) -> object:
+    def read(self, answers: Sequence[Any]) -> bool:
         self.found, self.is_answered = answers[-1], True
         return _committed(answers)
 
 
-def _committed(answers: Sequence[Any]) -> object:
+def _committed(answers: Sequence[Any]) -> bool:
     """What the commit came to, which is the first of the answers. Raises it if it was refused."""
-    return good(answers[:1])[0]
+    return bool(good(answers[:1])[0])
 
 
 class Turns:
@@ -121,7 +122,7 @@ class Turns:
         commit = self._ledger.commit.request(run.batch.id, run.entry or [])
         tries: list[_Try] = []
 
-        def next_try() -> object:
+        def next_try() -> bool:
             if not go_on or tries:  # the first try may have claimed a batch, though its reply was lost
                 return self._server.perform(together(commit, finish).then(_committed))
             tries.append(_Try(self._runner.claim()))
@@ -129,7 +130,8 @@ class Turns:
             return self._server.perform(together(commit, finish, take).then(tries[0].read))
 
         try:
-            retry_until_answered(self._runner.config.name, next_try)
+            if retry_until_answered(self._runner.config.name, next_try):
+                tell_committed(self._runner.broker, run.batch, run.batch.header.size)
         except ServerError:
             found = self._next_of(tries)
             self._held = found if isinstance(found, TakenBatch) else None
@@ -167,7 +169,9 @@ class Turns:
         if isinstance(found, bytes) and is_batch_id(found.decode("latin-1")):
             # There is no batch to run for this job, or one that was claimed and can't be read.
             self._runner.doubts.clear_up(claim)
-        if not isinstance(found, TakenBatch):
+        if isinstance(found, TakenBatch):
+            tell_taken(self._runner.broker, found, claim)
+        else:
             self._runner.heart.claimed_nothing()
         return found
 

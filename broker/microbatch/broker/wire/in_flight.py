@@ -29,6 +29,13 @@ class Made:
     bytes: int = 0
     """The bytes of all these events at the server; with some overhead where no event was copied."""
 
+    def of(self, planned: Sequence[NewBatch]) -> list[NewBatch]:
+        """Those of the planned batches that were made, with the sizes that they have."""
+        return [
+            batch if batch.header.size == size else replace(batch, header=replace(batch.header, size=size))
+            for batch, size in zip(planned, self.sizes, strict=False)
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

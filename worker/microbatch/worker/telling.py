@@ -1,0 +1,35 @@
+"""What a worker tells the observer of its batches."""
+
+from __future__ import annotations
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.observe.observer import BatchRun, PublicError
+from microbatch.broker.wire.in_flight import Claim, TakenBatch
+from microbatch.worker.user_errors import kind_of, locate
+
+
+def run_of(broker: Broker, batch: TakenBatch) -> BatchRun:
+    """The present run of a batch, without its events."""
+    return BatchRun(broker.config.name, batch.id, batch.header, batch.run.attempt)
+
+
+def public(error: BaseException | str) -> PublicError:
+    """An error of the processor, as far as it may be told."""
+    return PublicError(kind_of(error), locate(error))
+
+
+def tell_taken(broker: Broker, batch: TakenBatch, claim: Claim) -> None:
+    """A batch is this worker's by its claim."""
+    run, recorded_at_ms = run_of(broker, batch), _recorded_at_ms(batch)
+    broker.observer.taken(run=run, at_ms=claim.now_ms, recorded_at_ms=recorded_at_ms)
+
+
+def tell_committed(broker: Broker, batch: TakenBatch, events: int) -> None:
+    """So many events of a batch are done."""
+    run, recorded_at_ms = run_of(broker, batch), _recorded_at_ms(batch)
+    broker.observer.committed(run=run, events=events, recorded_at_ms=recorded_at_ms)
+
+
+def _recorded_at_ms(batch: TakenBatch) -> int:
+    """When its oldest event was recorded; when it was cut, if somebody has left it without events."""
+    return batch.recorded_at_ms if batch.events else batch.header.cut_at_ms
