@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from microbatch.broker.lua import scripts
+from microbatch.broker.lua.head import read_head
 from microbatch.broker.lua.scripts import Script
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.wire.fields import REPEATABLE, Tag
@@ -45,11 +46,12 @@ def test_the_scripts() -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_a_script_opens_with_its_keys_arguments_result_and_cost(script: Script) -> None:
     own = script.text[script.text.index(f"-- {script.name}: ") :]  # behind what it shares with others
-    head = re.split(r"^(?!--)", own, maxsplit=1, flags=re.MULTILINE)[0]
-    used = re.findall(r"(?:KEYS|ARGV)\[\d+\]", own.removeprefix(head))
-    assert [name for name in used if not re.search(rf"{re.escape(name[:-1])}(?:\]|\.\.)", head)] == []
-    assert re.search(r"\bReturns\b", head)
-    assert re.search(r"\bO\(", head)
+    head = read_head(script.name, own)
+    assert head.keys == script.keys
+    assert head.keys.names or head.keys.tail
+    assert head.args == script.args
+    assert re.search(r"\bReturns\b", head.text)
+    assert re.search(r"\bO\(", head.text)
 
 
 def test_the_fields_of_an_event() -> None:

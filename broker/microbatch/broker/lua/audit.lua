@@ -7,11 +7,11 @@
 -- ARGV[3] most      batches on a page
 --
 -- Returns {batches on the page, their events, the stats}. O(most).
-local ids = redis.call('ZRANGE', KEYS[1], ARGV[2], ARGV[2] + ARGV[3] - 1)
+local ids = redis.call('ZRANGE', ledger, first, first + most - 1)
 local events = 0
 for _, id in ipairs(ids) do
-  local key = ARGV[1] .. id
+  local key = prefix .. id
   local length = redis.call('TYPE', key).ok == 'list' and redis.call('LLEN', key) or 0
   if length >= 3 then events = events + length - 2 end
 end
-return {#ids, events, redis.call('HGETALL', KEYS[2])}
+return {#ids, events, redis.call('HGETALL', stats)}

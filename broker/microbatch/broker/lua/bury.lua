@@ -12,34 +12,28 @@
 -- ARGV[2] expected  run record
 -- ARGV[3] failure   JSON
 -- ARGV[4] now       (ms)
--- ARGV[5..]         fields and values of the failure's entry on the stream; none if nobody is to handle it
+-- ARGV[5..] field, value    of the failure's entry on the stream; none if nobody is to handle it
 --
 -- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(log batches).
 -- 1 as well if it is dead by this very call, whose reply was lost before: moment and failure are the same.
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-for k, wanted in ipairs({'list', 'zset', 'zset', 'stream', 'hash', 'stream'}) do
-  local found = redis.call('TYPE', KEYS[k]).ok
-  if found ~= wanted and found ~= 'none' then
-    return redis.error_reply('WRONGTYPE ' .. KEYS[k] .. ' is a ' .. found .. ', not a ' .. wanted)
-  end
-end
-if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then
-  local died = redis.call('ZSCORE', KEYS[3], ARGV[1])
-  local same = died and tonumber(died) == tonumber(ARGV[4]) and redis.call('LINDEX', KEYS[1], 1) == ARGV[3]
+if redis.call('EXISTS', batch) == 0 then return 0 end
+local wrong = wrong_type(batch, 'list') or wrong_type(inflight, 'zset') or wrong_type(dead, 'zset')
+  or wrong_type(results, 'stream') or wrong_type(stats, 'hash') or wrong_type(progress, 'stream')
+if wrong then return wrong end
+if not redis.call('ZSCORE', inflight, id) then
+  local died = redis.call('ZSCORE', dead, id)
+  local same = died and tonumber(died) == tonumber(now) and redis.call('LINDEX', batch, 1) == failure
   return same and 1 or 0
 end
-if redis.call('LINDEX', KEYS[1], 1) ~= ARGV[2] then return 0 end
-for _, count in ipairs(redis.call('HMGET', KEYS[5], 'dead_batches', 'dead_events')) do
-  if count and count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
-    return redis.error_reply('BADCOUNT ' .. KEYS[5] .. ' holds a counter that is no number')
-  end
-end
+if redis.call('LINDEX', batch, 1) ~= expected then return 0 end
+local bad = bad_count(stats, 'dead_batches', 'dead_events')
+if bad then return bad end
 -- First, as a stream takes nothing more after the last id that there is.
-if #ARGV > 4 then redis.call('XADD', KEYS[4], '*', unpack(ARGV, 5)) end
-redis.call('HINCRBY', KEYS[5], 'dead_batches', 1)
-redis.call('HINCRBY', KEYS[5], 'dead_events', redis.call('LLEN', KEYS[1]) - 2)
-redis.call('LSET', KEYS[1], 1, ARGV[3])
-redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
-redis.call('ZREM', KEYS[2], ARGV[1])
-tell(KEYS[6], KEYS[7], KEYS[8], KEYS[2], 'dead', ARGV[1])
+if #ARGV >= ARGV_FROM then redis.call('XADD', results, '*', unpack(ARGV, ARGV_FROM)) end
+redis.call('HINCRBY', stats, 'dead_batches', 1)
+redis.call('HINCRBY', stats, 'dead_events', redis.call('LLEN', batch) - 2)
+redis.call('LSET', batch, 1, failure)
+redis.call('ZADD', dead, now, id)
+redis.call('ZREM', inflight, id)
+tell(progress, held, wake, inflight, 'dead', id)
 return 1

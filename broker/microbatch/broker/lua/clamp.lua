@@ -6,20 +6,21 @@
 -- ARGV[1] prefix    of the batches' keys, which are found by the ids that the ledger holds
 -- ARGV[2] limit     the most batches looked at in each range
 -- ARGV[3] longest   the highest score of a retry that its processor asked for
--- ARGV[4..] above, top, then    three per range of scores: what lies above the first is given the third
+-- ARGV[4..] above, top, score    three per range of scores: what lies above the first is given the third
 --
 -- Returns the ids of those brought nearer. A run record is never touched, so an owner that is alive keeps its
 -- batch. O(log batches + looked at), and none but the implausible and asked-for retries are looked at.
 local brought = {}
-for a = 4, #ARGV, 3 do
-  local range = {ARGV[a + 1], '(' .. ARGV[a], 'BYSCORE', 'REV', 'LIMIT', 0, ARGV[2], 'WITHSCORES'}
-  local looked = redis.call('ZRANGE', KEYS[1], unpack(range))
+for a = ARGV_FROM, #ARGV, 3 do
+  local above, top, score = ARGV[a], ARGV[a + 1], ARGV[a + 2]
+  local range = {top, '(' .. above, 'BYSCORE', 'REV', 'LIMIT', 0, limit, 'WITHSCORES'}
+  local looked = redis.call('ZRANGE', inflight, unpack(range))
   for i = 1, #looked, 2 do
-    local key = ARGV[1] .. looked[i]
+    local key = prefix .. looked[i]
     local record = redis.call('TYPE', key).ok == 'list' and redis.call('LINDEX', key, 1) or ''
     local asked = string.find(record, '^%d+ %d+ %d+ %d+ %d+ later ')
-    if not asked or tonumber(looked[i + 1]) > tonumber(ARGV[3]) then
-      redis.call('ZADD', KEYS[1], ARGV[a + 2], looked[i])
+    if not asked or tonumber(looked[i + 1]) > tonumber(longest) then
+      redis.call('ZADD', inflight, score, looked[i])
       brought[#brought + 1] = looked[i]
     end
   end

@@ -9,7 +9,7 @@
 -- ARGV[2] most      bytes of events in one batch; an event that is larger is a batch of its own
 -- ARGV[3] in_all    bytes of events in one call: a batch that is likely to exceed it is not begun
 -- ARGV[4] likely    bytes of an event, as far as is known; 0 if nothing is
--- ARGV[5..] id, header, run record, size    four per batch
+-- ARGV[5..] id, header, record, size    four per batch; the record is the run record
 --
 -- Returns {bytes moved, events of batch 1, of batch 2, ...}. A batch gets fewer events than asked if fewer
 -- waited or if its bytes reached the most; a batch that would have been empty or was not begun is not made,
@@ -21,34 +21,27 @@
 -- has FIRST events where nothing is known, and none has more than CHUNK: where large events follow small ones,
 -- that is the most that is read in vain.
 local FIRST, CHUNK = 8, 64
-local most, in_all, likely = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+most, in_all, likely = tonumber(most), tonumber(in_all), tonumber(likely)
 
-local waiting = redis.call('LLEN', KEYS[1])  -- which fails here if it is no list
-for k, wanted in pairs({[2] = 'zset', [3] = 'hash', [4] = 'stream'}) do
-  local found = redis.call('TYPE', KEYS[k]).ok
-  if found ~= wanted and found ~= 'none' then
-    return redis.error_reply('WRONGTYPE ' .. KEYS[k] .. ' is a ' .. found .. ', not a ' .. wanted)
-  end
-end
-for k = 5, #KEYS do
+local waiting = redis.call('LLEN', events)  -- which fails here if it is no list
+local wrong = wrong_type(stats, 'hash') or wrong_type(inflight, 'zset') or wrong_type(progress, 'stream')
+if wrong then return wrong end
+for k = KEYS_FROM, #KEYS do
   if redis.call('EXISTS', KEYS[k]) == 1 then
     return redis.error_reply('BATCHEXISTS ' .. KEYS[k])
   end
 end
 
 local reply = {0}
-for k = 5, #KEYS do reply[k - 3] = 0 end
+for k = KEYS_FROM, #KEYS do reply[#reply + 1] = 0 end
 if waiting == 0 then return reply end
-for _, count in ipairs(redis.call('HMGET', KEYS[3], 'cut_batches', 'cut_events')) do
-  if count and count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
-    return redis.error_reply('BADCOUNT ' .. KEYS[3] .. ' holds a counter that is no number')
-  end
-end
+local bad = bad_count(stats, 'cut_batches', 'cut_events')
+if bad then return bad end
 
 -- What the whole list takes, if that is no more than a batch may have. A server that refuses to tell makes
 -- no difference but in speed: then events are counted as they are copied.
 local function bytes_of_all()
-  local used = redis.pcall('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', 0)
+  local used = redis.pcall('MEMORY', 'USAGE', events, 'SAMPLES', 0)
   return type(used) == 'number' and used <= most and used
 end
 
@@ -62,7 +55,7 @@ local function copy(batch, first, wanted)
   local count, bytes = 0, 0
   while count < wanted do
     local from = first + count
-    local values = redis.call('LRANGE', KEYS[1], from, from + math.min(chunk_within(most - bytes), wanted - count) - 1)
+    local values = redis.call('LRANGE', events, from, from + math.min(chunk_within(most - bytes), wanted - count) - 1)
     local read, fit = 0, 0
     for _, value in ipairs(values) do
       read = read + #value
@@ -80,34 +73,34 @@ local function copy(batch, first, wanted)
   return count, bytes
 end
 
-local function header_of(size, at)
-  local planned = ARGV[at + 1]
-  return size == tonumber(ARGV[at + 3]) and planned or (string.gsub(planned, '"size":%d+', '"size":' .. size, 1))
+local function with_size(header, size)
+  return (string.gsub(header, '"size":%d+', '"size":' .. size, 1))
 end
 
 local made, taken, bytes, all = 0, 0, 0, nil
-for k = 5, #KEYS do
-  local batch, at = KEYS[k], 5 + (k - 5) * 4
-  local size, moved = math.min(tonumber(ARGV[at + 3]), waiting - taken), 0
+for k = KEYS_FROM, #KEYS do
+  local batch, at = KEYS[k], ARGV_FROM + (k - KEYS_FROM) * 4
+  local id, header, record, planned = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+  local size, moved = math.min(planned, waiting - taken), 0
   if size == 0 or (made > 0 and bytes + math.min(size * likely, most) > in_all) then break end
   if size == waiting then all = bytes_of_all() end
   if all then  -- all that waits is one batch: no event is copied
-    redis.call('ZADD', KEYS[2], ARGV[1], ARGV[at])
-    redis.call('RENAME', KEYS[1], batch)
-    redis.call('LPUSH', batch, ARGV[at + 2], header_of(size, at))
+    redis.call('ZADD', inflight, score, id)
+    redis.call('RENAME', events, batch)
+    redis.call('LPUSH', batch, record, size == planned and header or with_size(header, size))
     moved = all
   else
-    redis.call('RPUSH', batch, ARGV[at + 1], ARGV[at + 2])
+    redis.call('RPUSH', batch, header, record)
     size, moved = copy(batch, taken, size)
-    if size ~= tonumber(ARGV[at + 3]) then redis.call('LSET', batch, 0, header_of(size, at)) end
-    redis.call('ZADD', KEYS[2], ARGV[1], ARGV[at])
+    if size ~= planned then redis.call('LSET', batch, 0, with_size(header, size)) end
+    redis.call('ZADD', inflight, score, id)
   end
   made, taken, bytes = made + 1, taken + size, bytes + moved
   reply[made + 1] = size
 end
 reply[1] = bytes
-redis.call('HINCRBY', KEYS[3], 'cut_batches', made)
-redis.call('HINCRBY', KEYS[3], 'cut_events', taken)
-if not all then redis.call('LTRIM', KEYS[1], taken, -1) end
-if redis.call('EXISTS', KEYS[4]) == 1 then redis.pcall('XADD', KEYS[4], 'MAXLEN', 1, '*', 'cut', made) end
+redis.call('HINCRBY', stats, 'cut_batches', made)
+redis.call('HINCRBY', stats, 'cut_events', taken)
+if not all then redis.call('LTRIM', events, taken, -1) end
+if redis.call('EXISTS', progress) == 1 then redis.pcall('XADD', progress, 'MAXLEN', 1, '*', 'cut', made) end
 return reply

@@ -7,11 +7,12 @@
 -- Returns, for each range, {id, header, run record, length} for each batch, lowest score first, with '' for
 -- what is not there. No event is read: they may be large. O(log batches + found).
 local found = {}
-for a = 2, #ARGV, 3 do
+for a = ARGV_FROM, #ARGV, 3 do
+  local from, to, limit = ARGV[a], ARGV[a + 1], ARGV[a + 2]
   local batches = {}
-  local ids = redis.call('ZRANGE', KEYS[1], ARGV[a], ARGV[a + 1], 'BYSCORE', 'LIMIT', 0, ARGV[a + 2])
+  local ids = redis.call('ZRANGE', inflight, from, to, 'BYSCORE', 'LIMIT', 0, limit)
   for i, id in ipairs(ids) do
-    local key = ARGV[1] .. id
+    local key = prefix .. id
     if redis.call('TYPE', key).ok == 'list' then
       batches[i] = {
         id, redis.call('LINDEX', key, 0), redis.call('LINDEX', key, 1) or '', redis.call('LLEN', key),

@@ -3,15 +3,16 @@
 -- KEYS[1] results   stream  what waits for a handler
 -- ARGV[1] group     the consumer group
 -- ARGV[2] consumer  the caller
--- ARGV[3..]         entry ids
+-- ARGV[3..] id      of each entry
 --
 -- Entries that another consumer has taken over meanwhile are left to it.
 -- Returns how many are still the caller's. O(entries).
 local kept = 0
-for i = 3, #ARGV do
-  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])
+for a = ARGV_FROM, #ARGV do
+  local id = ARGV[a]
+  local pending = redis.call('XPENDING', results, group, id, id, 1, consumer)
   if #pending == 1 then
-    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+    redis.call('XCLAIM', results, group, consumer, 0, id, 'JUSTID')
     kept = kept + 1
   end
 end

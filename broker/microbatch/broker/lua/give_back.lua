@@ -3,11 +3,11 @@
 -- KEYS[1] batch     list    header, run record, events
 -- KEYS[2] inflight  zset    the ledger
 -- KEYS[3] wake      list    words for the active scheduler
--- KEYS[4] jobs      list    RQ's queue; it and the next only if the job is to go in front of the queue
--- KEYS[5] job       hash    RQ's job of the batch
+-- KEYS[4]? jobs     list    RQ's queue; it and the next only if the job is to go in front of the queue
+-- KEYS[5]? job      hash    RQ's job of the batch
 -- ARGV[1] id        of the batch
 -- ARGV[2] expected  run record
--- ARGV[3] next      run record, without an owner
+-- ARGV[3] record    run record that takes its place, without an owner
 -- ARGV[4] due       its score if it has no job in the queue
 -- ARGV[5] word      for the scheduler then
 -- ARGV[6] queued    its score if it has one
@@ -15,24 +15,24 @@
 -- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(log batches).
 -- All is checked before anything is written.
 -- Done by a server out of memory as well: otherwise its worker would be taken for dead.
-if redis.call('TYPE', KEYS[1]).ok ~= 'list' then return 0 end
-if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
-if redis.call('LINDEX', KEYS[1], 1) ~= ARGV[2] then return 0 end
+if redis.call('TYPE', batch).ok ~= 'list' then return 0 end
+if not redis.call('ZSCORE', inflight, id) then return 0 end
+if redis.call('LINDEX', batch, 1) ~= expected then return 0 end
 
 local has_job = false
-if KEYS[5] and redis.call('TYPE', KEYS[5]).ok == 'hash' then
-  local found = redis.call('TYPE', KEYS[4]).ok
+if job and redis.call('TYPE', job).ok == 'hash' then
+  local found = redis.call('TYPE', jobs).ok
   has_job = found == 'list' or found == 'none'
 end
 -- A server out of memory refuses what may need some, but in a script that is writing already: this writes nothing.
-redis.call('ZREM', KEYS[2], '')
-redis.call('LSET', KEYS[1], 1, ARGV[3])
-redis.call('ZADD', KEYS[2], has_job and ARGV[6] or ARGV[4], ARGV[1])
+redis.call('ZREM', inflight, '')
+redis.call('LSET', batch, 1, record)
+redis.call('ZADD', inflight, has_job and queued or due, id)
 if has_job then
-  redis.call('HSET', KEYS[5], 'status', 'queued')
-  redis.call('LPUSH', KEYS[4], ARGV[1])
+  redis.call('HSET', job, 'status', 'queued')
+  redis.call('LPUSH', jobs, id)
 else  -- a hint, which must not fail what is done already
-  redis.pcall('LREM', KEYS[3], 0, ARGV[5])
-  redis.pcall('RPUSH', KEYS[3], ARGV[5])
+  redis.pcall('LREM', wake, 0, word)
+  redis.pcall('RPUSH', wake, word)
 end
 return 1

@@ -12,27 +12,27 @@
 -- one of them. Returns how many entries were handed back. O(entries + consumers).
 local CHUNK = 1000  -- unpack() takes less than 8,000 values
 
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if redis.call('EXISTS', results) == 0 then return 0 end
 local count, from = 0, '-'
 while true do
-  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], from, '+', CHUNK, ARGV[2])
+  local pending = redis.call('XPENDING', results, group, from, '+', CHUNK, consumer)
   if #pending == 0 then break end
   local ids = {}
   for i, entry in ipairs(pending) do ids[i] = entry[1] end
   from = '(' .. ids[#ids]
-  local args = {KEYS[1], ARGV[1], ARGV[3], 0, unpack(ids)}
-  for _, word in ipairs({'IDLE', ARGV[4], 'JUSTID'}) do args[#args + 1] = word end
+  local args = {results, group, keeper, 0, unpack(ids)}
+  for _, word in ipairs({'IDLE', idle, 'JUSTID'}) do args[#args + 1] = word end
   count = count + #redis.call('XCLAIM', unpack(args))
 end
 if count == 0 then return 0 end
 
-for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', results, group)) do
   local fields = {}
   for i = 1, #row, 2 do fields[row[i]] = row[i + 1] end
-  if fields.name ~= ARGV[2] and fields.name ~= ARGV[3] and fields.idle < tonumber(ARGV[5]) then
-    redis.pcall('XADD', KEYS[1], '*', 'handed_back', count)
+  if fields.name ~= consumer and fields.name ~= keeper and fields.idle < tonumber(seen) then
+    redis.pcall('XADD', results, '*', 'handed_back', count)
     break
   end
 end
-if redis.call('EXISTS', KEYS[2]) == 1 then redis.pcall('XADD', KEYS[2], 'MAXLEN', 1, '*', 'handed_back', count) end
+if redis.call('EXISTS', progress) == 1 then redis.pcall('XADD', progress, 'MAXLEN', 1, '*', 'handed_back', count) end
 return count

@@ -8,6 +8,6 @@
 --
 -- Both are one step, so a batch that ends between the count and the note can't be missed.
 -- Returns the room, 0 or less if there is none. O(log batches).
-local room = tonumber(ARGV[1]) - redis.call('ZCOUNT', KEYS[1], '-inf', '(1e13')
-if room <= 0 then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) end
+local room = tonumber(most) - redis.call('ZCOUNT', inflight, '-inf', '(1e13')
+if room <= 0 then redis.call('SET', held, enough, 'PX', expiry) end
 return room

@@ -6,7 +6,7 @@
 -- ARGV[2] consumer  the caller
 --
 -- Returns 1 if it was removed. O(1).
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 0 end
-redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+if redis.call('EXISTS', results) == 0 then return 0 end
+if #redis.call('XPENDING', results, group, '-', '+', 1, consumer) > 0 then return 0 end
+redis.call('XGROUP', 'DELCONSUMER', results, group, consumer)
 return 1

@@ -9,14 +9,12 @@
 --
 -- Returns 1 or 2, for where it is kept; 0 if it has gone from the stream. The entry goes last: an error
 -- before that leaves it where it is. O(log entries).
-local found = redis.call('TYPE', KEYS[1]).ok
-if found ~= 'stream' and found ~= 'none' then
-  return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is a ' .. found .. ', not a stream')
-end
-if #redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2]) == 0 then return 0 end
-local kept = redis.call('TYPE', KEYS[2]).ok
-local where = (kept == 'list' or kept == 'none') and 1 or 2
-redis.call('RPUSH', KEYS[1 + where], ARGV[3])
-redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-redis.call('XDEL', KEYS[1], ARGV[2])
+local wrong = wrong_type(results, 'stream')
+if wrong then return wrong end
+if #redis.call('XRANGE', results, id, id) == 0 then return 0 end
+local found = redis.call('TYPE', place).ok
+local where = (found == 'list' or found == 'none') and 1 or 2
+redis.call('RPUSH', where == 1 and place or another, kept)
+redis.call('XACK', results, group, id)
+redis.call('XDEL', results, id)
 return where

@@ -7,7 +7,7 @@
 -- ARGV[3] now     (ms)
 -- ARGV[4] window  how long this id is remembered (ms); others of the batcher may have another window
 -- ARGV[5] waited  '1' if WAIT follows
--- ARGV[6..]       events
+-- ARGV[6..] event    to append
 --
 -- Returns how many wait now, -1 if there is no room, -2 if the id has been seen; then nothing is recorded.
 -- O(events), and O(log ids) for an id: of the ids that are out of date, an event takes some FORGOTTEN away, so
@@ -17,26 +17,26 @@
 -- for the event that another wrote. So then something is written, which replicas get after that event.
 -- How long the id is remembered goes by its score, and stays the same. The key lives as long as its last id.
 local FORGOTTEN = 100
-local now, window, old = tonumber(ARGV[3]), tonumber(ARGV[4]), nil
-if ARGV[2] ~= '' then
-  local seen = redis.call('ZSCORE', KEYS[2], ARGV[2])
-  if seen and tonumber(seen) > now then
-    if ARGV[5] == '1' then
-      local last = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')
-      redis.call('PEXPIRE', KEYS[2], math.ceil(tonumber(last[2]) - now))
+room, now, window = tonumber(room), tonumber(now), tonumber(window)
+local old
+if id ~= '' then
+  local known_until = redis.call('ZSCORE', seen, id)
+  if known_until and tonumber(known_until) > now then
+    if waited == '1' then
+      local last = redis.call('ZRANGE', seen, -1, -1, 'WITHSCORES')
+      redis.call('PEXPIRE', seen, math.ceil(tonumber(last[2]) - now))
     end
     return -2
   end
-  old = redis.call('ZRANGE', KEYS[2], '-inf', now, 'BYSCORE', 'LIMIT', 0, FORGOTTEN, 'WITHSCORES')
+  old = redis.call('ZRANGE', seen, '-inf', now, 'BYSCORE', 'LIMIT', 0, FORGOTTEN, 'WITHSCORES')
 end
-local room = tonumber(ARGV[1])
-if room > 0 and redis.call('LLEN', KEYS[1]) + #ARGV - 5 > room then return -1 end
-local waiting = redis.call('RPUSH', KEYS[1], unpack(ARGV, 6))
-if ARGV[2] ~= '' then
-  redis.call('ZADD', KEYS[2], now + window, ARGV[2])
-  if #old > 0 then redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', old[#old]) end
-  if redis.call('PEXPIRE', KEYS[2], window, 'NX') == 0 then
-    redis.call('PEXPIRE', KEYS[2], window, 'GT')
+if room > 0 and redis.call('LLEN', events) + #ARGV - ARGV_FROM + 1 > room then return -1 end
+local waiting = redis.call('RPUSH', events, unpack(ARGV, ARGV_FROM))
+if id ~= '' then
+  redis.call('ZADD', seen, now + window, id)
+  if #old > 0 then redis.call('ZREMRANGEBYSCORE', seen, '-inf', old[#old]) end
+  if redis.call('PEXPIRE', seen, window, 'NX') == 0 then
+    redis.call('PEXPIRE', seen, window, 'GT')
   end
 end
 return waiting

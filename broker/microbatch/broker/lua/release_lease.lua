@@ -4,5 +4,5 @@
 -- ARGV[1] token  the caller's
 --
 -- Returns 1, or 0 if it was not the caller's. O(1).
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
+if redis.call('GET', lease) ~= token then return 0 end
+return redis.call('DEL', lease)

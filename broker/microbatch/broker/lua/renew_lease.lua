@@ -5,5 +5,5 @@
 -- ARGV[2] ttl    (ms)
 --
 -- Returns 1, or 0 if the lease is somebody else's or nobody's. O(1).
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if redis.call('GET', lease) ~= token then return 0 end
+return redis.call('PEXPIRE', lease, ttl)

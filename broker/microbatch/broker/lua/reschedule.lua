@@ -5,7 +5,8 @@
 --
 -- One that a worker has claimed meanwhile, that waits for a retry, or that is not in flight, stays as it is.
 -- Returns nothing. O(batches * log batches).
-for a = 1, #ARGV, 2 do
-  local score = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[a + 1]) or '-1')
-  if score >= 0 and score < 1e13 then redis.call('ZADD', KEYS[1], ARGV[a], ARGV[a + 1]) end
+for a = ARGV_FROM, #ARGV, 2 do
+  local score, id = ARGV[a], ARGV[a + 1]
+  local present = tonumber(redis.call('ZSCORE', inflight, id) or '-1')
+  if present >= 0 and present < 1e13 then redis.call('ZADD', inflight, score, id) end
 end

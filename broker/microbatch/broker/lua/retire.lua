@@ -9,27 +9,24 @@
 --
 -- Returns {how many events were thrown away, the ids of their batches}. O(limit log batches): a large list is
 -- freed by another thread of the server. Done by a server out of memory as well.
-local limit, kept = tonumber(ARGV[4]), tonumber(ARGV[3])
-local ids = redis.call('ZRANGE', KEYS[1], '-inf', '(' .. ARGV[2], 'BYSCORE', 'LIMIT', 0, limit)
-local over = kept < 0 and 0 or math.min(redis.call('ZCARD', KEYS[1]) - kept, limit)
-if over > #ids then ids = redis.call('ZRANGE', KEYS[1], 0, over - 1) end
+limit, kept = tonumber(limit), tonumber(kept)
+local ids = redis.call('ZRANGE', dead, '-inf', '(' .. before, 'BYSCORE', 'LIMIT', 0, limit)
+local over = kept < 0 and 0 or math.min(redis.call('ZCARD', dead) - kept, limit)
+if over > #ids then ids = redis.call('ZRANGE', dead, 0, over - 1) end
 if #ids == 0 then return {0, ids} end
-for _, count in ipairs(redis.call('HMGET', KEYS[2], 'purged_batches', 'purged_events')) do
-  if count and count ~= '0' and (not string.match(count, '^-?[1-9]%d*$') or #count > 17) then
-    return redis.error_reply('BADCOUNT ' .. KEYS[2] .. ' holds a counter that is no number')
-  end
-end
+local bad = bad_count(stats, 'purged_batches', 'purged_events')
+if bad then return bad end
 -- A server out of memory refuses what may need some, but in a script that is writing already: this writes nothing.
-redis.call('ZREM', KEYS[1], '')
+redis.call('ZREM', dead, '')
 local events = 0
 for _, id in ipairs(ids) do
-  local key = ARGV[1] .. id
+  local key = prefix .. id
   if redis.call('TYPE', key).ok == 'list' then events = events + math.max(redis.call('LLEN', key) - 2, 0) end
 end
-redis.call('HINCRBY', KEYS[2], 'purged_batches', #ids)
-redis.call('HINCRBY', KEYS[2], 'purged_events', events)
+redis.call('HINCRBY', stats, 'purged_batches', #ids)
+redis.call('HINCRBY', stats, 'purged_events', events)
 for _, id in ipairs(ids) do
-  redis.call('ZREM', KEYS[1], id)
-  redis.call('UNLINK', ARGV[1] .. id)
+  redis.call('ZREM', dead, id)
+  redis.call('UNLINK', prefix .. id)
 end
 return {events, ids}

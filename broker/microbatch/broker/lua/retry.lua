@@ -7,19 +7,19 @@
 -- KEYS[5] wake      list    words for the scheduler
 -- ARGV[1] id        of the batch
 -- ARGV[2] expected  run record
--- ARGV[3] next      run record
+-- ARGV[3] record    run record that takes its place
 -- ARGV[4] score     of a batch that waits for a retry
 --
 -- The scheduler sleeps until the first retry that it knows of, so it is told of one that is due sooner.
 -- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(log batches).
-if redis.call('TYPE', KEYS[1]).ok ~= 'list' then return 0 end
-if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
-if redis.call('LINDEX', KEYS[1], 1) ~= ARGV[2] then return 0 end
-redis.call('LSET', KEYS[1], 1, ARGV[3])
-redis.call('ZADD', KEYS[2], ARGV[4], ARGV[1])
-if redis.call('ZRANGE', KEYS[2], '1e13', '+inf', 'BYSCORE', 'LIMIT', 0, 1)[1] == ARGV[1] then
-  redis.pcall('LREM', KEYS[5], 0, 'reconcile')
-  redis.pcall('RPUSH', KEYS[5], 'reconcile')
+if redis.call('TYPE', batch).ok ~= 'list' then return 0 end
+if not redis.call('ZSCORE', inflight, id) then return 0 end
+if redis.call('LINDEX', batch, 1) ~= expected then return 0 end
+redis.call('LSET', batch, 1, record)
+redis.call('ZADD', inflight, score, id)
+if redis.call('ZRANGE', inflight, '1e13', '+inf', 'BYSCORE', 'LIMIT', 0, 1)[1] == id then
+  redis.pcall('LREM', wake, 0, 'reconcile')
+  redis.pcall('RPUSH', wake, 'reconcile')
 end
-tell(KEYS[3], KEYS[4], KEYS[5], KEYS[2])
+tell(progress, held, wake, inflight)
 return 1

@@ -3,6 +3,20 @@
 Each opens with its keys, its arguments, what it returns and what it costs. Scripts are sent by
 hash and loaded when the server does not know them; inside a transaction their whole text is sent,
 because there an unknown hash would fail after its neighbours were done.
+
+What the server gets is not the file alone. In this order, it is the functions that the script shares with
+others (`shared/`), the script's head, the locals that give the head's names to keys and arguments, and the
+body:
+
+    local function wrong_type(key, wanted) ...
+    -- cut: move the oldest waiting events into batches, and write each batch into the ledger. ...
+    local events, inflight, stats, progress = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+    local KEYS_FROM = 5
+    local score, most, in_all, likely = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+    local ARGV_FROM = 5
+    ...
+
+A shared function comes first, so it sees none of these locals: it is given what it needs.
 """
 
 from __future__ import annotations
@@ -11,32 +25,51 @@ import hashlib
 from dataclasses import dataclass, field
 from importlib.resources import files
 
+from microbatch.broker.lua.head import Operands, read_head
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script and the hash that the server knows it by."""
+    """A Lua script, the hash that the server knows it by, and what a call gives it.
+
+    No call is checked against ``keys`` and ``args``, which would cost each of them something: a test checks
+    every verb that calls a script.
+    """
 
     name: str
     text: str = field(repr=False)
-    sha: str
+    sha: str = field(init=False)
+    keys: Operands = field(repr=False)
+    args: Operands = field(repr=False)
+
+    def __post_init__(self) -> None:
+        sha = hashlib.sha1(self.text.encode()).hexdigest()  # noqa: S324 - the server's own choice
+        object.__setattr__(self, "sha", sha)
 
 
 def _load(name: str, *shared: str) -> Script:
-    """The script ``name``, behind the functions that it shares with others."""
+    """The script ``name``, behind the functions that it shares with others.
+
+    Raises:
+        ValueError: its head can't be read.
+    """
     folder = files("microbatch.broker.lua")
-    paths = [*(folder.joinpath("shared", f"{other}.lua") for other in shared), folder.joinpath(f"{name}.lua")]
-    text = "\n".join(path.read_text("utf-8") for path in paths)
-    return Script(name, text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324 - the server's own choice
+    functions = [folder.joinpath("shared", f"{other}.lua").read_text("utf-8") for other in shared]
+    own = folder.joinpath(f"{name}.lua").read_text("utf-8")
+    head = read_head(name, own)
+    names = head.keys.as_locals() + head.args.as_locals()
+    text = "\n".join([*functions, head.text + names + own.removeprefix(head.text)])
+    return Script(name, text, head.keys, head.args)
 
 
 AUDIT = _load("audit")
-BURY = _load("bury", "tell")
+BURY = _load("bury", "wrong_type", "is_count", "bad_count", "tell")
 CLAMP = _load("clamp")
-COMMIT = _load("commit", "tell")
-CUT = _load("cut")
-DIVIDE = _load("divide", "tell")
+COMMIT = _load("commit", "wrong_type", "is_count", "bad_count", "tell")
+CUT = _load("cut", "wrong_type", "is_count", "bad_count")
+DIVIDE = _load("divide", "wrong_type", "is_count", "bad_count", "tell")
 DUE = _load("due")
-FAIL = _load("fail")
+FAIL = _load("fail", "wrong_type")
 FIND_CLAIM = _load("find_claim")
 GIVE_BACK = _load("give_back")
 ACKNOWLEDGE = _load("acknowledge")
@@ -45,18 +78,18 @@ SWAP_RUN = _load("swap_run")
 HOLD_BACK = _load("hold_back")
 EXTEND_CLAIM = _load("extend_claim")
 LEAVE_GROUP = _load("leave_group")
-PURGE = _load("purge")
-QUARANTINE_BATCH = _load("quarantine_batch")
+PURGE = _load("purge", "is_count", "bad_count")
+QUARANTINE_BATCH = _load("quarantine_batch", "wrong_type")
 RECORD = _load("record")
 RELEASE_LEASE = _load("release_lease")
 RENEW_LEASE = _load("renew_lease")
-REPLAY = _load("replay")
+REPLAY = _load("replay", "wrong_type", "is_count", "bad_count")
 RESCHEDULE = _load("reschedule")
-RETIRE = _load("retire")
+RETIRE = _load("retire", "is_count", "bad_count")
 RETRY = _load("retry", "tell")
-REQUEUE = _load("requeue")
+REQUEUE = _load("requeue", "wrong_type", "is_count", "bad_count")
 SEIZE_LEASE = _load("seize_lease")
-QUARANTINE_KEYS = _load("quarantine_keys")
-QUARANTINE_ENTRY = _load("quarantine_entry")
+QUARANTINE_KEYS = _load("quarantine_keys", "is_count")
+QUARANTINE_ENTRY = _load("quarantine_entry", "wrong_type")
 TAKE = _load("take")
 TAKE_NEXT = _load("take_next")

@@ -9,12 +9,12 @@
 --
 -- Returns 'gone' if the batch is not in flight, 'busy' if its owner is alive and at it, otherwise the list
 -- with the new run record. O(events).
-if redis.call('TYPE', KEYS[1]).ok ~= 'list' then return 'gone' end
-local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
-if not score then return 'gone' end
-local history, owner = string.match(redis.call('LINDEX', KEYS[1], 1) or '', '^(%d+ %d+ %d+ %d+ %d+ %l+) (.*)$')
-if not history then return redis.error_reply('BADRUN ' .. KEYS[1] .. ' has no run record') end
-if owner ~= '' and tonumber(score) > tonumber(ARGV[3]) then return 'busy' end
-redis.call('ZADD', KEYS[2], ARGV[4], ARGV[1])
-redis.call('LSET', KEYS[1], 1, history .. ' ' .. ARGV[2])
-return redis.call('LRANGE', KEYS[1], 0, -1)
+if redis.call('TYPE', batch).ok ~= 'list' then return 'gone' end
+local present = redis.call('ZSCORE', inflight, id)
+if not present then return 'gone' end
+local history, holder = string.match(redis.call('LINDEX', batch, 1) or '', '^(%d+ %d+ %d+ %d+ %d+ %l+) (.*)$')
+if not history then return redis.error_reply('BADRUN ' .. batch .. ' has no run record') end
+if holder ~= '' and tonumber(present) > tonumber(silent) then return 'busy' end
+redis.call('ZADD', inflight, score, id)
+redis.call('LSET', batch, 1, history .. ' ' .. owner)
+return redis.call('LRANGE', batch, 0, -1)

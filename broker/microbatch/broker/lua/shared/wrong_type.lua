@@ -1,0 +1,7 @@
+-- wrong_type: the error that a script returns if a key is of another type than it should be; else nil.
+local function wrong_type(key, wanted)
+  local found = redis.call('TYPE', key).ok
+  if found ~= wanted and found ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. wanted)
+  end
+end
