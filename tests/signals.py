@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,9 +12,6 @@ from types import FrameType
 _IGNORED_IN_THE_BACKGROUND = (signal.SIGINT, signal.SIGHUP)
 
 _ASKING_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-_TRACER = "/coverage/collector.py"
-_A_LITTLE_SECONDS = 0.000_1
 
 
 @contextmanager
@@ -48,24 +46,17 @@ def handlers_restored() -> Iterator[None]:
 def on_alarm(act: Callable[[], object]) -> Iterator[None]:
     """Within the block, do this at SIGALRM, at whatever line it comes.
 
-    While coverage is measured the line may be one of the tracer's, which holds a lock then: the signal comes
-    again a little later.
+    This thread is not traced meanwhile, where coverage is measured: a signal that comes to the tracer would
+    be lost, or find a lock held.
     """
-
-    def handle(_number: int, frame: FrameType | None) -> None:
-        while frame is not None:
-            if _TRACER in frame.f_code.co_filename:
-                signal.setitimer(signal.ITIMER_REAL, _A_LITTLE_SECONDS)
-                return
-            frame = frame.f_back
-        act()
-
-    before = signal.signal(signal.SIGALRM, handle)
+    tracer, before = sys.gettrace(), signal.signal(signal.SIGALRM, lambda *_: act())
+    sys.settrace(None)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        sys.settrace(tracer)
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:
