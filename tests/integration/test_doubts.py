@@ -141,7 +141,7 @@ def test_what_was_claimed_for_a_job_is_run(line: Line, proxy: Proxy) -> None:
     line.record_and_cut(1)
     (batch_id,) = line.direct.ledger.in_flight()
     proxy.eat_reply_to(scripts.TAKE.sha)
-    assert line.runner.run(batch_id) == "done"
+    assert line.runner.run(batch_id).text == "done"
     assert proxy.eaten.is_set()
     assert line.results() == [(b"1", 1)]
     line.server.admin.delete(QUEUE)

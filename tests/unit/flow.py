@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.state.wake import Wake
 from microbatch.broker.wire.run_record import RunRecord
 from microbatch.scheduler.scheduler import Scheduler
-from microbatch.worker.failure_recorder import BatchDead
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock, ManualTicker, ManualWakeListener
 from tests.unit.steps import check_account, client_of, record, values_of
@@ -62,8 +60,7 @@ class Flow:
         jobs = 0
         while (job := client_of(self.broker).lpop(QUEUE)) is not None:
             jobs += 1
-            with suppress(BatchDead):
-                self.runner.run(job.decode())
+            self.runner.run(job.decode())
         return jobs
 
     def step(self, by_ms: int = 500) -> int:

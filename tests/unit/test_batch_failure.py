@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from microbatch.broker.transport.backoff import retry_until_answered
 from microbatch.broker.wire.batch import BatchInfo
 from microbatch.broker.wire.event import encode_event
 from microbatch.broker.wire.run_record import RunRecord
-from microbatch.worker.failure_recorder import BatchDead
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock, set_time
 from tests.unit.conftest import MakeRunner
@@ -44,7 +43,7 @@ def test_a_failed_batch_is_retried_ever_later_and_then_dead(
     batch_id, started_ms = record_and_cut(broker, 1, 2), clock.ms
     for attempt, delay_ms in ((1, 1_500), (2, 3_000)):
         outlook = f"attempt {attempt} failed, again in {delay_ms / 1000:.1f} s"
-        assert runner.run(batch_id) == f"{outlook}: ValueError: attempt {attempt}"
+        assert runner.run(batch_id).text == f"{outlook}: ValueError: attempt {attempt}"
         line = f"letters: batch {batch_id}: {outlook}: ValueError in processor (test_batch"
         assert (line in caplog.text) == (attempt == 1)  # one line a minute
         assert due(broker, clock.ms + delay_ms - 1) == []
@@ -53,9 +52,10 @@ def test_a_failed_batch_is_retried_ever_later_and_then_dead(
         assert waiting.run == RunRecord(attempt, failures=attempt, since_ms=started_ms)
         assert outcomes(broker) == []
         check_account(broker)
-    with pytest.raises(BatchDead, match=r"^dead at attempt 3: ValueError: attempt 3$") as caught:
-        runner.run(batch_id)
-    assert isinstance(caught.value.__cause__, ValueError)
+    report = runner.run(batch_id)
+    assert report.is_dead
+    assert re.search(r"^dead at attempt 3: ValueError: attempt 3$", report.text)
+    assert isinstance(report.error, ValueError)
     assert f"letters: batch {batch_id}: dead at attempt 3: ValueError in processor" in caplog.text
     told = [record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG]
     assert not any("attempt 1\n" in line or "ValueError: attempt" in line for line in told)
@@ -65,7 +65,7 @@ def test_a_failed_batch_is_retried_ever_later_and_then_dead(
     assert (outcome.failure.error, outcome.failure.attempts) == ("ValueError: attempt 3", 3)
     assert len(broker.dead.events(batch_id)) == 2
     check_account(broker)
-    assert runner.run(batch_id).startswith("nothing to do")
+    assert runner.run(batch_id).text.startswith("nothing to do")
 
 
 class Bare(BaseException):
@@ -96,15 +96,14 @@ def test_whatever_a_processor_raises_fails_its_batch(
 
     runner = make_runner(processor, max_retries=1)
     batch_id = record_and_cut(runner.broker, 1)
-    assert runner.run(batch_id) == f"attempt 1 failed, again in 1.0 s: {summary}"
+    assert runner.run(batch_id).text == f"attempt 1 failed, again in 1.0 s: {summary}"
     assert runner.broker.ledger.in_flight() == [batch_id]
     check_account(runner.broker)
 
 
 def failure_of(runner: BatchRunner, *values: object) -> tuple[str, str]:
     """The error and the traceback of a batch that is given up at once."""
-    with pytest.raises(BatchDead):
-        runner.run(record_and_cut(runner.broker, *values))
+    assert runner.run(record_and_cut(runner.broker, *values)).is_dead
     check_account(runner.broker)
     (outcome,) = outcomes(runner.broker)
     assert outcome.failure is not None
@@ -178,12 +177,13 @@ def test_what_is_no_event_is_dead_at_once_and_alone(
     runner = make_runner(total)
     batch_id = record_and_cut(runner.broker, 1, 2)
     client_of(runner.broker).lset(runner.broker.keys.batch(batch_id), 2 + position, raw)
-    with pytest.raises(BatchDead, match="1 of 2 events dead at attempt 1"):
-        runner.run(batch_id)
+    report = runner.run(batch_id)
+    assert report.is_dead
+    assert re.search("1 of 2 events dead at attempt 1", report.text)
     (dead,) = runner.broker.dead
     assert dead.failure.error == "DecodeError: the event can't be read: not an event of version 1 or 2"
     (other,) = runner.broker.ledger.in_flight()
-    assert runner.run(other) == "done"
+    assert runner.run(other).text == "done"
     failure, result = outcomes(runner.broker)
     assert (failure.result, result.result) == (None, str(2 - position).encode())
     check_account(runner.broker)
@@ -196,8 +196,9 @@ def test_all_that_is_no_event_is_dead_in_one_batch_and_no_outage(make_runner: Ma
         key = runner.broker.keys.batch(batch_id)
         for position in range(20):
             client_of(runner.broker).lset(key, 2 + position, encode_event(b"{", 1))
-        with pytest.raises(BatchDead, match="20 of 20 events dead at attempt 1"):
-            runner.run(batch_id)
+        report = runner.run(batch_id)
+        assert report.is_dead
+        assert re.search("20 of 20 events dead at attempt 1", report.text)
     dead = [batch.failure.error[:34] for batch in runner.broker.dead]
     assert dead == ["DecodeError: the event is not JSON"] * 10
     assert runner.broker.held_back() == ""
@@ -219,8 +220,7 @@ def test_a_zombie_whose_last_attempt_fails_buries_nothing(
 
     runner = make_runner(processor, max_retries=0)
     batch_id = record_and_cut(runner.broker, 1)
-    with suppress(BatchDead):
-        runner.run(batch_id)
+    runner.run(batch_id)
     assert runner.broker.ledger.in_flight() == [batch_id]
     assert outcomes(runner.broker) == []
 

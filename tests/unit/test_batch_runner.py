@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -10,7 +11,6 @@ from microbatch.broker.errors import ConfigError, DecodeError
 from microbatch.broker.wire.batch import BatchInfo, moment
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.outcome import Outcome
-from microbatch.worker.failure_recorder import BatchDead
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeRunner
 from tests.unit.steps import CUT_AT_MS, RECORDED_AT_MS, check_account, outcomes, record_and_cut, take
@@ -41,7 +41,7 @@ def test_a_result_is_committed_with_what_is_known_of_its_batch(
 ) -> None:
     runner = make_runner(processor)
     batch_id = record_and_cut(runner.broker, 1, 2, 4)
-    assert runner.run(batch_id) == "done"
+    assert runner.run(batch_id).text == "done"
     header = Header(Trigger.SIZE, 3, CUT_AT_MS)
     assert outcomes(runner.broker) == [Outcome(batch_id, header, 1, RECORDED_AT_MS, result=b"7")]
     assert runner.broker.ledger.in_flight() == []
@@ -51,7 +51,7 @@ def test_a_result_is_committed_with_what_is_known_of_its_batch(
 def test_a_processor_without_a_result_leaves_nothing_to_handle(make_runner: MakeRunner) -> None:
     seen: list[list[int]] = []
     runner = make_runner(seen.append)
-    assert runner.run(record_and_cut(runner.broker, 1, 2)) == "done"
+    assert runner.run(record_and_cut(runner.broker, 1, 2)).text == "done"
     assert seen == [[1, 2]]
     assert outcomes(runner.broker) == []
     assert runner.broker.stats.counters().done_batches == 1
@@ -83,7 +83,7 @@ def test_there_is_nothing_to_do_for_a_batch_that_is_gone_or_at_work(make_runner:
     at_work = record_and_cut(runner.broker, 1)
     take(runner.broker, at_work, owner="other")
     for batch_id in (at_work, "0" * 32):
-        assert runner.run(batch_id).startswith("nothing to do")
+        assert runner.run(batch_id).text.startswith("nothing to do")
     assert calls == []
     check_account(runner.broker)
 
@@ -97,12 +97,12 @@ def test_two_runs_of_a_batch_commit_once(make_runner: MakeRunner, clock: ManualC
         result = next(results)
         if result == "zombie":
             clock.advance(60_000)
-            reports.append(runner.run(batch_id))
+            reports.append(runner.run(batch_id).text)
         return f"{result}: {sum(batch)}"
 
     runner = make_runner(processor)
     batch_id = record_and_cut(runner.broker, 1, 2)
-    reports.append(runner.run(batch_id))
+    reports.append(runner.run(batch_id).text)
     assert reports == ["done", "nothing changed: another worker was first"]
     assert [(outcome.attempt, outcome.result) for outcome in outcomes(runner.broker)] == [(1, b'"second: 3"')]
     check_account(runner.broker)
@@ -124,12 +124,13 @@ def test_what_is_no_id_never_becomes_a_key(batch_id: str, make_runner: MakeRunne
 
 def test_an_event_that_is_too_large_is_dead_alone(make_runner: MakeRunner) -> None:
     runner = make_runner(total, max_event_bytes=3)
-    with pytest.raises(BatchDead, match="1 of 2 events dead at attempt 1"):
-        runner.run(record_and_cut(runner.broker, 100, 1000))
+    report = runner.run(record_and_cut(runner.broker, 100, 1000))
+    assert report.is_dead
+    assert re.search("1 of 2 events dead at attempt 1", report.text)
     (dead,) = runner.broker.dead
     assert dead.failure.error == "DecodeError: the event has 4 bytes; the most is 3"
     (other,) = runner.broker.ledger.in_flight()
-    assert runner.run(other) == "done"
+    assert runner.run(other).text == "done"
 
 
 def echo(batch: list[str]) -> list[str]:
@@ -138,10 +139,11 @@ def echo(batch: list[str]) -> list[str]:
 
 def test_a_result_that_is_too_large_fails_its_batch_and_is_not_sent(make_runner: MakeRunner) -> None:
     runner = make_runner(echo, max_result_bytes=10, max_retries=0)
-    assert runner.run(record_and_cut(runner.broker, "a" * 6)) == "done"
+    assert runner.run(record_and_cut(runner.broker, "a" * 6)).text == "done"
     message = r"EncodeError: the result has 11 bytes; the most is 10 \(max_result_bytes\)"
-    with pytest.raises(BatchDead, match=message):
-        runner.run(record_and_cut(runner.broker, "a" * 7))
+    report = runner.run(record_and_cut(runner.broker, "a" * 7))
+    assert report.is_dead
+    assert re.search(message, report.text)
     assert [outcome.result for outcome in outcomes(runner.broker)] == [b'["aaaaaa"]', None]
     check_account(runner.broker)
 
@@ -161,8 +163,7 @@ def test_an_error_of_any_length_is_stored_within_bounds(make_runner: MakeRunner)
         raise ValueError("begin " + 3_000_000 * "x" + " end")
 
     runner = make_runner(processor, max_retries=0)
-    with pytest.raises(BatchDead):
-        runner.run(record_and_cut(runner.broker, "a"))
+    assert runner.run(record_and_cut(runner.broker, "a")).is_dead
     (dead,) = runner.broker.dead
     for text in (dead.failure.error, dead.failure.traceback):
         assert len(text) < 1_000_100

@@ -18,7 +18,6 @@ from microbatch.broker.wire.batch import moment
 from microbatch.broker.wire.header import Trigger
 from microbatch.producer import BatchFailure, BatchInfo, MicroBatcher
 from microbatch.scheduler.scheduler import Scheduler
-from microbatch.worker.failure_recorder import BatchDead
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock, ManualTicker, ManualWakeListener
 from tests.unit.conftest import MakeBroker
@@ -59,10 +58,7 @@ class Path:
         self._scheduler.run_once()
         queued: Any = self.broker.server.client.lrange("rq:queue:mb:letters", 0, -1)
         for batch_id in queued:
-            try:
-                self._runner.run(batch_id.decode())
-            except BatchDead:
-                continue
+            self._runner.run(batch_id.decode())
         check_account(self.broker)
 
     def record_and_stop(self, *events: object) -> None:

@@ -13,7 +13,6 @@ from microbatch.broker.state import dead as dead_module
 from microbatch.broker.transport.request import Request
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.outcome import Outcome
-from microbatch.worker.failure_recorder import BatchDead
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeBroker, MakeRunner
 from tests.unit.steps import (
@@ -149,12 +148,11 @@ def test_a_dead_batch_that_is_requeued_runs_again(make_runner: MakeRunner, clock
     runner = make_runner(processor, max_retries=0)
     batch_id = record_and_cut(runner.broker, 4, 5)
     before = datetime.fromtimestamp(clock.ms / 1000, UTC)
-    with pytest.raises(BatchDead):
-        runner.run(batch_id, enqueued_at=before)
-    assert runner.run(batch_id, enqueued_at=before).startswith("nothing to do")
+    assert runner.run(batch_id, enqueued_at=before).is_dead
+    assert runner.run(batch_id, enqueued_at=before).text.startswith("nothing to do")
     mended.append(True)
     clock.advance(1_000)
-    assert runner.run(batch_id, enqueued_at=datetime.fromtimestamp(clock.ms / 1000, UTC)) == "done"
+    assert runner.run(batch_id, enqueued_at=datetime.fromtimestamp(clock.ms / 1000, UTC)).text == "done"
     check_account(runner.broker)
     assert runner.broker.dead.count() == 0
     assert [

@@ -27,7 +27,6 @@ from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.scheduler import reconciler
 from microbatch.scheduler.scheduler import Scheduler
-from microbatch.worker.failure_recorder import BatchDead
 from tests.conftest import MakeServer
 from tests.unit.model import MAX_SIZE, MAX_WAITING, RUN_MS, WINDOW_MS, InFlight, Modelled, SameSecrets
 from tests.unit.steps import values_of
@@ -272,14 +271,11 @@ class Microbatch(Modelled):
             self.model.finish(run.id)
 
     def fail(self, run: TakenBatch, partial: PartialFailure | None = None) -> None:
-        batch, dead = self.batch_of(run), False
-        try:
-            if partial is None:
-                self.failures.record(run, ValueError("no"))
-            else:
-                self.failures.record_partial(run, partial, self.result_of(run))
-        except BatchDead:
-            dead = True
+        batch = self.batch_of(run)
+        if partial is None:
+            dead = self.failures.record(run, ValueError("no")).is_dead
+        else:
+            dead = self.failures.record_partial(run, partial, self.result_of(run)).is_dead
         health, policy = self.broker.breaker.health(), self.broker.policy
         verdict = judge(run.run, len(run.events), health, policy, self.clock.ms)
         assert dead == (verdict is Verdict.BURY and batch is not None)
@@ -308,14 +304,10 @@ class Microbatch(Modelled):
         if len(run.events) == 1:
             self.fail(run, partial=PartialFailure({0: "error"}))
             return
-        batch, dead = self.batch_of(run), False
+        batch = self.batch_of(run)
         failed = [i for i, event in enumerate(values_of(run.events)) if event % 4] or [0]
-        try:
-            self.failures.record_partial(
-                run, PartialFailure({i: f"error {i % 2}" for i in failed}), self.result_of(run)
-            )
-        except BatchDead:
-            dead = True
+        partial = PartialFailure({i: f"error {i % 2}" for i in failed})
+        dead = self.failures.record_partial(run, partial, self.result_of(run)).is_dead
         whole = len(failed) == len(run.events)
         health = self.broker.breaker.health() if whole else Health(done=run.run.done)
         then, late = self.after(run, health), is_out_of_time(run.run, self.broker.policy, self.clock.ms)

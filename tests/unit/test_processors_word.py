@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,6 @@ from microbatch.broker.process import failure_log
 from microbatch.broker.process.failure_log import EVERY_SECONDS, FailureLog
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker import PartialFailure, Reject, RetryLater
-from microbatch.worker.failure_recorder import BatchDead
 from tests.doubles import ManualClock, set_time
 from tests.unit.conftest import MakeBroker, MakeRunner
 from tests.unit.flow import Flow
@@ -40,7 +40,7 @@ def test_a_batch_that_is_put_off_is_due_then_and_charged_nothing(
     batch_id = record_and_cut(runner.broker, 1, 2)
     started_ms = clock.ms
     for runs in (1, 2, 3):
-        said = runner.run(batch_id)
+        said = runner.run(batch_id).text
         assert (
             said
             == f"attempt {runs} failed, again in 45.0 s, as its processor asked: RetryLater: again in 45 s"
@@ -105,8 +105,9 @@ def test_a_rejected_batch_is_dead_at_once_and_whole(
         raise Reject(given)
 
     runner = make_runner(processor, max_retries=3, isolate_failures=True)
-    with pytest.raises(BatchDead, match=f"^dead at attempt 1: {told}$"):
-        runner.run(record_and_cut(runner.broker, 1, 2))
+    report = runner.run(record_and_cut(runner.broker, 1, 2))
+    assert report.is_dead
+    assert re.search(f"^dead at attempt 1: {told}$", report.text)
     (batch,) = runner.broker.dead
     assert (batch.failure.error, len(runner.broker.dead.events(batch.id))) == (told, 2)
     assert len(outcomes(runner.broker)) == 1

@@ -34,18 +34,11 @@ from microbatch.broker.wire.in_flight import Part, TakenBatch, halves_of, probe_
 from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker.named import judge_all, of_an_outage, sort_named
+from microbatch.worker.run_report import RunReport
 from microbatch.worker.telling import public, run_of, tell_committed
 from microbatch.worker.user_errors import begin_at_user_code, formatted, kind_of, summarize
 
 log = logging.getLogger(__name__)
-
-
-class BatchDead(MicrobatchError):
-    """A batch was given up, or these parts of it: the processor failed for the last time."""
-
-    def __init__(self, message: str, parts: Sequence[tuple[Part, Failure]] = ()) -> None:
-        super().__init__(message)
-        self.parts = parts
 
 
 class RunStopped(MicrobatchError):
@@ -60,8 +53,8 @@ class FailureRecorder:
         self._name = broker.config.name
         self._policy = broker.policy
 
-    def record(self, batch: TakenBatch, error: BaseException | str) -> str:
-        """A run failed. Returns what comes next; raises BatchDead if nothing does."""
+    def record(self, batch: TakenBatch, error: BaseException | str) -> RunReport:
+        """A run failed. Returns what comes next."""
         now_ms = self._now_ms()
         match error:
             case RunStopped():
@@ -79,14 +72,16 @@ class FailureRecorder:
             return self._hold_back(batch, then, error, now_ms)
         return self._carry_out(verdict, batch, then, error, now_ms)
 
-    def _hold_back(self, batch: TakenBatch, then: RunRecord, error: BaseException | str, now_ms: int) -> str:
+    def _hold_back(
+        self, batch: TakenBatch, then: RunRecord, error: BaseException | str, now_ms: int
+    ) -> RunReport:
         """The breaker is open. It is due at once, and the scheduler holds it back until a batch succeeds."""
         self._record_retry(batch, then, now_ms)
         return self._report(batch, error, Outlook(NextStep.HELD_BACK), now_ms)
 
     def _carry_out(
         self, verdict: Verdict, batch: TakenBatch, then: RunRecord, error: BaseException | str, now_ms: int
-    ) -> str:
+    ) -> RunReport:
         wait = suspect_delay if then.mode is Mode.SUSPECT else retry_delay
         delay = wait(then.failures, self._policy)
         due_ms = now_ms + int(delay * 1000)
@@ -118,7 +113,7 @@ class FailureRecorder:
     def _after(self, batch: TakenBatch, health: Health, now_ms: int) -> RunRecord:
         return after_failure(batch.run, batch.header.size, health, self._policy, now_ms)
 
-    def _put_off(self, batch: TakenBatch, later: RetryLater, now_ms: int) -> str:
+    def _put_off(self, batch: TakenBatch, later: RetryLater, now_ms: int) -> RunReport:
         """The processor said when to try again."""
         then = batch.run.failed(now_ms, charged=False, done=batch.run.done, mode=Mode.LATER)
         self._record_retry(batch, then, now_ms + int(later.seconds * 1000))
@@ -135,14 +130,16 @@ class FailureRecorder:
         if is_ours and done:
             tell_committed(self._broker, batch, done)
 
-    def _die(self, batch: TakenBatch, error: BaseException | str, now_ms: int) -> str:
+    def _die(self, batch: TakenBatch, error: BaseException | str, now_ms: int) -> RunReport:
         if self._bury(batch, batch.run, batch.recorded_at_ms, error) is None:
             return self._report(batch, error, Outlook(NextStep.NONE), now_ms)
         cause = error if isinstance(error, BaseException) else None
-        raise BatchDead(f"dead at attempt {batch.run.attempt}: {summarize(error)}") from cause
+        return RunReport(
+            f"dead at attempt {batch.run.attempt}: {summarize(error)}", is_dead=True, error=cause
+        )
 
-    def record_partial(self, batch: TakenBatch, partial: PartialFailure, entry: list[Value]) -> str:
-        """Some events failed, the others are done. Returns what comes next, or raises BatchDead."""
+    def record_partial(self, batch: TakenBatch, partial: PartialFailure, entry: list[Value]) -> RunReport:
+        """Some events failed, the others are done. Returns what comes next."""
         now_ms, attempt, size = self._now_ms(), batch.run.attempt, batch.header.size
         if size == 1 and partial.errors:
             (error,) = partial.errors.values()
@@ -172,7 +169,12 @@ class FailureRecorder:
             return self._report(batch, partial, outlook, now_ms)
         if again:
             self._tell_failed(batch, partial, outlook, now_ms)
-        raise BatchDead(f"{events} of {size} events dead at attempt {attempt}", buried) from partial
+        return RunReport(
+            f"{events} of {size} events dead at attempt {attempt}",
+            is_dead=True,
+            error=partial,
+            dead_parts=buried,
+        )
 
     def _bury(
         self, batch: TakenBatch | Part, run: RunRecord, recorded_ms: int, error: BaseException | str
@@ -190,13 +192,15 @@ class FailureRecorder:
     def _now_ms(self) -> int:
         return retry_until_answered(self._name, self._broker.clock.now_ms)
 
-    def _report(self, batch: TakenBatch, error: BaseException | str, outlook: Outlook, now_ms: int) -> str:
+    def _report(
+        self, batch: TakenBatch, error: BaseException | str, outlook: Outlook, now_ms: int
+    ) -> RunReport:
         if isinstance(error, BaseException):
             begin_at_user_code(error)
         self._tell_failed(batch, error, outlook, now_ms)
         log.debug("%s: batch %s: %s", self._name, batch.id, error)
         then = outlook.describe(batch.header.size)
-        return f"attempt {batch.run.attempt} failed, {then}: {summarize(error)}"
+        return RunReport(f"attempt {batch.run.attempt} failed, {then}: {summarize(error)}")
 
     def _tell_failed(
         self, batch: TakenBatch, error: BaseException | str, outlook: Outlook, now_ms: int

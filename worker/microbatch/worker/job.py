@@ -28,7 +28,7 @@ def run_batch(batcher: str, batch_id: str, *, enqueued_at: datetime | None = Non
     runner = runner_of_this_process()
     if batcher != runner.config.name:
         raise AppError(f"this worker runs the batches of {runner.config.name!r}, not of {batcher!r}")
-    return runner.run(batch_id, enqueued_at=enqueued_at)
+    return runner.run(batch_id, enqueued_at=enqueued_at).tell_rq()
 
 
 def runner_of_this_process() -> BatchRunner:

@@ -25,6 +25,7 @@ from microbatch.worker.doubts import Doubts
 from microbatch.worker.failure_recorder import FailureRecorder
 from microbatch.worker.forks import forks_end_here
 from microbatch.worker.heart import Heart
+from microbatch.worker.run_report import RunReport
 from microbatch.worker.slot import Slot
 from microbatch.worker.telling import tell_committed, tell_taken
 from microbatch.worker.unreadable import body_of, without_unreadable
@@ -64,14 +65,13 @@ class BatchRunner:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:"
         self._failures = FailureRecorder(self.broker)
 
-    def run(self, batch_id: str, *, enqueued_at: datetime | None = None) -> str:
+    def run(self, batch_id: str, *, enqueued_at: datetime | None = None) -> RunReport:
         """Run one batch and record its outcome, once, however often it is called for the same batch.
 
         A dead batch whose job was enqueued after its death (somebody requeued it by hand) is run again.
         Returns what came of it.
 
         Raises:
-            BatchDead: the batch, or a part of it, was given up.
             DecodeError: it is not a batch's id, or the batch can't be read.
             ServerError: the server can't be asked; the batch stays in flight and is run again.
         """
@@ -81,7 +81,7 @@ class BatchRunner:
         if batch is None and enqueued_at is not None and self._revive(batch_id, enqueued_at):
             batch = self.take(batch_id)
         if batch is None:
-            return "nothing to do: it is committed or dead, or another worker is at it"
+            return RunReport("nothing to do: it is committed or dead, or another worker is at it")
         with self.heart.beating_for(batch):
             return self.record_outcome(self.process(batch))
 
@@ -120,10 +120,10 @@ class BatchRunner:
             release_locals(run.error)
         return run
 
-    def record_outcome(self, run: Run) -> str:
-        """Record what a run came to. Returns it in words; raises as `run` does."""
+    def record_outcome(self, run: Run) -> RunReport:
+        """Record what a run came to. Raises as `run` does."""
         if run.error is None:
-            return "done" if self.commit(run) else "nothing changed: another worker was first"
+            return RunReport("done" if self.commit(run) else "nothing changed: another worker was first")
         if isinstance(run.error, PartialFailure) and run.entry is not None:
             return self._failures.record_partial(run.batch, run.error, run.entry)
         return self._failures.record(run.batch, run.error)

@@ -18,6 +18,7 @@ from rq.job import Job
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.process.frames import release
 from microbatch.worker.job import run_batch
+from microbatch.worker.run_report import RunReport
 
 JOB_FUNCTION = f"{run_batch.__module__}.{run_batch.__qualname__}"
 # Of a job's fields those that a batch's job has use for: no callbacks, webhooks, repeats, dependencies.
@@ -37,15 +38,16 @@ class End:
     """How the run of a batch ended, and was recorded."""
 
     began: datetime
-    said: str | BaseException
-    """What came of it, or what was raised."""
+    said: RunReport | BaseException
+    """What became of it, or why that could not be recorded."""
     execution: Execution | None = None
     """What shows the run in RQ, if it has been shown."""
 
     def release(self) -> None:
         """Let go of the memory that what was raised holds. RQ has been told."""
-        if isinstance(self.said, BaseException):
-            release(self.said)
+        error = self.said if isinstance(self.said, BaseException) else self.said.error
+        if error is not None:
+            release(error)
 
 
 class BatchJob(Job):
@@ -69,7 +71,7 @@ class BatchJob(Job):
             self.started_at = self.end.began
             if isinstance(self.end.said, BaseException):
                 raise self.end.said
-            self._result = self.end.said
+            self._result = self.end.said.tell_rq()
             return self._result
         arguments = self.args
         if self.func_name != JOB_FUNCTION or self.kwargs or len(arguments) != 2:

@@ -27,10 +27,10 @@ from microbatch.broker.errors import MicrobatchError
 from microbatch.broker.process.loggable import locate, trace
 from microbatch.broker.transport.server import Server
 from microbatch.broker.wire.text import printable
-from microbatch.worker.failure_recorder import BatchDead
 from microbatch.worker.rq.failed import show_as_failed, storable
 from microbatch.worker.rq.job import BatchJob, JobRefused
 from microbatch.worker.rq.resilient import ResilientWorker
+from microbatch.worker.run_report import BatchDead, RunReport
 
 log = logging.getLogger(__name__)
 
@@ -111,15 +111,20 @@ class ReportingWorker(ResilientWorker):
         match exc_info[1]:
             case JobRefused() | DeserializationError() as error:
                 self._refuse(job.id, error.__cause__ or error)
-            case BatchDead(parts=parts):
-                for part, failure in parts:
-                    show_as_failed(self._config, job, part, failure)
+            case BatchDead():
+                self._show_dead_parts(job)
             case MicrobatchError() as error:  # a batch that can't be read, or a server that refuses
                 log.error("%s: batch %s: %s", self._config.name, job.id, locate(error))
             case _ if isinstance(job, BatchJob) and job.end is not None:
                 pass  # it was told when the run ended
             case error:  # RQ would log its text
                 log.error("%s: job %s can't be run: %s", self._config.name, job.id, trace(error))
+
+    def _show_dead_parts(self, job: Job) -> None:
+        end = job.end if isinstance(job, BatchJob) else None
+        if end is not None and isinstance(end.said, RunReport):
+            for part, failure in end.said.dead_parts:
+                show_as_failed(self._config, job, part, failure)
 
     def handle_job_failure(
         self,

@@ -43,13 +43,14 @@ from microbatch.broker.process.loggers import keep_loggers
 from microbatch.broker.process.signals import StopSignals
 from microbatch.broker.transport.server import Server
 from microbatch.broker.wire.in_flight import TakenBatch
-from microbatch.worker.failure_recorder import BatchDead, RunStopped
+from microbatch.worker.failure_recorder import RunStopped
 from microbatch.worker.job import runner_of_this_process
 from microbatch.worker.rq.counters import Counters
 from microbatch.worker.rq.job import BatchJob, End
 from microbatch.worker.rq.limit import RunLimit
 from microbatch.worker.rq.report import ReportingWorker
 from microbatch.worker.rq.started import StartedRun
+from microbatch.worker.run_report import RunReport
 from microbatch.worker.runner import BatchRunner, Run
 from microbatch.worker.turns import RqKeys, Turns
 
@@ -151,25 +152,23 @@ class BatchWorker(ReportingWorker):
             release_locals(run.error)
         return run
 
-    def _settle(self, run: Run) -> str | BaseException:
-        said: str | BaseException
+    def _settle(self, run: Run) -> RunReport | BaseException:
         self.let_expire(run.batch.id)  # RQ is told afterwards, if this process is not killed before
         keep_loggers()  # its processor may have set up its logging
         try:
-            said = self._runner.record_outcome(run)
-        except MicrobatchError as error:
-            said = error
+            report = self._runner.record_outcome(run)
         except Exception as error:  # noqa: BLE001 - the other batches are not to suffer for it
-            name, batch_id = self._config.name, run.batch.id  # which is run again
-            log.error("%s: batch %s: its end can't be recorded: %s", name, batch_id, trace(error))  # noqa: TRY400
-            said = error
-        if isinstance(said, BaseException):
-            if not isinstance(said, BatchDead):
-                self._give_back(run.batch)
-            release_locals(said)  # RQ is to show the traceback of the run, and drops it then
+            if not isinstance(error, MicrobatchError):
+                name, batch_id = self._config.name, run.batch.id  # which is run again
+                log.error("%s: batch %s: its end can't be recorded: %s", name, batch_id, trace(error))  # noqa: TRY400
+            self._give_back(run.batch)
+            release_locals(error)  # RQ is to show the traceback of the run, and drops it then
+            return error
+        if report.is_dead and report.error is not None:
+            release_locals(report.error)  # as above
         elif run.error is not None:
             release(run.error)
-        return said
+        return report
 
     def _give_back(self, batch: TakenBatch) -> None:
         """A run was not recorded: have it run again, and not counted as one whose worker died."""
