@@ -54,12 +54,9 @@ _CONFIG = "\n\nconfig = Config(batch_processor=process)\n"
 # What a test can't wait for in full: how long a worker may be silent, and a job be on its way, before a batch
 # is run elsewhere. For the beginning of a processor's source.
 HASTY = """\
-from microbatch.scheduler import reconciler, scheduler
-from microbatch.worker import heart, runner
+from tests.times import hurry_for_good
 
-heart.RUN_TTL_MS = runner.RUN_TTL_MS = 1_500
-heart.BEAT_SECONDS = 0.3
-reconciler.LOOK_AGAIN_MS = scheduler.LOOK_AGAIN_MS = reconciler.ON_THE_WAY_MS = 500
+hurry_for_good(run_ttl_ms=1_500, beat_seconds=0.3, look_again_ms=500, on_the_way_ms=500)
 
 
 """

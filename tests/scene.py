@@ -22,15 +22,10 @@ from tests.waiting import wait_until
 PROCESSOR = """
 from microbatch.broker.wire.batch import PartialFailure
 from microbatch.producer import recorder
-from microbatch.scheduler import reconciler, scheduler
-from microbatch.worker import failure_recorder, heart, runner
+from tests.times import hurry_for_good
 
-heart.RUN_TTL_MS = runner.RUN_TTL_MS = failure_recorder.RUN_TTL_MS = 700
-heart.BEAT_SECONDS = 0.1
-heart.LONG_RUN_SECONDS = 0.2
+hurry_for_good(run_ttl_ms=700, beat_seconds=0.1, long_run_seconds=0.2, look_again_ms=300, on_the_way_ms=300)
 recorder.CHUNK_EVENTS = 2
-reconciler.LOOK_AGAIN_MS = scheduler.LOOK_AGAIN_MS = reconciler.ON_THE_WAY_MS = 300
-reconciler.RUN_TTL_MS = 700
 
 
 def process(batch, info: BatchInfo):

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from microbatch.scheduler import reconciler, scheduler
 from tests.conftest import FAILED, ServersInUse
 from tests.key_guard import keys_left
+from tests.times import hurry
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +28,4 @@ def key_guard(request: pytest.FixtureRequest, servers_in_use: ServersInUse) -> I
 @pytest.fixture
 def hasty_reconciler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Schedulers of this process: a test can't wait for as long as a job may be on its way to a worker."""
-    for module, name in [
-        (reconciler, "LOOK_AGAIN_MS"),
-        (scheduler, "LOOK_AGAIN_MS"),
-        (reconciler, "ON_THE_WAY_MS"),
-    ]:
-        monkeypatch.setattr(module, name, 500)
+    hurry(monkeypatch, look_again_ms=500, on_the_way_ms=500)

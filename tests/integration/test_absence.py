@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from microbatch.producer import absence, member
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.worker_watch import WorkerWatch
 from tests.fleet import SUM, Fleet
 from tests.servers import RealServer
+from tests.times import hurry
 
 SLOW = """
 def process(batch):
@@ -25,8 +25,7 @@ NOBODY_WORKS = "letters: 1 batch is to be run, and no worker takes any: start `m
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """It looks after half a second in which nothing came, not after four."""
-    monkeypatch.setattr(absence, "_QUIET_SECONDS", 0.5)
-    monkeypatch.setattr(member, "_LONGEST_WAIT_SECONDS", 0.2)
+    hurry(monkeypatch, absence_seconds=0.5, longest_wait_seconds=0.2)
 
 
 @pytest.mark.parametrize("stops", [True, False])

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from microbatch.broker.errors import Refused
-from microbatch.producer import background
 from tests.doubles import FailsOnce, HandlerFailed
 from tests.fleet import Fleet
 from tests.integration.test_stopping_consumers import AT_ONCE, Handler, add_results
 from tests.servers import RealServer
+from tests.times import hurry
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.leaves("results", "wake", "events")
@@ -99,7 +99,7 @@ def test_with_on_error_it_goes_on_a_while_later(fleet: Fleet) -> None:
 
 
 def test_a_pause_after_an_error_ends_at_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "_PAUSE_SECONDS", 60)
+    hurry(monkeypatch, error_pause_seconds=60)
     told = threading.Event()
     mb = fleet.batcher(result_handler=FailsOnce())
     add_results(fleet, 1)

@@ -21,6 +21,7 @@ from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualTicker, Notes
 from tests.proxy import Proxy
 from tests.servers import RealServer
+from tests.times import retime
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.leaves("inflight", "batch", "results", "wake")
@@ -209,6 +210,6 @@ def test_what_was_claimed_and_cannot_be_read_is_left_to_the_scheduler_at_once(li
 
 def test_a_doubt_is_over_when_its_claim_has_run_out(line: Line) -> None:
     """Nothing was claimed: the server is asked for as long as the claim may be on its way, and no longer."""
-    line.runner.heart.ttl_ms = 100
+    retime(line.runner.broker, run_ttl_ms=100)
     line.runner.doubts.add(line.runner.claim())
     wait_until(lambda: not (line.runner.doubts.next() or line.runner.doubts._claims))

@@ -52,13 +52,11 @@ def process(batch):
 
 STOPPED = """\
 import logging, os, signal, sys
-from microbatch.worker import fork_server
 from microbatch.worker.pool import WorkerPool
 
-fork_server._ANSWER_SECONDS = 0.3
 logging.basicConfig(level="INFO", format="%(message)s")
 pool = WorkerPool(sys.argv[1], 1)
-fork_server._ANSWER_SECONDS = 60
+pool._server._socket.settimeout(0.3)
 os.kill(pool._server._pid, signal.SIGSTOP)
 pool.run()
 """

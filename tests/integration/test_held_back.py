@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from microbatch.scheduler import scheduler
 from tests.fleet import Fleet
 from tests.servers import RealServer
+from tests.times import hurry
 from tests.waiting import wait_until
 
 AWAY = """\
@@ -77,7 +77,7 @@ def test_no_more_batches_have_a_job_than_may(valkey_server: RealServer, tmp_path
 def test_room_is_noticed_at_once(
     valkey_server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "_RECONCILE_SECONDS", 1e6)  # nothing finds it but the word of it
+    hurry(monkeypatch, reconcile_seconds=1e6)  # nothing finds it but the word of it
     with Fleet(valkey_server, tmp_path, max_size=1, max_in_flight=2, frequency=3_600_000) as fleet:
         fleet.scheduler()
         batcher = fleet.batcher()
@@ -89,7 +89,7 @@ def test_room_is_noticed_at_once(
 def test_a_retry_wakes_the_scheduler_when_it_is_due(
     valkey_server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "_RECONCILE_SECONDS", 1e6)
+    hurry(monkeypatch, reconcile_seconds=1e6)
     source = """\
 def process(batch):
     note("runs", batch[0])

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from microbatch.broker.lua import scripts
-from microbatch.scheduler import reconciler
 from tests.fleet import Fleet
 from tests.proxy import Proxy
 from tests.roles import When
 from tests.scene import BAD, DEAD, EVENTS, PROCESSOR, Scene
 from tests.servers import RealServer
+from tests.times import hurry
 from tests.wiretap import SCRIPTS
 
 # A word to the scheduler is a hint, and one that leaves passes it on to the next.
@@ -30,7 +30,7 @@ def scene(
     hasty_reconciler: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Scene]:
-    monkeypatch.setattr(reconciler, "RUN_TTL_MS", 700)
+    hurry(monkeypatch, run_ttl_ms=700)
     settings = {"frequency": 20, "lease_ttl": 0.5, "retry_delay": 0.05, "claim_after": 1, "max_size": 2}
     with Fleet(valkey_server, tmp_path, PROCESSOR, **settings) as fleet:
         yield Scene(valkey_server, fleet)

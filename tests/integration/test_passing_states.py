@@ -148,7 +148,7 @@ def test_a_result_in_hand_outlives_any_outage(
     make_server: MakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer than what a worker tries for, which the test can't wait for in full."""
-    monkeypatch.setattr(backoff, "_RETRY_SECONDS", 0.5)
+    monkeypatch.setattr(backoff.retry_until_answered, "__defaults__", (0.5,))
     server, handler = make_server("valkey", appendonly=True), Slow()
     with Fleet(server, tmp_path, ECHO, max_size=1) as fleet:
         commit(fleet, 1, 2, 3)

@@ -15,18 +15,16 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt
-from microbatch.broker.state import events, wake_listener
 from microbatch.broker.state.wake import Wake
-from microbatch.broker.transport import clock
-from microbatch.producer import Config, MicroBatcher, member
+from microbatch.broker.state.wake_listener import ServerWakeListener
+from microbatch.producer import Config, MicroBatcher
 from microbatch.producer.consumer import Consumer
-from microbatch.scheduler import reconciler, scheduler
 from microbatch.scheduler.scheduler import Scheduler
-from microbatch.worker import heart
 from microbatch.worker.rq.worker import BatchWorker
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualTicker
 from tests.servers import RealServer
+from tests.times import hurry
 from tests.wiretap import SCRIPTS, Said, wiretap
 
 pytestmark = pytest.mark.leaves("events", "wake", "seen", "inflight", "batch", "results")
@@ -94,16 +92,15 @@ COSTS = {
 @pytest.fixture(autouse=True)
 def nothing_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done every so often, whatever the work, is done once here and then never again."""
-    for module, name in [
-        (clock, "_LOOK_AGAIN_SECONDS"),  # the server's time
-        (scheduler, "_RECONCILE_SECONDS"),
-        (scheduler, "_MARK_SECONDS"),  # the marks that rates are told by, RQ's registries
-        (heart, "LONG_RUN_SECONDS"),  # what shows a run in RQ
-        (heart, "BEAT_SECONDS"),
-        (member, "_ACKNOWLEDGE_SECONDS"),  # so that a slow machine acknowledges no more often
-    ]:
-        monkeypatch.setattr(module, name, 1e6)
-    monkeypatch.setattr(wake_listener, "BLOCK_SECONDS", 0)  # for ever
+    hurry(
+        monkeypatch,
+        reconcile_seconds=1e6,
+        maintain_seconds=1e6,
+        long_run_seconds=1e6,  # what shows a run in RQ
+        beat_seconds=1e6,
+        acknowledge_seconds=1e6,  # so that a slow machine acknowledges no more often
+        clock_seconds=1e6,
+    )
 
 
 class House:
@@ -138,7 +135,8 @@ class House:
     def scheduler(self, **settings: Any) -> Scheduler:
         """The active scheduler, which has done its first step and listens."""
         broker = self.broker(**settings)
-        active = Scheduler(broker.config, broker=broker, ticker=self.ticker)
+        listener = ServerWakeListener(broker.server, broker.keys, block_seconds=0)
+        active = Scheduler(broker.config, broker=broker, ticker=self.ticker, listener=listener)
         self.ticker.tick()
         active.run_once()
         return active
@@ -214,7 +212,7 @@ def test_an_event_within_a_bound(house: House, counted: Counted) -> None:
 def test_an_event_that_a_replica_is_to_have(
     house: House, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "_REPLICA_MS", 1)
+    hurry(monkeypatch, replica_ms=1)
     mb = house.batcher(durability="replicated")
     with counted(), pytest.raises(InDoubt, match="no replica"):
         mb.record_event("a")
@@ -301,8 +299,7 @@ def test_a_look_at_what_is_due(house: House, counted: Counted) -> None:
 def test_a_look_at_ten_batches_that_wait_for_a_worker(
     house: House, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (scheduler, reconciler):
-        monkeypatch.setattr(module, "LOOK_AGAIN_MS", -1_000)  # so that they are due at once, and go on to be
+    hurry(monkeypatch, look_again_ms=-1_000)  # so that they are due at once, and go on to be
     house.record(10 * MAX_SIZE)
     active = woken(house, Wake.RECONCILE)
     with counted():

@@ -18,7 +18,6 @@ from microbatch.broker.wire.in_flight import DueBatch, TakenBatch
 from microbatch.scheduler import queue
 from microbatch.scheduler.queue import JobQueue
 from microbatch.worker import job as batch_job
-from microbatch.worker import turns
 from microbatch.worker.rq.job import JOB_FUNCTION
 from microbatch.worker.rq.worker import BatchWorker
 from microbatch.worker.runner import BatchRunner, Run
@@ -57,8 +56,7 @@ class Books:
         return self.job(started[0])
 
 
-def test_both_ends_keep_a_finished_job_as_long() -> None:
-    assert turns.FINISHED_SECONDS == queue.FINISHED_SECONDS
+def test_both_ends_name_the_same_function() -> None:
     assert queue.JOB_FUNCTION == JOB_FUNCTION
 
 

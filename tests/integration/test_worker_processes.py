@@ -27,7 +27,7 @@ def process(batch, info: BatchInfo):
 """
 
 HANGS_STUBBORNLY = """
-heart.GRACE_SECONDS = 0.5
+hurry_for_good(overrun_seconds=0.5)
 
 def process(batch, info: BatchInfo):
     note("runs", info.attempt)
@@ -58,7 +58,7 @@ def process(batch):
 
 KEEPS_THE_LOCK_FOR_EVER = """
 import ctypes, signal
-heart.GRACE_SECONDS = 0.5
+hurry_for_good(overrun_seconds=0.5)
 
 def process(batch, info: BatchInfo):
     note("runs", os.getpid())

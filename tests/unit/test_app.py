@@ -203,12 +203,10 @@ def test_a_batcher_may_be_started_when_the_app_is_imported() -> None:
     importing.refuse_while_importing("start()")  # raises nothing
 
 
-def test_an_import_that_takes_long_is_told(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(importing, "SLOW_SECONDS", 0.05)
+def test_an_import_that_takes_long_is_told(caplog: pytest.LogCaptureFixture) -> None:
     path = write("app_slow.py", ONE + "import time\n\n\ntime.sleep(0.5)\n").resolve()
-    load_config("app_slow.py")
+    with importing.importing("app_slow.py", slow_seconds=0.05):
+        load_config("app_slow.py")
     (record,) = caplog.records
     assert record.getMessage() == f"still importing app_slow.py after 0.05 s; it is at {path}, line 6"
 

@@ -8,8 +8,9 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.inspect import tally
-from microbatch.broker.inspect.audit import OVERDUE_MS, Audit
+from microbatch.broker.inspect.audit import Audit
 from microbatch.broker.lua import scripts
+from microbatch.broker.policy.timing import Timing
 from microbatch.broker.transport.request import Request
 from tests.doubles import ManualClock
 from tests.unit.steps import FakeClient, check_account, due, record, record_and_cut, retry, take
@@ -159,7 +160,7 @@ def test_queued_batches_wait_for_their_turn_where_a_scheduler_has_many(
     for number in range(100):
         record_and_cut(broker, number)
     (*_, (_, last)) = client.zrange(broker.keys.inflight, 0, -1, withscores=True)
-    clock.ms = int(last) + OVERDUE_MS + 99
+    clock.ms = int(last) + Timing.overdue_ms + 99
     assert found(broker) == {}
     clock.advance(2)
     assert "100 batches are due and nobody looks at them" in found(broker)[broker.keys.inflight]
@@ -168,12 +169,12 @@ def test_queued_batches_wait_for_their_turn_where_a_scheduler_has_many(
 def test_a_batch_at_work_is_not_overdue(busy: Broker, clock: ManualClock) -> None:
     at_work = take(busy, record_and_cut(busy, 7))
     assert found(busy) == {}
-    clock.advance(OVERDUE_MS)
+    clock.advance(Timing.overdue_ms)
     for batch in due(busy, clock.ms):
         busy.ledger.commit(batch.id, ())
     silent = take(busy, record_and_cut(busy, 8), ttl_ms=0)
     assert silent.id != at_work.id
-    clock.advance(OVERDUE_MS + 1)
+    clock.advance(Timing.overdue_ms + 1)
     assert "1 batches are due and nobody looks at them" in found(busy)[busy.keys.inflight]
 
 
@@ -186,7 +187,7 @@ def test_a_retry_is_overdue_when_nobody_looks_at_it(
     client.delete(busy.keys.lease)
     clock.advance(60_000)
     assert found(busy) == {}
-    clock.advance(OVERDUE_MS + 1)
+    clock.advance(Timing.overdue_ms + 1)
     assert "1 batches are due and nobody looks at them" in found(busy)[busy.keys.inflight]
 
 

@@ -7,7 +7,8 @@ import pytest
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
 from microbatch.broker.policy.health import Health
-from microbatch.broker.state.breaker import OPENS_AFTER_MS, OPENS_AT_BATCHES, Breaker
+from microbatch.broker.policy.timing import Timing
+from microbatch.broker.state.breaker import OPENS_AT_BATCHES, Breaker
 from microbatch.broker.wire.in_flight import halves_of, part_of
 from tests.unit.steps import FakeClient, record_and_cut, snapshot, take
 
@@ -51,8 +52,8 @@ def test_it_opens_when_so_many_batches_failed_in_a_row(breaker: Breaker) -> None
 
 def test_it_opens_when_nothing_but_failures_came_for_so_long(breaker: Breaker) -> None:
     breaker.note_failure("a", KIND, now_ms=1_000)
-    assert not breaker.note_failure("a", KIND, now_ms=1_000 + OPENS_AFTER_MS - 1).is_open
-    assert breaker.note_failure("a", KIND, now_ms=1_000 + OPENS_AFTER_MS).is_open
+    assert not breaker.note_failure("a", KIND, now_ms=1_000 + Timing.breaker_opens_after_ms - 1).is_open
+    assert breaker.note_failure("a", KIND, now_ms=1_000 + Timing.breaker_opens_after_ms).is_open
 
 
 def test_it_opens_when_a_probe_fails(breaker: Breaker) -> None:

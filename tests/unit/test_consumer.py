@@ -20,6 +20,7 @@ from microbatch.producer import BatchFailure, BatchInfo, MicroBatcher
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock, ManualTicker, ManualWakeListener
+from tests.times import hurry
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import RECORDED_AT_MS, FakeClient, check_account, outcomes
 
@@ -183,7 +184,7 @@ def test_a_slow_handler_has_each_result_acknowledged_as_it_is_handled(
     make_path: MakePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If it is killed, the result at hand comes again and those before it do not."""
-    monkeypatch.setattr("microbatch.producer.member._ACKNOWLEDGE_SECONDS", 0.0)
+    hurry(monkeypatch, acknowledge_seconds=0.0)
     left: list[int] = []
 
     def handler(_report: Report) -> None:

@@ -12,27 +12,29 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Unavailable
-from microbatch.broker.policy.timing import RUN_TTL_MS
+from microbatch.broker.policy.timing import Timing
 from microbatch.broker.state.claims import RqPlace
 from microbatch.broker.state.due import queued, running
 from microbatch.broker.state.wake import Wake
 from microbatch.broker.wire.in_flight import Claim, TakenBatch
 from microbatch.broker.wire.run_record import RunRecord
 from microbatch.worker import heart as heart_module
-from microbatch.worker.heart import BEAT_SECONDS, GRACE_SECONDS, Heart
+from microbatch.worker.heart import Heart
 from microbatch.worker.slot import Slot
 from tests.doubles import ManualClock
+from tests.times import retime
 from tests.unit.steps import client_of, record_and_cut, take
 from tests.waiting import wait_until
 
 RQ = RqPlace("rq:queue:mb:letters", "rq:job:")
+RUN_TTL_MS = Timing.run_ttl_ms
 
 
 @pytest.fixture
 def heart(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Heart:
     """A heart that beats only when it is told to, and then for every claim."""
     monkeypatch.setattr(Heart, "_live", lambda _heart: None)
-    monkeypatch.setattr(heart_module, "BEAT_SECONDS", 0.0)
+    retime(broker, beat_seconds=0.0)
     return Heart(broker, batch_timeout=300)
 
 
@@ -64,12 +66,12 @@ def ids_between(broker: Broker, lowest: int | str, highest: int) -> list[str]:
 
 
 def test_several_beats_fit_into_the_time_that_a_worker_may_be_silent() -> None:
-    assert 3 * BEAT_SECONDS * 1000 < RUN_TTL_MS
+    assert 3 * Timing.beat_seconds * 1000 < RUN_TTL_MS
 
 
 def test_a_worker_that_hangs_is_ended_in_time() -> None:
     """Past its time limit, its batch runs elsewhere within 15 seconds, with some for the scheduler."""
-    assert GRACE_SECONDS + BEAT_SECONDS / 2 + RUN_TTL_MS / 1000 < 15 - 0.5
+    assert Timing.overrun_seconds + Timing.beat_seconds / 2 + RUN_TTL_MS / 1000 < 15 - 0.5
 
 
 def test_a_beat_keeps_what_is_claimed_also_while_it_is_read(
@@ -179,7 +181,7 @@ def test_a_log_that_raises_does_not_end_the_heart(
     def fail(_record: logging.LogRecord) -> bool:
         raise ZeroDivisionError("the app's own filter")
 
-    monkeypatch.setattr("microbatch.worker.heart.BEAT_SECONDS", 0.01)
+    retime(broker, beat_seconds=0.01)
     monkeypatch.setattr(broker.claims, "find", away)
     logger = logging.getLogger("microbatch.worker.heartbeat")
     logger.addFilter(fail)

@@ -21,6 +21,7 @@ from microbatch.broker.errors import (
 from microbatch.broker.wire.event import event_recorded_at_ms
 from microbatch.producer import MicroBatcher, linger
 from tests.doubles import set_time
+from tests.times import hurry
 from tests.unit.conftest import MakeBroker
 from tests.unit.lingering import EVENTS, MakeBatcher, waiting
 from tests.unit.steps import FakeClient
@@ -206,7 +207,7 @@ def test_a_log_that_raises_does_not_end_the_sending(
     def fail(_record: logging.LogRecord) -> bool:
         raise ZeroDivisionError("the program's own filter")
 
-    monkeypatch.setattr(linger, "_STUMBLE_SECONDS", 0.01)
+    hurry(monkeypatch, stumble_seconds=0.01)
     logger = logging.getLogger("microbatch.broker.transport.backoff")
     batcher = make_batcher(1)
     logger.addFilter(fail)
@@ -318,12 +319,13 @@ def test_where_there_is_room_for_some_they_are_recorded(
 
 
 def test_what_can_not_be_sent_before_the_end_is_told(
-    batcher: MicroBatcher,
+    make_batcher: MakeBatcher,
     client: FakeClient,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(linger, "CLOSE_SECONDS", 0.2)
+    hurry(monkeypatch, close_seconds=0.2)
+    batcher = make_batcher()
     client.set(EVENTS, "a string")
     for event in range(3):
         batcher.record_event(event)
@@ -335,9 +337,10 @@ def test_what_can_not_be_sent_before_the_end_is_told(
 
 
 def test_while_it_closes_it_is_tried_again_and_again(
-    batcher: MicroBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+    make_batcher: MakeBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linger, "CLOSE_SECONDS", 3)
+    hurry(monkeypatch, close_seconds=3)
+    batcher = make_batcher()
     errors: Iterator[Exception] = iter([Unavailable("gone")] * 10)  # which otherwise take half a minute
 
     def record(record: Call, raws: Any) -> int:

@@ -25,9 +25,9 @@ from microbatch.broker.wire.event import encode_event
 from microbatch.broker.wire.in_flight import TakenBatch
 from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import Mode, RunRecord
-from microbatch.scheduler import reconciler
 from microbatch.scheduler.scheduler import Scheduler
 from tests.conftest import MakeServer
+from tests.times import hurry
 from tests.unit.model import MAX_SIZE, MAX_WAITING, RUN_MS, WINDOW_MS, InFlight, Modelled, SameSecrets
 from tests.unit.steps import values_of
 
@@ -36,7 +36,7 @@ from tests.unit.steps import values_of
 def the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches due at the same moment come in the order of their ids. No time counts but the manual clock."""
     monkeypatch.setattr(identity, "secrets", SameSecrets)
-    monkeypatch.setattr(reconciler, "FIRST_SIGN_SECONDS", 0.0)
+    hurry(monkeypatch, first_sign_seconds=0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -13,12 +13,12 @@ from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
 from microbatch.broker.observe.observer import BatchRun, Observer, Role
 from microbatch.broker.observe.outlook import NextStep, Outlook
+from microbatch.broker.policy.timing import Timing
 from microbatch.broker.transport.server import Server
 from microbatch.broker.wire.batch import PartialFailure, Reject, RetryLater
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import Made, NewBatch
 from microbatch.producer import MicroBatcher
-from microbatch.scheduler.reconciler import LOOK_AGAIN_MS
 from tests.doubles import HandlerFailed, ManualClock, Notes
 from tests.unit.flow import Flow
 from tests.unit.steps import RECORDED_AT_MS, FakeClient, take
@@ -196,12 +196,14 @@ def test_a_worker_that_goes_silent(make_flow: MakeFlow, notes: Notes) -> None:
     (batch_id,) = flow.broker.ledger.in_flight()
     for _ in range(2):
         take(flow.broker, batch_id, owner="host:7:ab")
-        flow.clock.advance(LOOK_AGAIN_MS)
+        flow.clock.advance(Timing.look_again_ms)
         flow.schedule()
     assert notes.changes == ["cut", "failed", "dead"]
     failed, dead = notes.one("failed"), notes.one("dead")
     assert [facts["run"].attempt for facts in (failed, dead)] == [1, 2]
-    assert [facts["at_ms"] for facts in (failed, dead)] == [START_MS + n * LOOK_AGAIN_MS for n in (1, 2)]
+    assert [facts["at_ms"] for facts in (failed, dead)] == [
+        START_MS + n * Timing.look_again_ms for n in (1, 2)
+    ]
     assert failed["outlook"] == Outlook(NextStep.RETRY)
     for facts in (failed, dead):
         assert facts["run"].id == batch_id
@@ -216,7 +218,7 @@ def test_a_batch_is_divided_after_a_worker_has_gone_silent(make_flow: MakeFlow, 
     flow.scheduler._reconciler._silence_counts_at = 0.0
     (batch_id,) = flow.broker.ledger.in_flight()
     take(flow.broker, batch_id)
-    flow.clock.advance(LOOK_AGAIN_MS)
+    flow.clock.advance(Timing.look_again_ms)
     flow.schedule()
     failed = notes.one("failed")
     assert (failed["outlook"].next, failed["by"]) == (NextStep.HALVES, Role.SCHEDULER)
@@ -363,7 +365,7 @@ def test_the_log_of_a_worker_that_goes_silent(make_flow: MakeFlow, caplog: pytes
     flow.scheduler._reconciler._silence_counts_at = 0.0
     (batch_id,) = flow.broker.ledger.in_flight()
     take(flow.broker, batch_id, owner="host:7:ab")
-    flow.clock.advance(LOOK_AGAIN_MS)
+    flow.clock.advance(Timing.look_again_ms)
     flow.schedule()
     of_burial = [each for each in caplog.records if each.name == "microbatch.scheduler.burial"]
     death = "its worker host:7:ab died or went silent while running it"

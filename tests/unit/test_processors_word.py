@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from microbatch.broker.process import failure_log
-from microbatch.broker.process.failure_log import EVERY_SECONDS, FailureLog
+from microbatch.broker.process.failure_log import FailureLog
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker import PartialFailure, Reject, RetryLater
 from tests.doubles import ManualClock, set_time
@@ -180,7 +180,7 @@ def test_a_kind_of_failure_is_logged_once_a_minute_with_a_count(
     log.note(logging.ERROR, "ValueError", "another level")
     assert caplog.messages == ["line 0", "another kind", "another level"]
     caplog.clear()
-    watch.now += EVERY_SECONDS - 0.1
+    watch.now += 60 - 0.1
     log.note(logging.WARNING, "ValueError", "too early")
     watch.now += 0.1
     log.note(logging.WARNING, "ValueError", "a minute later")

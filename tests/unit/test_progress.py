@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.state import progress as module
 from microbatch.broker.state.progress import Progress
 from tests.unit.steps import FakeClient, record_and_cut
 
@@ -57,10 +56,10 @@ def test_one_that_expired_during_a_wait_is_opened_before_the_next_look(
 
 
 def test_one_that_expired_meanwhile_is_opened_before_the_next_look(
-    broker: Broker, progress: Progress, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, client: FakeClient
 ) -> None:
     """While the waiter was busy with a handler for a minute."""
-    monkeypatch.setattr(module, "_RENEW_SECONDS", 0.0)
+    progress = Progress(broker.server, broker.keys, renew_seconds=0.0)
     progress.open()
     client.delete(broker.keys.progress)
     progress.open()

@@ -10,6 +10,7 @@ from rq.serializers import JSONSerializer
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost
+from microbatch.broker.policy.timing import Timing
 from microbatch.broker.state.claims import claim_of
 from microbatch.broker.state.fence import Fence
 from microbatch.broker.wire.header import Header, Trigger
@@ -19,8 +20,8 @@ from microbatch.broker.wire.run_record import RunRecord
 from microbatch.scheduler import reconciler
 from microbatch.scheduler.gates import Gates
 from microbatch.scheduler.queue import JobQueue
-from microbatch.scheduler.reconciler import LOOK_AGAIN_MS, ON_THE_WAY_MS, Reconciler
-from tests.doubles import ManualClock
+from microbatch.scheduler.reconciler import Reconciler
+from tests.doubles import ManualClock, set_time
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import (
     RECORDED_AT_MS,
@@ -38,6 +39,7 @@ from tests.unit.steps import (
 
 QUEUE = "rq:queue:mb:letters"
 INTERMEDIATE = "rq:queue:mb:letters:intermediate"
+LOOK_AGAIN_MS, ON_THE_WAY_MS = Timing.look_again_ms, Timing.on_the_way_ms
 
 
 class Stand:
@@ -450,10 +452,11 @@ def test_workers_have_some_seconds_to_show_themselves_when_a_scheduler_becomes_a
     stand.dequeue()
     take(stand.broker, stand.id)
     stand.begin()
-    monkeypatch.setattr(reconciler, "FIRST_SIGN_SECONDS", 1e6)
+    now = 1_000.0
+    set_time(monkeypatch, reconciler, monotonic=lambda: now)
     stand.reconciler.begin()
+    now += Timing.first_sign_seconds - 0.1
     assert stand.after(60_000) == 0
-    monkeypatch.setattr(reconciler, "FIRST_SIGN_SECONDS", 0.0)
-    stand.reconciler.begin()
+    now += 0.1
     assert stand.after(0) == 1
     assert stand.queued() == [stand.id]

@@ -23,8 +23,6 @@ import signal, sys
 from microbatch.scheduler import service
 from microbatch.worker import pool
 
-for module in (service, pool):
-    module._LOOK_SECONDS = 0.01
 FILES = ("pool.py", "service.py", "signals.py", "threading.py")
 
 
@@ -50,7 +48,10 @@ def run(what, at):
 
 
 for at in range(1, 40):
-    run(service.SchedulerService([]) if sys.argv[1] == "scheduler" else pool.WorkerPool("no app", 0), at)
+    if sys.argv[1] == "scheduler":
+        run(service.SchedulerService([], look_seconds=0.01), at)
+    else:
+        run(pool.WorkerPool("no app", 0, look_seconds=0.01), at)
     print(at, flush=True)
 """
 

@@ -11,7 +11,7 @@ import pytest
 
 from microbatch.worker.slot import Description, NotedClaim, Slot, slot_file
 
-ABOUT = Description("redis://host:6379/0", "mb", "letters", "rq:queue:mb:letters", "rq:job:", 8_000, 2.0)
+ABOUT = Description("redis://host:6379/0", "mb", "letters", "rq:queue:mb:letters", "rq:job:", 8_000, 2.0, 15)
 
 
 @pytest.fixture
@@ -87,4 +87,4 @@ def test_a_claim_that_is_written_half_is_not_read(fd: int) -> None:
 
 def test_what_does_not_fit_is_refused(fd: int) -> None:
     with pytest.raises(ValueError, match="too long"):
-        Slot(fd).describe(Description(8_000 * "x", "", "", "", "", 1, 1))
+        Slot(fd).describe(Description(8_000 * "x", "", "", "", "", 1, 1, 1))

@@ -157,8 +157,7 @@ def test_the_scheduler_goes_on_where_it_may_not_look(
     broker: Broker, client: FakeClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.0)
     client.set(broker.keys.results, "a string")
-    NeglectWatch(broker).look()
+    Watch(broker, monkeypatch, caplog).look(1)
     assert "letters: whether results are neglected can't be seen: " in caplog.text
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []

@@ -7,6 +7,7 @@ from microbatch.broker.observe.guard import GuardedObserver
 from microbatch.broker.observe.log_observer import LogObserver
 from microbatch.broker.observe.observer import Observer
 from microbatch.broker.policy.policy import Policy
+from microbatch.broker.policy.timing import Timing
 from microbatch.broker.state.breaker import Breaker
 from microbatch.broker.state.claims import Claims
 from microbatch.broker.state.dead import Dead
@@ -33,6 +34,7 @@ class Broker:
 
     Args:
         observer: who is told of each change by those who make it; it logs them if none is given.
+        timing: the times that all parts go by, where they are not those that go with the config.
 
     Raises:
         ConfigError: no ``server`` is given and the config has no URL, or a malformed one.
@@ -45,28 +47,32 @@ class Broker:
         server: Server | None = None,
         clock: Clock | None = None,
         observer: Observer | None = None,
+        timing: Timing | None = None,
     ) -> None:
         self.config = config
         self.observer: Observer = GuardedObserver(
             observer if observer is not None else LogObserver(), config.name
         )
         self.policy = Policy.of(config)
+        self.timing = timing if timing is not None else Timing.of(config)
         self.server = server if server is not None else Server.at(config.required_url())
         self.keys = Keys(config.key_prefix, config.name)
-        self.clock: Clock = clock if clock is not None else ServerClock(self.server)
+        self.clock: Clock = (
+            clock if clock is not None else ServerClock(self.server, self.timing.clock_seconds)
+        )
         self.events = Events(
             self.server, self.keys, self.clock,
             max_waiting=config.max_waiting, dedupe_window=config.dedupe_window,
-            replicated=config.durability == "replicated",
+            replicated=config.durability == "replicated", replica_ms=self.timing.replica_ms,
         )  # fmt: skip
         self.wake = WakeList(self.server, self.keys)
         self.ledger = Ledger(self.server, self.keys, keeps_outcomes=config.results == "keep")
         self.recovery = Recovery(self.server, self.keys)
-        self.breaker = Breaker(self.server, self.keys)
+        self.breaker = Breaker(self.server, self.keys, opens_after_ms=self.timing.breaker_opens_after_ms)
         self.claims = Claims(self.server, self.keys)
         self.stats = Stats(self.server, self.keys)
         self.dead = Dead(self.server, self.keys)
-        self.unhandled = Unhandled(self.server, self.keys)
+        self.unhandled = Unhandled(self.server, self.keys, neglected_ms=self.timing.neglected_ms)
 
     def lease(self) -> Lease:
         """A scheduler's side of the lease, with a token of its own."""

@@ -13,8 +13,6 @@ from microbatch.broker.wire.run_record import RunRecord
 
 log = logging.getLogger(__name__)
 
-_QUIET_SECONDS = 4.0
-"""For so long nothing came before this looks, and so long it is until it looks again."""
 _BATCHES_LOOKED_AT = 1_000
 _RUN_RECORD_AT = 1
 
@@ -29,14 +27,15 @@ class AbsenceWatch:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._name = broker.config.name
+        self._pause = broker.timing.absence_seconds
         self._log = FailureLog(log)
-        self._look_at = time.monotonic() + _QUIET_SECONDS
+        self._look_at = time.monotonic() + self._pause
         self._untouched: tuple[bytes, ...] = ()
 
     def came(self, count: int) -> None:
         """So many results came. If there are any, all that it takes is there."""
         if count:
-            self._look_at = time.monotonic() + _QUIET_SECONDS
+            self._look_at = time.monotonic() + self._pause
             self._untouched = ()
 
     def look(self) -> None:
@@ -44,7 +43,7 @@ class AbsenceWatch:
         now = time.monotonic()
         if now < self._look_at:
             return
-        self._look_at = now + _QUIET_SECONDS
+        self._look_at = now + self._pause
         try:
             self._look_for_a_scheduler()
             self._look_for_workers()

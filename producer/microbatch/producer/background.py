@@ -9,13 +9,11 @@ from types import TracebackType
 from typing import Self
 
 from microbatch.broker.app.importing import refuse_while_importing
+from microbatch.broker.broker import Broker
 from microbatch.broker.process.loggable import trace
 from microbatch.producer.consumer import Consumer
 
 log = logging.getLogger(__name__)
-
-_PAUSE_SECONDS = 1.0
-"""How long it waits after an error before it goes on."""
 
 
 class BackgroundConsumer:
@@ -36,10 +34,11 @@ class BackgroundConsumer:
     """
 
     def __init__(
-        self, name: str, consumer: Consumer, on_error: Callable[[Exception], object] | None = None
+        self, broker: Broker, consumer: Consumer, on_error: Callable[[Exception], object] | None = None
     ) -> None:
         refuse_while_importing("start_consuming()")
-        self._name = name
+        self._name = name = broker.config.name
+        self._pause = broker.timing.error_pause_seconds
         self._consumer = consumer
         self._on_error = on_error
         self._is_told = False
@@ -96,7 +95,7 @@ class BackgroundConsumer:
     def _run(self) -> None:
         try:
             while not self._consume():
-                self._consumer.pause(_PAUSE_SECONDS, is_told=self._stops)
+                self._consumer.pause(self._pause, is_told=self._stops)
         except BaseException as error:  # noqa: BLE001 - whatever it is, nobody else would hear of it
             self._error = error
             # Its text may quote a result, and comes out of `stop` and `join`.

@@ -15,7 +15,7 @@ from microbatch.broker.state.wake import Wake
 from microbatch.broker.wire import codec
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
-from microbatch.producer.linger import CLOSE_SECONDS, Buffer
+from microbatch.producer.linger import Buffer
 from microbatch.producer.recorder import CHUNK_BYTES, Recorder, refuse_one_event
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,10 @@ class MicroBatcher:
         self._events = self._broker.events
         self._consumer = Consumer(self._broker)
         self._recorder = Recorder(self._broker)
-        self._buffer = Buffer(config.name, self._recorder, linger) if linger not in (None, 0) else None
+        self._timing = self._broker.timing
+        self._buffer = (
+            None if linger in (None, 0) else Buffer(config.name, self._recorder, linger, self._timing)
+        )
         self._stopped = False
 
     def record_event(self, event: object, id: str | None = None) -> None:  # noqa: A002 - what it is
@@ -149,7 +152,7 @@ class MicroBatcher:
             on_error: called on that thread with what a handler raised; consuming then goes on. Without it an
                 error ends the consumer, is logged, and is raised by its ``stop`` and ``join``.
         """
-        return BackgroundConsumer(self.config.name, self._consumer, on_error)
+        return BackgroundConsumer(self._broker, self._consumer, on_error)
 
     def stop_consuming(self) -> None:
         """Handle no more results here: not on any thread, and not later. Returns at once.
@@ -197,7 +200,7 @@ class MicroBatcher:
         self._consumer.quit()
         if self._buffer is not None:
             self._buffer.close()
-        all_over = self._consumer.wait(CLOSE_SECONDS)
+        all_over = self._consumer.wait(self._timing.close_seconds)
         self._consumer.leave()
         self._broker.close(in_use=all_over)
 

@@ -10,6 +10,7 @@ from itertools import accumulate
 from math import inf
 
 from microbatch.broker.errors import BatcherFull, ConfigError, InDoubt, Refused, Unavailable
+from microbatch.broker.policy.timing import Timing
 from microbatch.broker.process.forking import renew_after_fork
 from microbatch.broker.process.loggable import message
 from microbatch.broker.transport.backoff import Backoff
@@ -23,10 +24,7 @@ LONGEST_LINGER = 60_000
 MOST_EVENTS = 11 * CHUNK_EVENTS
 MOST_BYTES = 11 * CHUNK_BYTES
 """What may wait in a process, with the chunk that is on its way."""
-CLOSE_SECONDS = 5.0
-"""How long the end of a process is put off for what it has not sent yet."""
 _CLOSE_PAUSE_SECONDS = 0.05
-_STUMBLE_SECONDS = 0.5
 
 
 class Buffer:
@@ -44,7 +42,7 @@ class Buffer:
         ConfigError: ``linger`` is not a number of milliseconds from 1 to 60,000.
     """
 
-    def __init__(self, batcher: str, recorder: Recorder, linger: int) -> None:
+    def __init__(self, batcher: str, recorder: Recorder, linger: int, timing: Timing) -> None:
         if type(linger) is not int or not 0 < linger <= LONGEST_LINGER:
             raise ConfigError(
                 f"linger: whole milliseconds, up to {LONGEST_LINGER:,}, or 0 for not at all; not {linger!r}"
@@ -52,6 +50,7 @@ class Buffer:
         self._batcher = batcher
         self._recorder = recorder
         self._linger_ms = linger
+        self._timing = timing
         self._closed = False
         self.renew()
         renew_after_fork(self)
@@ -124,7 +123,9 @@ class Buffer:
             self._closed = True
             self._linger_ms = 0
             self._want_all()
-            self._changed.wait_for(lambda: not self._waiting or self._thread is None, CLOSE_SECONDS)
+            self._changed.wait_for(
+                lambda: not self._waiting or self._thread is None, self._timing.close_seconds
+            )
             lost = len(self._waiting) if self._thread is not None else 0  # once
             failure, self._failure = self._failure or "no answer", None
             self._thread = None
@@ -163,7 +164,7 @@ class Buffer:
                     self._send(chunk, backoff)
             except Exception:  # noqa: BLE001 - a handler of the program's log may raise anything
                 traceback.print_exc()
-                time.sleep(_STUMBLE_SECONDS)
+                time.sleep(self._timing.stumble_seconds)
 
     def _next_chunk(self) -> list[bytes]:
         """The oldest events, as soon as they are due. None at the end."""

@@ -21,9 +21,6 @@ from microbatch.producer.keeper import Keeper
 log = logging.getLogger(__name__)
 
 _COUNT = 10
-_ACKNOWLEDGE_SECONDS = 0.1
-"""For how long a result may be handled and not be acknowledged yet, while others are handled."""
-_LONGEST_WAIT_SECONDS = 5.0
 _FORGET_AFTER = 10  # times claim_after: then a consumer that has nothing in hand is gone for good
 
 
@@ -38,6 +35,7 @@ class Member:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._timing = broker.timing
         self._name = broker.config.name
         self._log = FailureLog(log)
         self._absence = AbsenceWatch(broker)
@@ -121,7 +119,7 @@ class Member:
                 self._claim_at = now  # there may be more
                 return taken
             self._forget_the_silent(now)
-        wait_ms = int((min(self._claim_at, now + _LONGEST_WAIT_SECONDS, until) - now) * 1000)
+        wait_ms = int((min(self._claim_at, now + self._timing.longest_wait_seconds, until) - now) * 1000)
         if drain is None:
             if not (entries := self._wait_for_entries(wait_ms)):
                 self._absence.look()
@@ -161,7 +159,7 @@ class Member:
         """
         keeper.keep([entry.id for entry in entries])
         self._absence.came(len(entries))
-        acknowledge_at = time.monotonic() + _ACKNOWLEDGE_SECONDS
+        acknowledge_at = time.monotonic() + self._timing.acknowledge_seconds
         try:
             for entry in entries:
                 if is_told():
@@ -182,7 +180,7 @@ class Member:
                 if time.monotonic() >= acknowledge_at:
                     if not self._is_acknowledged():
                         return False
-                    acknowledge_at = time.monotonic() + _ACKNOWLEDGE_SECONDS
+                    acknowledge_at = time.monotonic() + self._timing.acknowledge_seconds
         finally:
             all_acknowledged = self._is_acknowledged()
             keeper.keep([])

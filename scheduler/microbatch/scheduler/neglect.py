@@ -7,12 +7,11 @@ import time
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ServerError
-from microbatch.broker.state.unhandled import NEGLECTED_MS, Neglect
+from microbatch.broker.state.unhandled import Neglect
 
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 60.0
-_SAY_AGAIN_SECONDS = NEGLECTED_MS / 1000
 
 
 class NeglectWatch:
@@ -25,6 +24,7 @@ class NeglectWatch:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._name = broker.config.name
+        self._neglected_ms = broker.timing.neglected_ms
         self._look_at = time.monotonic() + _LOOK_SECONDS
         self._since: float | None = None
         self._say_at = 0.0
@@ -43,15 +43,15 @@ class NeglectWatch:
         if found is None:
             self._say_at = 0.0
         elif now >= self._say_at:
-            self._say_at = now + _SAY_AGAIN_SECONDS
+            self._say_at = now + self._neglected_ms / 1000
             log.warning('%s: %s; run a consumer, or set results to "discard"', self._name, found)
 
     def _neglect(self, now: float) -> Neglect | None:
         count, unseen_ms = self._broker.unhandled.count(), self._broker.unhandled.unseen_ms()
-        if not count or (unseen_ms is not None and unseen_ms < NEGLECTED_MS):
+        if not count or (unseen_ms is not None and unseen_ms < self._neglected_ms):
             self._since = None
             return None
         self._since = now if self._since is None else self._since
-        if unseen_ms is None and now - self._since < NEGLECTED_MS / 1000:
+        if unseen_ms is None and now - self._since < self._neglected_ms / 1000:
             return None
         return Neglect(count, None, unseen_ms)

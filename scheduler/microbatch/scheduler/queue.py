@@ -17,6 +17,7 @@ from rq.serializers import JSONSerializer
 from rq.worker_registration import clean_worker_registry
 
 from microbatch.broker.app.config import Config
+from microbatch.broker.policy.timing import Timing
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.request import Command, commands
 from microbatch.broker.transport.server import Server
@@ -24,7 +25,6 @@ from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.in_flight import DueBatch, NewBatch
 
 JOB_FUNCTION = "microbatch.worker.job.run_batch"
-FINISHED_SECONDS = 10  # how long a finished job can be looked at
 _PAGE = 10_000  # jobs read at once
 _OVERLAP = 1_000  # jobs that workers may take between two pages, which moves the others up
 _FAILURE_SECONDS = 7 * 24 * 3600  # how long a dead batch's job can
@@ -41,12 +41,21 @@ class Jobs:
 
 
 class JobQueue:
-    """The RQ queue of one batcher."""
+    """The RQ queue of one batcher.
 
-    def __init__(self, config: Config, server: Server) -> None:
+    Args:
+        config: the batcher's.
+        server: where it is.
+        finished_seconds: how long a finished job can be looked at.
+    """
+
+    def __init__(
+        self, config: Config, server: Server, finished_seconds: int = Timing.finished_job_seconds
+    ) -> None:
         self._server = server
         self._name = config.name
         self._timeout = config.batch_timeout
+        self._finished_seconds = finished_seconds
         queue = Keys(config.key_prefix, config.name).queue
         self._queue = Queue(queue, connection=server.client, serializer=JSONSerializer)
 
@@ -65,7 +74,7 @@ class JobQueue:
                     args=(self._name, batch.id),
                     job_id=batch.id,
                     timeout=self._timeout,
-                    result_ttl=FINISHED_SECONDS,
+                    result_ttl=self._finished_seconds,
                     failure_ttl=_FAILURE_SECONDS,
                     description=_describe(
                         self._name, batch, batch.then.attempt if isinstance(batch, DueBatch) else 1

@@ -15,10 +15,9 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost
 from microbatch.broker.observe.outlook import NextStep, Outlook
 from microbatch.broker.policy.retry import longest_retry_delay
-from microbatch.broker.policy.timing import RUN_TTL_MS
 from microbatch.broker.state.lease import Lease
 from microbatch.broker.state.recovery import Survey
-from microbatch.broker.wire.batch import LONGEST_LATER_SECONDS
+from microbatch.broker.wire.batch import RetryLater
 from microbatch.broker.wire.in_flight import DueBatch, Unreadable
 from microbatch.broker.wire.text import printable
 from microbatch.scheduler.burial import Burial
@@ -28,12 +27,6 @@ from microbatch.scheduler.queue import JobQueue
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN_MS = 8_000
-"""How long a batch that waits in RQ's queue is left alone."""
-ON_THE_WAY_MS = 3_000
-"""How long a worker may take from the queue to the batch."""
-FIRST_SIGN_SECONDS = 3.0
-"""How long workers have to show themselves when a scheduler has become active."""
 _AT_ONCE = 1_000  # batches looked at in one pass; the others are still due at the next
 _PER_TRANSACTION = 100  # batches enqueued again in one; the lease is prolonged by each
 _ONE_BY_ONE = 100  # batches in one pass that each take round trips of their own
@@ -45,13 +38,14 @@ class Reconciler:
 
     def __init__(self, broker: Broker, queue: JobQueue, lease: Lease, gates: Gates) -> None:
         self._broker = broker
+        self._timing = broker.timing
         self._queue = queue
         self._lease = lease
         self._gates = gates
         self._burial = Burial(broker, queue)
         self._probing = Probing(broker, gates)
         self._on_the_way: dict[str, int] = {}
-        self._look_again_ms = LOOK_AGAIN_MS
+        self._look_again_ms = self._timing.look_again_ms
         self._silence_counts_at = 0.0
         self.next_retry_ms: int | None = None
         """When the next retry is due, if one waits that may get a job then."""
@@ -61,7 +55,7 @@ class Reconciler:
 
         The server may have been away, so that no worker could show itself: they have some seconds for that.
         """
-        self._silence_counts_at = time.monotonic() + FIRST_SIGN_SECONDS
+        self._silence_counts_at = time.monotonic() + self._timing.first_sign_seconds
 
     def run_once(self) -> int:
         """Look at what is due. Returns the number of batches that were enqueued again or given up.
@@ -103,9 +97,9 @@ class Reconciler:
         """Have nobody wait for a due time of before the server's clock was set back."""
         brought = self._broker.recovery.clamp(
             now_ms,
-            soon_ms=max(RUN_TTL_MS, self._look_again_ms),
+            soon_ms=max(self._timing.run_ttl_ms, self._look_again_ms),
             retry_ms=int(longest_retry_delay(self._broker.policy) * 1000),
-            asked_ms=LONGEST_LATER_SECONDS * 1000,
+            asked_ms=RetryLater.most_seconds * 1000,
             limit=_AT_ONCE,
         )
         if brought:
@@ -138,7 +132,7 @@ class Reconciler:
         if not batches:
             return []
         # The queue may have 500,000 jobs: to read it takes a second.
-        self._look_again_ms = LOOK_AGAIN_MS * (1 + survey.with_a_job // _LONG_QUEUE)
+        self._look_again_ms = self._timing.look_again_ms * (1 + survey.with_a_job // _LONG_QUEUE)
         jobs = self._queue.jobs([batch.id for batch in batches], self._stay_active)
         self._on_the_way = {
             batch_id: min(since, now_ms)  # which is later only if the server's clock was set back
@@ -150,7 +144,7 @@ class Reconciler:
             if batch.id in jobs.queued:
                 put_off[batch.id] = now_ms + self._look_again_ms
             elif batch.id in jobs.on_the_way and self._may_arrive(batch, now_ms):
-                put_off[batch.id] = self._on_the_way[batch.id] + ON_THE_WAY_MS
+                put_off[batch.id] = self._on_the_way[batch.id] + self._timing.on_the_way_ms
             else:
                 without.append(batch)
         if put_off:
@@ -158,7 +152,7 @@ class Reconciler:
         return without
 
     def _may_arrive(self, batch: DueBatch, now_ms: int) -> bool:
-        return now_ms - self._on_the_way.setdefault(batch.id, now_ms) < ON_THE_WAY_MS
+        return now_ms - self._on_the_way.setdefault(batch.id, now_ms) < self._timing.on_the_way_ms
 
     def _enqueue(self, batches: Sequence[DueBatch], now_ms: int, *, first: bool) -> int:
         """Give these batches new jobs, before all others if they have waited for longer than those."""
@@ -166,7 +160,7 @@ class Reconciler:
             some = batches[start : start + _PER_TRANSACTION]
             jobs = self._queue.to_enqueue_again(some, at_front=first)
             with self._lease.fence() as fence:
-                enqueued = fence.enqueue_again(some, jobs, due_ms=now_ms + LOOK_AGAIN_MS)
+                enqueued = fence.enqueue_again(some, jobs, due_ms=now_ms + self._timing.look_again_ms)
             self._gates.spend(len(enqueued))
             for batch in enqueued:
                 if batch.then.deaths > batch.run.deaths:

@@ -23,14 +23,11 @@ from microbatch.scheduler.cutting import Cut, Planner
 from microbatch.scheduler.gates import Gates
 from microbatch.scheduler.maintenance import Maintenance
 from microbatch.scheduler.queue import JobQueue
-from microbatch.scheduler.reconciler import LOOK_AGAIN_MS, Reconciler
+from microbatch.scheduler.reconciler import Reconciler
 from microbatch.scheduler.standing import Standing
 from microbatch.scheduler.ticker import GridTicker, Ticker
 
 log = logging.getLogger(__name__)
-
-_RECONCILE_SECONDS = 0.5
-_MARK_SECONDS = 5.0
 
 
 class Scheduler:
@@ -53,12 +50,13 @@ class Scheduler:
         self.config = config
         self.broker = broker if broker is not None else Broker(config, clock=clock)
         self.active = False
+        self._timing = self.broker.timing
         self._clock = clock if clock is not None else self.broker.clock
         self._ticker = ticker if ticker is not None else GridTicker(config.frequency)
         self._listener = listener or ServerWakeListener(self.broker.server, self.broker.keys)
         self._standing = Standing(config)
         self._lease = self.broker.lease()
-        self._queue = JobQueue(config, self.broker.server)
+        self._queue = JobQueue(config, self.broker.server, self._timing.finished_job_seconds)
         self._gates = Gates(self.broker)
         self._reconciler = Reconciler(self.broker, self._queue, self._lease, self._gates)
         self._maintenance = Maintenance(self.broker, self._queue)
@@ -105,7 +103,7 @@ class Scheduler:
             ServerError: the server could not be asked; what was not done is found again by the next step.
         """
         if not self._stay_active():
-            self._stopping.wait(self.config.lease_ttl / 20)
+            self._stopping.wait(self._timing.acquire_seconds)
             return 0
         wakeup = self._listener.wait(self._seconds_to_wait())
         word = None if wakeup is None else wakeup.word
@@ -125,14 +123,14 @@ class Scheduler:
         now = time.monotonic()
         if now >= self._announce_at:
             self._lease.announce(self._clock.now_ms())
-            self._announce_at = now + self.config.lease_ttl / 2
+            self._announce_at = now + self._timing.announce_seconds
         if self.active and now >= self._renew_at:
             if not self._lease.renew():
                 raise LeaseLost("the lease ran out")
-            self._renew_at = now + self.config.lease_ttl / 3
+            self._renew_at = now + self._timing.renew_seconds
         elif not self.active:
             if self._lease.acquire() or self._seize():
-                self._renew_at = now + self.config.lease_ttl / 3
+                self._renew_at = now + self._timing.renew_seconds
                 self._become_active()
             else:
                 self._standing.tell(is_active=False)
@@ -201,7 +199,7 @@ class Scheduler:
             made = fence.cut(
                 batches,
                 self._queue.to_enqueue(batches),
-                due_ms=now_ms + LOOK_AGAIN_MS,
+                due_ms=now_ms + self._timing.look_again_ms,
                 max_bytes=self.config.max_bytes,
                 event_bytes=self._planner.event_bytes,
             )
@@ -216,10 +214,10 @@ class Scheduler:
         now, retry_ms = time.monotonic(), self._reconciler.next_retry_ms
         if now >= self._reconcile_at or (retry_ms is not None and self._clock.now_ms() >= retry_ms):
             self._reconciler.run_once()
-            self._reconcile_at = now + _RECONCILE_SECONDS
+            self._reconcile_at = now + self._timing.reconcile_seconds
         if now >= self._mark_at:
             self._maintenance.run_once(self._clock.now_ms())
-            self._mark_at = now + _MARK_SECONDS
+            self._mark_at = now + self._timing.maintain_seconds
 
     def _stand_by(self) -> None:
         self.active = False

@@ -16,14 +16,18 @@ from microbatch.scheduler.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.5
-
 
 class SchedulerService:
-    """Runs the schedulers of several batchers in this process."""
+    """Runs the schedulers of several batchers in this process.
 
-    def __init__(self, configs: Sequence[Config]) -> None:
+    Args:
+        configs: the batchers.
+        look_seconds: how late it sees a signal that another thread was given.
+    """
+
+    def __init__(self, configs: Sequence[Config], *, look_seconds: float = 0.5) -> None:
         self._schedulers = [Scheduler(config) for config in configs]
+        self._look_seconds = look_seconds
         self._signals = StopSignals()
         self._ended = False
         self._failed = False
@@ -55,7 +59,7 @@ class SchedulerService:
                 thread.start()
             # Again and again: the system may deliver a signal to another thread, which does not end the wait.
             while not (self._signals.count or self._ended):
-                self._signals.wait(_LOOK_SECONDS)
+                self._signals.wait(self._look_seconds)
             for scheduler in self._schedulers:
                 scheduler.stop()
             for thread in threads:

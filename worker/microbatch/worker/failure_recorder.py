@@ -153,7 +153,8 @@ class FailureRecorder:
             if health.is_open:
                 return self._hold_back(batch, then, suspect, now_ms)
             return self._carry_out(verdict, batch, then, suspect, now_ms)
-        again, dead = sort_named(batch, partial.errors, then, self._policy, now_ms)
+        bury_by_ms = now_ms + self._broker.timing.run_ttl_ms
+        again, dead = sort_named(batch, partial.errors, then, self._policy, now_ms, bury_by_ms=bury_by_ms)
         self._divide(batch, [*again, *(part for part, _ in dead)], entry)
         buried = [
             (part, failure)

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from math import inf
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.policy.timing import RUN_TTL_MS
 from microbatch.broker.process.loggable import trace
 from microbatch.broker.state.claims import RqPlace
 from microbatch.broker.wire.in_flight import Claim, TakenBatch
@@ -30,12 +29,7 @@ from microbatch.worker.slot import Description, Slot
 
 log = logging.getLogger(__name__)
 
-BEAT_SECONDS = 2.0
-LONG_RUN_SECONDS = 0.5
-"""How long a run may take before somebody is told of it."""
 _CLOSE_SECONDS = 1.0  # of a beat that a server does not answer
-GRACE_SECONDS = 5.0
-"""How long past its time limit a run may go on before its process is ended."""
 
 
 class Heart:
@@ -50,12 +44,11 @@ class Heart:
     def __init__(self, broker: Broker, batch_timeout: float, slot: Slot | None = None) -> None:
         self._broker = broker
         self._name = broker.config.name
-        self._limit_seconds = batch_timeout + GRACE_SECONDS
+        self._timing = broker.timing
+        self._limit_seconds = batch_timeout + self._timing.overrun_seconds
         self._slot = slot if slot is not None else Slot()
         self._beats_here = slot is None
-        self.ttl_ms = RUN_TTL_MS
-        """How long this worker may be silent."""
-        self.heartbeat = heartbeat_of(broker, self._slot, ttl_ms=self.ttl_ms, beat_seconds=BEAT_SECONDS)
+        self.heartbeat = heartbeat_of(broker, self._slot)
         self._batch: TakenBatch | None = None
         self._since = 0.0
         self._limit_at = inf
@@ -77,7 +70,8 @@ class Heart:
         about = Description(
                 url=config.redis_url or "", key_prefix=config.key_prefix, name=config.name,
                 queue=rq.queue, job_prefix=rq.job_prefix,
-                ttl_ms=self.ttl_ms, beat_seconds=BEAT_SECONDS,
+                ttl_ms=self._timing.run_ttl_ms, beat_seconds=self._timing.beat_seconds,
+                shown_seconds=self._timing.shown_worker_seconds,
                 worker=worker, worker_sets=worker_sets,
         )  # fmt: skip
         self._slot.describe(about)
@@ -125,7 +119,8 @@ class Heart:
             self._thread.join(_CLOSE_SECONDS)
 
     def _live(self) -> None:
-        while not self._closed.wait(min(BEAT_SECONDS, LONG_RUN_SECONDS) / 2):
+        pause = min(self._timing.beat_seconds, self._timing.long_run_seconds) / 2
+        while not self._closed.wait(pause):
             try:
                 self._once()
             except Exception:  # noqa: BLE001 - a handler of the app's log may raise anything
@@ -136,7 +131,7 @@ class Heart:
         batch, since = self._batch, self._since
         if batch is None:
             self._told = None
-        elif batch is not self._told and time.monotonic() - since >= LONG_RUN_SECONDS:
+        elif batch is not self._told and time.monotonic() - since >= self._timing.long_run_seconds:
             self._told = batch
             self._tell(batch)
         if not self._beats_here:
@@ -158,7 +153,7 @@ class Heart:
     def _end_process(self, batch: TakenBatch) -> None:
         log.critical(
             "%s: batch %s: still running %d s past its time limit; ending this worker",
-            self._name, batch.id, GRACE_SECONDS,
+            self._name, batch.id, self._timing.overrun_seconds,
         )  # fmt: skip
         os.kill(os.getpid(), signal.SIGKILL)
 

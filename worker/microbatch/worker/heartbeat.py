@@ -111,8 +111,9 @@ class RunHeartbeat:
                 log.warning("%s: batch %s: given back, to be run elsewhere", self._name, claimed.id)
 
 
-def heartbeat_of(broker: Broker, slot: Slot, *, ttl_ms: int, beat_seconds: float) -> RunHeartbeat:
+def heartbeat_of(broker: Broker, slot: Slot) -> RunHeartbeat:
     """The heartbeat of this process, where nobody else beats for it."""
     return RunHeartbeat(
-        slot, broker.claims, broker.clock, name=broker.config.name, ttl_ms=ttl_ms, beat_seconds=beat_seconds
-    )
+        slot, broker.claims, broker.clock,
+        name=broker.config.name, ttl_ms=broker.timing.run_ttl_ms, beat_seconds=broker.timing.beat_seconds,
+    )  # fmt: skip

@@ -8,7 +8,6 @@ from dataclasses import replace
 from microbatch.broker.policy.health import Health
 from microbatch.broker.policy.policy import Policy
 from microbatch.broker.policy.retry import retry_delay
-from microbatch.broker.policy.timing import RUN_TTL_MS
 from microbatch.broker.policy.verdict import Verdict, is_given_up, is_out_of_time, judge, others_succeed
 from microbatch.broker.wire.batch import PartialFailure, Reject, RetryLater
 from microbatch.broker.wire.in_flight import Part, TakenBatch, part_of
@@ -56,10 +55,13 @@ def sort_named(
     then: RunRecord,
     policy: Policy,
     now_ms: int,
+    *,
+    bury_by_ms: int,
 ) -> tuple[list[Part], list[tuple[Part, BaseException | str]]]:
     """The parts that are run again, and those that are dead with their errors.
 
-    Each dead batch has one error, so the failed events are grouped by what went wrong with them.
+    Each dead batch has one error, so the failed events are grouped by what went wrong with them. The dead are
+    due at ``bury_by_ms`` only: until then they are this worker's to bury. If it dies they are run once more.
     """
     late = is_out_of_time(batch.run, policy, now_ms)
     retries: dict[float | None, list[int]] = {}
@@ -78,8 +80,6 @@ def sort_named(
         run = then if seconds is None else replace(then, failures=batch.run.failures, mode=Mode.LATER)
         due_ms = now_ms + int((delay if seconds is None else seconds) * 1000)
         again.append(part_of(batch, positions, run, due_ms))
-    # Due in a while only: until then they are this worker's to bury. If it dies they are run once more.
-    bury_by_ms = now_ms + RUN_TTL_MS
     return again, [(part_of(batch, positions, then, bury_by_ms), error) for positions, error in dead.values()]
 
 

@@ -15,18 +15,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from microbatch.broker.policy.timing import Timing
 from microbatch.broker.process.signals import StopSignals
 from microbatch.worker.child import Child
 from microbatch.worker.fork_server import ForkServer
 
 log = logging.getLogger(__name__)
 
-GRACE_SECONDS = 25.0
-"""How long workers may take for the batches in hand when the pool is told to stop, if nothing else is said.
-
-Less than the 30 seconds after which Kubernetes and others kill it.
-"""
-_LOOK_SECONDS = 0.2
 _BEAT_SECONDS = 0.25
 _GIVE_BACK_SECONDS = 3.0
 _SHORT_LIFE_SECONDS = 2.0
@@ -52,12 +47,16 @@ class WorkerPool:
         app: whose batches they run.
         concurrency: how many processes there are.
         grace: how long they may take for the batches in hand when the pool is told to stop, in seconds.
+        look_seconds: how often it looks whether one has ended.
     """
 
-    def __init__(self, app: str, concurrency: int, grace: float = GRACE_SECONDS) -> None:
+    def __init__(
+        self, app: str, concurrency: int, grace: float = Timing.grace_seconds, *, look_seconds: float = 0.2
+    ) -> None:
         self._server = ForkServer(app)
         self._places = [_Place() for _ in range(concurrency)]
         self._grace = grace
+        self._look_seconds = look_seconds
         self._ended: deque[Child] = deque()
 
     def run(self) -> None:
@@ -72,7 +71,7 @@ class WorkerPool:
             while not signals.count:
                 for place in self._places:
                     self._fill(place)
-                signals.wait(_LOOK_SECONDS)
+                signals.wait(self._look_seconds)
             self._stop(signals)
 
     def _stop(self, signals: StopSignals) -> None:
@@ -84,7 +83,7 @@ class WorkerPool:
                 log.warning("stopping hard: the batches in hand are given back, to be run elsewhere")
                 self._end_hard(running)
                 return
-            signals.wait(_LOOK_SECONDS / 4)
+            signals.wait(self._look_seconds / 4)
 
     def _end_hard(self, children: list[Child]) -> None:
         """At the same time: what waits for a server that is away must not add up."""

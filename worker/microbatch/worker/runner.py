@@ -104,7 +104,7 @@ class BatchRunner:
     def claim(self) -> Claim:
         """A claim to the next run in this process, which is about to be made. Raises ServerError."""
         now_ms = self.broker.clock.now_ms()
-        claim = Claim(f"{self._owner}{secrets.token_hex(4)}", now_ms, now_ms + self.heart.ttl_ms)
+        claim = Claim(f"{self._owner}{secrets.token_hex(4)}", now_ms, now_ms + self.broker.timing.run_ttl_ms)
         self.heart.claiming(claim)
         return claim
 
@@ -137,7 +137,7 @@ class BatchRunner:
         return is_ours
 
     def _revive(self, batch_id: str, enqueued_at: datetime) -> bool:
-        due_ms = self.broker.clock.now_ms() + self.heart.ttl_ms
+        due_ms = self.broker.clock.now_ms() + self.broker.timing.run_ttl_ms
         died_before_ms = int(enqueued_at.timestamp() * 1000)
         return self.broker.dead.requeue(batch_id, due_ms=due_ms, died_before_ms=died_before_ms)
 

@@ -17,8 +17,6 @@ from microbatch.worker.slot import Description
 
 log = logging.getLogger(__name__)
 
-SHOWN_SECONDS = 15
-"""How long a worker is still shown that nobody shows to be alive."""
 _KEEP_SECONDS = 4.0
 
 
@@ -31,6 +29,7 @@ class ShownWorker:
         self._key = about.worker
         self._executions = f"{about.worker}:executions"
         self._sets = about.worker_sets
+        self._seconds = about.shown_seconds
         self._keep_at = 0.0
 
     def keep(self) -> None:
@@ -41,12 +40,12 @@ class ShownWorker:
         self._keep_at = now + _KEEP_SECONDS
         try:
             # What has expired is not made again by half: the worker itself sees to that.
-            if self._server.do("EXPIRE", self._key, SHOWN_SECONDS):
+            if self._server.do("EXPIRE", self._key, self._seconds):
                 moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
                 # With the expiry again: if the key has gone meanwhile, this makes it anew.
                 show = commands(
-                    ("HSET", self._key, "last_heartbeat", moment), ("EXPIRE", self._key, SHOWN_SECONDS),
-                    ("EXPIRE", self._executions, SHOWN_SECONDS),
+                    ("HSET", self._key, "last_heartbeat", moment), ("EXPIRE", self._key, self._seconds),
+                    ("EXPIRE", self._executions, self._seconds),
                 )  # fmt: skip
                 self._server.perform(show)
         except ServerError as error:

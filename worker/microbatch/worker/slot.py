@@ -58,6 +58,8 @@ class Description:
     ttl_ms: int
     """How long the worker may be silent."""
     beat_seconds: float
+    shown_seconds: int
+    """How long RQ still shows the worker when nobody shows it to be alive."""
     worker: str = ""
     """The key of what RQ shows of the worker."""
     worker_sets: tuple[str, ...] = ()

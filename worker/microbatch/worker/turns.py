@@ -34,9 +34,6 @@ from microbatch.broker.wire.in_flight import Claim, Next, TakenBatch
 from microbatch.worker.runner import BatchRunner, Run
 from microbatch.worker.telling import tell_committed, tell_taken
 
-FINISHED_SECONDS = 10
-"""How long a finished job can be looked at; the scheduler enqueues it with the same."""
-
 
 @dataclass(frozen=True, slots=True)
 class RqKeys:
@@ -84,6 +81,7 @@ class Turns:
         self._server = runner.broker.server
         self._ledger = runner.broker.ledger
         self._claims = runner.broker.claims
+        self._shown_seconds = runner.broker.timing.finished_job_seconds
         self._keys = keys
         self._worker = worker
         self._own = f"{keys.intermediate}:{worker}"  # holds an id only from one command to the next
@@ -116,8 +114,8 @@ class Turns:
                 "HSET", job_key, "status", "finished", "worker_name", self._worker,
                 "started_at", _moment(began), "ended_at", ended, "last_heartbeat", ended,
             ),
-            ("EXPIRE", job_key, FINISHED_SECONDS, "NX"),  # not that of a batch which is dead meanwhile
-            ("ZADD", keys.finished, int(now) + FINISHED_SECONDS, run.batch.id),
+            ("EXPIRE", job_key, self._shown_seconds, "NX"),  # not that of a batch which is dead meanwhile
+            ("ZADD", keys.finished, int(now) + self._shown_seconds, run.batch.id),
         )  # fmt: skip
         commit = self._ledger.commit.request(run.batch.id, run.entry or [])
         tries: list[_Try] = []

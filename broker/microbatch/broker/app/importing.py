@@ -17,8 +17,6 @@ from microbatch.broker.errors import AppError
 
 log = logging.getLogger(__name__)
 
-SLOW_SECONDS = 5.0
-"""After so long a line says that the import goes on."""
 _OURS = "microbatch."
 _NOT_THE_APPS = (_OURS, "importlib.")
 
@@ -26,14 +24,14 @@ _importing: dict[int, str] = {}  # by thread
 
 
 @contextmanager
-def importing(what: str) -> Iterator[None]:
-    """Mark the block as an import of ``what`` by this thread, and say so if it takes long."""
+def importing(what: str, slow_seconds: float = 5.0) -> Iterator[None]:
+    """Mark the block as an import of ``what`` by this thread, and say so after ``slow_seconds``."""
     thread = threading.get_ident()
     if thread in _importing:
         yield
         return
     _importing[thread] = what
-    slow = threading.Timer(SLOW_SECONDS, _tell, (what, thread))
+    slow = threading.Timer(slow_seconds, _tell, (what, thread, slow_seconds))
     slow.daemon = True
     slow.start()
     try:
@@ -53,10 +51,10 @@ def refuse_while_importing(call: str) -> None:
     )
 
 
-def _tell(what: str, thread: int) -> None:
+def _tell(what: str, thread: int, seconds: float) -> None:
     frame = sys._current_frames().get(thread)  # noqa: SLF001 - Python's documented way to see another thread
     if _importing.get(thread) == what:
-        log.warning("still importing %s after %g s; it is at %s", what, SLOW_SECONDS, _place(frame))
+        log.warning("still importing %s after %g s; it is at %s", what, seconds, _place(frame))
 
 
 def _place(frame: FrameType | None) -> str:

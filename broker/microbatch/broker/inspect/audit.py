@@ -22,8 +22,6 @@ from microbatch.broker.wire.text import is_number, printable
 
 T = TypeVar("T")
 
-OVERDUE_MS = 5_000
-"""How late a batch may be looked at before that is a finding; later where a scheduler has many to look at."""
 _RAMP_MS = 60_000
 _AT_ONCE = 500
 _TRIES = 5
@@ -139,7 +137,7 @@ class Audit:
     def _overdue(self) -> Iterator[Finding]:
         key = self._keys.inflight
         lease, in_flight = self._server.perform(commands(("GET", self._keys.lease), ("ZCARD", key)))
-        before = self._broker.clock.now_ms() - OVERDUE_MS
+        before = self._broker.clock.now_ms() - self._broker.timing.overdue_ms
         # A scheduler looks at some thousand queued batches a second, and ramps up what is tried again.
         queued_before, retries_before = before, before
         if lease is not None:

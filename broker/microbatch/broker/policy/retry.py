@@ -6,8 +6,9 @@ import random
 
 from microbatch.broker.policy.policy import Policy
 
-SUSPECT_SECONDS = (1.0, 2.0, 4.0, 8.0)
-"""How long a suspect waits for each of its runs."""
+_SUSPECT_SECONDS = (1.0, 2.0, 4.0, 8.0)  # a suspect's waits for each of its runs
+SUSPECT_WAITS = len(_SUSPECT_SECONDS)
+"""How often a suspect waits for a run."""
 _JITTER = 0.25
 _DOUBLINGS = 64  # more make no difference, and at last no number
 
@@ -27,12 +28,12 @@ def suspect_delay(failures: int, policy: Policy) -> float:
     The breaker opens within that time in an outage.
     """
     waits = failures - policy.max_retries - 1
-    return SUSPECT_SECONDS[min(max(waits, 0), len(SUSPECT_SECONDS) - 1)]
+    return _SUSPECT_SECONDS[min(max(waits, 0), SUSPECT_WAITS - 1)]
 
 
 def longest_retry_delay(policy: Policy) -> float:
     """The most seconds that any retry waits, unless its processor asked for the time."""
-    return max(_delay(_DOUBLINGS, policy) * (1 + _JITTER), SUSPECT_SECONDS[-1])
+    return max(_delay(_DOUBLINGS, policy) * (1 + _JITTER), _SUSPECT_SECONDS[-1])
 
 
 def _delay(failure: int, policy: Policy) -> float:

@@ -7,7 +7,7 @@ from enum import Enum
 
 from microbatch.broker.policy.health import Health
 from microbatch.broker.policy.policy import Policy
-from microbatch.broker.policy.retry import SUSPECT_SECONDS
+from microbatch.broker.policy.retry import SUSPECT_WAITS
 from microbatch.broker.wire.run_record import Mode, RunRecord
 
 
@@ -73,7 +73,7 @@ def _is_new_suspect(run: RunRecord, size: int) -> bool:
 
 def _has_waited(run: RunRecord, policy: Policy) -> bool:
     """Whether an outage would have shown in other batches by now."""
-    return run.mode is Mode.SUSPECT and run.failures - policy.max_retries > len(SUSPECT_SECONDS) - 1
+    return run.mode is Mode.SUSPECT and run.failures - policy.max_retries > SUSPECT_WAITS - 1
 
 
 def judge_death(run: RunRecord, size: int, policy: Policy) -> Verdict:

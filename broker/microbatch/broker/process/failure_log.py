@@ -6,7 +6,7 @@ import logging
 import time
 from dataclasses import dataclass
 
-EVERY_SECONDS = 60.0
+_EVERY_SECONDS = 60.0
 
 
 @dataclass
@@ -33,4 +33,4 @@ class FailureLog:
             return
         more = f" (and {state.left_out:,} more like it since the last such line)" if state.left_out else ""
         self._log.log(level, "%s%s", line, more)
-        state.quiet_until, state.left_out = now + EVERY_SECONDS, 0
+        state.quiet_until, state.left_out = now + _EVERY_SECONDS, 0

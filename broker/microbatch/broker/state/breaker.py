@@ -17,17 +17,22 @@ from microbatch.broker.wire.text import number, printable
 
 OPENS_AT_BATCHES = 5
 """The breaker opens when so many batches, parts of one counted once, failed and none succeeded."""
-OPENS_AFTER_MS = 10_000
-"""Or when nothing but failures came for so long."""
 _KEPT_MS = 600_000  # as in the script
 
 
 class Breaker(Verbs[S_co]):
-    """The breaker of one batcher."""
+    """The breaker of one batcher.
 
-    def __init__(self, server: S_co, keys: Keys) -> None:
+    Args:
+        server: where its row is.
+        keys: the batcher's.
+        opens_after_ms: it opens as well when nothing but failures came for so long.
+    """
+
+    def __init__(self, server: S_co, keys: Keys, *, opens_after_ms: int) -> None:
         super().__init__(server)
         self._keys = keys
+        self._opens_after_ms = opens_after_ms
 
     @verb
     def note_failure(self, root: str, kind: str, *, now_ms: int, probe: bool = False) -> Request[Health]:
@@ -41,7 +46,7 @@ class Breaker(Verbs[S_co]):
         """
         keys = self._keys
         names = (keys.failing, keys.breaker, keys.stats, keys.wake)
-        args = (root, kind, now_ms, int(probe), OPENS_AT_BATCHES, OPENS_AFTER_MS)
+        args = (root, kind, now_ms, int(probe), OPENS_AT_BATCHES, self._opens_after_ms)
         return call(scripts.FAIL, names, args).then(_noted)
 
     @verb

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from microbatch.broker.errors import BatcherFull, InDoubt, ServerError
 from microbatch.broker.lua import scripts
+from microbatch.broker.policy.timing import Timing
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.state.wake import Wake, words_of
 from microbatch.broker.transport.clock import TimeSource
@@ -28,7 +29,6 @@ from microbatch.broker.transport.verb import S_co, Verbs, verb
 log = logging.getLogger(__name__)
 
 _FULL = -1
-_REPLICA_MS = 1_000
 
 
 class Events(Verbs[S_co]):
@@ -41,6 +41,7 @@ class Events(Verbs[S_co]):
         max_waiting: how many may wait; None for any number.
         dedupe_window: for how long an id is known, in seconds.
         replicated: whether an event is recorded only when a replica has it.
+        replica_ms: how long a replica may take to say so.
 
     Raises, from every way of recording:
         Unavailable: nothing was sent, so nothing was recorded.
@@ -57,6 +58,7 @@ class Events(Verbs[S_co]):
         max_waiting: int | None = None,
         dedupe_window: float = 0.0,
         replicated: bool = False,
+        replica_ms: int = Timing.replica_ms,
     ) -> None:
         super().__init__(server)
         self._name = keys.name
@@ -67,6 +69,7 @@ class Events(Verbs[S_co]):
         self._max_waiting = max_waiting or 0
         self._window_ms = int(dedupe_window * 1000)
         self._replicated = replicated
+        self._replica_ms = replica_ms
         self.is_plain = not (self._max_waiting or self._replicated)
         """Whether recording without an id asks nothing of the server: neither room nor a replica."""
         self._push = RpushEncoder(keys.events)
@@ -154,10 +157,10 @@ class Events(Verbs[S_co]):
             return int((yield from call(scripts.RECORD, keys, args)))
         # WAIT speaks for what its own connection wrote, so both go out on one.
         record = ("EVAL", scripts.RECORD.text, len(keys), *keys, *args)
-        waiting, replicas = yield from commands(record, ("WAIT", 1, _REPLICA_MS))
+        waiting, replicas = yield from commands(record, ("WAIT", 1, self._replica_ms))
         if waiting != _FULL and not replicas:
             raise InDoubt(
-                f"no replica of {self.server.where} confirmed within {_REPLICA_MS} ms: "
+                f"no replica of {self.server.where} confirmed within {self._replica_ms} ms: "
                 "the event is recorded, but whether a failover keeps it is in doubt"
             )
         return int(waiting)

@@ -17,7 +17,6 @@ from microbatch.broker.transport.request import Command, Replies, Request, Steps
 from microbatch.broker.transport.verb import S_co, Verbs, verb
 
 _EXPIRY_MS = 60_000
-_RENEW_SECONDS = _EXPIRY_MS / 1000 / 2
 _LAST_ID = "18446744073709551615-18446744073709551615"
 _USED_UP = "exhausted the last possible ID"
 
@@ -26,10 +25,16 @@ class Progress(Verbs[S_co]):
     """One waiter's side of a batcher's progress stream.
 
     The order that misses nothing: `open`, look whether the end is there, `wait`, and again.
+
+    Args:
+        server: where it is.
+        keys: the batcher's.
+        renew_seconds: how old its opening may be at a look.
     """
 
-    def __init__(self, server: S_co, keys: Keys) -> None:
+    def __init__(self, server: S_co, keys: Keys, renew_seconds: float = _EXPIRY_MS / 1000 / 2) -> None:
         super().__init__(server)
+        self._renew_seconds = renew_seconds
         self._key = keys.progress
         self._seen = "0-0"
         self._renew_at = 0.0
@@ -51,7 +56,7 @@ class Progress(Verbs[S_co]):
                 raise
             # Somebody has written its last id. It has nothing that anybody would miss.
             _, entry, _ = yield from self._make(("PEXPIRE", self._key, 0))
-        self._seen, self._renew_at = _text(entry), now + _RENEW_SECONDS
+        self._seen, self._renew_at = _text(entry), now + self._renew_seconds
 
     def _make(self, *before: Command) -> Request[Replies]:
         return transaction(

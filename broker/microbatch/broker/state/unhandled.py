@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from microbatch.broker.policy.timing import Timing
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.state.results import HANDED_BACK, consumers_of, is_hint, unless_gone
 from microbatch.broker.transport.request import Request, Steps, command, pairs
 from microbatch.broker.transport.verb import S_co, Verbs, verb
 
-NEGLECTED_MS = 3_600_000
-"""How long results may wait, and no consumer be seen, before they are neglected."""
 _HINTS_AT_MOST = 10
+_HOUR_MS = 3_600_000
 _UNSEEN_MS = 60_000  # a consumer that waits shows itself every few seconds
 
 
@@ -28,18 +28,17 @@ class Neglect:
     def __str__(self) -> str:
         what = "1 result or failure waits" if self.count == 1 else f"{self.count:,} results and failures wait"
         seen = "there is no consumer" if self.unseen_ms is None else "no consumer was seen for an hour"
-        age = (
-            "" if self.oldest_age_ms is None else f" the oldest for {self.oldest_age_ms // NEGLECTED_MS:,} h,"
-        )
+        age = "" if self.oldest_age_ms is None else f" the oldest for {self.oldest_age_ms // _HOUR_MS:,} h,"
         return f"{what} for a handler,{age} and {seen}"
 
 
 class Unhandled(Verbs[S_co]):
     """The results and failures of one batcher that no handler has finished with."""
 
-    def __init__(self, server: S_co, keys: Keys) -> None:
+    def __init__(self, server: S_co, keys: Keys, *, neglected_ms: int = Timing.neglected_ms) -> None:
         super().__init__(server)
         self._key = keys.results
+        self._neglected_ms = neglected_ms
 
     @verb
     def count(self) -> Request[int]:
@@ -62,10 +61,10 @@ class Unhandled(Verbs[S_co]):
     def neglect(self, now_ms: int) -> Steps[Neglect | None]:
         """Whether nobody has come for what waits within the last hour, of the server's time ``now_ms``."""
         oldest_ms = yield from self._oldest_ms()
-        if oldest_ms is None or now_ms - oldest_ms < NEGLECTED_MS:
+        if oldest_ms is None or now_ms - oldest_ms < self._neglected_ms:
             return None
         unseen_ms = yield from self._unseen_ms()
-        if unseen_ms is not None and unseen_ms < NEGLECTED_MS:
+        if unseen_ms is not None and unseen_ms < self._neglected_ms:
             return None
         return Neglect((yield from self._count()), now_ms - oldest_ms, unseen_ms)
 

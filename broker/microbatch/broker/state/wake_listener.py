@@ -57,13 +57,18 @@ class ServerWakeListener:
     """The wake list of one batcher, read on a connection of its own. For one thread.
 
     A wake-up's look is good for one transaction on its connection, before the next `wait`.
+
+    Args:
+        server: where it is.
+        keys: the batcher's.
+        block_seconds: how long one read stays open; 0 for as long as it takes.
     """
 
-    def __init__(self, server: Server, keys: Keys) -> None:
+    def __init__(self, server: Server, keys: Keys, block_seconds: float = BLOCK_SECONDS) -> None:
         self._server = server
         # The connection may still watch from the wake-up before, if nothing was done then.
         look = ("UNWATCH",), ("WATCH", keys.lease), ("GET", keys.lease), ("LLEN", keys.events)
-        self._listen = commands(("BLPOP", keys.wake, BLOCK_SECONDS), *look)
+        self._listen = commands(("BLPOP", keys.wake, block_seconds), *look)
         self._connection: Any = None
         self._listening = False
 

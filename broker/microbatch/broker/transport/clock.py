@@ -12,8 +12,6 @@ from typing import Protocol
 from microbatch.broker.transport.request import Request, Steps, command
 from microbatch.broker.transport.verb import S_co, Verbs, verb
 
-_LOOK_AGAIN_SECONDS = 1.0
-
 
 def server_time() -> Request[float]:
     """The server's time, in Unix milliseconds."""
@@ -41,12 +39,13 @@ class Clock(TimeSource, Protocol):
 
 
 class ServerClock(Verbs[S_co]):
-    """The server's time, asked for at most once a second. Raises ServerError when it can't be asked."""
+    """The server's time, asked for every ``seconds`` at most. Raises ServerError when it can't be asked."""
 
-    def __init__(self, server: S_co) -> None:
+    def __init__(self, server: S_co, seconds: float = 1.0) -> None:
         super().__init__(server)
+        self._seconds = seconds
         self._offset_ms = 0.0
-        self._asked_at = -_LOOK_AGAIN_SECONDS
+        self._ask_at = 0.0
 
     @verb
     def now_ms(self) -> Steps[int]:
@@ -54,15 +53,16 @@ class ServerClock(Verbs[S_co]):
         return self.reading()
 
     def reading(self) -> Steps[int]:
-        """What is asked to tell the time; nothing, if that was asked less than a second ago."""
+        """What is asked to tell the time; nothing, if that was asked not long ago."""
         now = time.monotonic()
-        if now - self._asked_at >= _LOOK_AGAIN_SECONDS:
+        if now >= self._ask_at:
             at_ms = yield from server_time()
             middle = (now + time.monotonic()) / 2
             self._offset_ms = at_ms - middle * 1000
-            self._asked_at = now = time.monotonic()
+            now = time.monotonic()
+            self._ask_at = now + self._seconds
         return int(now * 1000 + self._offset_ms)
 
     def look_again(self) -> None:
         """Ask the server the next time."""
-        self._asked_at = -_LOOK_AGAIN_SECONDS
+        self._ask_at = 0.0

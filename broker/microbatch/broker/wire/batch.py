@@ -7,12 +7,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, SupportsIndex
+from typing import Any, ClassVar, SupportsIndex
 
 from microbatch.broker.wire.header import Header, Trigger
-
-LONGEST_LATER_SECONDS = 3_600
-"""The longest that a processor may put its batch off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +92,12 @@ class RetryLater(Exception):
         ValueError: the wait is not such a number.
     """
 
+    most_seconds: ClassVar[int] = 3_600
+    """The longest that a processor may put its batch off."""
+
     def __init__(self, seconds: float) -> None:
-        if isinstance(seconds, bool) or not 0 <= seconds <= LONGEST_LATER_SECONDS:
-            raise ValueError(f"RetryLater takes 0 to {LONGEST_LATER_SECONDS:,} seconds, not {seconds!r}")
+        if isinstance(seconds, bool) or not 0 <= seconds <= self.most_seconds:
+            raise ValueError(f"RetryLater takes 0 to {self.most_seconds:,} seconds, not {seconds!r}")
         self.seconds = float(seconds)
         super().__init__(f"again in {self.seconds:g} s")
 

@@ -9,9 +9,10 @@ import click
 # What each process imports before the app: an app with the name of one of these is refused here, once.
 import microbatch.worker.process  # noqa: F401
 from microbatch.broker.app.loading import load_config
+from microbatch.broker.policy.timing import Timing
 from microbatch.ops import options
 from microbatch.ops.checks import check_runnable
-from microbatch.worker.pool import GRACE_SECONDS, WorkerPool
+from microbatch.worker.pool import WorkerPool
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
-    default=GRACE_SECONDS,
+    default=Timing.grace_seconds,
     show_default=True,
     metavar="SECONDS",
     help="How long a stop waits for the batches in hand. Set it below the time after which your process "

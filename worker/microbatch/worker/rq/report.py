@@ -22,7 +22,7 @@ from rq.exceptions import DeserializationError, NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job
 
-from microbatch.broker.app.config import Config
+from microbatch.broker.broker import Broker
 from microbatch.broker.errors import MicrobatchError
 from microbatch.broker.process.loggable import locate, trace
 from microbatch.broker.transport.server import Server
@@ -42,9 +42,10 @@ class ReportingWorker(ResilientWorker):
 
     job_class = BatchJob
 
-    def __init__(self, queue: Queue, server: Server, name: str, config: Config) -> None:
-        self._config = config
-        super().__init__(queue, server, name, config.name)
+    def __init__(self, queue: Queue, server: Server, name: str, broker: Broker) -> None:
+        self._config = broker.config
+        shown_seconds = broker.timing.shown_worker_seconds
+        super().__init__(queue, server, name, broker.config.name, shown_seconds=shown_seconds)
 
     def fetch(self, job_id: bytes) -> BatchJob | None:
         """The job of this id, or None if there is none, or none that can be read."""

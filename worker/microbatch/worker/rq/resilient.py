@@ -24,7 +24,6 @@ from microbatch.broker.errors import ServerError
 from microbatch.broker.transport.backoff import PASSING, Backoff
 from microbatch.broker.transport.request import commands
 from microbatch.broker.transport.server import Server
-from microbatch.worker.shown import SHOWN_SECONDS
 from microbatch.worker.user_errors import summarize
 
 log = logging.getLogger(__name__)
@@ -35,22 +34,28 @@ _LISTEN_AGAIN_SECONDS = 2.0  # between tries of the thread that listens for RQ's
 class ResilientWorker(SimpleWorker):
     """A worker on one queue.
 
+    Args:
+        queue, server, name: what RQ knows it by.
+        batcher: whose batches it runs.
+        shown_seconds: how long it is still shown when nobody shows it to be alive.
+
     Raises:
         ServerError: the server can't be reached now, at the start.
     """
 
-    def __init__(self, queue: Queue, server: Server, name: str, batcher: str) -> None:
+    def __init__(self, queue: Queue, server: Server, name: str, batcher: str, *, shown_seconds: int) -> None:
         self._server = server
         self._batcher = batcher
         self._backoff = Backoff(batcher)
         self._shown_state: str | None = None
+        self._shown_seconds = shown_seconds
         with server.translated():
             super().__init__(
                 [queue],
                 name=name,
                 connection=server.client,
                 serializer=JSONSerializer,
-                worker_ttl=SHOWN_SECONDS,
+                worker_ttl=self._shown_seconds,
                 log_job_description=False,
             )
 
@@ -73,7 +78,7 @@ class ResilientWorker(SimpleWorker):
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:  # noqa: ARG002 - RQ's signature
         """Show that this worker is alive, for some seconds. RQ would show it until its job's time limit."""
         with self._outliving_the_server():
-            super().heartbeat(SHOWN_SECONDS, pipeline)
+            super().heartbeat(self._shown_seconds, pipeline)
 
     def be_listed(self) -> None:
         """Show this worker anew, where the server has lost what it knew of it."""

@@ -85,7 +85,7 @@ class BatchWorker(ReportingWorker):
             queue.key, queue.intermediate_queue_key, queue.finished_job_registry.key, BatchJob.key_for("")
         )
         self._turns = Turns(runner, self._keys, name)
-        super().__init__(queue, server, name, runner.config)
+        super().__init__(queue, server, name, runner.broker)
         runner.heart.describe(self._keys.rq, self.key, self.listed_in)
 
     def dequeue_job_and_maintain_ttl(
@@ -173,7 +173,7 @@ class BatchWorker(ReportingWorker):
     def _give_back(self, batch: TakenBatch) -> None:
         """A run was not recorded: have it run again, and not counted as one whose worker died."""
         with self._outliving_the_server():
-            self._turns.give_back(batch, seconds=self._runner.heart.ttl_ms / 1000)
+            self._turns.give_back(batch, seconds=self._runner.broker.timing.run_ttl_ms / 1000)
 
     def _job_of(self, batch_id: str, end: End) -> BatchJob | None:
         """The job by which RQ is told how a run ended, or None if there is none."""

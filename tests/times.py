@@ -1,0 +1,38 @@
+"""Other times than those that the system works by, where a test can't wait for these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from microbatch.broker.policy.timing import Leased, Timing
+
+if TYPE_CHECKING:  # an app that hurries needs neither
+    import pytest
+
+    from microbatch.broker.broker import Broker
+
+
+def hurry(patch: pytest.MonkeyPatch, **times: float) -> None:
+    """Give the brokers that this process makes from now on these times, whoever makes them."""
+    patch.setattr(Timing, "of", _with(times))
+
+
+def hurry_for_good(**times: float) -> None:
+    """The same in a process that a test has started: called by the app, when it is imported."""
+    setattr(Timing, "of", _with(times))  # noqa: B010 - mypy knows it for a method
+
+
+def retime(broker: Broker, **times: float) -> None:
+    """Give a broker that is there other times, for what is made with it from now on."""
+    broker.timing = _changed(broker.timing, times)
+
+
+def _with(times: dict[str, float]) -> Callable[[Leased], Timing]:
+    made = Timing.of
+    return lambda settings: _changed(made(settings), times)
+
+
+def _changed(timing: Timing, times: dict[str, float]) -> Timing:
+    return replace(timing, **times)  # type: ignore[arg-type]
