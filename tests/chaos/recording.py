@@ -138,7 +138,7 @@ class _BoundVerb:
             return call.answer((yield from self._bound.asked(*args, **kwargs)))
 
 
-def _enqueue_asked(batches: Sequence[Any], **_: Any) -> Facts:
+def _enqueue_asked(batches: Sequence[Any], *_: Any, **__: Any) -> Facts:
     return {"batches": [batch.id for batch in batches]}
 
 

@@ -197,7 +197,7 @@ def test_the_reply_to_a_task_that_was_cancelled_is_nobody_elses(valkey_server: R
     async def ask() -> None:
         async with serving(valkey_server) as there:
             await there.perform(command("SET", "test:number", 1))
-            task = asyncio.create_task(there.perform(command("BLPOP", "test:nothing", 5)))
+            task = asyncio.create_task(there.perform(command("BLPOP", "test:nothing", 0)))
             await asyncio.to_thread(wait_until, blocked)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
