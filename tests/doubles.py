@@ -97,6 +97,8 @@ class FailsOnce:
 class Notes:
     """An observer that notes what it is told."""
 
+    sees_success = True
+
     def __init__(self) -> None:
         self.told: list[tuple[str, dict[str, Any]]] = []
 

@@ -30,6 +30,8 @@ START_MS = 1_000_000
 class Failing:
     """An observer each of whose methods raises."""
 
+    sees_success = True
+
     def __init__(self) -> None:
         self.calls: list[str] = []
 

@@ -31,6 +31,10 @@ class Call:
     """Tells the observer, once the entry is acknowledged."""
 
 
+def _tell_nobody() -> None:
+    """For an observer that does not see what goes well."""
+
+
 class Handlers:
     """A batcher's result handler and failure handler. For one thread at a time, as async ones have a loop.
 
@@ -78,6 +82,8 @@ class Handlers:
         return None if make is None else Call(make, self._telling(outcome))
 
     def _telling(self, outcome: Outcome) -> Callable[[], None]:
+        if not self._broker.observer.sees_success:
+            return _tell_nobody
         run = BatchRun(self._name, outcome.batch_id, outcome.header, outcome.attempt)
         return functools.partial(
             self._broker.observer.handled,

@@ -122,7 +122,7 @@ class Recorder:
 
     def _note(self, count: int, waiting: int) -> None:
         self.recorded += count
-        if waiting:  # none, where the event's id had been seen
+        if waiting and self._observer.sees_success:  # none waits where the event's id had been seen
             self._observer.recorded(batcher=self._name, count=count, waiting=waiting)
 
     def _record_when_there_is_room(self, record: Callable[[], int]) -> int:

@@ -20,12 +20,16 @@ def public(error: BaseException | str) -> PublicError:
 
 def tell_taken(broker: Broker, batch: TakenBatch, claim: Claim) -> None:
     """A batch is this worker's by its claim."""
+    if not broker.observer.sees_success:
+        return
     run, recorded_at_ms = run_of(broker, batch), _recorded_at_ms(batch)
     broker.observer.taken(run=run, at_ms=claim.now_ms, recorded_at_ms=recorded_at_ms)
 
 
 def tell_committed(broker: Broker, batch: TakenBatch, events: int) -> None:
     """So many events of a batch are done."""
+    if not broker.observer.sees_success:
+        return
     run, recorded_at_ms = run_of(broker, batch), _recorded_at_ms(batch)
     broker.observer.committed(run=run, events=events, recorded_at_ms=recorded_at_ms)
 

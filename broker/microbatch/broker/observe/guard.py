@@ -22,6 +22,7 @@ class GuardedObserver(Observer):
 
     def __init__(self, observer: Observer, batcher: str) -> None:
         self._observer = observer
+        self.sees_success = observer.sees_success
         self._batcher = batcher
         self._has_failed = False
 

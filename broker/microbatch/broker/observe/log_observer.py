@@ -21,6 +21,8 @@ _OF_ROLES = {
 class LogObserver(Observer):
     """Logs each cut, and failures of one kind once a minute. What goes well is not logged."""
 
+    sees_success = False
+
     def __init__(self) -> None:
         self._failures = {role: FailureLog(log) for role, log in _OF_ROLES.items()}
 

@@ -62,6 +62,12 @@ class Observer(Protocol):
     clock; all others by the server's.
     """
 
+    sees_success: bool
+    """Whether it is told what goes well too: recorded, taken, committed, handled.
+
+    If not, nobody spends the time to gather what it would be told.
+    """
+
     def recorded(self, *, batcher: str, count: int, waiting: int) -> None:
         """Events were recorded in one call, or one of its chunks. So many wait now."""
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import redis
@@ -108,8 +107,11 @@ def together(*requests: Request[Any]) -> Request[list[Any]]:
         place += request.count
 
     def decode(replies: Replies) -> list[Any]:
-        rest = iter(replies)
-        return [_answer(request, list(islice(rest, request.count))) for request in requests]
+        answers, at = list[Any](), 0
+        for request in requests:
+            answers.append(_answer(request, replies[at : at + request.count]))
+            at += request.count
+        return answers
 
     return Request(b"".join([request.packed for request in requests]), place, decode, calls)
 
