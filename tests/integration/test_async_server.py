@@ -20,7 +20,7 @@ from microbatch.broker.state.stats import Stats
 from microbatch.broker.state.unhandled import Unhandled
 from microbatch.broker.state.wake import Wake, WakeList
 from microbatch.broker.transport.async_server import AsyncServer
-from microbatch.broker.transport.clock import ServerClock
+from microbatch.broker.transport.clock import ServerTime
 from microbatch.broker.transport.request import command, commands
 from microbatch.broker.wire.event import event_prefix
 from microbatch.broker.wire.outcome import Outcome
@@ -28,7 +28,6 @@ from microbatch.producer import Config
 from tests.proxy import Proxy
 from tests.servers import RealServer
 from tests.unit.steps import record_and_cut, take, values_of
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.leaves("events", "wake", "seen", "results", "inflight", "batch")
 
@@ -59,7 +58,7 @@ def waiting(broker: Broker) -> list[int]:
 def test_recording(server: RealServer, broker: Broker) -> None:
     async def record() -> None:
         async with serving(server) as there:
-            events = Events(there, broker.keys, ServerClock(there), dedupe_window=60)
+            events = Events(there, broker.keys, ServerTime(), dedupe_window=60)
             assert await events.record([b"1"], PREFIX, full_at=3) == 1
             assert await events.record([b"2", b"3"], PREFIX, full_at=3) == 3
             assert await events.record([b"4"], PREFIX, "an id") == 4
@@ -75,7 +74,7 @@ def test_recording(server: RealServer, broker: Broker) -> None:
 def test_a_bound_is_kept(server: RealServer, broker: Broker) -> None:
     async def record() -> None:
         async with serving(server) as there:
-            events = Events(there, broker.keys, ServerClock(there), max_waiting=2)
+            events = Events(there, broker.keys, ServerTime(), max_waiting=2)
             assert await events.record([b"1", b"2"], PREFIX) == 2
             with pytest.raises(BatcherFull):
                 await events.record([b"3"], PREFIX)
@@ -89,7 +88,7 @@ def test_what_goes_out_ahead_of_its_answer(server: RealServer, broker: Broker) -
 
     async def record() -> list[int]:
         async with serving(server) as there:
-            events = Events(there, broker.keys, ServerClock(there))
+            events = Events(there, broker.keys, ServerTime())
             return await asyncio.gather(*(events.record([b"%d" % number], PREFIX) for number in range(50)))
 
     assert sorted(asyncio.run(record())) == list(range(1, 51))
@@ -190,20 +189,41 @@ def test_a_lost_reply_is_in_doubt(valkey_server: RealServer) -> None:
         asyncio.run(ask(proxy))
 
 
-def test_the_reply_to_a_task_that_was_cancelled_is_nobody_elses(valkey_server: RealServer) -> None:
-    def blocked() -> bool:
-        return bool(valkey_server.admin.info("clients")["blocked_clients"])
+@pytest.mark.parametrize("steps", range(12))
+def test_a_task_may_be_cancelled_at_any_moment(valkey_server: RealServer, steps: int) -> None:
+    """It ends at once, and the reply that it did not read is nobody else's."""
 
     async def ask() -> None:
         async with serving(valkey_server) as there:
             await there.perform(command("SET", "test:number", 1))
             task = asyncio.create_task(there.perform(command("BLPOP", "test:nothing", 0)))
-            await asyncio.to_thread(wait_until, blocked)
+            for _ in range(steps):
+                await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert await there.perform(command("GET", "test:number")) == b"1"
             await there.perform(command("DEL", "test:number"))
+
+    asyncio.run(ask())
+
+
+def test_a_task_that_was_cancelled_may_clean_up(valkey_server: RealServer) -> None:
+    async def ask() -> None:
+        async with serving(valkey_server) as there:
+
+            async def wait_and_clean_up() -> None:
+                try:
+                    await there.perform(command("BLPOP", "test:nothing", 0))
+                finally:
+                    await there.perform(command("SET", "test:cleaned", 1))
+
+            task = asyncio.create_task(wait_and_clean_up())
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await there.perform(command("GETDEL", "test:cleaned")) == b"1"
 
     asyncio.run(ask())
 

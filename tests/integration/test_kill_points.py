@@ -60,7 +60,7 @@ def record_bad(scene: Scene) -> None:
 GUARDED = {"max_waiting": 100, "dedupe_window": 60}
 LAST_RUN = {"max_retries": 0}
 POINTS = {
-    "record": Point("state.events.Events.record", "producer", ("RPUSH",), recorded=(1,), recorded_before=()),
+    "record": Point("state.events.Events.append", "producer", ("RPUSH",), recorded=(1,), recorded_before=()),
     "record-guarded": Point(
         "state.events.Events.record",
         "producer",

@@ -40,13 +40,13 @@ Call = Callable[..., int]
 
 
 def on_record(batcher: MicroBatcher, monkeypatch: pytest.MonkeyPatch, do: Callable[[Call, Any], int]) -> None:
-    """Have ``do`` called in the place of `Events.record`, with a way to do that and the events."""
-    events = batcher._broker.events
-    record = events.record
+    """Have ``do`` called in the place of `Events.append`, with a way to do that and the events."""
+    recorder = batcher._recorder
+    append = recorder._append
     monkeypatch.setattr(
-        events,
-        "record",
-        lambda bodies, *more, **options: do(lambda bodies: record(bodies, *more, **options), bodies),
+        recorder,
+        "_append",
+        lambda bodies, *more, **options: do(lambda bodies: append(bodies, *more, **options), bodies),
     )
 
 

@@ -36,6 +36,7 @@ class Recorder:
         self._name = config.name
         self._broker = broker
         self._events = broker.events
+        self._append = broker.events.append
         self._observer = broker.observer
         self._max_size = max_size or config.max_size
         self._max_event_bytes = config.max_event_bytes
@@ -105,12 +106,13 @@ class Recorder:
         return count
 
     def _finish(self, sent: PendingReply[int], count: int) -> None:
-        waiting = sent.reply()
-        self._events.appended(waiting, count, full_at=self._max_size)
-        self._note(count, waiting)
+        self._note_appended(sent.reply(), count)
 
     def _record(self, bodies: Sequence[bytes], prefix: bytes, event_id: str) -> None:
         """Record, and wait for room if there is none."""
+        if self._events.is_plain and not event_id:  # one round trip, in as few steps as can be
+            self._note_appended(self._append(bodies, prefix, full_at=self._max_size), len(bodies))
+            return
         record = functools.partial(self._events.record, bodies, prefix, event_id, full_at=self._max_size)
         try:
             waiting = record()
@@ -119,6 +121,11 @@ class Recorder:
                 raise
             waiting = self._record_when_there_is_room(record)
         self._note(len(bodies), waiting)
+
+    def _note_appended(self, waiting: int, count: int) -> None:
+        if self._events.is_full_by(count, waiting, full_at=self._max_size):
+            self._events.tell_full()
+        self._note(count, waiting)
 
     def _note(self, count: int, waiting: int) -> None:
         self.recorded += count

@@ -79,7 +79,8 @@ class Turns:
     def __init__(self, runner: BatchRunner, keys: RqKeys, worker: str) -> None:
         self._runner = runner
         self._server = runner.broker.server
-        self._ledger = runner.broker.ledger
+        self._commit = runner.broker.ledger.commit
+        self._take_next = runner.broker.ledger.take_next
         self._claims = runner.broker.claims
         self._shown_seconds = runner.broker.timing.finished_job_seconds
         self._keys = keys
@@ -93,7 +94,7 @@ class Turns:
             return batch
         keys, claim = self._keys, self._runner.claim()
         move = ("BLMOVE", keys.queue, self._own, "LEFT", "RIGHT", seconds)
-        take = self._ledger.take_next.request(self._own, keys.intermediate, claim)
+        take = self._take_next.request(self._own, keys.intermediate, claim)
         try:
             _, found = self._server.perform(together(command(*move), take).then(good))
         except InDoubt:
@@ -117,14 +118,14 @@ class Turns:
             ("EXPIRE", job_key, self._shown_seconds, "NX"),  # not that of a batch which is dead meanwhile
             ("ZADD", keys.finished, int(now) + self._shown_seconds, run.batch.id),
         )  # fmt: skip
-        commit = self._ledger.commit.request(run.batch.id, run.entry or [])
+        commit = self._commit.request(run.batch.id, run.entry or [])
         tries: list[_Try] = []
 
         def next_try() -> bool:
             if not go_on or tries:  # the first try may have claimed a batch, though its reply was lost
                 return self._server.perform(together(commit, finish).then(_committed))
             tries.append(_Try(self._runner.claim()))
-            take = self._ledger.take_next.request(keys.queue, keys.intermediate, tries[0].claim)
+            take = self._take_next.request(keys.queue, keys.intermediate, tries[0].claim)
             return self._server.perform(together(commit, finish, take).then(tries[0].read))
 
         try:

@@ -20,7 +20,7 @@ from microbatch.broker.transport.request import (
     call,
     command,
     commands,
-    good,
+    only,
     transaction,
 )
 from microbatch.broker.transport.rpush import RpushEncoder
@@ -90,35 +90,41 @@ class Events(Verbs[S_co]):
             BatcherFull: more than ``max_waiting`` would wait; nothing was recorded.
         """
         if self.is_plain and not event_id:
-            waiting = yield from self._append(bodies, prefix, full_at=full_at)
+            waiting = yield from self._append(bodies, prefix, full_at)
         else:
             waiting = yield from self._record_guarded([prefix + body for body in bodies], event_id)
         if waiting == _FULL:
             raise BatcherFull(f"{self._max_waiting:,} events may wait (max_waiting); nothing was recorded")
-        if self._is_new_batch(waiting, len(bodies), full_at):
-            yield from self._tell_if_possible()
+        if self.is_full_by(len(bodies), waiting, full_at=full_at):
+            yield from self._tell_full()
         return max(waiting, 0)
 
     @verb
     def append(self, bodies: Sequence[bytes], prefix: bytes, *, full_at: int) -> Request[int]:
         """Append events, as `record` does. Only where nothing is asked before (`is_plain`).
 
-        `appended` has to follow. Returns how many wait now.
+        `is_full_by`, and `tell_full` if so, have to follow. Returns how many wait now.
         """
-        return self._append(bodies, prefix, full_at=full_at)
+        return self._append(bodies, prefix, full_at)
 
     @verb
-    def appended(self, waiting: int, count: int, *, full_at: int) -> Steps[None]:
-        """Tell the active scheduler, if it can be told, of a batch that is full by the ``count`` appended."""
-        if self._is_new_batch(waiting, count, full_at):
-            yield from self._tell_if_possible()
+    def tell_full(self) -> Steps[None]:
+        """Tell the active scheduler of a full batch, if it can be told."""
+        return self._tell_full()
 
-    def _append(self, bodies: Sequence[bytes], prefix: bytes, *, full_at: int) -> Request[int]:
+    def is_full_by(self, count: int, waiting: int, *, full_at: int) -> bool:
+        """Whether the last ``count`` events of those ``waiting`` have made a batch full.
+
+        False for as many as a batch has: the word of those has gone out with them.
+        """
+        return waiting > 0 and count < full_at and waiting // full_at > (waiting - count) // full_at
+
+    def _append(self, bodies: Sequence[bytes], prefix: bytes, full_at: int) -> Request[int]:
         packed = self._push.packed(bodies, prefix)
         if 0 < full_at <= len(bodies):  # so many make a batch full, whatever waits
             hint = self._tell_size
             return Request(packed + hint.packed, 1 + hint.count, self._waiting, hints=hint.count)
-        return Request(packed, 1, _waiting)
+        return Request(packed, 1, only)
 
     def _waiting(self, replies: Replies) -> int:
         """How many wait. A hint may be a transaction, whose errors are in the reply of its end."""
@@ -126,14 +132,10 @@ class Events(Verbs[S_co]):
             for error in reply if isinstance(reply, list) else [reply]:
                 if isinstance(error, Exception):
                     self._not_told(translate(error, self.server.where))
-                    return _waiting(replies)
-        return _waiting(replies)
+                    return int(only(replies[:1]))
+        return int(only(replies[:1]))
 
-    def _is_new_batch(self, waiting: int, count: int, full_at: int) -> bool:
-        """Whether the last ``count`` events have made a batch full, and its word has not gone with them."""
-        return waiting > 0 and count < full_at and waiting // full_at > (waiting - count) // full_at
-
-    def _tell_if_possible(self) -> Steps[None]:
+    def _tell_full(self) -> Steps[None]:
         try:
             yield from self._tell_size
         except ServerError as error:  # the events are recorded, and must not seem to be in doubt
@@ -183,7 +185,3 @@ class Events(Verbs[S_co]):
     def _cut_and_waiting(self) -> Request[tuple[int, int]]:
         asked = ("LLEN", self._key), ("HGET", self._stats_key, "cut_events")
         return transaction(*asked).then(lambda replies: (int(replies[1] or 0), int(replies[0])))
-
-
-def _waiting(replies: Replies) -> int:
-    return int(good(replies[:1])[0])

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
 
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.lua import scripts
 from microbatch.broker.state.due import retrying, running
 from microbatch.broker.state.keys import Keys
-from microbatch.broker.transport.request import Replies, Request, Value, call, command
+from microbatch.broker.transport.request import Replies, Request, Value, call, command, only
 from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire import identity
 from microbatch.broker.wire.failure import Failure
@@ -58,7 +57,7 @@ class Ledger(Verbs[S_co]):
         ``others`` receives the id of a job without a batch to run.
         """
         args = (self._keys.batch(""), claim.owner, running(claim.now_ms), running(claim.due_ms))
-        return call(scripts.TAKE_NEXT, (jobs, others, self._keys.inflight), args).then(_next)
+        return call(scripts.TAKE_NEXT, (jobs, others, self._keys.inflight), args, _next)
 
     @verb
     def retry(self, batch: TakenBatch, then: RunRecord, *, due_ms: int) -> Request[bool]:
@@ -78,7 +77,7 @@ class Ledger(Verbs[S_co]):
         False if somebody else had committed or buried it: nothing has changed.
         """
         args = (batch_id, *self._kept(entry))
-        return call(scripts.COMMIT, self._ending(batch_id), args).then(bool)
+        return call(scripts.COMMIT, self._ending(batch_id), args, _truth)
 
     @verb
     def bury(
@@ -138,8 +137,13 @@ def _batch_ids(reply: Replies) -> list[str]:
     return [text for raw in reply if identity.is_batch_id(text := raw.decode("latin-1"))]
 
 
-def _next(reply: Any) -> Next:
+def _truth(replies: Replies) -> bool:
+    return bool(only(replies))
+
+
+def _next(replies: Replies) -> Next:
     """The batch that was claimed; or the id of a job without a batch to run; or None: no job."""
+    reply = only(replies)
     if reply is None or len(reply) == 1:
         return None if reply is None else bytes(reply[0])
     raw_id, values = reply

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, TypeVar
 
 import redis
@@ -94,12 +95,12 @@ class AsyncServer:
 
 async def _round_trip(connection: Any, request: Request[T]) -> T:
     try:
-        await connection.send_packed_command([request.packed])
+        await _send(connection, request.packed)
         replies = [await _read(connection) for _ in range(request.count - request.hints)]
         if request.hints:
             replies += await _hints(connection, request.hints)
-        if texts := unknown_scripts(request, replies):
-            await connection.send_packed_command([pack(*texts.values())])
+        if request.calls and (texts := unknown_scripts(request.calls, replies)):
+            await _send(connection, pack(*texts.values()))
             for place in texts:
                 replies[place] = await _read(connection)
     except BaseException:
@@ -107,6 +108,15 @@ async def _round_trip(connection: Any, request: Request[T]) -> T:
         await connection.disconnect(nowait=True)
         raise
     return request.decode(replies)
+
+
+async def _send(connection: Any, packed: bytes) -> None:
+    """redis-py sends by `asyncio.wait_for`, which may lose a cancellation before Python 3.12."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    await connection.send_packed_command([packed])
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 async def _read(connection: Any) -> Any:

@@ -10,7 +10,7 @@ import time
 from typing import Protocol
 
 from microbatch.broker.transport.request import Request, Steps, command
-from microbatch.broker.transport.verb import S_co, Verbs, verb
+from microbatch.broker.transport.server import Server
 
 
 def server_time() -> Request[float]:
@@ -38,19 +38,13 @@ class Clock(TimeSource, Protocol):
         ...
 
 
-class ServerClock(Verbs[S_co]):
-    """The server's time, asked for every ``seconds`` at most. Raises ServerError when it can't be asked."""
+class ServerTime:
+    """The server's time, asked for every ``seconds`` at most, by whoever performs the `reading`."""
 
-    def __init__(self, server: S_co, seconds: float = 1.0) -> None:
-        super().__init__(server)
+    def __init__(self, seconds: float = 1.0) -> None:
         self._seconds = seconds
         self._offset_ms = 0.0
         self._ask_at = 0.0
-
-    @verb
-    def now_ms(self) -> Steps[int]:
-        """Unix time in milliseconds."""
-        return self.reading()
 
     def reading(self) -> Steps[int]:
         """What is asked to tell the time; nothing, if that was asked not long ago."""
@@ -66,3 +60,18 @@ class ServerClock(Verbs[S_co]):
     def look_again(self) -> None:
         """Ask the server the next time."""
         self._ask_at = 0.0
+
+
+class ServerClock(ServerTime):
+    """The same as a clock, for threads. Raises ServerError when the server can't be asked."""
+
+    def __init__(self, server: Server, seconds: float = 1.0) -> None:
+        super().__init__(seconds)
+        self._server = server
+
+    def now_ms(self) -> int:
+        """Unix time in milliseconds."""
+        now = time.monotonic()
+        if now < self._ask_at:  # as at nearly every batch
+            return int(now * 1000 + self._offset_ms)
+        return self._server.perform(self.reading())

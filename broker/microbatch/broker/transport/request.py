@@ -29,9 +29,9 @@ Replies = Sequence[Any]
 """As the server gives them. A command that was refused has its error in its reply's place."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take twice as long to make, at each event
 class Request(Generic[T_co]):
-    """Commands that go out in one round trip, and what is made of their replies.
+    """Commands that go out in one round trip, and what is made of their replies. Nobody changes one.
 
     A verb that takes several round trips has ``answer = yield from request`` for each.
     """
@@ -68,7 +68,7 @@ def pack(*commands: Command) -> bytes:
 
 def command(*words: Value) -> Request[Any]:
     """One command; its answer is its reply."""
-    return Request(pack_command(words), 1, _only)  # type: ignore[arg-type]
+    return Request(pack_command(words), 1, only)  # type: ignore[arg-type]
 
 
 def commands(*several: Command) -> Request[Replies]:
@@ -90,11 +90,24 @@ def transaction(*several: Command) -> Request[Replies]:
     return Request(pack(("MULTI",), *several, ("EXEC",)), len(several) + 2, _of_transaction)
 
 
-def call(script: Script, keys: Sequence[str | bytes], args: Sequence[Value] = ()) -> Request[Any]:
+def only(replies: Replies) -> Any:
+    """The one reply. Raises it if it is an error."""
+    (reply,) = replies
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
+
+
+def call(
+    script: Script,
+    keys: Sequence[str | bytes],
+    args: Sequence[Value] = (),
+    decode: Callable[[Replies], Any] = only,
+) -> Request[Any]:
     """A script. It is called by its hash, and sent in full if the server does not know it."""
     operands = (len(keys), *keys, *args)
     by_hash = pack_command(("EVALSHA", script.sha, *operands))  # type: ignore[arg-type]
-    return Request(by_hash, 1, _only, {0: ("EVAL", script.text, *operands)})
+    return Request(by_hash, 1, decode, {0: ("EVAL", script.text, *operands)})
 
 
 def together(*requests: Request[Any]) -> Request[list[Any]]:
@@ -132,13 +145,6 @@ def good(replies: Replies) -> Replies:
 def pairs(flat: Sequence[Any]) -> dict[Any, Any]:
     """A reply that has names and values in turn, as that to HGETALL."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _only(replies: Replies) -> Any:
-    (reply,) = replies
-    if isinstance(reply, Exception):
-        raise reply
-    return reply
 
 
 def _as_they_are(replies: Replies) -> Replies:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import redis
 
-from microbatch.broker.transport.request import Replies, Request, pack
+from microbatch.broker.transport.request import Command, Replies, Request, pack
 
 T = TypeVar("T")
 
@@ -16,8 +17,13 @@ def round_trip(connection: Any, request: Request[T]) -> T:
 
     If the connection breaks, it is closed, so that a reply which comes late is not taken for another's.
     """
-    send(connection, request)
-    return receive(connection, request)
+    try:
+        connection.send_packed_command([request.packed])
+        replies = _replies(connection, request)
+    except BaseException:
+        connection.disconnect()
+        raise
+    return request.decode(replies)
 
 
 def send(connection: Any, request: Request[Any]) -> None:
@@ -32,17 +38,24 @@ def send(connection: Any, request: Request[Any]) -> None:
 def receive(connection: Any, request: Request[T]) -> T:
     """The answer to a request that was sent."""
     try:
-        replies = [read(connection) for _ in range(request.count - request.hints)]
-        if request.hints:
-            replies += _hints(connection, request.hints)
-        if texts := unknown_scripts(request, replies):
-            connection.send_packed_command([pack(*texts.values())])
-            for place in texts:
-                replies[place] = read(connection)
+        replies = _replies(connection, request)
     except BaseException:
         connection.disconnect()
         raise
     return request.decode(replies)
+
+
+def _replies(connection: Any, request: Request[Any]) -> Replies:
+    replies: list[Any] = []
+    while len(replies) < request.count - request.hints:
+        replies.append(read(connection))
+    if request.hints:
+        replies += _hints(connection, request.hints)
+    if request.calls and (texts := unknown_scripts(request.calls, replies)):
+        connection.send_packed_command([pack(*texts.values())])
+        for place in texts:
+            replies[place] = read(connection)
+    return replies
 
 
 def read(connection: Any) -> Any:
@@ -53,11 +66,11 @@ def read(connection: Any) -> Any:
         return error
 
 
-def unknown_scripts(request: Request[Any], replies: Replies) -> dict[int, Any]:
+def unknown_scripts(calls: Mapping[int, Command], replies: Replies) -> dict[int, Command]:
     """The calls whose script the server does not know, in full, by the places of their replies."""
     return {
         place: text
-        for place, text in (request.calls or {}).items()
+        for place, text in calls.items()
         if isinstance(replies[place], redis.exceptions.NoScriptError)
     }
 
