@@ -162,7 +162,7 @@ class Breaking:
     """A server that takes so many chunks and no more."""
 
     def __init__(self, broker: Broker, chunks: int, error: Exception) -> None:
-        self._record = broker.events.record
+        self._record = broker.events.append
         self._left = chunks
         self._error = error
 
@@ -186,7 +186,7 @@ class Breaking:
 def test_it_tells_where_the_server_went_away(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    monkeypatch.setattr(broker.events, "record", Breaking(broker, 1, error))
+    monkeypatch.setattr(broker.events, "append", Breaking(broker, 1, error))
     with pytest.raises(FeedBroken, match=said):
         Feeding(broker).read(b"1\n" * 1500)
 
