@@ -88,7 +88,7 @@ def hearts_close(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test sees the settings of whoever runs it (the address of a server in production, for example)."""
+    """No test sees the settings of the person who runs it (such as the address of a server in production)."""
     for name in list(os.environ):
         if name.startswith("MICROBATCH_") and name != REQUIRE:
             monkeypatch.delenv(name)

@@ -20,7 +20,7 @@ _BUFFER = 1 << 20
 class Proxy:
     """Passes everything on between its clients and ``server``. For a ``with`` block.
 
-    While the server is away, whoever connects is hung up on.
+    While the server is away, every connection is hung up on.
     """
 
     def __init__(self, server: RealServer) -> None:

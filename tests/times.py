@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # an app that hurries needs neither
 
 
 def hurry(patch: pytest.MonkeyPatch, **times: float) -> None:
-    """Give the brokers that this process makes from now on these times, whoever makes them."""
+    """Give these times to every broker that this process makes from now on."""
     patch.setattr(Timing, "of", _with(times))
 
 

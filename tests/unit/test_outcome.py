@@ -1,4 +1,4 @@
-"""A batch's outcome: committed or buried, once, whoever comes first."""
+"""A batch's outcome: committed or buried, once, by the first that comes."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Clock(TimeSource, Protocol):
 
 
 class ServerTime:
-    """The server's time, asked for every ``seconds`` at most, by whoever performs the `reading`."""
+    """The server's time, asked for every ``seconds`` at most, by the server that performs the `reading`."""
 
     def __init__(self, seconds: float = 1.0) -> None:
         self._seconds = seconds

@@ -68,7 +68,7 @@ class Server:
 
     def perform(self, asked: Request[T] | Steps[T]) -> T:
         """Perform a request, or one after another, and return the answer."""
-        return self._perform(asked) if isinstance(asked, Request) else perform_by(self._perform, asked)
+        return perform_by(self._perform, asked)
 
     def _perform(self, request: Request[T]) -> T:
         # Not by redis-py's client: when a signal's handler raises between sending and reading, that gives the
