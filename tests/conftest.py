@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pytest
 
 from microbatch.broker.process.imports import collector_paused
-from microbatch.worker.heart import Heart
+from microbatch.worker.run_watch import RunWatch
 from tests import parallel
 from tests.certificates import Certificates, make_certificates
 from tests.preloaded import Preloaded
@@ -71,19 +71,19 @@ def own_signal_handlers() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def hearts_close(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A worker's heart that a test starts in this process ends with it, and logs nothing in the next one."""
-    hearts: list[Heart] = []
-    init = Heart.__init__
+def run_watches_close(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A `RunWatch` that a test starts in this process ends with it, and logs nothing in the next test."""
+    watches: list[RunWatch] = []
+    init = RunWatch.__init__
 
-    def noted(heart: Heart, *arguments: Any, **options: Any) -> None:
-        init(heart, *arguments, **options)
-        hearts.append(heart)
+    def noted(run_watch: RunWatch, *arguments: Any, **options: Any) -> None:
+        init(run_watch, *arguments, **options)
+        watches.append(run_watch)
 
-    monkeypatch.setattr(Heart, "__init__", noted)
+    monkeypatch.setattr(RunWatch, "__init__", noted)
     yield
-    for heart in hearts:
-        heart.close()
+    for run_watch in watches:
+        run_watch.close()
 
 
 @pytest.fixture(autouse=True)

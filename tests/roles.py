@@ -74,7 +74,7 @@ def claim_and_give_back(config: Config) -> None:
     """What a worker does that is told to stop while it has a batch in hand."""
     runner = BatchRunner(config)
     for batch_id in runner.broker.ledger.in_flight():
-        if (batch := runner.take(batch_id)) is not None:
+        if (batch := runner.claim(batch_id)) is not None:
             rq = RqPlace(f"rq:queue:{runner.broker.keys.queue}", "rq:job:")
             runner.broker.claims.give_back(claim_of(batch), rq, due_ms=runner.broker.clock.now_ms())
 

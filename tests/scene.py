@@ -17,8 +17,8 @@ from tests.unit.steps import check_account, outcomes, values_of
 from tests.waiting import wait_until
 
 # Events above 100 fail: those below 200 in their first run only, those above 300 while there is a file "bad".
-# With a file "slow" a run takes so long that its heart beats once and shows it in RQ, and a handler so long
-# that its results are kept for it.
+# With a file "slow" a run takes so long that it has a heartbeat and RQ shows it, and a handler so long
+# that its claim is extended.
 PROCESSOR = """
 from microbatch.broker.wire.batch import PartialFailure
 from microbatch.producer import recorder

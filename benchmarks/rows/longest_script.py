@@ -20,7 +20,7 @@ from microbatch.broker.transport.request import Request
 from microbatch.broker.wire.event import encode_event
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header, Trigger
-from microbatch.broker.wire.in_flight import TakenBatch, halves_of, new_batch
+from microbatch.broker.wire.in_flight import ClaimedBatch, halves_of, new_batch
 from microbatch.broker.wire.outcome import Outcome
 
 NAME = "longest-script"
@@ -85,34 +85,34 @@ class _Scripts:
     def _repeat(self) -> None:
         """Each script once: what is cut is committed, or divided, buried, and put back or thrown away."""
         dead, ledger = self._broker.dead, self._broker.ledger
-        assert ledger.commit(self._cut_and_take().id, ())
-        whole = self._cut_and_take()
+        assert ledger.commit(self._cut_and_claim().id, ())
+        whole = self._cut_and_claim()
         assert ledger.divide(whole.id, whole.run, halves_of(whole, whole.run, due_ms=1))
         self._client.zremrangebyrank(self._broker.keys.inflight, 0, -1)
         for act in (dead.replay, dead.purge):
-            batch = self._cut_and_take()
+            batch = self._cut_and_claim()
             self._bury(batch)
             act(batch.id)
         for _ in range(2):
-            self._bury(self._cut_and_take())
+            self._bury(self._cut_and_claim())
         assert dead.retire(before_ms=None, kept=1, limit=100)[1]
         self._client.delete(self._broker.keys.dead)
         self._client.zadd(self._broker.keys.dead, dict(zip(map(str, count()), range(_BATCHES), strict=False)))
         assert take_tally(self._broker.server, self._broker.keys) is not None
         self._client.delete(self._broker.keys.dead)
 
-    def _cut_and_take(self) -> TakenBatch:
+    def _cut_and_claim(self) -> ClaimedBatch:
         lease = self._broker.lease()
         self._client.delete(self._broker.keys.lease)
         assert lease.acquire()
         batch = new_batch(Header(Trigger.SIZE, MAX_SIZE, 1))
         with self._noted("cut"), lease.fence() as fence:
             fence.cut([batch], (), due_ms=1)
-        taken = self._broker.ledger.take(batch.id, owner="me", now_ms=1, due_ms=10**13)
-        assert taken is not None
-        return taken
+        claimed = self._broker.ledger.claim(batch.id, owner="me", now_ms=1, due_ms=10**13)
+        assert claimed is not None
+        return claimed
 
-    def _bury(self, batch: TakenBatch) -> None:
+    def _bury(self, batch: ClaimedBatch) -> None:
         failure = Failure("ValueError: no", "", 1)
         entry = Outcome(batch.id, batch.header, 1, 1, failure=failure).encode()
         assert self._broker.ledger.bury(batch.id, batch.run, failure, entry, now_ms=1)

@@ -18,7 +18,7 @@ from microbatch.producer import Config
 from tests.conftest import MakeServer
 from tests.processes import clean_environment, script
 from tests.servers import RealServer
-from tests.unit.steps import bury, record_and_cut, take
+from tests.unit.steps import bury, claim, record_and_cut
 
 HOSTILE = "\x1b[2J\x9b31m\x85\r\x07\u202e\u2028"
 """Clears the screen, changes the colour, begins lines, rings the bell, and turns the writing round."""
@@ -50,7 +50,7 @@ def die(server: RealServer) -> None:
     broker = Broker(Config(name="letters", redis_url=server.url))
     batch_id = record_and_cut(broker, HOSTILE)
     failure = Failure(f"ValueError: {HOSTILE}\nbatch     another", f"Traceback\n{HOSTILE}", 1)
-    assert bury(broker, batch_id, take(broker, batch_id).run, failure=failure)
+    assert bury(broker, batch_id, claim(broker, batch_id).run, failure=failure)
     broker.close()
 
 

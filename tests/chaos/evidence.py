@@ -81,7 +81,7 @@ def _record(found: Evidence, note: Note) -> None:
     found.poison.update(note.facts.get("poison", ()))
 
 
-def _take(found: Evidence, note: Note) -> None:
+def _claim(found: Evidence, note: Note) -> None:
     found.contents[note["batch"]].add(tuple(note["events"]))
     if note["parent"]:
         found.parents[note["batch"]] = note["parent"]
@@ -134,7 +134,7 @@ def _replay(found: Evidence, note: Note) -> None:
 
 _READERS = {
     "record": _record,
-    "take": _take,
+    "claim": _claim,
     "run": _run,
     "commit": _end,
     "bury": _bury,

@@ -49,7 +49,7 @@ _RECORD = ("RPUSH", ":events")
 _CUT = ("MULTI", "-- cut:", "EXEC")
 _COMMIT = ("EVALSHA", ":inflight", ":results")  # or a division: by their keys, for a mutant has another hash
 _AFTER_LOOK = ("LLEN", ":events", ":events")  # what a scheduler asks for after it has seen what waits
-_TAKE = ("EVALSHA", scripts.TAKE_NEXT.sha)
+_CLAIM = ("EVALSHA", scripts.CLAIM_NEXT.sha)
 _HANDLED = ("EVALSHA", scripts.ACKNOWLEDGE.sha)
 EATEN: dict[str, Sequence[tuple[str, ...]]] = {
     "producer": [_RECORD, _RECORD, ("EVALSHA", scripts.RECORD.sha)],
@@ -65,7 +65,7 @@ EATEN: dict[str, Sequence[tuple[str, ...]]] = {
         _COMMIT,
         _COMMIT,
         _COMMIT,
-        _TAKE,
+        _CLAIM,
         ("BLMOVE", "rq:queue:"),
         ("EVALSHA", scripts.SWAP_RUN.sha),
         ("EVALSHA", scripts.DIVIDE.sha),

@@ -127,7 +127,7 @@ def cut_without_bound() -> None:
 
 def charge_claims() -> None:
     """Count a failure when a batch is claimed, and not when its run has failed."""
-    for name in ("TAKE", "TAKE_NEXT"):
+    for name in ("CLAIM", "CLAIM_NEXT"):
         script = vars(scripts)[name]
         charged = "(string.gsub(history, '^(%d+) (%d+)', function(r, f) return r .. ' ' .. f + 1 end))"
         text = script.text.replace("history .. ' ' .. owner", f"{charged} .. ' ' .. owner")

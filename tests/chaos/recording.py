@@ -22,7 +22,7 @@ from microbatch.broker.state.results import Entry, Results
 from microbatch.broker.transport import verb as verbs
 from microbatch.broker.transport.request import Command, Request, Steps
 from microbatch.broker.wire.event import event_body
-from microbatch.broker.wire.in_flight import Made, NewBatch, Next, TakenBatch
+from microbatch.broker.wire.in_flight import ClaimedBatch, Made, NewBatch, Next
 from tests.chaos.app import history
 from tests.chaos.history import DOUBT, FAIL, INVOKE, OK
 
@@ -42,8 +42,8 @@ def record_verbs() -> None:
     _record(Ledger, "bury", _batch_asked, _truth)
     _record(Ledger, "divide", _divide_asked, _truth)
     _record(Fence, "enqueue_again", _enqueue_asked, lambda _: {})
-    _record(Ledger, "take", lambda *_, **__: {}, _taken, quiet=True)
-    _record(Ledger, "take_next", lambda *_: {}, _taken, quiet=True, what="take")
+    _record(Ledger, "claim", lambda *_, **__: {}, _claimed, quiet=True)
+    _record(Ledger, "claim_next", lambda *_: {}, _claimed, quiet=True, what="claim")
     _record(Lease, "acquire", dict, _truth, quiet=True)
     for verb in ("read", "read_own", "wait", "take_over"):
         _record(Results, verb, lambda **_: {}, _delivered, quiet=True, what="deliver")
@@ -154,8 +154,8 @@ def _truth(answer: object) -> Facts:
     return {"value": bool(answer)}
 
 
-def _taken(batch: Next) -> Facts | None:
-    if not isinstance(batch, TakenBatch):
+def _claimed(batch: Next) -> Facts | None:
+    if not isinstance(batch, ClaimedBatch):
         return None
     ids = [json.loads(event_body(raw))["id"] for raw in batch.events]
     return {"batch": batch.id, "attempt": batch.run.attempt, "parent": batch.header.parent, "events": ids}

@@ -77,14 +77,14 @@ def _running(notes: Sequence[Note], kill: Note) -> str:
     for note in notes:
         if note.pid == kill["victim"] and note.what == "run":
             batch = note["batch"] if note.state == INVOKE else ""
-        elif note.what == "take" and note["batch"] == batch and note.at < kill.since:
+        elif note.what == "claim" and note["batch"] == batch and note.at < kill.since:
             batch = ""  # by another: this one had been too silent
     return batch
 
 
 def _goes_on(batch: str, note: Note) -> bool:
     """Whether somebody takes a batch, or makes an end of it."""
-    return note.what in ("take", "divide", "bury") and note.state == OK and note["batch"] == batch
+    return note.what in ("claim", "divide", "bury") and note.state == OK and note["batch"] == batch
 
 
 def _was_active(notes: Sequence[Note], kill: Note) -> bool:

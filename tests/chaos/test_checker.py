@@ -59,10 +59,10 @@ def told() -> Story:
         story.tell("record", state, events=EVENTS, poison=["c"])
     story.tell("acquire", token="t1", value=True)
     story.tell("cut", token="t1", batches=[BATCH], sizes=[3])
-    story.tell("take", batch=BATCH, attempt=1, parent="", events=EVENTS)
+    story.tell("claim", batch=BATCH, attempt=1, parent="", events=EVENTS)
     run(story, BATCH, EVENTS, times=2)
     story.tell("divide", batch=BATCH, parts=[PART], entry=True, value=True)
-    story.tell("take", batch=PART, attempt=3, parent=BATCH, events=["c"])
+    story.tell("claim", batch=PART, attempt=3, parent=BATCH, events=["c"])
     run(story, PART, ["c"])
     story.tell("in_flight", batches=20)
     story.tell("bury", batch=PART, value=True)
@@ -94,7 +94,7 @@ def test_a_good_event_may_die_in_an_outage_only_where_nothing_else_ran(*, beside
     story = told()
     story.tell("record", OK, events=["d"])
     story.tell("cut", token="t1", batches=[OTHER], sizes=[1])
-    story.tell("take", batch=OTHER, attempt=1, parent="", events=["d"])
+    story.tell("claim", batch=OTHER, attempt=1, parent="", events=["d"])
     run(story, OTHER, ["d"])
     if beside:
         run(story, BATCH, EVENTS)
@@ -117,7 +117,7 @@ def test_what_is_in_doubt_may_be_there_or_not() -> None:
 def test_a_replayed_event_may_be_in_two_batches() -> None:
     story = told()
     story.tell("replay", batch=PART, events=["c"])
-    story.tell("take", batch=OTHER, attempt=1, parent="", events=["c"])
+    story.tell("claim", batch=OTHER, attempt=1, parent="", events=["c"])
     run(story, OTHER, ["c"], times=3)
     story.tell("deliver", entries=[["3-0", OTHER]])
     story.tell("handle", batch=OTHER, events=["c"], dead=True)
@@ -128,9 +128,9 @@ def test_a_replayed_event_may_be_in_two_batches() -> None:
 
 def test_a_part_is_known_by_its_division_though_nobody_heard_of_taking_it() -> None:
     story = told()
-    story.notes = [note for note in story.notes if note.what != "take" or note["batch"] != PART]
+    story.notes = [note for note in story.notes if note.what != "claim" or note["batch"] != PART]
     story.tell("divide", batch=PART, parts=["1f-33"], entry=False, value=True)
-    story.tell("take", batch="1f-33", attempt=3, parent=PART, events=["c"])
+    story.tell("claim", batch="1f-33", attempt=3, parent=PART, events=["c"])
     assert not {"one_batch", "cut_once"} & story.broken()
 
 
@@ -145,15 +145,15 @@ def run_what_nobody_recorded(story: Story) -> None:
 def run_what_was_refused(story: Story) -> None:
     story.tell("record", INVOKE, events=["d"])
     story.tell("record", FAIL, events=["d"])
-    story.tell("take", batch=BATCH, attempt=2, parent="", events=["d"])
+    story.tell("claim", batch=BATCH, attempt=2, parent="", events=["d"])
 
 
 def put_an_event_into_two_batches(story: Story) -> None:
-    story.tell("take", batch=OTHER, attempt=1, parent="", events=["a"])
+    story.tell("claim", batch=OTHER, attempt=1, parent="", events=["a"])
 
 
 def put_an_event_into_a_batch_twice(story: Story) -> None:
-    story.tell("take", batch=OTHER, attempt=1, parent="", events=["d", "d"])
+    story.tell("claim", batch=OTHER, attempt=1, parent="", events=["d", "d"])
 
 
 def handle_an_event_with_two_batches(story: Story) -> None:
@@ -181,7 +181,7 @@ def never_deliver_an_entry(story: Story) -> None:
 
 
 def read_a_batch_otherwise(story: Story) -> None:
-    story.tell("take", batch=BATCH, attempt=2, parent="", events=["a", "b"])
+    story.tell("claim", batch=BATCH, attempt=2, parent="", events=["a", "b"])
 
 
 def handle_what_the_batch_does_not_have(story: Story) -> None:
@@ -364,7 +364,7 @@ def killed(target: str) -> Story:
 def test_a_killed_workers_batch_runs_again_in_time(seconds: float, late: bool) -> None:
     story = killed("worker-1")
     story.now += seconds - 1
-    story.tell("take", pid=9, batch=BATCH, attempt=2, parent="", events=EVENTS)
+    story.tell("claim", pid=9, batch=BATCH, attempt=2, parent="", events=EVENTS)
     assert [recovery.seconds for recovery in recoveries(Evidence.of(story.notes))] == [seconds]
     assert bool(list(in_time(Evidence.of(story.notes)))) is late
 
@@ -417,7 +417,7 @@ def test_another_worker_that_is_hit_is_an_excuse_if_it_may_have_had_the_job(enqu
         story.tell("enqueue_again", batches=[BATCH])
     story.tell("fault", kind="stop", target="worker-2", victim=5, since=story.now)
     story.now += 10
-    story.tell("take", pid=9, batch=BATCH, attempt=2, parent="", events=EVENTS)
+    story.tell("claim", pid=9, batch=BATCH, attempt=2, parent="", events=EVENTS)
     assert bool(list(in_time(Evidence.of(story.notes)))) is not enqueued
 
 

@@ -27,7 +27,7 @@ from microbatch.broker.wire.outcome import Outcome
 from microbatch.producer import Config
 from tests.proxy import Proxy
 from tests.servers import RealServer
-from tests.unit.steps import record_and_cut, take, values_of
+from tests.unit.steps import claim, record_and_cut, values_of
 
 pytestmark = pytest.mark.leaves("events", "wake", "seen", "results", "inflight", "batch")
 
@@ -106,7 +106,7 @@ def test_results(server: RealServer, broker: Broker) -> None:
             await progress.open()
             batch_id = record_and_cut(broker, 1, 2)
             assert await ledger.in_flight() == [batch_id]
-            batch = await ledger.take(batch_id, owner="me", now_ms=1, due_ms=10**12)
+            batch = await ledger.claim(batch_id, owner="me", now_ms=1, due_ms=10**12)
             assert batch is not None
             assert len(batch.events) == 2
             claimed = await Claims(there, broker.keys).find("me", 1)
@@ -150,12 +150,12 @@ def test_status(server: RealServer, broker: Broker) -> None:
 
 def test_a_script_is_loaded_when_it_is_not_known(server: RealServer, broker: Broker) -> None:
     batch_id = record_and_cut(broker, 1)
-    taken = take(broker, batch_id)
+    claimed = claim(broker, batch_id)
     server.admin.script_flush()
 
     async def commit() -> bool:
         async with serving(server) as there:
-            return await Ledger(there, broker.keys).commit(taken.id, ())
+            return await Ledger(there, broker.keys).commit(claimed.id, ())
 
     assert asyncio.run(commit())
 

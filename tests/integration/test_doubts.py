@@ -26,7 +26,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.leaves("inflight", "batch", "results", "wake")
 
-END = (scripts.COMMIT.sha, scripts.TAKE_NEXT.sha)
+END = (scripts.COMMIT.sha, scripts.CLAIM_NEXT.sha)
 QUEUE = "rq:queue:mb:letters"
 
 
@@ -99,10 +99,10 @@ def test_what_was_claimed_with_a_commit_is_run(line: Line, proxy: Proxy) -> None
 def test_the_observer_is_told_of_each_turn(line: Line) -> None:
     line.record_and_cut(1, 2, 3)
     line.worker._take_turns()
-    assert line.notes.changes == ["taken", "committed"] * 3
-    taken, committed = line.notes.all("taken"), line.notes.all("committed")
-    assert [facts["run"] for facts in taken] == [facts["run"] for facts in committed]
-    assert len({facts["run"].id for facts in taken}) == 3
+    assert line.notes.changes == ["claimed", "committed"] * 3
+    claimed, committed = line.notes.all("claimed"), line.notes.all("committed")
+    assert [facts["run"] for facts in claimed] == [facts["run"] for facts in committed]
+    assert len({facts["run"].id for facts in claimed}) == 3
 
 
 def test_the_observer_is_told_of_what_was_claimed_in_doubt(line: Line, proxy: Proxy) -> None:
@@ -111,8 +111,8 @@ def test_the_observer_is_told_of_what_was_claimed_in_doubt(line: Line, proxy: Pr
     proxy.eat_reply_to(*END)
     line.worker._take_turns()
     line.worker._take_turns()
-    assert line.notes.changes == ["taken", "taken", "committed", "taken", "committed"]
-    assert len({facts["run"].id for facts in line.notes.all("taken")}) == 3
+    assert line.notes.changes == ["claimed", "claimed", "committed", "claimed", "committed"]
+    assert len({facts["run"].id for facts in line.notes.all("claimed")}) == 3
 
 
 def test_a_repeated_commit_claims_no_second_batch(line: Line, proxy: Proxy) -> None:
@@ -141,7 +141,7 @@ def test_what_was_claimed_for_a_job_is_run(line: Line, proxy: Proxy) -> None:
     """As by a stock RQ worker."""
     line.record_and_cut(1)
     (batch_id,) = line.direct.ledger.in_flight()
-    proxy.eat_reply_to(scripts.TAKE.sha)
+    proxy.eat_reply_to(scripts.CLAIM.sha)
     assert line.runner.run(batch_id).text == "done"
     assert proxy.eaten.is_set()
     assert line.results() == [(b"1", 1)]
@@ -211,5 +211,5 @@ def test_what_was_claimed_and_cannot_be_read_is_left_to_the_scheduler_at_once(li
 def test_a_doubt_is_over_when_its_claim_has_run_out(line: Line) -> None:
     """Nothing was claimed: the server is asked for as long as the claim may be on its way, and no longer."""
     retime(line.runner.broker, run_ttl_ms=100)
-    line.runner.doubts.add(line.runner.claim())
+    line.runner.doubts.add(line.runner.new_claim())
     wait_until(lambda: not (line.runner.doubts.next() or line.runner.doubts._claims))

@@ -130,14 +130,14 @@ POINTS = {
         "state.lease.Lease.release", "leaving scheduler", (scripts.RELEASE_LEASE.sha,), Scene.record
     ),
     "seize": Point("state.lease.Lease.seize", "scheduler", (scripts.SEIZE_LEASE.sha,), Scene.outlive),
-    "wait": Point("worker.turns.Turns.wait", "worker", ("BLMOVE", scripts.TAKE_NEXT.sha), Scene.cut),
+    "wait": Point("worker.turns.Turns.wait", "worker", ("BLMOVE", scripts.CLAIM_NEXT.sha), Scene.cut),
     "end": Point(
         "worker.turns.Turns.commit_and_claim_next",
         "worker",
-        (scripts.COMMIT.sha, scripts.TAKE_NEXT.sha),
+        (scripts.COMMIT.sha, scripts.CLAIM_NEXT.sha),
         Scene.cut,
     ),
-    "take": Point("state.ledger.Ledger.take", "worker", (scripts.TAKE.sha,), Scene.requeue, recorded=DEAD),
+    "claim": Point("state.ledger.Ledger.claim", "worker", (scripts.CLAIM.sha,), Scene.requeue, recorded=DEAD),
     "find": Point("state.claims.Claims.find", "worker", (scripts.FIND_CLAIM.sha,), Scene.cut, file="slow"),
     "heartbeat": Point(
         "state.claims.Claims.renew", "worker", (scripts.SWAP_RUN.sha,), Scene.cut, file="slow"

@@ -153,7 +153,7 @@ def test_after_a_chunk_in_doubt_no_other_is_sent(
     [
         pytest.param(("cut: move", "EXEC"), id="cut"),
         pytest.param(("LMOVE",), id="dequeue"),
-        pytest.param((scripts.COMMIT.sha, scripts.TAKE_NEXT.sha), id="take"),
+        pytest.param((scripts.COMMIT.sha, scripts.CLAIM_NEXT.sha), id="claim"),
         pytest.param((scripts.FAIL.sha,), id="fail"),
         pytest.param((scripts.RETRY.sha,), id="retry"),
         pytest.param(("swap_run: write", "EXEC"), id="enqueue-again"),

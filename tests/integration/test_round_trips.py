@@ -73,9 +73,9 @@ COSTS = {
     "a_pause_for_too_many_results": cost("XLEN"),
     # A worker, for one batch after another.
     "three_batches_in_a_queue": cost(
-        "BLMOVE take_next",
-        *3 * ["commit HSET EXPIRE ZADD take_next"],
-        calls="LINDEX*4 TYPE*6 ZSCORE*3 LINDEX*3 ZADD*3 LSET*3 LPOP*3 LRANGE*3 "  # take_next
+        "BLMOVE claim_next",
+        *3 * ["commit HSET EXPIRE ZADD claim_next"],
+        calls="LINDEX*4 TYPE*6 ZSCORE*3 LINDEX*3 ZADD*3 LSET*3 LPOP*3 LRANGE*3 "  # claim_next
         "EXISTS*6 TYPE*15 ZSCORE*3 HMGET*3 LLEN*3 HINCRBY*6 XADD*3 ZREM*6 UNLINK*3",  # commit
     ),
     "an_idle_workers_chores": cost("MULTI HSET EXPIRE EXPIRE EXISTS EXEC"),  # RQ's own, once a second

@@ -14,7 +14,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, WorkerStatus
 
-from microbatch.broker.wire.in_flight import DueBatch, TakenBatch
+from microbatch.broker.wire.in_flight import ClaimedBatch, DueBatch
 from microbatch.scheduler import queue
 from microbatch.scheduler.queue import JobQueue
 from microbatch.worker import job as batch_job
@@ -266,7 +266,7 @@ def test_a_worker_that_comes_too_late_leaves_a_dead_batchs_job(server: RealServe
         fleet.batcher().record_event(1)
         fleet.wait_for_cut(1)
         batch = worker._turns.wait(1)
-        assert isinstance(batch, TakenBatch)
+        assert isinstance(batch, ClaimedBatch)
         assert bury(fleet.broker, batch.id, batch.run)  # as its worker seems dead
         JobQueue(fleet.config(), fleet.broker.server).show_as_failed(
             DueBatch(batch.id, batch.header, batch.run, batch.run), FAILURE

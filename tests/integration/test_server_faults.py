@@ -87,7 +87,7 @@ def test_scripts_are_forgotten_between_load_and_use(server: RealServer, tmp_path
         server.admin.script_flush()
         batch = try_to_cut(fleet, 3)
         server.admin.script_flush()
-        run = fleet.broker.ledger.take(batch.id, owner="me", now_ms=1, due_ms=2)
+        run = fleet.broker.ledger.claim(batch.id, owner="me", now_ms=1, due_ms=2)
         assert run is not None
         assert fleet.broker.claims.renew(claim_of(run), due_ms=3)
         server.admin.script_flush()
@@ -149,11 +149,11 @@ def test_what_frees_memory_is_done_while_it_is_full(server: RealServer, tmp_path
         broker = fleet.broker
         fleet.batcher().record_events([1, 2, 3])
         done, dead = try_to_cut(fleet, 2), try_to_cut(fleet, 1)
-        taken = broker.ledger.take(dead.id, owner="me", now_ms=1, due_ms=2)
-        assert taken is not None
+        claimed = broker.ledger.claim(dead.id, owner="me", now_ms=1, due_ms=2)
+        assert claimed is not None
         failure = Failure("no", "", 1)
         entry = Outcome(dead.id, dead.header, 1, 1, failure=failure).encode()
-        assert broker.ledger.bury(dead.id, taken.run, failure, entry, now_ms=1)
+        assert broker.ledger.bury(dead.id, claimed.run, failure, entry, now_ms=1)
         fill(server)
         with pytest.raises(Refused):
             broker.dead.replay(dead.id)  # which frees nothing
@@ -174,11 +174,11 @@ def test_a_batch_is_given_back_while_the_memory_is_full(
         fleet.batcher().record_event(1)
         batch = try_to_cut(fleet, 1)
         server.admin.delete("rq:queue:mb:letters")
-        taken = broker.ledger.take(batch.id, owner="me", now_ms=1, due_ms=2)
-        assert taken is not None
+        claimed = broker.ledger.claim(batch.id, owner="me", now_ms=1, due_ms=2)
+        assert claimed is not None
         fill(server)
         rq = RqPlace("rq:queue:mb:letters", "rq:job:") if has_job else None
-        assert broker.claims.give_back(claim_of(taken), rq, due_ms=2)
+        assert broker.claims.give_back(claim_of(claimed), rq, due_ms=2)
         make_room(server)
         assert server.admin.llen("rq:queue:mb:letters") == has_job
         record = server.admin.lindex(broker.keys.batch(batch.id), 1)

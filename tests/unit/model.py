@@ -19,7 +19,7 @@ from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
 from microbatch.broker.state.results import GROUP, Entry
 from microbatch.broker.transport.server import Server
-from microbatch.broker.wire.in_flight import TakenBatch
+from microbatch.broker.wire.in_flight import ClaimedBatch
 from microbatch.broker.wire.run_record import RunRecord
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.failure_recorder import FailureRecorder
@@ -107,7 +107,7 @@ class Modelled(RuleBasedStateMachine):
         self.recorded = 0
         self.seen: dict[str, int] = {}
         self.batch_ids: list[str] = []  # of all batches that there ever were
-        self.runs: list[TakenBatch] = []  # that were ever begun; some are over, or lost to others
+        self.runs: list[ClaimedBatch] = []  # that were ever begun; some are over, or lost to others
         self.entries: list[Entry] = []  # that were ever delivered
         self.delivered: set[str] = set()
 

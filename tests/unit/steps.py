@@ -12,7 +12,7 @@ from microbatch.broker.state.results import is_hint
 from microbatch.broker.wire.event import encode_event, event_body
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header, Trigger
-from microbatch.broker.wire.in_flight import DueBatch, NewBatch, TakenBatch, new_batch
+from microbatch.broker.wire.in_flight import ClaimedBatch, DueBatch, NewBatch, new_batch
 from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import Mode, RunRecord
 
@@ -58,12 +58,12 @@ def record_and_cut(broker: Broker, *values: object) -> str:
     return cut(broker, len(values))[0].id
 
 
-def take(broker: Broker, batch_id: str, owner: str = "worker", ttl_ms: int = 8_000) -> TakenBatch:
+def claim(broker: Broker, batch_id: str, owner: str = "worker", ttl_ms: int = 8_000) -> ClaimedBatch:
     """Take a batch that is there to be taken."""
     now_ms = broker.clock.now_ms()
-    taken = broker.ledger.take(batch_id, owner=owner, now_ms=now_ms, due_ms=now_ms + ttl_ms)
-    assert taken is not None
-    return taken
+    claimed = broker.ledger.claim(batch_id, owner=owner, now_ms=now_ms, due_ms=now_ms + ttl_ms)
+    assert claimed is not None
+    return claimed
 
 
 def due(broker: Broker, now_ms: int, most: int = 1_000) -> list[DueBatch]:
@@ -78,10 +78,10 @@ def failed(broker: Broker, run: RunRecord, *, charged: bool = True, mode: Mode =
     return run.failed(broker.clock.now_ms(), charged=charged, done=done, mode=mode)
 
 
-def retry(broker: Broker, taken: TakenBatch, due_ms: int, mode: Mode = Mode.WHOLE) -> RunRecord | None:
+def retry(broker: Broker, claimed: ClaimedBatch, due_ms: int, mode: Mode = Mode.WHOLE) -> RunRecord | None:
     """Put a batch off after a failure. Returns its record then, or None if it is no longer the owner's."""
-    then = failed(broker, taken.run, mode=mode)
-    return then if broker.ledger.retry(taken, then, due_ms=due_ms) else None
+    then = failed(broker, claimed.run, mode=mode)
+    return then if broker.ledger.retry(claimed, then, due_ms=due_ms) else None
 
 
 def bury(

@@ -13,7 +13,7 @@ from microbatch.broker.lua import scripts
 from microbatch.broker.policy.timing import Timing
 from microbatch.broker.transport.request import Request
 from tests.doubles import ManualClock
-from tests.unit.steps import FakeClient, check_account, due, record, record_and_cut, retry, take
+from tests.unit.steps import FakeClient, check_account, claim, due, record, record_and_cut, retry
 from tests.unit.test_dead import bury
 
 
@@ -29,8 +29,8 @@ def repair(broker: Broker) -> list[str]:
 def busy(broker: Broker) -> Broker:
     """A batcher with events in every state."""
     record_and_cut(broker, 1, 2)
-    taken = take(broker, record_and_cut(broker, 3), owner="somebody")
-    assert broker.ledger.commit(taken.id, ())
+    claimed = claim(broker, record_and_cut(broker, 3), owner="somebody")
+    assert broker.ledger.commit(claimed.id, ())
     bury(broker, 4, 5)
     record(broker, 6)
     return broker
@@ -167,12 +167,12 @@ def test_queued_batches_wait_for_their_turn_where_a_scheduler_has_many(
 
 
 def test_a_batch_at_work_is_not_overdue(busy: Broker, clock: ManualClock) -> None:
-    at_work = take(busy, record_and_cut(busy, 7))
+    at_work = claim(busy, record_and_cut(busy, 7))
     assert found(busy) == {}
     clock.advance(Timing.overdue_ms)
     for batch in due(busy, clock.ms):
         busy.ledger.commit(batch.id, ())
-    silent = take(busy, record_and_cut(busy, 8), ttl_ms=0)
+    silent = claim(busy, record_and_cut(busy, 8), ttl_ms=0)
     assert silent.id != at_work.id
     clock.advance(Timing.overdue_ms + 1)
     assert "1 batches are due and nobody looks at them" in found(busy)[busy.keys.inflight]
@@ -183,7 +183,7 @@ def test_a_retry_is_overdue_when_nobody_looks_at_it(
 ) -> None:
     for batch_id in busy.ledger.in_flight():
         busy.ledger.commit(batch_id, ())
-    assert retry(busy, take(busy, record_and_cut(busy, 7)), due_ms=clock.ms + 60_000)
+    assert retry(busy, claim(busy, record_and_cut(busy, 7)), due_ms=clock.ms + 60_000)
     client.delete(busy.keys.lease)
     clock.advance(60_000)
     assert found(busy) == {}

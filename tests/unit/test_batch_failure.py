@@ -19,7 +19,7 @@ from microbatch.broker.wire.run_record import RunRecord
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualClock, set_time
 from tests.unit.conftest import MakeRunner
-from tests.unit.steps import RECORDED_AT_MS, check_account, client_of, due, outcomes, record_and_cut, take
+from tests.unit.steps import RECORDED_AT_MS, check_account, claim, client_of, due, outcomes, record_and_cut
 
 
 @dataclass
@@ -215,7 +215,7 @@ def test_a_zombie_whose_last_attempt_fails_buries_nothing(
 ) -> None:
     def processor(batch: list[int]) -> None:
         clock.advance(60_000)
-        take(runner.broker, batch_id, owner="second")
+        claim(runner.broker, batch_id, owner="second")
         raise ValueError("too late")
 
     runner = make_runner(processor, max_retries=0)
@@ -272,11 +272,11 @@ def test_a_run_has_no_time_limit_any_more_while_its_outcome_is_insisted_on(
     overdue: list[bool] = []
 
     def note_whether_overdue(*_arguments: Any, **_options: Any) -> bool:
-        overdue.append(runner.heart.is_overdue)
+        overdue.append(runner.run_watch.is_overdue)
         return True
 
     runner = make_runner(note_whether_overdue)
-    runner.heart._limit_seconds = -1
+    runner.run_watch._limit_seconds = -1
     monkeypatch.setattr(runner.broker.ledger, "commit", note_whether_overdue)
     runner.run(record_and_cut(runner.broker, 1, 2))
     assert overdue == [True, False]

@@ -13,7 +13,7 @@ from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.outcome import Outcome
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeRunner
-from tests.unit.steps import CUT_AT_MS, RECORDED_AT_MS, check_account, outcomes, record_and_cut, take
+from tests.unit.steps import CUT_AT_MS, RECORDED_AT_MS, check_account, claim, outcomes, record_and_cut
 
 
 @dataclass
@@ -81,7 +81,7 @@ def test_there_is_nothing_to_do_for_a_batch_that_is_gone_or_at_work(make_runner:
     calls: list[object] = []
     runner = make_runner(calls.append)
     at_work = record_and_cut(runner.broker, 1)
-    take(runner.broker, at_work, owner="other")
+    claim(runner.broker, at_work, owner="other")
     for batch_id in (at_work, "0" * 32):
         assert runner.run(batch_id).text.startswith("nothing to do")
     assert calls == []

@@ -10,7 +10,7 @@ from microbatch.broker.policy.health import Health
 from microbatch.broker.policy.timing import Timing
 from microbatch.broker.state.breaker import OPENS_AT_BATCHES, Breaker
 from microbatch.broker.wire.in_flight import halves_of, part_of
-from tests.unit.steps import FakeClient, record_and_cut, snapshot, take
+from tests.unit.steps import FakeClient, claim, record_and_cut, snapshot
 
 KIND = "ConnectionRefusedError"
 
@@ -148,15 +148,15 @@ def test_a_row_that_is_none_is_read_all_the_same(
 
 def test_what_is_done_in_part_is_a_success(breaker: Breaker, broker: Broker) -> None:
     breaker.note_failure("a", KIND, now_ms=1_000)
-    taken = take(broker, record_and_cut(broker, 1, 2))
-    assert broker.ledger.divide(taken.id, taken.run, [part_of(taken, [1], taken.run, due_ms=1)])
+    claimed = claim(broker, record_and_cut(broker, 1, 2))
+    assert broker.ledger.divide(claimed.id, claimed.run, [part_of(claimed, [1], claimed.run, due_ms=1)])
     assert breaker.health() == Health(done=1)
 
 
 def test_a_division_alone_is_none(breaker: Breaker, broker: Broker) -> None:
     breaker.note_failure("a", KIND, now_ms=1_000)
-    taken = take(broker, record_and_cut(broker, 1, 2))
-    assert broker.ledger.divide(taken.id, taken.run, halves_of(taken, taken.run, due_ms=1))
+    claimed = claim(broker, record_and_cut(broker, 1, 2))
+    assert broker.ledger.divide(claimed.id, claimed.run, halves_of(claimed, claimed.run, due_ms=1))
     assert breaker.health().batches == 1
 
 

@@ -17,11 +17,11 @@ from tests.unit.steps import (
     FakeClient,
     bury,
     check_account,
+    claim,
     lease_of,
     record,
     record_and_cut,
     snapshot,
-    take,
 )
 
 
@@ -43,26 +43,26 @@ def committing(broker: Broker) -> Callable[[], object]:
 
 
 def burying(broker: Broker) -> Callable[[], object]:
-    taken = take(broker, record_and_cut(broker, 1, 2))
-    return lambda: bury(broker, taken.id, taken.run)
+    claimed = claim(broker, record_and_cut(broker, 1, 2))
+    return lambda: bury(broker, claimed.id, claimed.run)
 
 
 def dividing(broker: Broker) -> Callable[[], object]:
-    taken = take(broker, record_and_cut(broker, 1, 2))
-    parts = [part_of(taken, [position], taken.run, due_ms=1) for position in (0, 1)]
-    return lambda: broker.ledger.divide(taken.id, taken.run, parts)
+    claimed = claim(broker, record_and_cut(broker, 1, 2))
+    parts = [part_of(claimed, [position], claimed.run, due_ms=1) for position in (0, 1)]
+    return lambda: broker.ledger.divide(claimed.id, claimed.run, parts)
 
 
 def dividing_what_is_half_done(broker: Broker) -> Callable[[], object]:
-    taken = take(broker, record_and_cut(broker, 1, 2))
-    parts = [part_of(taken, [1], taken.run, due_ms=1)]
-    return lambda: broker.ledger.divide(taken.id, taken.run, parts, ("result", "1"))
+    claimed = claim(broker, record_and_cut(broker, 1, 2))
+    parts = [part_of(claimed, [1], claimed.run, due_ms=1)]
+    return lambda: broker.ledger.divide(claimed.id, claimed.run, parts, ("result", "1"))
 
 
 def one_dead(broker: Broker) -> str:
-    taken = take(broker, record_and_cut(broker, 1, 2))
-    assert bury(broker, taken.id, taken.run)
-    return taken.id
+    claimed = claim(broker, record_and_cut(broker, 1, 2))
+    assert bury(broker, claimed.id, claimed.run)
+    return claimed.id
 
 
 def replaying(broker: Broker) -> Callable[[], object]:

@@ -18,21 +18,21 @@ from tests.unit.conftest import MakeBroker, MakeRunner
 from tests.unit.steps import (
     FakeClient,
     check_account,
+    claim,
     client_of,
     record,
     record_and_cut,
     snapshot,
-    take,
     values_of,
 )
 
 
 def bury(broker: Broker, *events: object, error: str = "ValueError: no") -> str:
-    taken = take(broker, record_and_cut(broker, *events), owner="somebody")
-    failure = Failure(error, "Traceback …", taken.run.attempt)
-    entry = Outcome(taken.id, taken.header, 1, taken.recorded_at_ms, failure=failure).encode()
-    assert broker.ledger.bury(taken.id, taken.run, failure, entry, now_ms=broker.clock.now_ms())
-    return taken.id
+    claimed = claim(broker, record_and_cut(broker, *events), owner="somebody")
+    failure = Failure(error, "Traceback …", claimed.run.attempt)
+    entry = Outcome(claimed.id, claimed.header, 1, claimed.recorded_at_ms, failure=failure).encode()
+    assert broker.ledger.bury(claimed.id, claimed.run, failure, entry, now_ms=broker.clock.now_ms())
+    return claimed.id
 
 
 def test_the_dead_are_listed_first_died_first(broker: Broker, clock: ManualClock) -> None:

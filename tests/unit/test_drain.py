@@ -8,7 +8,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.state.results import Results
 from microbatch.broker.state.wake import Wake
 from microbatch.producer.drain import Drain
-from tests.unit.steps import FakeClient, bury, cut, record, record_and_cut, retry, take
+from tests.unit.steps import FakeClient, bury, claim, cut, record, record_and_cut, retry
 
 ENTRY = ("v", 1, "result", "6")
 
@@ -60,9 +60,9 @@ def test_what_was_in_flight_before_the_stop_is_waited_for(broker: Broker, result
 
 
 def test_a_dead_batch_is_dealt_with_when_its_failure_is_handled(broker: Broker, results: Results) -> None:
-    taken = take(broker, record_and_cut(broker, 1))
+    claimed = claim(broker, record_and_cut(broker, 1))
     finish = finish_now(broker)
-    bury(broker, taken.id, taken.run)
+    bury(broker, claimed.id, claimed.run)
     assert not finish.reached()
     handle(results)
     assert finish.reached()
@@ -108,7 +108,7 @@ def test_a_retried_batch_is_still_waited_for(broker: Broker, results: Results) -
     batch_id = record_and_cut(broker, 1)
     finish = finish_now(broker)
     assert not finish.reached()
-    assert retry(broker, take(broker, batch_id), due_ms=9_000_000)
+    assert retry(broker, claim(broker, batch_id), due_ms=9_000_000)
     assert not finish.reached()
 
 

@@ -20,13 +20,13 @@ from tests.unit.conftest import MakeBroker
 from tests.unit.steps import (
     FakeClient,
     bury,
+    claim,
     client_of,
     cut,
     failed,
     record,
     record_and_cut,
     retry,
-    take,
 )
 
 OPEN = Health(done=7, batches=12, since_ms=1_000_000, opened_ms=1_000_000, kind="TimeoutError")
@@ -173,7 +173,7 @@ def test_retries_come_before_cuts(make_broker: MakeBroker, survey: Survey, clock
 def test_what_waits_for_a_retry_takes_no_room(make_broker: MakeBroker, clock: ManualClock) -> None:
     broker = make_broker(max_in_flight=2)
     for i in range(5):
-        assert retry(broker, take(broker, record_and_cut(broker, i)), due_ms=clock.ms + 60_000)
+        assert retry(broker, claim(broker, record_and_cut(broker, i)), due_ms=clock.ms + 60_000)
     assert broker.recovery.room(2, 1) == 2
     assert not client_of(broker).exists(broker.keys.held)
 
@@ -183,21 +183,21 @@ def committed(broker: Broker, batch_id: str) -> None:
 
 
 def committed_by_its_worker(broker: Broker, batch_id: str) -> None:
-    assert broker.ledger.commit(take(broker, batch_id).id, ("v", 1))
+    assert broker.ledger.commit(claim(broker, batch_id).id, ("v", 1))
 
 
 def buried(broker: Broker, batch_id: str) -> None:
-    assert bury(broker, batch_id, take(broker, batch_id).run)
+    assert bury(broker, batch_id, claim(broker, batch_id).run)
 
 
 def divided(broker: Broker, batch_id: str) -> None:
-    taken = take(broker, batch_id)
-    parts = halves_of(taken, failed(broker, taken.run), due_ms=broker.clock.now_ms())
-    assert broker.ledger.divide(batch_id, taken.run, parts)
+    claimed = claim(broker, batch_id)
+    parts = halves_of(claimed, failed(broker, claimed.run), due_ms=broker.clock.now_ms())
+    assert broker.ledger.divide(batch_id, claimed.run, parts)
 
 
 def put_off(broker: Broker, batch_id: str) -> None:
-    assert retry(broker, take(broker, batch_id), due_ms=broker.clock.now_ms() + 9_000)
+    assert retry(broker, claim(broker, batch_id), due_ms=broker.clock.now_ms() + 9_000)
 
 
 ENDS = [committed, committed_by_its_worker, buried, divided, put_off]

@@ -6,7 +6,7 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.wire import identity
-from tests.unit.steps import FakeClient, record_and_cut, take
+from tests.unit.steps import FakeClient, claim, record_and_cut
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def counted_ids(client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def commit_from_before_the_loss(broker: Broker, client: FakeClient) -> tuple[bool, list[str]]:
     """A worker commits a batch of a server that has lost everything and been given another since."""
-    zombie = take(broker, record_and_cut(broker, "before"))
+    zombie = claim(broker, record_and_cut(broker, "before"))
     client.flushall()
     record_and_cut(broker, "after")
     return broker.ledger.commit(zombie.id, ()), broker.ledger.in_flight()

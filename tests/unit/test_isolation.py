@@ -20,12 +20,12 @@ from tests.doubles import ManualClock
 from tests.unit.conftest import MakeRunner
 from tests.unit.steps import (
     check_account,
+    claim,
     client_of,
     due,
     failed,
     record_and_cut,
     snapshot,
-    take,
     values_of,
 )
 
@@ -131,16 +131,16 @@ def test_without_isolation_a_batch_dies_whole(make_runner: MakeRunner, clock: Ma
 
 def test_a_part_tells_its_whole_and_keeps_its_attempts(make_runner: MakeRunner, broker: Broker) -> None:
     batch_id = record_and_cut(broker, 1, 2, 3)
-    taken = take(broker, batch_id, owner="first")
-    then = failed(broker, taken.run)
-    parts = halves_of(taken, then, due_ms=5)
-    assert broker.ledger.divide(batch_id, taken.run, parts)
+    claimed = claim(broker, batch_id, owner="first")
+    then = failed(broker, claimed.run)
+    parts = halves_of(claimed, then, due_ms=5)
+    assert broker.ledger.divide(batch_id, claimed.run, parts)
     first, second = due(broker, 5)
     assert isinstance(first, DueBatch)
     assert {first.header.parent, second.header.parent} == {batch_id}
     assert sorted((first.header.size, second.header.size)) == [1, 2]
     assert first.run == second.run == replace(then, mode=Mode.ISOLATING)
-    assert not broker.ledger.divide(batch_id, taken.run, parts)
+    assert not broker.ledger.divide(batch_id, claimed.run, parts)
     check_account(broker)
 
 
@@ -165,11 +165,11 @@ def test_a_part_names_its_events_by_runs_of_neighbours(
 def test_each_part_gets_its_own_events_in_order(broker: Broker, seed: int) -> None:
     dice = Random(seed)
     count = 1_300  # more than is pushed at once
-    taken = take(broker, record_and_cut(broker, *range(count)))
+    claimed = claim(broker, record_and_cut(broker, *range(count)))
     where = [dice.choice("aabbb-") for _ in range(count)]
     wanted = {name: [i for i in range(count) if where[i] == name] for name in "ab"}
-    parts = {name: part_of(taken, positions, taken.run, due_ms=0) for name, positions in wanted.items()}
-    assert broker.ledger.divide(taken.id, taken.run, list(parts.values()), ("v", 1, "result", "1"))
+    parts = {name: part_of(claimed, positions, claimed.run, due_ms=0) for name, positions in wanted.items()}
+    assert broker.ledger.divide(claimed.id, claimed.run, list(parts.values()), ("v", 1, "result", "1"))
     for name, part in parts.items():
         header, _, *events = client_of(broker).lrange(broker.keys.batch(part.id), 0, -1)
         assert values_of(events) == wanted[name]
@@ -180,10 +180,10 @@ def test_each_part_gets_its_own_events_in_order(broker: Broker, seed: int) -> No
 
 @pytest.mark.parametrize("positions", [range(3, 5), [-1], [4]])
 def test_a_part_of_events_that_are_not_there_is_refused(broker: Broker, positions: Sequence[int]) -> None:
-    taken = take(broker, record_and_cut(broker, 1, 2, 3, 4))
+    claimed = claim(broker, record_and_cut(broker, 1, 2, 3, 4))
     before = snapshot(client_of(broker))
     with pytest.raises(Refused, match="BADPOSITION"):
-        broker.ledger.divide(taken.id, taken.run, [part_of(taken, positions, taken.run, due_ms=0)])
+        broker.ledger.divide(claimed.id, claimed.run, [part_of(claimed, positions, claimed.run, due_ms=0)])
     assert snapshot(client_of(broker)) == before
 
 

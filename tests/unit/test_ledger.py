@@ -22,6 +22,7 @@ from tests.unit.steps import (
     FakeClient,
     bury,
     check_account,
+    claim,
     client_of,
     cut,
     due,
@@ -30,7 +31,6 @@ from tests.unit.steps import (
     record_and_cut,
     retry,
     snapshot,
-    take,
     values_of,
 )
 
@@ -57,13 +57,13 @@ def enqueue_again(broker: Broker, due_ms: int) -> DueBatch:
 
 def test_take_claims_the_batch_and_reads_it(broker: Broker, clock: ManualClock) -> None:
     batch_id = record_and_cut(broker, 1, 2, 3)
-    taken = take(broker, batch_id, owner="me", ttl_ms=500)
-    assert taken.id == batch_id
-    assert taken.header == Header(Trigger.SIZE, 3, CUT_AT_MS)
-    assert taken.run == run_record(broker, batch_id) == RunRecord(owner="me")
-    assert taken.run.attempt == 1
-    assert values_of(taken.events) == [1, 2, 3]
-    assert taken.recorded_at_ms == RECORDED_AT_MS
+    claimed = claim(broker, batch_id, owner="me", ttl_ms=500)
+    assert claimed.id == batch_id
+    assert claimed.header == Header(Trigger.SIZE, 3, CUT_AT_MS)
+    assert claimed.run == run_record(broker, batch_id) == RunRecord(owner="me")
+    assert claimed.run.attempt == 1
+    assert values_of(claimed.events) == [1, 2, 3]
+    assert claimed.recorded_at_ms == RECORDED_AT_MS
     assert score(broker, batch_id) == running(clock.ms + 500)
     check_account(broker)
 
@@ -72,27 +72,27 @@ def test_a_batch_whose_owner_is_alive_is_not_given_away(
     broker: Broker, client: FakeClient, clock: ManualClock
 ) -> None:
     batch_id = record_and_cut(broker, 1)
-    take(broker, batch_id, ttl_ms=500)
+    claim(broker, batch_id, ttl_ms=500)
     clock.advance(499)
     before = snapshot(client)
-    assert broker.ledger.take(batch_id, owner="other", now_ms=clock.ms, due_ms=clock.ms + 500) is None
+    assert broker.ledger.claim(batch_id, owner="other", now_ms=clock.ms, due_ms=clock.ms + 500) is None
     assert snapshot(client) == before
 
 
 def test_a_batch_whose_owner_went_silent_is_given_to_another(broker: Broker, clock: ManualClock) -> None:
     batch_id = record_and_cut(broker, 1)
-    take(broker, batch_id, owner="first", ttl_ms=500)
+    claim(broker, batch_id, owner="first", ttl_ms=500)
     clock.advance(500)
-    assert take(broker, batch_id, owner="second").run == RunRecord(owner="second")
+    assert claim(broker, batch_id, owner="second").run == RunRecord(owner="second")
 
 
 def test_a_batch_that_is_gone_or_dead_is_not_taken(broker: Broker, client: FakeClient) -> None:
     done, dead = record_and_cut(broker, 1), record_and_cut(broker, 2)
     broker.ledger.commit(done, ())
-    bury(broker, dead, take(broker, dead).run)
+    bury(broker, dead, claim(broker, dead).run)
     before = snapshot(client)
     for batch_id in (done, dead, "never-cut"):
-        assert broker.ledger.take(batch_id, owner="late", now_ms=0, due_ms=1) is None
+        assert broker.ledger.claim(batch_id, owner="late", now_ms=0, due_ms=1) is None
     assert snapshot(client) == before
 
 
@@ -102,7 +102,7 @@ def test_a_batch_without_a_run_record_is_refused(broker: Broker, client: FakeCli
     client.lset(broker.keys.batch(batch_id), 1, run)
     before = snapshot(client)
     with pytest.raises(Refused, match="BADRUN"):
-        take(broker, batch_id)
+        claim(broker, batch_id)
     assert snapshot(client) == before
 
 
@@ -110,55 +110,55 @@ def test_a_batch_of_another_version_is_not_run(broker: Broker, client: FakeClien
     batch_id = record_and_cut(broker, 1)
     client.lset(broker.keys.batch(batch_id), 0, '{"v":2}')
     with pytest.raises(DecodeError, match="not of version 1"):
-        take(broker, batch_id)
+        claim(broker, batch_id)
 
 
 # renew, retry
 
 
 def test_renew_pushes_the_due_time_on(broker: Broker, clock: ManualClock) -> None:
-    taken = take(broker, record_and_cut(broker, 1))
-    assert broker.claims.renew(claim_of(taken), due_ms=clock.ms + 9_000)
-    assert score(broker, taken.id) == running(clock.ms + 9_000)
-    assert run_record(broker, taken.id) == taken.run
+    claimed = claim(broker, record_and_cut(broker, 1))
+    assert broker.claims.renew(claim_of(claimed), due_ms=clock.ms + 9_000)
+    assert score(broker, claimed.id) == running(clock.ms + 9_000)
+    assert run_record(broker, claimed.id) == claimed.run
 
 
 def test_retry_gives_the_batch_up_until_it_is_due(broker: Broker, clock: ManualClock) -> None:
-    taken = take(broker, record_and_cut(broker, 1, 2))
-    then = retry(broker, taken, due_ms=clock.ms + 3_000)
+    claimed = claim(broker, record_and_cut(broker, 1, 2))
+    then = retry(broker, claimed, due_ms=clock.ms + 3_000)
     assert then == RunRecord(runs=1, failures=1, since_ms=clock.ms)
-    assert run_record(broker, taken.id) == then
-    assert score(broker, taken.id) == retrying(clock.ms + 3_000)
+    assert run_record(broker, claimed.id) == then
+    assert score(broker, claimed.id) == retrying(clock.ms + 3_000)
     assert due(broker, clock.ms + 2_999) == []
     (waiting,) = due(broker, clock.ms + 3_000)
-    assert waiting == DueBatch(taken.id, taken.header, then, then)
+    assert waiting == DueBatch(claimed.id, claimed.header, then, then)
     assert broker.recovery.recorded_at_ms(waiting) == RECORDED_AT_MS
     check_account(broker)
-    assert values_of(take(broker, taken.id, owner="again").events) == [1, 2]
+    assert values_of(claim(broker, claimed.id, owner="again").events) == [1, 2]
 
 
 @pytest.mark.parametrize("meanwhile", ["taken by another", "committed", "buried", "deleted", "struck out"])
 def test_who_no_longer_owns_a_batch_changes_nothing(
     broker: Broker, client: FakeClient, clock: ManualClock, meanwhile: str
 ) -> None:
-    taken = take(broker, record_and_cut(broker, 1), owner="zombie")
+    claimed = claim(broker, record_and_cut(broker, 1), owner="zombie")
     clock.advance(10_000)
     match meanwhile:
         case "taken by another":
-            take(broker, taken.id, owner="other")
+            claim(broker, claimed.id, owner="other")
         case "committed":
-            broker.ledger.commit(taken.id, ())
+            broker.ledger.commit(claimed.id, ())
         case "buried":
-            bury(broker, taken.id, taken.run)
+            bury(broker, claimed.id, claimed.run)
         case "deleted":
-            client.delete(broker.keys.batch(taken.id))
+            client.delete(broker.keys.batch(claimed.id))
         case _:
-            client.zrem(broker.keys.inflight, taken.id)
+            client.zrem(broker.keys.inflight, claimed.id)
     clock.advance(1)  # at the same moment it would be the same burial, whose reply was lost
     before = snapshot(client)
-    assert not broker.claims.renew(claim_of(taken), due_ms=clock.ms + 1)
-    assert not retry(broker, taken, due_ms=clock.ms + 1)
-    assert not bury(broker, taken.id, taken.run, after_ms=1)
+    assert not broker.claims.renew(claim_of(claimed), due_ms=clock.ms + 1)
+    assert not retry(broker, claimed, due_ms=clock.ms + 1)
+    assert not bury(broker, claimed.id, claimed.run, after_ms=1)
     assert snapshot(client) == before
 
 
@@ -167,14 +167,14 @@ def test_who_no_longer_owns_a_batch_changes_nothing(
 
 def test_enqueue_again_takes_the_batch_from_its_owner(broker: Broker, clock: ManualClock) -> None:
     batch_id = record_and_cut(broker, 1)
-    zombie = take(broker, batch_id, owner="zombie")
+    zombie = claim(broker, batch_id, owner="zombie")
     clock.advance(8_000)
     enqueue_again(broker, due_ms=clock.ms + 5_000)
     assert run_record(broker, batch_id) == RunRecord()
     assert score(broker, batch_id) == queued(clock.ms + 5_000)
     assert not broker.claims.renew(claim_of(zombie), due_ms=clock.ms + 9_000)
     check_account(broker)
-    assert take(broker, batch_id, owner="next").run == RunRecord(owner="next")
+    assert claim(broker, batch_id, owner="next").run == RunRecord(owner="next")
     assert broker.ledger.commit(batch_id, ())  # the zombie's, say
     check_account(broker)
 
@@ -182,23 +182,23 @@ def test_enqueue_again_takes_the_batch_from_its_owner(broker: Broker, clock: Man
 def test_enqueue_again_writes_the_record_that_the_batch_is_to_have_then(
     broker: Broker, clock: ManualClock
 ) -> None:
-    taken = take(broker, record_and_cut(broker, 1))
+    claimed = claim(broker, record_and_cut(broker, 1))
     clock.advance(8_000)
     (silent,) = due(broker, clock.ms)
     died = replace(silent, then=silent.run.died(clock.ms))
     with lease_of(broker).fence() as fence:
         assert fence.enqueue_again([died], (), due_ms=clock.ms + 5_000) == [died]
-    assert run_record(broker, taken.id) == RunRecord(runs=1, deaths=1, since_ms=clock.ms)
-    assert take(broker, taken.id).run.attempt == 2
+    assert run_record(broker, claimed.id) == RunRecord(runs=1, deaths=1, since_ms=clock.ms)
+    assert claim(broker, claimed.id).run.attempt == 2
 
 
 def test_a_batch_taken_meanwhile_keeps_its_owner(broker: Broker, clock: ManualClock) -> None:
     batch_id = record_and_cut(broker, 1)
     (seen,) = due(broker, clock.ms)
-    taken = take(broker, batch_id, owner="quick", ttl_ms=500)
+    claimed = claim(broker, batch_id, owner="quick", ttl_ms=500)
     with lease_of(broker).fence() as fence:
         assert not fence.enqueue_again([seen], (), due_ms=clock.ms + 5_000)
-    assert run_record(broker, batch_id) == taken.run
+    assert run_record(broker, batch_id) == claimed.run
     assert score(broker, batch_id) == running(clock.ms + 500)
 
 
@@ -223,10 +223,10 @@ def test_due_reads_no_event(broker: Broker, client: FakeClient) -> None:
 def test_a_survey_tells_what_each_batch_waits_for(broker: Broker, clock: ManualClock) -> None:
     record(broker, *range(5))
     waiting, silent, alive, again, later = (batch.id for batch in cut(broker, *[1] * 5, due_ms=clock.ms))
-    take(broker, silent, ttl_ms=0)
-    take(broker, alive, ttl_ms=1)
-    assert retry(broker, take(broker, again), due_ms=clock.ms)
-    assert retry(broker, take(broker, later), due_ms=clock.ms + 1)
+    claim(broker, silent, ttl_ms=0)
+    claim(broker, alive, ttl_ms=1)
+    assert retry(broker, claim(broker, again), due_ms=clock.ms)
+    assert retry(broker, claim(broker, later), due_ms=clock.ms + 1)
     survey = broker.recovery.survey(clock.ms, retries=10, others=10)
     assert [[batch.id for batch in group] for group in (survey.silent, survey.retries, survey.queued)] == [
         [silent], [again], [waiting],
@@ -236,7 +236,7 @@ def test_a_survey_tells_what_each_batch_waits_for(broker: Broker, clock: ManualC
 
 def test_a_survey_counts_the_retries_that_it_does_not_look_at(broker: Broker, clock: ManualClock) -> None:
     for i in range(3):
-        assert retry(broker, take(broker, record_and_cut(broker, i)), due_ms=clock.ms - 9 + i)
+        assert retry(broker, claim(broker, record_and_cut(broker, i)), due_ms=clock.ms - 9 + i)
     survey = broker.recovery.survey(clock.ms, retries=-1, others=10)
     assert (survey.retries, survey.retries_due, survey.next_retry_ms) == ([], 3, clock.ms - 9)
     assert len(broker.recovery.survey(clock.ms, retries=2, others=0).retries) == 2
@@ -245,9 +245,9 @@ def test_a_survey_counts_the_retries_that_it_does_not_look_at(broker: Broker, cl
 def test_the_first_retry_is_the_one_that_is_due_first(broker: Broker, clock: ManualClock) -> None:
     assert broker.recovery.first_retry() is None
     record_and_cut(broker, 0)
-    take(broker, record_and_cut(broker, 1))
+    claim(broker, record_and_cut(broker, 1))
     assert broker.recovery.first_retry() is None
-    late, early = (take(broker, record_and_cut(broker, i)) for i in (2, 3))
+    late, early = (claim(broker, record_and_cut(broker, i)) for i in (2, 3))
     assert retry(broker, late, due_ms=clock.ms + 90_000)
     assert retry(broker, early, due_ms=clock.ms + 80_000)
     first = broker.recovery.first_retry()
@@ -277,11 +277,11 @@ def test_what_is_due_as_it_may_be_is_left_alone(
 ) -> None:
     record(broker, 1)
     cut(broker, 1, due_ms=clock.ms + 16_000)
-    owned = take(broker, record_and_cut(broker, 2))
+    owned = claim(broker, record_and_cut(broker, 2))
     assert broker.claims.renew(claim_of(owned), due_ms=clock.ms + 16_000)
-    failing = take(broker, record_and_cut(broker, 3))
+    failing = claim(broker, record_and_cut(broker, 3))
     assert retry(broker, failing, due_ms=clock.ms + LONGEST_RETRY_MS + 8_000)
-    put_off = take(broker, record_and_cut(broker, 4))
+    put_off = claim(broker, record_and_cut(broker, 4))
     assert retry(broker, put_off, due_ms=clock.ms + LONGEST_LATER_MS + 8_000, mode=Mode.LATER)
     before = snapshot(client)
     assert clamp(broker) == []
@@ -293,7 +293,7 @@ def test_what_is_due_too_late_is_due_as_late_as_it_may_be(
     broker: Broker, client: FakeClient, clock: ManualClock, ahead_ms: int
 ) -> None:
     waiting = record_and_cut(broker, 0)
-    owned, failing, put_off = (take(broker, record_and_cut(broker, i)) for i in (1, 2, 3))
+    owned, failing, put_off = (claim(broker, record_and_cut(broker, i)) for i in (1, 2, 3))
     assert retry(broker, failing, due_ms=clock.ms)
     assert retry(broker, put_off, due_ms=clock.ms, mode=Mode.LATER)
     soon, much = clock.ms + 8_000, clock.ms + LONGEST_RETRY_MS
@@ -319,8 +319,8 @@ def test_one_that_is_due_too_late_is_found_among_many_long_retries(
     broker: Broker, client: FakeClient, clock: ManualClock
 ) -> None:
     for i in range(10):
-        assert retry(broker, take(broker, record_and_cut(broker, i)), due_ms=clock.ms + 50_000 + i)
-    owned = take(broker, record_and_cut(broker, "owned"))
+        assert retry(broker, claim(broker, record_and_cut(broker, i)), due_ms=clock.ms + 50_000 + i)
+    owned = claim(broker, record_and_cut(broker, "owned"))
     client.zadd(broker.keys.inflight, {owned.id: running(clock.ms + 50_005)})
     assert clamp(broker, limit=1) == [owned.id]
 
@@ -374,27 +374,27 @@ def test_nothing_is_quarantined_where_a_ledger_is_none(broker: Broker, client: F
 def test_what_has_changed_since_it_was_seen_is_left_where_it_is(
     broker: Broker, client: FakeClient, meanwhile: str
 ) -> None:
-    taken = take(broker, record_and_cut(broker, 1, 2))
-    key, record = broker.keys.batch(taken.id), taken.run.encode()
+    claimed = claim(broker, record_and_cut(broker, 1, 2))
+    key, record = broker.keys.batch(claimed.id), claimed.run.encode()
     seen = record.encode()
     match meanwhile:
         case "restored":
             client.lset(key, 1, "hostile")
-            broker.server.do("ZADD", broker.keys.inflight, 0, taken.id)
+            broker.server.do("ZADD", broker.keys.inflight, 0, claimed.id)
             seen = unreadable(broker).record
             client.lset(key, 1, record)
         case "there again":
             client.rename(key, "test:kept")
-            broker.server.do("ZADD", broker.keys.inflight, 0, taken.id)
+            broker.server.do("ZADD", broker.keys.inflight, 0, claimed.id)
             seen = unreadable(broker).record
             assert seen == b""
             client.rename("test:kept", key)
         case "dead":
-            bury(broker, taken.id, taken.run)
+            bury(broker, claimed.id, claimed.run)
         case _:
-            broker.ledger.commit(taken.id, ())
+            broker.ledger.commit(claimed.id, ())
     before = snapshot(client)
-    assert broker.recovery.quarantine(taken.id, seen) == ""
+    assert broker.recovery.quarantine(claimed.id, seen) == ""
     assert snapshot(client) == before
     check_account(broker)
 
@@ -402,8 +402,8 @@ def test_what_has_changed_since_it_was_seen_is_left_where_it_is(
 def test_reschedule_changes_only_what_waits_for_a_worker(broker: Broker, clock: ManualClock) -> None:
     record(broker, *range(4))
     waiting, owned, again, done = (batch.id for batch in cut(broker, *[1] * 4))
-    take(broker, owned)
-    assert retry(broker, take(broker, again), due_ms=clock.ms + 1)
+    claim(broker, owned)
+    assert retry(broker, claim(broker, again), due_ms=clock.ms + 1)
     broker.ledger.commit(done, ())
     before = score(broker, owned), score(broker, again)
     broker.recovery.reschedule(dict.fromkeys((waiting, owned, again, done), 2_000_000))

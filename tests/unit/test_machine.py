@@ -22,7 +22,7 @@ from microbatch.broker.transport.request import Value
 from microbatch.broker.wire import identity
 from microbatch.broker.wire.batch import PartialFailure
 from microbatch.broker.wire.event import encode_event
-from microbatch.broker.wire.in_flight import TakenBatch
+from microbatch.broker.wire.in_flight import ClaimedBatch
 from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.scheduler.scheduler import Scheduler
@@ -202,7 +202,7 @@ class Microbatch(Modelled):
     @rule(outcome=outcomes_of_runs, then=outcomes_of_runs)
     def work(self, outcome: str, then: str) -> None:
         job = self.client.lpop("rq:queue:mb:letters")
-        if self.take(job.decode()):
+        if self.claim(job.decode()):
             self.end(self.runs[-1], outcome)
             self.end(self.runs[-1], then)
 
@@ -213,7 +213,7 @@ class Microbatch(Modelled):
         runs = [run for run in self.runs if run.id in there] or self.runs
         self.end(runs[-1 - which % len(runs)], outcome)
 
-    def end(self, run: TakenBatch, outcome: str) -> None:
+    def end(self, run: ClaimedBatch, outcome: str) -> None:
         """End a run, which may be over long since, or have lost its batch to another."""
         self.clock.advance(1)  # the same burial at the same moment would be one whose reply was lost
         match outcome:
@@ -233,16 +233,16 @@ class Microbatch(Modelled):
         ids = [*self.model.in_flight, self.batch_ids[-1 - which % len(self.batch_ids)]]
         batch_id = ids[which % len(ids)]
         earlier = [run for run in self.runs if run.id == batch_id]
-        self.take(batch_id)
+        self.claim(batch_id)
         for run in earlier[-1:]:
             self.end(run, outcome)
 
     def has_jobs(self) -> bool:
         return bool(self.client.exists("rq:queue:mb:letters"))
 
-    def take(self, batch_id: str) -> bool:
+    def claim(self, batch_id: str) -> bool:
         now, owner = self.clock.ms, f"worker-{len(self.runs)}"
-        run = self.broker.ledger.take(batch_id, owner=owner, now_ms=now, due_ms=now + RUN_MS)
+        run = self.broker.ledger.claim(batch_id, owner=owner, now_ms=now, due_ms=now + RUN_MS)
         batch = self.model.in_flight.get(batch_id)
         if batch is None or (batch.owner and batch.alive_until > now):
             assert run is None
@@ -253,24 +253,24 @@ class Microbatch(Modelled):
         self.runs.append(run)
         return True
 
-    def batch_of(self, run: TakenBatch) -> InFlight | None:
+    def batch_of(self, run: ClaimedBatch) -> InFlight | None:
         """The batch of a run, if it is still that run's."""
         batch = self.model.in_flight.get(run.id)
         return batch if batch is not None and batch.owner == run.run.owner else None
 
-    def heartbeat(self, run: TakenBatch) -> None:
+    def heartbeat(self, run: ClaimedBatch) -> None:
         batch = self.batch_of(run)
         assert self.broker.claims.renew(claim_of(run), due_ms=self.clock.ms + RUN_MS) == (batch is not None)
         if batch is not None:
             batch.alive_until = self.clock.ms + RUN_MS
 
-    def commit(self, run: TakenBatch) -> None:
+    def commit(self, run: ClaimedBatch) -> None:
         first = run.id in self.model.in_flight  # whoever of several runs it is
         assert self.broker.ledger.commit(run.id, self.result_of(run)) == first
         if first:
             self.model.finish(run.id)
 
-    def fail(self, run: TakenBatch, partial: PartialFailure | None = None) -> None:
+    def fail(self, run: ClaimedBatch, partial: PartialFailure | None = None) -> None:
         batch = self.batch_of(run)
         if partial is None:
             dead = self.failures.record(run, ValueError("no")).is_dead
@@ -283,7 +283,7 @@ class Microbatch(Modelled):
             return
         self.carry_out(verdict, run, self.after(run, health))
 
-    def carry_out(self, verdict: Verdict, run: TakenBatch, then: RunRecord) -> None:
+    def carry_out(self, verdict: Verdict, run: ClaimedBatch, then: RunRecord) -> None:
         """What becomes of a batch as a whole, which is still that run's."""
         match verdict:
             case Verdict.RETRY:
@@ -296,11 +296,11 @@ class Microbatch(Modelled):
             case Verdict.BURY:
                 self.model.die(run.id)
 
-    def after(self, run: TakenBatch, health: Health) -> RunRecord:
+    def after(self, run: ClaimedBatch, health: Health) -> RunRecord:
         """The record after a run has failed. It is charged, unless all batches fail."""
         return after_failure(run.run, len(run.events), health, self.broker.policy, self.clock.ms).free()
 
-    def fail_in_part(self, run: TakenBatch) -> None:
+    def fail_in_part(self, run: ClaimedBatch) -> None:
         if len(run.events) == 1:
             self.fail(run, partial=PartialFailure({0: "error"}))
             return
@@ -335,7 +335,7 @@ class Microbatch(Modelled):
             if last:
                 self.model.die(batch_id)
 
-    def result_of(self, run: TakenBatch) -> list[Value]:
+    def result_of(self, run: ClaimedBatch) -> list[Value]:
         return Outcome(run.id, run.header, run.run.attempt, run.recorded_at_ms, result=b"1").encode()
 
     def halves(self, batch_id: str, then: RunRecord) -> list[InFlight]:
@@ -362,8 +362,8 @@ class Microbatch(Modelled):
             self.consumers[which].leave_group()
             return
         if how == "take over":  # from the other, which dies; its name comes back with its next read
-            taken = self.consumers[which].take_over(idle_ms=0, count=count)
-            assert {entry.id for entry in taken} <= self.delivered
+            claimed = self.consumers[which].take_over(idle_ms=0, count=count)
+            assert {entry.id for entry in claimed} <= self.delivered
             self.consumers[1 - which].leave_group()
         entries = self.consumers[which].read(count=count)
         for hint in [entry for entry in entries if entry.is_hint]:  # of what was handed back

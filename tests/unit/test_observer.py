@@ -21,7 +21,7 @@ from microbatch.broker.wire.in_flight import Made, NewBatch
 from microbatch.producer import MicroBatcher
 from tests.doubles import HandlerFailed, ManualClock, Notes
 from tests.unit.flow import Flow
-from tests.unit.steps import RECORDED_AT_MS, FakeClient, take
+from tests.unit.steps import RECORDED_AT_MS, FakeClient, claim
 
 SECRET = "4111-1111"
 START_MS = 1_000_000
@@ -97,17 +97,17 @@ def test_the_life_of_a_batch(make_flow: MakeFlow, notes: Notes, client: FakeClie
     batcher.record_event("b")
     flow.step(0)
     consume(flow)
-    assert notes.changes == ["recorded", "recorded", "cut", "taken", "committed", "handled"]
+    assert notes.changes == ["recorded", "recorded", "cut", "claimed", "committed", "handled"]
     assert notes.all("recorded") == [
         {"batcher": "letters", "count": 1, "waiting": 1},
         {"batcher": "letters", "count": 1, "waiting": 2},
     ]
     (batch,) = notes.one("cut")["batches"]
     assert batch.header == Header(Trigger.SIZE, 2, START_MS)
-    taken, committed, handled = (notes.one(change) for change in ("taken", "committed", "handled"))
+    claimed, committed, handled = (notes.one(change) for change in ("claimed", "committed", "handled"))
     run = BatchRun("letters", batch.id, batch.header, 1)
-    recorded_at_ms = taken["recorded_at_ms"]
-    assert taken == {"run": run, "at_ms": START_MS, "recorded_at_ms": recorded_at_ms}
+    recorded_at_ms = claimed["recorded_at_ms"]
+    assert claimed == {"run": run, "at_ms": START_MS, "recorded_at_ms": recorded_at_ms}
     assert committed == {"run": run, "events": 2, "recorded_at_ms": recorded_at_ms}
     assert handled == {"run": run, "recorded_at_ms": recorded_at_ms, "is_dead": False}
 
@@ -116,7 +116,7 @@ def test_a_batch_that_fails_and_dies(make_flow: MakeFlow, notes: Notes) -> None:
     flow = make_flow(no, max_retries=1, retry_delay=2, isolate_failures=False)
     flow.record("a")
     flow.step(0)
-    assert notes.changes == ["cut", "taken", "failed"]
+    assert notes.changes == ["cut", "claimed", "failed"]
     (batch,) = notes.one("cut")["batches"]
     assert batch.header == Header(Trigger.FLUSH, 1, START_MS)
     failed = notes.one("failed")
@@ -127,7 +127,7 @@ def test_a_batch_that_fails_and_dies(make_flow: MakeFlow, notes: Notes) -> None:
     consume(flow)
     dead, runs = notes.one("dead"), flow.runs.count(["a"])
     of_it = [each for each, facts in notes.told if getattr(facts.get("run"), "id", "") == batch.id]
-    assert of_it == [*["taken", "failed"] * (runs - 1), "taken", "dead", "handled"]
+    assert of_it == [*["claimed", "failed"] * (runs - 1), "claimed", "dead", "handled"]
     assert dead["run"] == BatchRun("letters", batch.id, batch.header, runs)
     assert dead["by"] is Role.WORKER
     for error in (failed["error"], dead["error"]):
@@ -174,19 +174,19 @@ def test_a_batch_that_fails_in_part(make_flow: MakeFlow, notes: Notes) -> None:
     flow = make_flow(process)
     flow.record("a", "b", "c", "d")
     flow.step(0)
-    assert notes.changes == ["cut", "taken", "committed", "dead", "failed"]
-    taken, committed, dead, failed = (facts for _, facts in notes.told[1:])
-    assert committed["run"] == failed["run"] == taken["run"]
+    assert notes.changes == ["cut", "claimed", "committed", "dead", "failed"]
+    claimed, committed, dead, failed = (facts for _, facts in notes.told[1:])
+    assert committed["run"] == failed["run"] == claimed["run"]
     assert committed["events"] == 2
     outlook = failed["outlook"]
     (part,) = outlook.parts
     assert outlook == Outlook(NextStep.NAMED, 1.5, [part], dead_events=1)
-    assert dead["run"].id not in {part.id, taken["run"].id}
+    assert dead["run"].id not in {part.id, claimed["run"].id}
     assert dead["error"].kind == "an error that the processor named"
     for header in (part.header, dead["run"].header):
-        assert (header.size, header.parent) == (1, taken["run"].id)
+        assert (header.size, header.parent) == (1, claimed["run"].id)
     flow.finish()
-    assert notes.changes[5:] == ["taken", "committed"]
+    assert notes.changes[5:] == ["claimed", "committed"]
     assert notes.told[-1][1]["run"].id == part.id
 
 
@@ -197,7 +197,7 @@ def test_a_worker_that_goes_silent(make_flow: MakeFlow, notes: Notes) -> None:
     flow.scheduler._reconciler._silence_counts_at = 0.0
     (batch_id,) = flow.broker.ledger.in_flight()
     for _ in range(2):
-        take(flow.broker, batch_id, owner="host:7:ab")
+        claim(flow.broker, batch_id, owner="host:7:ab")
         flow.clock.advance(Timing.look_again_ms)
         flow.schedule()
     assert notes.changes == ["cut", "failed", "dead"]
@@ -219,7 +219,7 @@ def test_a_batch_is_divided_after_a_worker_has_gone_silent(make_flow: MakeFlow, 
     flow.schedule()
     flow.scheduler._reconciler._silence_counts_at = 0.0
     (batch_id,) = flow.broker.ledger.in_flight()
-    take(flow.broker, batch_id)
+    claim(flow.broker, batch_id)
     flow.clock.advance(Timing.look_again_ms)
     flow.schedule()
     failed = notes.one("failed")
@@ -281,7 +281,7 @@ def test_an_event_is_never_told(make_flow: MakeFlow, notes: Notes) -> None:
     flow.step(0)
     run_all(flow)
     consume(flow)
-    assert {"cut", "taken", "failed", "committed", "dead", "handled"} == set(notes.changes)
+    assert {"cut", "claimed", "failed", "committed", "dead", "handled"} == set(notes.changes)
     assert len(notes.all("dead")) == 2
     assert SECRET not in repr(notes.told)
 
@@ -296,7 +296,7 @@ def test_an_observer_that_fails_is_logged_once_and_the_work_goes_on(
     flow.step(0)
     consume(flow)
     assert flow.done() == 2
-    assert failing.calls == ["recorded", "cut", "taken", "committed", "handled"]
+    assert failing.calls == ["recorded", "cut", "claimed", "committed", "handled"]
     (line,) = [each for each in caplog.records if "observer" in each.getMessage()]
     assert line.levelno == logging.ERROR
     assert line.getMessage().startswith("letters: the observer has failed; the work goes on: ZeroDivision")
@@ -366,7 +366,7 @@ def test_the_log_of_a_worker_that_goes_silent(make_flow: MakeFlow, caplog: pytes
     flow.schedule()
     flow.scheduler._reconciler._silence_counts_at = 0.0
     (batch_id,) = flow.broker.ledger.in_flight()
-    take(flow.broker, batch_id, owner="host:7:ab")
+    claim(flow.broker, batch_id, owner="host:7:ab")
     flow.clock.advance(Timing.look_again_ms)
     flow.schedule()
     of_burial = [each for each in caplog.records if each.name == "microbatch.scheduler.burial"]

@@ -17,7 +17,7 @@ from tests.doubles import ManualClock
 from tests.servers import RealServer
 from tests.unit.conftest import MakeBroker
 from tests.unit.flow import QUEUE, Flow
-from tests.unit.steps import FakeClient, record_and_cut, retry, take
+from tests.unit.steps import FakeClient, claim, record_and_cut, retry
 
 
 class Database:
@@ -396,8 +396,8 @@ def test_an_outage_takes_few_lines_in_the_log(
 def test_retries_that_are_due_get_the_room_as_it_is_made(make_flow: MakeFlow, client: FakeClient) -> None:
     flow = make_flow(max_in_flight=2)
     for number in range(4):
-        taken = take(flow.broker, record_and_cut(flow.broker, number))
-        assert retry(flow.broker, taken, due_ms=flow.clock.ms)
+        claimed = claim(flow.broker, record_and_cut(flow.broker, number))
+        assert retry(flow.broker, claimed, due_ms=flow.clock.ms)
     client.delete(flow.broker.keys.lease, flow.broker.keys.wake)
     flow.scheduler.run_once()
     assert client.llen(QUEUE) == 2

@@ -14,9 +14,9 @@ from tests.unit.steps import (
     FakeClient,
     bury,
     check_account,
+    claim,
     record_and_cut,
     snapshot,
-    take,
     values_of,
 )
 
@@ -28,7 +28,7 @@ ENTRY = ("v", 1, "result", "6")
 
 def test_commit_frees_the_batch_and_adds_its_result(broker: Broker, client: FakeClient) -> None:
     batch_id = record_and_cut(broker, 1, 2, 3)
-    take(broker, batch_id)
+    claim(broker, batch_id)
     assert broker.ledger.commit(batch_id, ENTRY)
     assert client.exists(broker.keys.batch(batch_id), broker.keys.inflight) == 0
     assert [fields for _, fields in client.xrange(broker.keys.results)] == [{b"v": b"1", b"result": b"6"}]
@@ -65,9 +65,9 @@ def test_a_zombie_that_commits_first_is_the_one_that_counts(
     broker: Broker, client: FakeClient, clock: ManualClock
 ) -> None:
     batch_id = record_and_cut(broker, 1)
-    take(broker, batch_id, owner="zombie", ttl_ms=500)
+    claim(broker, batch_id, owner="zombie", ttl_ms=500)
     clock.advance(500)
-    take(broker, batch_id, owner="second")
+    claim(broker, batch_id, owner="second")
     assert broker.ledger.commit(batch_id, ("result", "the zombie's"))
     assert not broker.ledger.commit(batch_id, ("result", "the second's"))
     assert [fields for _, fields in client.xrange(broker.keys.results)] == [{b"result": b"the zombie's"}]
@@ -92,7 +92,7 @@ def test_a_batch_that_is_no_list_is_not_committed(broker: Broker, client: FakeCl
     before = snapshot(client)
     with pytest.raises(Refused, match="WRONGTYPE"):
         broker.ledger.commit(batch_id, ENTRY)
-    assert broker.ledger.take(batch_id, owner="me", now_ms=1, due_ms=2) is None
+    assert broker.ledger.claim(batch_id, owner="me", now_ms=1, due_ms=2) is None
     assert snapshot(client) == before
 
 
@@ -102,14 +102,14 @@ def test_a_batch_that_is_no_list_is_not_committed(broker: Broker, client: FakeCl
 def test_bury_keeps_the_events_and_adds_the_failure(
     broker: Broker, client: FakeClient, clock: ManualClock
 ) -> None:
-    taken = take(broker, record_and_cut(broker, 1, 2))
+    claimed = claim(broker, record_and_cut(broker, 1, 2))
     clock.advance(50)
-    assert bury(broker, taken.id, taken.run)
-    assert client.zrange(broker.keys.dead, 0, -1, withscores=True) == [(taken.id.encode(), clock.ms)]
+    assert bury(broker, claimed.id, claimed.run)
+    assert client.zrange(broker.keys.dead, 0, -1, withscores=True) == [(claimed.id.encode(), clock.ms)]
     assert broker.ledger.in_flight() == []
-    assert values_of(broker.dead.events(taken.id)) == [1, 2]
-    header, failure = client.lrange(broker.keys.batch(taken.id), 0, 1)
-    assert (Header.decode(header), Failure.decode(failure)) == (taken.header, FAILURE)
+    assert values_of(broker.dead.events(claimed.id)) == [1, 2]
+    header, failure = client.lrange(broker.keys.batch(claimed.id), 0, 1)
+    assert (Header.decode(header), Failure.decode(failure)) == (claimed.header, FAILURE)
     assert [fields for _, fields in client.xrange(broker.keys.results)] == [
         {b"v": b"1", b"failure": FAILURE.encode().encode()}
     ]
@@ -119,13 +119,13 @@ def test_bury_keeps_the_events_and_adds_the_failure(
 
 
 def test_a_dead_batch_stays_dead(broker: Broker, client: FakeClient) -> None:
-    taken = take(broker, record_and_cut(broker, 1))
-    assert bury(broker, taken.id, taken.run)
+    claimed = claim(broker, record_and_cut(broker, 1))
+    assert bury(broker, claimed.id, claimed.run)
     before = snapshot(client)
-    assert not broker.ledger.commit(taken.id, ENTRY)
-    assert not bury(broker, taken.id, taken.run, after_ms=1)
-    assert not bury(broker, taken.id, taken.run, failure=Failure("another", "", 1))
-    assert bury(broker, taken.id, taken.run)  # the reply to the first call was lost: it did it
+    assert not broker.ledger.commit(claimed.id, ENTRY)
+    assert not bury(broker, claimed.id, claimed.run, after_ms=1)
+    assert not bury(broker, claimed.id, claimed.run, failure=Failure("another", "", 1))
+    assert bury(broker, claimed.id, claimed.run)  # the reply to the first call was lost: it did it
     assert snapshot(client) == before
 
 
@@ -133,11 +133,11 @@ def test_a_dead_batch_stays_dead(broker: Broker, client: FakeClient) -> None:
 def test_a_burial_that_cannot_be_completed_is_not_begun(
     broker: Broker, client: FakeClient, part: str
 ) -> None:
-    taken = take(broker, record_and_cut(broker, 1))
+    claimed = claim(broker, record_and_cut(broker, 1))
     client.set(getattr(broker.keys, part), "a string")
     before = snapshot(client)
     with pytest.raises(Refused, match=rf"WRONGTYPE mb:{{letters}}:{part} is a string"):
-        bury(broker, taken.id, taken.run)
+        bury(broker, claimed.id, claimed.run)
     assert snapshot(client) == before
 
 
@@ -151,5 +151,5 @@ def test_those_who_wait_for_an_end_are_told(broker: Broker, client: FakeClient) 
     broker.progress().open()
     broker.ledger.commit(batch_id, ())
     assert client.xrevrange(broker.keys.progress, count=1)[0][1] == {b"done": batch_id.encode()}
-    bury(broker, other, take(broker, other).run)
+    bury(broker, other, claim(broker, other).run)
     assert client.xrevrange(broker.keys.progress, count=1)[0][1] == {b"dead": other.encode()}

@@ -28,13 +28,13 @@ from tests.unit.steps import (
     TOKEN,
     FakeClient,
     check_account,
+    claim,
     client_of,
     cut,
     due,
     lease_of,
     record,
     retry,
-    take,
 )
 
 QUEUE = "rq:queue:mb:letters"
@@ -126,20 +126,20 @@ def test_a_job_that_is_gone_is_enqueued_again(stand: Stand) -> None:
 
 def test_a_batch_at_work_is_left_alone(stand: Stand) -> None:
     stand.dequeue()
-    taken = take(stand.broker, stand.id)
+    claimed = claim(stand.broker, stand.id)
     stand.begin()
     for _ in range(3):
-        stand.broker.claims.renew(claim_of(taken), due_ms=stand.clock.ms + 8_000)
+        stand.broker.claims.renew(claim_of(claimed), due_ms=stand.clock.ms + 8_000)
         assert stand.after(7_999) == 0
     assert stand.queued() == []
-    assert stand.run_record() == taken.run
+    assert stand.run_record() == claimed.run
 
 
 def test_a_batch_whose_worker_went_silent_is_enqueued_again(
     stand: Stand, caplog: pytest.LogCaptureFixture
 ) -> None:
     stand.dequeue()
-    take(stand.broker, stand.id, owner="host:7:ab")
+    claim(stand.broker, stand.id, owner="host:7:ab")
     stand.begin()
     assert stand.after(8_000) == 1
     assert stand.queued() == [stand.id]
@@ -151,7 +151,7 @@ def test_a_batch_whose_worker_went_silent_is_enqueued_again(
 
 def test_what_had_a_worker_goes_before_all_that_wait(stand: Stand) -> None:
     stand.dequeue()
-    take(stand.broker, stand.id)
+    claim(stand.broker, stand.id)
     stand.begin()
     stand.client.rpush(QUEUE, "first", "second")
     assert stand.after(8_000) == 1
@@ -167,7 +167,7 @@ def test_what_has_lost_its_job_goes_before_all_that_wait(stand: Stand) -> None:
 
 def test_what_is_tried_again_waits_for_its_turn(stand: Stand) -> None:
     stand.dequeue()
-    assert retry(stand.broker, take(stand.broker, stand.id), due_ms=stand.clock.ms)
+    assert retry(stand.broker, claim(stand.broker, stand.id), due_ms=stand.clock.ms)
     stand.begin()
     stand.client.rpush(QUEUE, "first", "second")
     assert stand.after(0) == 1
@@ -177,7 +177,7 @@ def test_what_is_tried_again_waits_for_its_turn(stand: Stand) -> None:
 def test_a_batch_that_kills_its_workers_is_buried(stand: Stand) -> None:
     for attempt in (1, 2):
         stand.dequeue()
-        assert take(stand.broker, stand.id, owner=f"host:{attempt}:ab").run.attempt == attempt
+        assert claim(stand.broker, stand.id, owner=f"host:{attempt}:ab").run.attempt == attempt
         stand.begin()
         assert stand.after(8_000) == 1
     assert stand.queued() == []
@@ -194,9 +194,9 @@ def test_a_batch_that_kills_its_workers_is_buried(stand: Stand) -> None:
 
 def test_a_retry_is_enqueued_when_its_delay_is_over(stand: Stand) -> None:
     stand.dequeue()
-    taken = take(stand.broker, stand.id)
+    claimed = claim(stand.broker, stand.id)
     stand.begin()
-    then = retry(stand.broker, taken, due_ms=stand.clock.ms + 3_000)
+    then = retry(stand.broker, claimed, due_ms=stand.clock.ms + 3_000)
     assert stand.after(2_999) == 0
     assert stand.queued() == []
     assert stand.after(1) == 1
@@ -220,7 +220,7 @@ def test_a_job_on_the_way_is_not_forgotten_over_others(stand: Stand) -> None:
     stand.dequeue()
     assert stand.after(0) == 0
     record(stand.broker, "c")
-    take(stand.broker, cut(stand.broker, 1)[0].id, ttl_ms=1_000)
+    claim(stand.broker, cut(stand.broker, 1)[0].id, ttl_ms=1_000)
     assert stand.after(1_000) == 1  # the other's worker went silent
     assert stand.after(ON_THE_WAY_MS - 1_000) == 1
     assert stand.id in stand.queued()
@@ -255,9 +255,9 @@ def test_a_former_leader_gives_nothing_up(stand: Stand) -> None:
     stand.broker.ledger.commit(stand.id, ())
     record(stand.broker, "c")
     (batch,) = cut(stand.broker, 1)
-    take(stand.broker, batch.id)
+    claim(stand.broker, batch.id)
     assert stand.after(8_000) == 1
-    assert take(stand.broker, batch.id).run.deaths == 1
+    assert claim(stand.broker, batch.id).run.deaths == 1
     stand.clock.advance(8_000)
     stand.client.set(stand.broker.keys.lease, "host:2:other")
     with pytest.raises(LeaseLost):
@@ -301,7 +301,7 @@ def test_many_that_are_given_up_keep_the_lease_and_leave_some_for_later(
     record(stand.broker, *range(150))
     poison = {batch.id for batch in cut(stand.broker, *[1] * 150)}
     for batch_id in poison:
-        take(stand.broker, batch_id)
+        claim(stand.broker, batch_id)
     stand.client.delete(QUEUE)
     bury, left = stand.broker.ledger.bury, []
 
@@ -348,7 +348,7 @@ def test_a_worker_that_dies_when_the_clock_is_set_back_is_noticed_all_the_same(
     stand: Stand, caplog: pytest.LogCaptureFixture
 ) -> None:
     stand.dequeue()
-    dead = take(stand.broker, stand.id, owner="host:7:ab")
+    dead = claim(stand.broker, stand.id, owner="host:7:ab")
     stand.begin()
     assert stand.after(-HOUR_MS) == 0
     assert f"due implausibly late, and looked at sooner now: 1 ({stand.id})" in caplog.text
@@ -361,14 +361,14 @@ def test_a_worker_that_dies_when_the_clock_is_set_back_is_noticed_all_the_same(
 
 def test_a_worker_that_lives_on_when_the_clock_is_set_back_keeps_its_batch(stand: Stand) -> None:
     stand.dequeue()
-    taken = take(stand.broker, stand.id)
+    claimed = claim(stand.broker, stand.id)
     stand.begin()
     assert stand.after(-HOUR_MS) == 0
     for _ in range(5):
         assert stand.after(2_000) == 0
-        assert stand.broker.claims.renew(claim_of(taken), due_ms=stand.clock.ms + 8_000)
+        assert stand.broker.claims.renew(claim_of(claimed), due_ms=stand.clock.ms + 8_000)
     assert stand.queued() == []
-    assert stand.run_record() == taken.run
+    assert stand.run_record() == claimed.run
 
 
 class CountingOn(ManualClock):
@@ -392,11 +392,11 @@ def test_a_worker_that_sees_first_that_the_clock_was_set_back_keeps_its_batch(
     broker.clock = clock = CountingOn(clock)
     stand = Stand(broker, clock)
     stand.dequeue()
-    taken = take(broker, stand.id)
+    claimed = claim(broker, stand.id)
     stand.begin()
-    assert broker.claims.renew(claim_of(taken), due_ms=clock.ms - HOUR_MS + 8_000)
+    assert broker.claims.renew(claim_of(claimed), due_ms=clock.ms - HOUR_MS + 8_000)
     assert stand.after(-HOUR_MS) == 0
-    assert stand.run_record() == taken.run
+    assert stand.run_record() == claimed.run
     assert stand.after(8_000) == 1
 
 
@@ -412,9 +412,9 @@ def test_a_retry_is_late_by_its_longest_delay_at_most_when_the_clock_is_set_back
 ) -> None:
     stand = Stand(make_broker(retry_delay=100.0, max_retry_delay=100.0), clock)
     stand.dequeue()
-    taken = take(stand.broker, stand.id)
+    claimed = claim(stand.broker, stand.id)
     stand.begin()
-    assert retry(stand.broker, taken, due_ms=stand.clock.ms + 110_000)
+    assert retry(stand.broker, claimed, due_ms=stand.clock.ms + 110_000)
     assert stand.after(0) == 0  # nobody has touched the clock: it waits for as long as it was told to
     assert stand.after(-HOUR_MS) == 0
     assert stand.after(124_999) == 0
@@ -440,7 +440,7 @@ def test_a_batch_of_what_is_no_event_is_looked_after_as_well(
     stand.client.delete(QUEUE)
     (batch,) = due(broker, clock.ms + LOOK_AGAIN_MS)
     recorded_at_ms = broker.recovery.recorded_at_ms(batch)
-    assert recorded_at_ms == take(broker, stand.id).recorded_at_ms == batch.header.cut_at_ms
+    assert recorded_at_ms == claim(broker, stand.id).recorded_at_ms == batch.header.cut_at_ms
     assert stand.after(LOOK_AGAIN_MS) == 1
     assert stand.queued() == [stand.id]
 
@@ -450,7 +450,7 @@ def test_workers_have_some_seconds_to_show_themselves_when_a_scheduler_becomes_a
 ) -> None:
     """The server may have been away: then no worker could, however well it is."""
     stand.dequeue()
-    take(stand.broker, stand.id)
+    claim(stand.broker, stand.id)
     stand.begin()
     now = 1_000.0
     set_time(monkeypatch, reconciler, monotonic=lambda: now)

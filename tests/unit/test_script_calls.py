@@ -18,7 +18,7 @@ from microbatch.broker.state.events import Events
 from microbatch.broker.state.results import Entry, Results
 from microbatch.broker.transport import request
 from microbatch.broker.wire.in_flight import Claim, halves_of
-from tests.unit.steps import bury, cut, due, lease_of, record_and_cut, retry, take
+from tests.unit.steps import bury, claim, cut, due, lease_of, record_and_cut, retry
 from tests.wiretap import SCRIPTS
 
 ROOT = Path(__file__).parents[2] / "broker"
@@ -27,18 +27,18 @@ FIELDS = ("v", 1, "result", "{}")
 
 
 def replay(broker: Broker) -> None:
-    taken = take(broker, record_and_cut(broker, 1, 2))
-    assert bury(broker, taken.id, taken.run)
-    assert broker.dead.replay(taken.id) == (2, 2)
+    claimed = claim(broker, record_and_cut(broker, 1, 2))
+    assert bury(broker, claimed.id, claimed.run)
+    assert broker.dead.replay(claimed.id) == (2, 2)
 
 
 def renew(broker: Broker) -> None:
-    assert broker.claims.renew(claim_of(take(broker, record_and_cut(broker, 1))), due_ms=1)
+    assert broker.claims.renew(claim_of(claim(broker, record_and_cut(broker, 1))), due_ms=1)
 
 
 def give_back(broker: Broker) -> None:
     for rq in (None, RqPlace("queue", "job:")):
-        claimed = claim_of(take(broker, record_and_cut(broker, 1)))
+        claimed = claim_of(claim(broker, record_and_cut(broker, 1)))
         assert broker.claims.give_back(claimed, rq, due_ms=1)
 
 
@@ -69,7 +69,7 @@ def seize(broker: Broker) -> None:
 
 
 def retry_one(broker: Broker) -> None:
-    assert retry(broker, take(broker, record_and_cut(broker, 1)), due_ms=1)
+    assert retry(broker, claim(broker, record_and_cut(broker, 1)), due_ms=1)
 
 
 def commit(broker: Broker) -> None:
@@ -80,14 +80,14 @@ def commit(broker: Broker) -> None:
 def bury_two(broker: Broker) -> None:
     for keeps in (True, False):
         broker.ledger._keeps_outcomes = keeps
-        taken = take(broker, record_and_cut(broker, 1))
-        assert bury(broker, taken.id, taken.run)
+        claimed = claim(broker, record_and_cut(broker, 1))
+        assert bury(broker, claimed.id, claimed.run)
 
 
 def divide(broker: Broker) -> None:
     for entry in ((), FIELDS):
-        taken = take(broker, record_and_cut(broker, 1, 2, 3))
-        assert broker.ledger.divide(taken.id, taken.run, halves_of(taken, taken.run, due_ms=1), entry)
+        claimed = claim(broker, record_and_cut(broker, 1, 2, 3))
+        assert broker.ledger.divide(claimed.id, claimed.run, halves_of(claimed, claimed.run, due_ms=1), entry)
 
 
 def member(broker: Broker) -> Results:
@@ -123,8 +123,8 @@ USES: dict[str, Use] = {
     "Lease._renewal": lambda broker: broker.lease().renew(),
     "Lease.seize": seize,
     "Lease.release": lambda broker: broker.lease().release(),
-    "Ledger.take": lambda broker: take(broker, record_and_cut(broker, 1)),
-    "Ledger.take_next": lambda broker: broker.ledger.take_next("jobs", "others", Claim("owner", 1, 1)),
+    "Ledger.claim": lambda broker: claim(broker, record_and_cut(broker, 1)),
+    "Ledger.claim_next": lambda broker: broker.ledger.claim_next("jobs", "others", Claim("owner", 1, 1)),
     "Ledger.retry": retry_one,
     "Ledger.commit": commit,
     "Ledger.bury": bury_two,

@@ -100,7 +100,7 @@ def test_errors_come_out_as_ours(error: Exception, translated: type[Exception]) 
     assert client.connected is (translated is Refused), "a reply that comes late is another's"
     client.connected = True
     with pytest.raises(translated):
-        server.perform(call(scripts.TAKE, ["batch"]))
+        server.perform(call(scripts.CLAIM, ["batch"]))
     assert client.connected is (translated is Refused), "a reply that comes late is another's"
     with pytest.raises(translated), server.translated():
         raise error

@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.wire.in_flight import TakenBatch
+from microbatch.broker.wire.in_flight import ClaimedBatch
 from microbatch.worker.rq.started import StartedRun
-from tests.unit.steps import record_and_cut, take
+from tests.unit.steps import claim, record_and_cut
 
 
 class Shown:
     """RQ's record of a run, as far as it matters here."""
 
     def __init__(self) -> None:
-        self.batches: list[TakenBatch] = []
+        self.batches: list[ClaimedBatch] = []
 
-    def __call__(self, batch: TakenBatch) -> Any:
+    def __call__(self, batch: ClaimedBatch) -> Any:
         self.batches.append(batch)
         return f"execution {len(self.batches)}"
 
 
-def two_batches(broker: Broker) -> tuple[TakenBatch, TakenBatch]:
-    return take(broker, record_and_cut(broker, 1)), take(broker, record_and_cut(broker, 2))
+def two_batches(broker: Broker) -> tuple[ClaimedBatch, ClaimedBatch]:
+    return claim(broker, record_and_cut(broker, 1)), claim(broker, record_and_cut(broker, 2))
 
 
 def test_a_run_is_shown_while_it_goes_on(broker: Broker) -> None:

@@ -14,9 +14,9 @@ from microbatch.broker.state.results import Entry
 from microbatch.broker.transport.backoff import PASSING, Backoff
 from microbatch.broker.transport.listener import Listener
 from microbatch.producer.absence import AbsenceWatch
+from microbatch.producer.claim_heartbeat import ClaimHeartbeat
 from microbatch.producer.drain import Drain
 from microbatch.producer.handlers import Handlers
-from microbatch.producer.keeper import Keeper
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Member:
     def run(self, is_told: Callable[[], bool], drain: Callable[[], Drain | None], until: float) -> bool:
         """Handle entries until ``drain`` is reached: True. False if told to end, or at ``until``."""
         unhandled = True  # of an earlier call, or delivered in a reply that was lost
-        with Keeper(self._results, self._claim_after / 3) as keeper:
+        with ClaimHeartbeat(self._results, self._claim_after / 3) as heartbeat:
             while time.monotonic() < until:
                 self._listener.clear()
                 if is_told():
@@ -79,7 +79,7 @@ class Member:
                 self._backoff.succeeded()
                 if entries is None:
                     return True
-                all_handled = self._handle(entries, is_told, until, keeper)
+                all_handled = self._handle(entries, is_told, until, heartbeat)
                 unhandled = (unhandled and bool(entries)) or not all_handled
         return False
 
@@ -151,13 +151,13 @@ class Member:
                 log.info("%s: %d consumers are gone, and forgotten", self._name, gone)
 
     def _handle(
-        self, entries: Sequence[Entry], is_told: Callable[[], bool], until: float, keeper: Keeper
+        self, entries: Sequence[Entry], is_told: Callable[[], bool], until: float, heartbeat: ClaimHeartbeat
     ) -> bool:
         """Have entries handled; those whose handler has returned are acknowledged together.
 
         Returns whether all were: none is begun once this is told to end, or the server does not do its part.
         """
-        keeper.keep([entry.id for entry in entries])
+        heartbeat.keep([entry.id for entry in entries])
         self._absence.came(len(entries))
         acknowledge_at = time.monotonic() + self._timing.acknowledge_seconds
         try:
@@ -183,7 +183,7 @@ class Member:
                     acknowledge_at = time.monotonic() + self._timing.acknowledge_seconds
         finally:
             all_acknowledged = self._is_acknowledged()
-            keeper.keep([])
+            heartbeat.keep([])
         return all_acknowledged
 
     def _is_acknowledged(self) -> bool:

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError, ServerError
-from microbatch.broker.state.claims import ClaimedBatch
+from microbatch.broker.state.claims import FoundClaim
 from microbatch.broker.transport.backoff import retry_until_answered
-from microbatch.broker.wire.in_flight import Claim, TakenBatch
+from microbatch.broker.wire.in_flight import Claim, ClaimedBatch
 from microbatch.broker.wire.text import printable
-from microbatch.worker.telling import tell_taken
+from microbatch.worker.telling import tell_claimed
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Doubts:
         self._claims.append(claim)
         self._look_at = 0.0
 
-    def next(self) -> TakenBatch | None:
+    def next(self) -> ClaimedBatch | None:
         """A batch that was claimed, to be run; None if there is none.
 
         Asks the server only where there are doubts, once a second: a claim may still be on its way. Raises
@@ -47,16 +47,16 @@ class Doubts:
             return None
         for claim in list(self._claims):
             if (batch := self.resolve(claim)) is not None:
-                tell_taken(self._broker, batch, claim)
+                tell_claimed(self._broker, batch, claim)
                 return batch
         self._look_at = time.monotonic() + _LOOK_AGAIN_SECONDS
         return None
 
-    def resolve(self, claim: Claim) -> TakenBatch | None:
+    def resolve(self, claim: Claim) -> ClaimedBatch | None:
         """The batch that was claimed; None if there is none, or none that can be read."""
-        claimed = self._broker.claims.find(claim.owner, claim.due_ms)
-        batch = None if claimed is None else self._read(claimed)
-        if (claimed is not None or self._broker.clock.now_ms() > claim.due_ms) and claim in self._claims:
+        found = self._broker.claims.find(claim.owner, claim.due_ms)
+        batch = None if found is None else self._read(found)
+        if (found is not None or self._broker.clock.now_ms() > claim.due_ms) and claim in self._claims:
             self._claims.remove(claim)
         return batch
 
@@ -67,22 +67,22 @@ class Doubts:
         except ServerError:
             self.add(claim)
 
-    def resolve_until_answered(self, claim: Claim) -> TakenBatch | None:
+    def resolve_until_answered(self, claim: Claim) -> ClaimedBatch | None:
         """As `resolve`, of a claim that was not added. Raises as `retry_until_answered`."""
         return retry_until_answered(self._broker.config.name, lambda: self.resolve(claim))
 
-    def claimed(self) -> Iterator[ClaimedBatch]:
+    def claimed(self) -> Iterator[FoundClaim]:
         """What was claimed, for a worker that does not run it any more. Raises ServerError."""
         while self._claims:
             claim = self._claims.pop()
             if (found := self._broker.claims.find(claim.owner, claim.due_ms)) is not None:
                 yield found
 
-    def _read(self, claimed: ClaimedBatch) -> TakenBatch | None:
+    def _read(self, found: FoundClaim) -> ClaimedBatch | None:
         try:
-            return self._broker.claims.read(claimed)
+            return self._broker.claims.read(found)
         except DecodeError as error:
-            log.error("%s: batch %s: %s", self._broker.config.name, printable(claimed.id), error.public)  # noqa: TRY400
+            log.error("%s: batch %s: %s", self._broker.config.name, printable(found.id), error.public)  # noqa: TRY400
             # The scheduler is to look at it: it quarantines what is not a batch.
-            self._broker.claims.give_back(claimed, None, due_ms=self._broker.clock.now_ms())
+            self._broker.claims.give_back(found, None, due_ms=self._broker.clock.now_ms())
             return None

@@ -30,7 +30,7 @@ from microbatch.broker.transport.request import Value
 from microbatch.broker.wire.batch import PartialFailure, Reject, RetryLater
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.identity import root_of
-from microbatch.broker.wire.in_flight import Part, TakenBatch, halves_of, probe_of
+from microbatch.broker.wire.in_flight import ClaimedBatch, Part, halves_of, probe_of
 from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker.named import judge_all, of_an_outage, sort_named
@@ -53,7 +53,7 @@ class FailureRecorder:
         self._name = broker.config.name
         self._policy = broker.policy
 
-    def record(self, batch: TakenBatch, error: BaseException | str) -> RunReport:
+    def record(self, batch: ClaimedBatch, error: BaseException | str) -> RunReport:
         """A run failed. Returns what comes next."""
         now_ms = self._now_ms()
         match error:
@@ -73,14 +73,14 @@ class FailureRecorder:
         return self._carry_out(verdict, batch, then, error, now_ms)
 
     def _hold_back(
-        self, batch: TakenBatch, then: RunRecord, error: BaseException | str, now_ms: int
+        self, batch: ClaimedBatch, then: RunRecord, error: BaseException | str, now_ms: int
     ) -> RunReport:
         """The breaker is open. It is due at once, and the scheduler holds it back until a batch succeeds."""
         self._record_retry(batch, then, now_ms)
         return self._report(batch, error, Outlook(NextStep.HELD_BACK), now_ms)
 
     def _carry_out(
-        self, verdict: Verdict, batch: TakenBatch, then: RunRecord, error: BaseException | str, now_ms: int
+        self, verdict: Verdict, batch: ClaimedBatch, then: RunRecord, error: BaseException | str, now_ms: int
     ) -> RunReport:
         wait = suspect_delay if then.mode is Mode.SUSPECT else retry_delay
         delay = wait(then.failures, self._policy)
@@ -100,7 +100,7 @@ class FailureRecorder:
             case Verdict.BURY:
                 return self._die(batch, error, now_ms)
 
-    def _health_after(self, batch: TakenBatch, error: BaseException | str, now_ms: int) -> Health:
+    def _health_after(self, batch: ClaimedBatch, error: BaseException | str, now_ms: int) -> Health:
         """The row of failures with this one. What is known to be a bad event says nothing about others."""
         breaker, mode = self._broker.breaker, batch.run.mode
         if mode in (Mode.ISOLATING, Mode.SUSPECT) or is_given_up(error, self._policy):
@@ -110,19 +110,19 @@ class FailureRecorder:
             self._name, lambda: breaker.note_failure(root, kind, now_ms=now_ms, probe=probe)
         )
 
-    def _after(self, batch: TakenBatch, health: Health, now_ms: int) -> RunRecord:
+    def _after(self, batch: ClaimedBatch, health: Health, now_ms: int) -> RunRecord:
         return after_failure(batch.run, batch.header.size, health, self._policy, now_ms)
 
-    def _put_off(self, batch: TakenBatch, later: RetryLater, now_ms: int) -> RunReport:
+    def _put_off(self, batch: ClaimedBatch, later: RetryLater, now_ms: int) -> RunReport:
         """The processor said when to try again."""
         then = batch.run.failed(now_ms, charged=False, done=batch.run.done, mode=Mode.LATER)
         self._record_retry(batch, then, now_ms + int(later.seconds * 1000))
         return self._report(batch, later, Outlook(NextStep.ASKED, later.seconds), now_ms)
 
-    def _record_retry(self, batch: TakenBatch, then: RunRecord, due_ms: int) -> None:
+    def _record_retry(self, batch: ClaimedBatch, then: RunRecord, due_ms: int) -> None:
         retry_until_answered(self._name, lambda: self._broker.ledger.retry(batch, then, due_ms=due_ms))
 
-    def _divide(self, batch: TakenBatch, parts: Sequence[Part], entry: Sequence[Value] = ()) -> None:
+    def _divide(self, batch: ClaimedBatch, parts: Sequence[Part], entry: Sequence[Value] = ()) -> None:
         """Have the parts take the batch's place. Events that are in none are done."""
         divide = self._broker.ledger.divide
         is_ours = retry_until_answered(self._name, lambda: divide(batch.id, batch.run, parts, entry))
@@ -130,7 +130,7 @@ class FailureRecorder:
         if is_ours and done:
             tell_committed(self._broker, batch, done)
 
-    def _die(self, batch: TakenBatch, error: BaseException | str, now_ms: int) -> RunReport:
+    def _die(self, batch: ClaimedBatch, error: BaseException | str, now_ms: int) -> RunReport:
         if self._bury(batch, batch.run, batch.recorded_at_ms, error) is None:
             return self._report(batch, error, Outlook(NextStep.NONE), now_ms)
         cause = error if isinstance(error, BaseException) else None
@@ -138,7 +138,7 @@ class FailureRecorder:
             f"dead at attempt {batch.run.attempt}: {summarize(error)}", is_dead=True, error=cause
         )
 
-    def record_partial(self, batch: TakenBatch, partial: PartialFailure, entry: list[Value]) -> RunReport:
+    def record_partial(self, batch: ClaimedBatch, partial: PartialFailure, entry: list[Value]) -> RunReport:
         """Some events failed, the others are done. Returns what comes next."""
         now_ms, attempt, size = self._now_ms(), batch.run.attempt, batch.header.size
         if size == 1 and partial.errors:
@@ -178,9 +178,9 @@ class FailureRecorder:
         )
 
     def _bury(
-        self, batch: TakenBatch | Part, run: RunRecord, recorded_ms: int, error: BaseException | str
+        self, batch: ClaimedBatch | Part, run: RunRecord, recorded_ms: int, error: BaseException | str
     ) -> Failure | None:
-        attempt = run.attempt if isinstance(batch, TakenBatch) else run.runs
+        attempt = run.attempt if isinstance(batch, ClaimedBatch) else run.runs
         failure = Failure(summarize(error), formatted(error), attempt)
         entry = Outcome(batch.id, batch.header, attempt, recorded_ms, failure=failure).encode()
         now_ms, name, bury = self._now_ms(), self._name, self._broker.ledger.bury
@@ -194,7 +194,7 @@ class FailureRecorder:
         return retry_until_answered(self._name, self._broker.clock.now_ms)
 
     def _report(
-        self, batch: TakenBatch, error: BaseException | str, outlook: Outlook, now_ms: int
+        self, batch: ClaimedBatch, error: BaseException | str, outlook: Outlook, now_ms: int
     ) -> RunReport:
         if isinstance(error, BaseException):
             begin_at_user_code(error)
@@ -204,7 +204,7 @@ class FailureRecorder:
         return RunReport(f"attempt {batch.run.attempt} failed, {then}: {summarize(error)}")
 
     def _tell_failed(
-        self, batch: TakenBatch, error: BaseException | str, outlook: Outlook, now_ms: int
+        self, batch: ClaimedBatch, error: BaseException | str, outlook: Outlook, now_ms: int
     ) -> None:
         run, told = run_of(self._broker, batch), public(error)
         self._broker.observer.failed(run=run, error=told, outlook=outlook, by=Role.WORKER, at_ms=now_ms)

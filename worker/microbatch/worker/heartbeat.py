@@ -13,7 +13,7 @@ from math import inf
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ServerError
-from microbatch.broker.state.claims import ClaimedBatch, Claims, RqPlace
+from microbatch.broker.state.claims import Claims, FoundClaim, RqPlace
 from microbatch.broker.transport.clock import Clock
 from microbatch.broker.wire.text import printable
 from microbatch.worker.slot import NotedClaim, Slot
@@ -41,7 +41,7 @@ class RunHeartbeat:
         self._ttl_ms = ttl_ms
         self._beat_seconds = beat_seconds
         self._next_at: dict[str, float] = {}
-        self._found: dict[str, ClaimedBatch] = {}
+        self._found: dict[str, FoundClaim] = {}
         self._missed = False
 
     def once(self) -> None:
@@ -87,7 +87,7 @@ class RunHeartbeat:
             log.warning("%s: batch %s: it was given to another worker", self._name, printable(claimed.id))
             self._next_at[claim.owner] = inf
 
-    def _find(self, claim: NotedClaim) -> ClaimedBatch | None:
+    def _find(self, claim: NotedClaim) -> FoundClaim | None:
         """What was claimed; None if that is nothing, or is not claimed yet."""
         if claim.owner not in self._found:
             found = self._claims.find(claim.owner, claim.due_ms)

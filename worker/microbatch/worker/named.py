@@ -10,13 +10,13 @@ from microbatch.broker.policy.policy import Policy
 from microbatch.broker.policy.retry import retry_delay
 from microbatch.broker.policy.verdict import Verdict, is_given_up, is_out_of_time, judge, others_succeed
 from microbatch.broker.wire.batch import PartialFailure, Reject, RetryLater
-from microbatch.broker.wire.in_flight import Part, TakenBatch, part_of
+from microbatch.broker.wire.in_flight import ClaimedBatch, Part, part_of
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker.user_errors import summarize
 
 
 def of_an_outage(
-    batch: TakenBatch, partial: PartialFailure, policy: Policy, now_ms: int
+    batch: ClaimedBatch, partial: PartialFailure, policy: Policy, now_ms: int
 ) -> BaseException | str | None:
     """One of the errors that may come of an outage, if every event of the batch is named.
 
@@ -34,7 +34,7 @@ def of_an_outage(
 
 
 def judge_all(
-    batch: TakenBatch, then: RunRecord, health: Health, policy: Policy, now_ms: int
+    batch: ClaimedBatch, then: RunRecord, health: Health, policy: Policy, now_ms: int
 ) -> Verdict | None:
     """What becomes of a batch all of whose events are named; None if each event goes its own way.
 
@@ -50,7 +50,7 @@ def judge_all(
 
 
 def sort_named(
-    batch: TakenBatch,
+    batch: ClaimedBatch,
     errors: Mapping[int, BaseException | str],
     then: RunRecord,
     policy: Policy,

@@ -1,4 +1,4 @@
-"""The runner: takes a batch, calls the processor, commits the outcome."""
+"""The runner: claims a batch, calls the processor, commits the outcome."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from microbatch.broker.transport.backoff import retry_until_answered
 from microbatch.broker.transport.request import Value
 from microbatch.broker.wire import codec, identity
 from microbatch.broker.wire.batch import BatchInfo, PartialFailure
-from microbatch.broker.wire.in_flight import Claim, TakenBatch
+from microbatch.broker.wire.in_flight import Claim, ClaimedBatch
 from microbatch.broker.wire.outcome import Outcome
 from microbatch.worker.doubts import Doubts
 from microbatch.worker.failure_recorder import FailureRecorder
 from microbatch.worker.forks import forks_end_here
-from microbatch.worker.heart import Heart
 from microbatch.worker.run_report import RunReport
+from microbatch.worker.run_watch import RunWatch
 from microbatch.worker.slot import Slot
-from microbatch.worker.telling import tell_committed, tell_taken
+from microbatch.worker.telling import tell_claimed, tell_committed
 from microbatch.worker.unreadable import body_of, without_unreadable
 
 
@@ -35,7 +35,7 @@ from microbatch.worker.unreadable import body_of, without_unreadable
 class Run:
     """A run of a batch that is over, and not recorded yet."""
 
-    batch: TakenBatch
+    batch: ClaimedBatch
     entry: list[Value] | None = None
     """The result's entry on the stream, empty if there is none to handle; None if the whole batch failed."""
     error: BaseException | None = None
@@ -60,7 +60,7 @@ class BatchRunner:
         self._process = UserFunction("batch_processor", config.batch_processor)
         self._decoder = self._process.item_decoder()
         self._body = partial(body_of, most_bytes=config.max_event_bytes)
-        self.heart = Heart(self.broker, config.batch_timeout, slot)
+        self.run_watch = RunWatch(self.broker, config.batch_timeout, slot)
         self.doubts = Doubts(self.broker)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:"
         self._failures = FailureRecorder(self.broker)
@@ -77,45 +77,45 @@ class BatchRunner:
         """
         if not identity.is_batch_id(batch_id):
             raise DecodeError(f"{batch_id[:50]!r} is no batch's id")
-        batch = self.take(batch_id)
+        batch = self.claim(batch_id)
         if batch is None and enqueued_at is not None and self._revive(batch_id, enqueued_at):
-            batch = self.take(batch_id)
+            batch = self.claim(batch_id)
         if batch is None:
             return RunReport("nothing to do: it is committed or dead, or another worker is at it")
-        with self.heart.beating_for(batch):
+        with self.run_watch.beating_for(batch):
             return self.record_outcome(self.process(batch))
 
-    def take(self, batch_id: str) -> TakenBatch | None:
-        """Take a batch for one run, or None if there is nothing to run. Raises as `run` does."""
-        claim = self.claim()
+    def claim(self, batch_id: str) -> ClaimedBatch | None:
+        """Claim a batch for one run, or None if there is nothing to run. Raises as `run` does."""
+        claim = self.new_claim()
         try:
-            batch = self.broker.ledger.take(
+            batch = self.broker.ledger.claim(
                 batch_id, owner=claim.owner, now_ms=claim.now_ms, due_ms=claim.due_ms
             )
         except (InDoubt, DecodeError):
             if (batch := self.doubts.resolve_until_answered(claim)) is None:
                 raise
         if batch is None:
-            self.heart.claimed_nothing()
+            self.run_watch.claimed_nothing()
         else:
-            tell_taken(self.broker, batch, claim)
+            tell_claimed(self.broker, batch, claim)
         return batch
 
-    def claim(self) -> Claim:
+    def new_claim(self) -> Claim:
         """A claim to the next run in this process, which is about to be made. Raises ServerError."""
         now_ms = self.broker.clock.now_ms()
         claim = Claim(f"{self._owner}{secrets.token_hex(4)}", now_ms, now_ms + self.broker.timing.run_ttl_ms)
-        self.heart.claiming(claim)
+        self.run_watch.claiming(claim)
         return claim
 
-    def process(self, batch: TakenBatch) -> Run:
+    def process(self, batch: ClaimedBatch) -> Run:
         """Call the processor. Whatever it raises is in the run that is returned."""
         try:
             run = self._process_events(batch)
         except BaseException as error:  # noqa: BLE001 - sys.exit() too: it is the batch's failure, not ours
             run = Run(batch, error=error)
         finally:
-            self.heart.processed()
+            self.run_watch.processed()
         if run.error is not None:
             release_locals(run.error)
         return run
@@ -141,7 +141,7 @@ class BatchRunner:
         died_before_ms = int(enqueued_at.timestamp() * 1000)
         return self.broker.dead.requeue(batch_id, due_ms=due_ms, died_before_ms=died_before_ms)
 
-    def _process_events(self, batch: TakenBatch) -> Run:
+    def _process_events(self, batch: ClaimedBatch) -> Run:
         info = BatchInfo.of(self.config.name, batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms)
         try:
             events = self._decoder.many(list(map(self._body, batch.events)))
@@ -161,7 +161,7 @@ class BatchRunner:
                 ) from failure
             return Run(batch, self._entry(batch, failure.result), failure if failure.errors else None)
 
-    def _entry(self, batch: TakenBatch, result: object) -> list[Value]:
+    def _entry(self, batch: ClaimedBatch, result: object) -> list[Value]:
         """The result's entry on the stream; empty if there is nothing to handle."""
         if result is None or self.config.results == "discard":
             return []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.observe.observer import BatchRun, PublicError
-from microbatch.broker.wire.in_flight import Claim, TakenBatch
+from microbatch.broker.wire.in_flight import Claim, ClaimedBatch
 from microbatch.worker.user_errors import kind_of, locate
 
 
-def run_of(broker: Broker, batch: TakenBatch) -> BatchRun:
+def run_of(broker: Broker, batch: ClaimedBatch) -> BatchRun:
     """The present run of a batch, without its events."""
     return BatchRun(broker.config.name, batch.id, batch.header, batch.run.attempt)
 
@@ -18,15 +18,15 @@ def public(error: BaseException | str) -> PublicError:
     return PublicError(kind_of(error), locate(error))
 
 
-def tell_taken(broker: Broker, batch: TakenBatch, claim: Claim) -> None:
+def tell_claimed(broker: Broker, batch: ClaimedBatch, claim: Claim) -> None:
     """A batch is this worker's by its claim."""
     if not broker.observer.sees_success:
         return
     run, recorded_at_ms = run_of(broker, batch), _recorded_at_ms(batch)
-    broker.observer.taken(run=run, at_ms=claim.now_ms, recorded_at_ms=recorded_at_ms)
+    broker.observer.claimed(run=run, at_ms=claim.now_ms, recorded_at_ms=recorded_at_ms)
 
 
-def tell_committed(broker: Broker, batch: TakenBatch, events: int) -> None:
+def tell_committed(broker: Broker, batch: ClaimedBatch, events: int) -> None:
     """So many events of a batch are done."""
     if not broker.observer.sees_success:
         return
@@ -34,6 +34,6 @@ def tell_committed(broker: Broker, batch: TakenBatch, events: int) -> None:
     broker.observer.committed(run=run, events=events, recorded_at_ms=recorded_at_ms)
 
 
-def _recorded_at_ms(batch: TakenBatch) -> int:
+def _recorded_at_ms(batch: ClaimedBatch) -> int:
     """When its oldest event was recorded; when it was cut, if somebody has left it without events."""
     return batch.recorded_at_ms if batch.events else batch.header.cut_at_ms

@@ -1,9 +1,9 @@
 """Commits a batch and claims the next one, in one round trip.
 
-    end    commit the batch before  +  its job is finished  +  take the next batch whose job waits
+    end    commit the batch before  +  its job is finished  +  claim the next batch whose job waits
 
-An idle worker waits for a job, and takes its batch, in one round trip as well. A job leaves RQ's queue in the
-script that takes its batch, so there is no moment at which it is on its way.
+An idle worker waits for a job and claims its batch in one round trip as well. A job leaves RQ's queue in the
+script that claims its batch, so there is no moment at which it is on its way.
 
 RQ's own worker spends some sixty commands in over twenty round trips on a job. Here a batch whose run
 succeeds takes five, and leaves RQ's keys as RQ would leave them. Everything else goes RQ's own way.
@@ -30,9 +30,9 @@ from microbatch.broker.state.claims import RqPlace, claim_of
 from microbatch.broker.transport.backoff import retry_until_answered
 from microbatch.broker.transport.request import command, each, good, together
 from microbatch.broker.wire.identity import is_batch_id
-from microbatch.broker.wire.in_flight import Claim, Next, TakenBatch
+from microbatch.broker.wire.in_flight import Claim, ClaimedBatch, Next
 from microbatch.worker.runner import BatchRunner, Run
-from microbatch.worker.telling import tell_committed, tell_taken
+from microbatch.worker.telling import tell_claimed, tell_committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +80,23 @@ class Turns:
         self._runner = runner
         self._server = runner.broker.server
         self._commit = runner.broker.ledger.commit
-        self._take_next = runner.broker.ledger.take_next
+        self._claim_next = runner.broker.ledger.claim_next
         self._claims = runner.broker.claims
         self._shown_seconds = runner.broker.timing.finished_job_seconds
         self._keys = keys
         self._worker = worker
         self._own = f"{keys.intermediate}:{worker}"  # holds an id only from one command to the next
-        self._held: TakenBatch | None = None  # claimed beside a commit that was refused
+        self._held: ClaimedBatch | None = None  # claimed beside a commit that was refused
 
     def wait(self, seconds: float) -> Next:
         """What to do next; waits for a job. None if none came."""
         if (batch := self._what_is_claimed()) is not None:
             return batch
-        keys, claim = self._keys, self._runner.claim()
+        keys, claim = self._keys, self._runner.new_claim()
         move = ("BLMOVE", keys.queue, self._own, "LEFT", "RIGHT", seconds)
-        take = self._take_next.request(self._own, keys.intermediate, claim)
+        claim_next = self._claim_next.request(self._own, keys.intermediate, claim)
         try:
-            _, found = self._server.perform(together(command(*move), take).then(good))
+            _, found = self._server.perform(together(command(*move), claim_next).then(good))
         except InDoubt:
             self._runner.doubts.add(claim)
             raise
@@ -124,20 +124,20 @@ class Turns:
         def next_try() -> bool:
             if not go_on or tries:  # the first try may have claimed a batch, though its reply was lost
                 return self._server.perform(together(commit, finish).then(_committed))
-            tries.append(_Try(self._runner.claim()))
-            take = self._take_next.request(keys.queue, keys.intermediate, tries[0].claim)
-            return self._server.perform(together(commit, finish, take).then(tries[0].read))
+            tries.append(_Try(self._runner.new_claim()))
+            claim_next = self._claim_next.request(keys.queue, keys.intermediate, tries[0].claim)
+            return self._server.perform(together(commit, finish, claim_next).then(tries[0].read))
 
         try:
             if retry_until_answered(self._runner.config.name, next_try):
                 tell_committed(self._runner.broker, run.batch, run.batch.header.size)
         except ServerError:
             found = self._next_of(tries)
-            self._held = found if isinstance(found, TakenBatch) else None
+            self._held = found if isinstance(found, ClaimedBatch) else None
             raise
         return self._next_of(tries)
 
-    def give_back(self, batch: TakenBatch, *, seconds: float) -> None:
+    def give_back(self, batch: ClaimedBatch, *, seconds: float) -> None:
         """Give a batch back whose run could not be recorded; it is run again in so many seconds."""
         due_ms = self._runner.broker.clock.now_ms() + int(seconds * 1000)
         self._claims.give_back(claim_of(batch), None, due_ms=due_ms)
@@ -149,7 +149,7 @@ class Turns:
         for batch in [*claimed, *self._runner.doubts.claimed()]:
             self._claims.give_back(batch, self._keys.rq, due_ms=self._runner.broker.clock.now_ms())
 
-    def _what_is_claimed(self) -> TakenBatch | None:
+    def _what_is_claimed(self) -> ClaimedBatch | None:
         """A batch that is this worker's already, from a turn that did not end as it should."""
         held, self._held = self._held, None
         return held if held is not None else self._runner.doubts.next()
@@ -168,10 +168,10 @@ class Turns:
         if isinstance(found, bytes) and is_batch_id(found.decode("latin-1")):
             # There is no batch to run for this job, or one that was claimed and can't be read.
             self._runner.doubts.clear_up(claim)
-        if isinstance(found, TakenBatch):
-            tell_taken(self._runner.broker, found, claim)
+        if isinstance(found, ClaimedBatch):
+            tell_claimed(self._runner.broker, found, claim)
         else:
-            self._runner.heart.claimed_nothing()
+            self._runner.run_watch.claimed_nothing()
         return found
 
 

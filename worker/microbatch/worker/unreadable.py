@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.wire.batch import PartialFailure, Reject, RetryLater
 from microbatch.broker.wire.event import event_body
-from microbatch.broker.wire.in_flight import TakenBatch
+from microbatch.broker.wire.in_flight import ClaimedBatch
 
 
 def body_of(raw: bytes, most_bytes: int) -> bytes:
@@ -28,7 +28,7 @@ def body_of(raw: bytes, most_bytes: int) -> bytes:
     return body
 
 
-def without_unreadable(batch: TakenBatch, read: Callable[[bytes], bytes]) -> PartialFailure | None:
+def without_unreadable(batch: ClaimedBatch, read: Callable[[bytes], bytes]) -> PartialFailure | None:
     """What a batch with such events has failed with; None if it has none: the processor's type is wrong.
 
     ``read`` is `body_of` with the bound in force.

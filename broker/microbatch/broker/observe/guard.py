@@ -29,8 +29,8 @@ class GuardedObserver(Observer):
     def cut(self, *, batcher: str, batches: Sequence[NewBatch]) -> None:
         self._tell(lambda observer: observer.cut(batcher=batcher, batches=batches))
 
-    def taken(self, *, run: BatchRun, at_ms: int, recorded_at_ms: int) -> None:
-        self._tell(lambda observer: observer.taken(run=run, at_ms=at_ms, recorded_at_ms=recorded_at_ms))
+    def claimed(self, *, run: BatchRun, at_ms: int, recorded_at_ms: int) -> None:
+        self._tell(lambda observer: observer.claimed(run=run, at_ms=at_ms, recorded_at_ms=recorded_at_ms))
 
     def committed(self, *, run: BatchRun, events: int, recorded_at_ms: int) -> None:
         self._tell(lambda observer: observer.committed(run=run, events=events, recorded_at_ms=recorded_at_ms))

@@ -34,7 +34,7 @@ class LogObserver(Observer):
         events = sum(batch.header.size for batch in batches)
         _CUTS.info("%s: cut %d events (batches: %d, trigger: %s)", batcher, events, len(batches), triggers)
 
-    def taken(self, *, run: BatchRun, at_ms: int, recorded_at_ms: int) -> None:
+    def claimed(self, *, run: BatchRun, at_ms: int, recorded_at_ms: int) -> None:
         """Nothing is logged."""
 
     def committed(self, *, run: BatchRun, events: int, recorded_at_ms: int) -> None:

@@ -1,7 +1,7 @@
 """The observer: what is told when the state of events or of a batch has changed.
 
-    recorded ─▶ cut ─▶ taken ─▶ committed ─▶ handled
-                         ├────▶ failed ─▶ taken again, whole or in parts
+    recorded ─▶ cut ─▶ claimed ─▶ committed ─▶ handled
+                         ├──────▶ failed ─▶ claimed again, whole or in parts
                          └────▶ dead ─▶ handled
 
 It is told facts, and never what is in an event: an error comes as its `PublicError`.
@@ -63,7 +63,7 @@ class Observer(Protocol):
     """
 
     sees_success: bool
-    """Whether it is told what goes well too: recorded, taken, committed, handled.
+    """Whether it is told what goes well too: recorded, claimed, committed, handled.
 
     If not, nobody spends the time to gather what it would be told.
     """
@@ -74,7 +74,7 @@ class Observer(Protocol):
     def cut(self, *, batcher: str, batches: Sequence[NewBatch]) -> None:
         """Batches were cut in one transaction, at least one."""
 
-    def taken(self, *, run: BatchRun, at_ms: int, recorded_at_ms: int) -> None:
+    def claimed(self, *, run: BatchRun, at_ms: int, recorded_at_ms: int) -> None:
         """A worker has claimed a batch, and runs it next."""
 
     def committed(self, *, run: BatchRun, events: int, recorded_at_ms: int) -> None:

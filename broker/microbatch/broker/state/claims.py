@@ -10,15 +10,15 @@ from microbatch.broker.state.keys import Keys
 from microbatch.broker.state.wake import Wake
 from microbatch.broker.transport.request import Request, call, command
 from microbatch.broker.transport.verb import S_co, Verbs, verb
-from microbatch.broker.wire.in_flight import TakenBatch
+from microbatch.broker.wire.in_flight import ClaimedBatch
 
 _LOOK_AGAIN_MS = 8_000
 _RUNNING = ("-inf", "(0")  # the band of scores, in which there are as many batches as workers
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedBatch:
-    """A batch that somebody has claimed for a run."""
+class FoundClaim:
+    """A batch that a worker has claimed for a run."""
 
     id: str
     record: bytes
@@ -42,53 +42,53 @@ class Claims(Verbs[S_co]):
         self._keys = keys
 
     @verb
-    def find(self, owner: str, due_ms: int) -> Request[ClaimedBatch | None]:
+    def find(self, owner: str, due_ms: int) -> Request[FoundClaim | None]:
         """The batch that this owner has claimed, until ``due_ms`` at first; None if it has none."""
         args = (self._keys.batch(""), owner, running(due_ms), *_RUNNING)
         return call(scripts.FIND_CLAIM, [self._keys.inflight], args).then(_found)
 
     @verb
-    def read(self, claimed: ClaimedBatch) -> Request[TakenBatch | None]:
+    def read(self, found: FoundClaim) -> Request[ClaimedBatch | None]:
         """The batch with its events; None if it is no longer as it was claimed.
 
         Raises DecodeError if it is not a batch of this version.
         """
 
-        def decode(values: list[bytes]) -> TakenBatch | None:
-            return TakenBatch.decode(claimed.id, values) if values[1:2] == [claimed.record] else None
+        def decode(values: list[bytes]) -> ClaimedBatch | None:
+            return ClaimedBatch.decode(found.id, values) if values[1:2] == [found.record] else None
 
-        return command("LRANGE", self._keys.batch(claimed.id), 0, -1).then(decode)
+        return command("LRANGE", self._keys.batch(found.id), 0, -1).then(decode)
 
     @verb
-    def renew(self, claimed: ClaimedBatch, *, due_ms: int) -> Request[bool]:
+    def renew(self, found: FoundClaim, *, due_ms: int) -> Request[bool]:
         """Show until ``due_ms`` that the owner is alive. False if the batch is no longer the owner's."""
-        names = (self._keys.batch(claimed.id), self._keys.inflight)
-        args = (claimed.id, claimed.record, claimed.record, running(due_ms))
+        names = (self._keys.batch(found.id), self._keys.inflight)
+        args = (found.id, found.record, found.record, running(due_ms))
         return call(scripts.SWAP_RUN, names, args).then(bool)
 
     @verb
-    def give_back(self, claimed: ClaimedBatch, rq: RqPlace | None, *, due_ms: int) -> Request[bool]:
+    def give_back(self, found: FoundClaim, rq: RqPlace | None, *, due_ms: int) -> Request[bool]:
         """Give a batch back as if it had not been claimed. False if it is no longer the owner's.
 
         Its job goes to the front of RQ's queue. Where there is no job, or no ``rq`` is given, the active
         scheduler looks at the batch at ``due_ms``.
         """
         keys = self._keys
-        names = [keys.batch(claimed.id), keys.inflight, keys.wake]
+        names = [keys.batch(found.id), keys.inflight, keys.wake]
         if rq is not None:
-            names += [rq.queue, f"{rq.job_prefix}{claimed.id}"]
-        history, _, _ = claimed.record.rpartition(b" ")
+            names += [rq.queue, f"{rq.job_prefix}{found.id}"]
+        history, _, _ = found.record.rpartition(b" ")
         args = (
-            claimed.id, claimed.record, history + b" ", queued(due_ms), Wake.RECONCILE,
+            found.id, found.record, history + b" ", queued(due_ms), Wake.RECONCILE,
             queued(due_ms + _LOOK_AGAIN_MS),
         )  # fmt: skip
         return call(scripts.GIVE_BACK, names, args).then(bool)
 
 
-def _found(reply: list[bytes] | None) -> ClaimedBatch | None:
-    return None if reply is None else ClaimedBatch(reply[0].decode("latin-1"), reply[1])
+def _found(reply: list[bytes] | None) -> FoundClaim | None:
+    return None if reply is None else FoundClaim(reply[0].decode("latin-1"), reply[1])
 
 
-def claim_of(batch: TakenBatch) -> ClaimedBatch:
+def claim_of(batch: ClaimedBatch) -> FoundClaim:
     """The claim by which a batch was taken."""
-    return ClaimedBatch(batch.id, batch.run.encode().encode())
+    return FoundClaim(batch.id, batch.run.encode().encode())

@@ -21,7 +21,7 @@ from microbatch.broker.transport.request import Replies, Request, Value, call, c
 from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire import identity
 from microbatch.broker.wire.failure import Failure
-from microbatch.broker.wire.in_flight import Claim, Next, Part, TakenBatch
+from microbatch.broker.wire.in_flight import Claim, ClaimedBatch, Next, Part
 from microbatch.broker.wire.run_record import RunRecord
 
 
@@ -37,7 +37,7 @@ class Ledger(Verbs[S_co]):
         self._keeps_outcomes = keeps_outcomes
 
     @verb
-    def take(self, batch_id: str, *, owner: str, now_ms: int, due_ms: int) -> Request[TakenBatch | None]:
+    def claim(self, batch_id: str, *, owner: str, now_ms: int, due_ms: int) -> Request[ClaimedBatch | None]:
         """Claim a batch for one run until ``due_ms``, and read it.
 
         Returns None if there is nothing to run: it is committed or dead, or its owner is alive and at it.
@@ -46,21 +46,21 @@ class Ledger(Verbs[S_co]):
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight)
         args = (batch_id, owner, running(now_ms), running(due_ms))
-        return call(scripts.TAKE, names, args).then(
-            lambda reply: None if isinstance(reply, bytes) else TakenBatch.decode(batch_id, reply)
+        return call(scripts.CLAIM, names, args).then(
+            lambda reply: None if isinstance(reply, bytes) else ClaimedBatch.decode(batch_id, reply)
         )
 
     @verb
-    def take_next(self, jobs: str, others: str, claim: Claim) -> Request[Next]:
+    def claim_next(self, jobs: str, others: str, claim: Claim) -> Request[Next]:
         """Claim the batch whose job is the first in the list ``jobs``, and read it.
 
         ``others`` receives the id of a job without a batch to run.
         """
         args = (self._keys.batch(""), claim.owner, running(claim.now_ms), running(claim.due_ms))
-        return call(scripts.TAKE_NEXT, (jobs, others, self._keys.inflight), args, _next)
+        return call(scripts.CLAIM_NEXT, (jobs, others, self._keys.inflight), args, _next)
 
     @verb
-    def retry(self, batch: TakenBatch, then: RunRecord, *, due_ms: int) -> Request[bool]:
+    def retry(self, batch: ClaimedBatch, then: RunRecord, *, due_ms: int) -> Request[bool]:
         """Put a batch off until ``due_ms``, to be enqueued again, with the run record that it has ``then``.
 
         False if it is no longer the owner's.
@@ -149,6 +149,6 @@ def _next(replies: Replies) -> Next:
     raw_id, values = reply
     batch_id = raw_id.decode("latin-1")
     try:
-        return TakenBatch.decode(batch_id, values) if identity.is_batch_id(batch_id) else bytes(raw_id)
+        return ClaimedBatch.decode(batch_id, values) if identity.is_batch_id(batch_id) else bytes(raw_id)
     except DecodeError:
         return bytes(raw_id)

@@ -62,7 +62,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class TakenBatch:
+class ClaimedBatch:
     """A batch that its owner is to run, with its events as they stand on the wire."""
 
     id: str
@@ -71,7 +71,7 @@ class TakenBatch:
     events: list[bytes]
 
     @classmethod
-    def decode(cls, batch_id: str, values: Sequence[bytes]) -> TakenBatch:
+    def decode(cls, batch_id: str, values: Sequence[bytes]) -> ClaimedBatch:
         """Raises DecodeError if these are not a batch of this version."""
         header = replace(Header.decode(values[0]), size=len(values) - 2)
         return cls(batch_id, header, RunRecord.decode(values[1]), list(values[2:]))
@@ -82,7 +82,7 @@ class TakenBatch:
         return recorded_at_ms(self.header, self.events[0])
 
 
-Next = TakenBatch | bytes | None
+Next = ClaimedBatch | bytes | None
 """What a worker is to do next: run a batch, look after a job of this id, or wait."""
 
 
@@ -140,20 +140,20 @@ def new_batch(header: Header) -> NewBatch:
     return NewBatch(identity.new_id(), header)
 
 
-def part_of(batch: TakenBatch | DueBatch, positions: Sequence[int], run: RunRecord, due_ms: int) -> Part:
+def part_of(batch: ClaimedBatch | DueBatch, positions: Sequence[int], run: RunRecord, due_ms: int) -> Part:
     """A part of a batch, with the run record that it begins with."""
     header = replace(batch.header, size=len(positions), parent=batch.id)
     return Part(identity.new_part_id(batch.id), header, run.free(), due_ms, positions)
 
 
-def halves_of(batch: TakenBatch | DueBatch, run: RunRecord, due_ms: int) -> list[Part]:
+def halves_of(batch: ClaimedBatch | DueBatch, run: RunRecord, due_ms: int) -> list[Part]:
     """The two halves of a batch of at least two events, which other batches have shown to be at fault."""
     size, isolating = batch.header.size, replace(run, mode=Mode.ISOLATING)
     halves = range(size // 2), range(size // 2, size)
     return [part_of(batch, positions, isolating, due_ms) for positions in halves]
 
 
-def probe_of(batch: TakenBatch | DueBatch, run: RunRecord, due_ms: int, rest_due_ms: int) -> list[Part]:
+def probe_of(batch: ClaimedBatch | DueBatch, run: RunRecord, due_ms: int, rest_due_ms: int) -> list[Part]:
     """One event of a batch of at least two, to be run alone at ``due_ms``, and the rest of it.
 
     Which event it is changes with each run, so that a bad one is not chosen every time.

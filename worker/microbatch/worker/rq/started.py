@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rq.executions import Execution
 
-from microbatch.broker.wire.in_flight import TakenBatch
+from microbatch.broker.wire.in_flight import ClaimedBatch
 
 
 class StartedRun:
@@ -16,18 +16,18 @@ class StartedRun:
     It is begun and over on the worker's thread, and shown on another: ``show`` makes RQ's record of it.
     """
 
-    def __init__(self, show: Callable[[TakenBatch], Execution | None]) -> None:
+    def __init__(self, show: Callable[[ClaimedBatch], Execution | None]) -> None:
         self._show = show
         self._changing = threading.Lock()
-        self._batch: TakenBatch | None = None
+        self._batch: ClaimedBatch | None = None
         self._execution: Execution | None = None
 
-    def begin(self, batch: TakenBatch) -> None:
+    def begin(self, batch: ClaimedBatch) -> None:
         """A run begins, unseen."""
         with self._changing:
             self._batch, self._execution = batch, None
 
-    def show(self, batch: TakenBatch) -> None:
+    def show(self, batch: ClaimedBatch) -> None:
         """Show a run, unless it is over."""
         with self._changing:
             if batch is self._batch:

@@ -42,7 +42,7 @@ from microbatch.broker.process.loggable import trace
 from microbatch.broker.process.loggers import keep_loggers
 from microbatch.broker.process.signals import StopSignals
 from microbatch.broker.transport.server import Server
-from microbatch.broker.wire.in_flight import TakenBatch
+from microbatch.broker.wire.in_flight import ClaimedBatch
 from microbatch.worker.failure_recorder import RunStopped
 from microbatch.worker.job import runner_of_this_process
 from microbatch.worker.rq.counters import Counters
@@ -75,8 +75,8 @@ class BatchWorker(ReportingWorker):
         self._counts = Counters(server)
         self._started = StartedRun(self._show_as_started)
         self._signals = StopSignals(on_first=self._note_stop)
-        runner.heart.on_long_run = self._started.show
-        runner.heart.on_beat = self._end_if_told_twice
+        runner.run_watch.on_long_run = self._started.show
+        runner.run_watch.on_beat = self._end_if_told_twice
         name = f"{runner.config.name}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         queue = Queue(
             runner.broker.keys.queue, connection=server.client, serializer=JSONSerializer, job_class=BatchJob
@@ -86,7 +86,7 @@ class BatchWorker(ReportingWorker):
         )
         self._turns = Turns(runner, self._keys, name)
         super().__init__(queue, server, name, runner.broker)
-        runner.heart.describe(self._keys.rq, self.key, self.listed_in)
+        runner.run_watch.describe(self._keys.rq, self.key, self.listed_in)
 
     def dequeue_job_and_maintain_ttl(
         self,
@@ -121,7 +121,7 @@ class BatchWorker(ReportingWorker):
             if isinstance(batch, bytes):
                 return self.fetch(batch)
             began = time.time()
-            with self._runner.heart.beating_for(batch):
+            with self._runner.run_watch.beating_for(batch):
                 run = self._run(batch)
                 execution = self._started.over()
                 if run.error is not None or execution is not None:
@@ -136,7 +136,7 @@ class BatchWorker(ReportingWorker):
             self._counts.add(time.time() - began)
         return None
 
-    def _run(self, batch: TakenBatch) -> Run:
+    def _run(self, batch: ClaimedBatch) -> Run:
         """Run a batch under its time limit."""
         self._started.begin(batch)
         limit = RunLimit(self._config.batch_timeout, JobTimeoutException)  # type: ignore[no-untyped-call]
@@ -170,7 +170,7 @@ class BatchWorker(ReportingWorker):
             release(run.error)
         return report
 
-    def _give_back(self, batch: TakenBatch) -> None:
+    def _give_back(self, batch: ClaimedBatch) -> None:
         """A run was not recorded: have it run again, and not counted as one whose worker died."""
         with self._outliving_the_server():
             self._turns.give_back(batch, seconds=self._runner.broker.timing.run_ttl_ms / 1000)
@@ -184,7 +184,7 @@ class BatchWorker(ReportingWorker):
             end.release()
         return job
 
-    def _show_as_started(self, batch: TakenBatch) -> Execution | None:
+    def _show_as_started(self, batch: ClaimedBatch) -> Execution | None:
         with self._outliving_the_server():
             job = self.fetch(batch.id.encode())
             if job is not None:
@@ -228,10 +228,10 @@ class BatchWorker(ReportingWorker):
         return self._stop_requested
 
     def _end_if_told_twice(self) -> None:
-        """End at once, when told to stop for the second time. Called on the heart's thread."""
+        """End at once, when told to stop for the second time. Called on the run watch's thread."""
         if self._signals.count > 1:
             log.warning("%s: stopping hard: the batch in hand is run again elsewhere", self._config.name)
-            self._runner.heart.heartbeat.give_back(self._keys.rq, _GIVE_BACK_SECONDS)
+            self._runner.run_watch.heartbeat.give_back(self._keys.rq, _GIVE_BACK_SECONDS)
             os._exit(1)
 
 
@@ -245,5 +245,5 @@ def work(config: Config) -> None:
     config.required_url()
     runner = runner_of_this_process()
     server = runner.broker.server  # one pool for both: where one connection is found dead, so are all
-    with server.translated(), closing(runner.heart):
+    with server.translated(), closing(runner.run_watch):
         BatchWorker(runner, server).work(logging_level="WARNING")

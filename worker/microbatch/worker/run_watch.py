@@ -1,10 +1,11 @@
-"""The heart: a thread of the worker that works while the processor has the main thread.
+"""The run watch: a thread of the worker that works while the processor has the main thread.
 
 It tells of a run that takes long enough to be shown to people, and ends the process when it is told to stop
-hard. In a worker without a pool it also beats for what the worker has claimed, and ends the process when a
-run is long past its time limit and the interpreter could not be interrupted (a C extension that never
-returns): the batch is run elsewhere, and a new worker takes this one's place. With a pool both are the
-pool's, as this thread stands still while a processor keeps the interpreter's lock.
+hard. In a worker without a pool it does two more things. It sends the heartbeat for what the worker has
+claimed. It ends the process when a run is long past its time limit and the interpreter could not be
+interrupted (a C extension that never returns): the batch is run elsewhere, and a new worker takes this
+one's place. With a pool, the pool does both, because this thread stands still while a processor keeps the
+interpreter's lock.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from math import inf
 from microbatch.broker.broker import Broker
 from microbatch.broker.process.loggable import trace
 from microbatch.broker.state.claims import RqPlace
-from microbatch.broker.wire.in_flight import Claim, TakenBatch
+from microbatch.broker.wire.in_flight import Claim, ClaimedBatch
 from microbatch.worker.heartbeat import heartbeat_of
 from microbatch.worker.shown import ShownWorker
 from microbatch.worker.slot import Description, Slot
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 _CLOSE_SECONDS = 1.0  # of a beat that a server does not answer
 
 
-class Heart:
+class RunWatch:
     """Looks after the claims and the run at hand of one worker process.
 
     Args:
@@ -49,17 +50,17 @@ class Heart:
         self._slot = slot if slot is not None else Slot()
         self._beats_here = slot is None
         self.heartbeat = heartbeat_of(broker, self._slot)
-        self._batch: TakenBatch | None = None
+        self._batch: ClaimedBatch | None = None
         self._since = 0.0
         self._limit_at = inf
-        self._told: TakenBatch | None = None
+        self._told: ClaimedBatch | None = None
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
         self._shown: ShownWorker | None = None
-        self.on_long_run: Callable[[TakenBatch], None] = _nobody_asks
-        """Told once of each batch whose run takes long, on the heart's thread."""
+        self.on_long_run: Callable[[ClaimedBatch], None] = _nobody_asks
+        """Called once for each batch whose run takes long, on the watch's thread."""
         self.on_beat: Callable[[], None] = _nothing
-        """Called on the heart's thread, some times a second."""
+        """Called on the watch's thread, several times a second."""
 
     def describe(self, rq: RqPlace, worker: str = "", worker_sets: tuple[str, ...] = ()) -> None:
         """Leave for the pool what it needs to know to beat for this process, and to give back what it has.
@@ -82,7 +83,7 @@ class Heart:
         """A claim is about to be made: from now on the worker is shown to be alive for it."""
         self._slot.claim(claim.owner, claim.due_ms)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._live, name="heart", daemon=True)
+            self._thread = threading.Thread(target=self._live, name="run watch", daemon=True)
             self._thread.start()
 
     def claimed_nothing(self) -> None:
@@ -90,7 +91,7 @@ class Heart:
         self._slot.unclaim()
 
     @contextmanager
-    def beating_for(self, batch: TakenBatch) -> Iterator[None]:
+    def beating_for(self, batch: ClaimedBatch) -> Iterator[None]:
         """``batch`` is run while the block does."""
         self._since = time.monotonic()
         self._limit_at = self._since + self._limit_seconds
@@ -143,14 +144,14 @@ class Heart:
         if self._shown is not None:
             self._shown.keep()
 
-    def _tell(self, batch: TakenBatch) -> None:
+    def _tell(self, batch: ClaimedBatch) -> None:
         try:
             self.on_long_run(batch)
         except Exception as error:  # noqa: BLE001 - see below
-            # Whatever it is, it must not end the heart: the batch would be taken for its worker's last.
+            # Whatever it is, it must not end this thread: the worker would be taken for dead.
             log.error("%s: batch %s: its run can't be shown: %s", self._name, batch.id, trace(error))  # noqa: TRY400
 
-    def _end_process(self, batch: TakenBatch) -> None:
+    def _end_process(self, batch: ClaimedBatch) -> None:
         log.critical(
             "%s: batch %s: still running %d s past its time limit; ending this worker",
             self._name, batch.id, self._timing.overrun_seconds,
@@ -158,7 +159,7 @@ class Heart:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _nobody_asks(batch: TakenBatch) -> None:
+def _nobody_asks(batch: ClaimedBatch) -> None:
     """What is told of long runs where nothing else is set."""
 
 

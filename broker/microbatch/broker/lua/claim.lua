@@ -1,4 +1,4 @@
--- take: claim a batch in flight for one run of its processor, and read it.
+-- claim: claim a batch in flight for one run of its processor, and read it.
 --
 -- KEYS[1] batch     list    header, run record, events
 -- KEYS[2] inflight  zset    the ledger

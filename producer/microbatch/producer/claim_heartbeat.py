@@ -1,4 +1,4 @@
-"""The keeper: prolongs a consumer's claim on entries while their handler is slow."""
+"""The heartbeat of a consumer: extends its claim on entries while their handler is slow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microbatch.broker.state.results import Results
 log = logging.getLogger(__name__)
 
 
-class Keeper:
+class ClaimHeartbeat:
     """Shows, every ``every`` seconds, that the consumer is at work on its entries. For a ``with`` block."""
 
     def __init__(self, results: Results, every: float) -> None:
@@ -23,7 +23,7 @@ class Keeper:
         self._ids: Sequence[str] = ()
         self._missed = False
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="claim heartbeat", daemon=True)
 
     def keep(self, entry_ids: Sequence[str]) -> None:
         """From now on, keep these."""

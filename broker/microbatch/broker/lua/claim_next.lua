@@ -1,4 +1,4 @@
--- take_next: take the batch whose job is the first in a list, for one run of its processor, and read it.
+-- claim_next: claim the batch whose job is the first in a list, for one run of its processor, and read it.
 --
 -- KEYS[1] jobs      list    ids of jobs: RQ's queue, or what a worker has moved from there
 -- KEYS[2] others    list    receives the id of a job without a batch to run
@@ -9,8 +9,8 @@
 -- ARGV[4] score     of a batch that runs, until when the owner is to show itself
 --
 -- Returns nil if there is no job, otherwise the job's id, followed by the batch's list with the new run record if it
--- was taken. It is not if it is not in flight, if its owner is alive and at it, or if it is not a batch; its id
--- stands in the others then. All is checked before anything is written. O(events).
+-- was claimed. A batch is not claimed if it is not in flight or if its owner is alive, and neither is what is not a
+-- batch: its id is moved to the others then. All is checked before anything is written. O(events).
 local id = redis.call('LINDEX', jobs, 0)
 if not id then return nil end
 

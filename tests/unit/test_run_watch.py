@@ -1,4 +1,4 @@
-"""The heart and the heartbeat: one beat at a time."""
+"""The run watch and the heartbeat: one beat at a time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from microbatch.broker.policy.timing import Timing
 from microbatch.broker.state.claims import RqPlace
 from microbatch.broker.state.due import queued, running
 from microbatch.broker.state.wake import Wake
-from microbatch.broker.wire.in_flight import Claim, TakenBatch
+from microbatch.broker.wire.in_flight import Claim, ClaimedBatch
 from microbatch.broker.wire.run_record import RunRecord
-from microbatch.worker import heart as heart_module
-from microbatch.worker.heart import Heart
+from microbatch.worker import run_watch as run_watch_module
+from microbatch.worker.run_watch import RunWatch
 from microbatch.worker.slot import Slot
 from tests.doubles import ManualClock
 from tests.times import retime
-from tests.unit.steps import client_of, record_and_cut, take
+from tests.unit.steps import claim, client_of, record_and_cut
 from tests.waiting import wait_until
 
 RQ = RqPlace("rq:queue:mb:letters", "rq:job:")
@@ -31,21 +31,21 @@ RUN_TTL_MS = Timing.run_ttl_ms
 
 
 @pytest.fixture
-def heart(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Heart:
-    """A heart that beats only when it is told to, and then for every claim."""
-    monkeypatch.setattr(Heart, "_live", lambda _heart: None)
+def run_watch(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> RunWatch:
+    """A run watch that beats only when it is told to, and then for every claim."""
+    monkeypatch.setattr(RunWatch, "_live", lambda _watch: None)
     retime(broker, beat_seconds=0.0)
-    return Heart(broker, batch_timeout=300)
+    return RunWatch(broker, batch_timeout=300)
 
 
-def claimed(heart: Heart, broker: Broker, owner: str = "worker") -> TakenBatch:
-    """A batch that the heart's worker has claimed until 8 s from now."""
+def claimed(run_watch: RunWatch, broker: Broker, owner: str = "worker") -> ClaimedBatch:
+    """A batch that its worker has claimed until 8 s from now."""
     now_ms = broker.clock.now_ms()
-    heart.claiming(Claim(owner, now_ms, now_ms + RUN_TTL_MS))
-    return take(broker, record_and_cut(broker, 1, 2), owner=owner)
+    run_watch.claiming(Claim(owner, now_ms, now_ms + RUN_TTL_MS))
+    return claim(broker, record_and_cut(broker, 1, 2), owner=owner)
 
 
-def is_due_at(broker: Broker, batch: TakenBatch, ms: int) -> bool:
+def is_due_at(broker: Broker, batch: ClaimedBatch, ms: int) -> bool:
     """Whether that is the moment from which on the scheduler takes the batch's worker for dead."""
     return [silent_at(broker, at) for at in (ms - 1, ms)] == [[], [batch.id]]
 
@@ -75,96 +75,96 @@ def test_a_worker_that_hangs_is_ended_in_time() -> None:
 
 
 def test_a_beat_keeps_what_is_claimed_also_while_it_is_read(
-    heart: Heart, broker: Broker, clock: ManualClock
+    run_watch: RunWatch, broker: Broker, clock: ManualClock
 ) -> None:
     """The worker knows of no batch yet, only of its claim."""
-    batch = claimed(heart, broker)
+    batch = claimed(run_watch, broker)
     for _ in range(3):
         clock.advance(RUN_TTL_MS - 1)
-        heart.heartbeat.once()
+        run_watch.heartbeat.once()
         assert is_due_at(broker, batch, clock.ms + RUN_TTL_MS)
 
 
 def test_a_beat_keeps_a_batch_whose_due_time_another_has_changed(
-    heart: Heart, broker: Broker, clock: ManualClock
+    run_watch: RunWatch, broker: Broker, clock: ManualClock
 ) -> None:
     """As the scheduler does when the server's clock was set back."""
-    batch = claimed(heart, broker)
+    batch = claimed(run_watch, broker)
     client_of(broker).zincrby(broker.keys.inflight, -3_600_000, batch.id)
     clock.advance(-3_600_000)
-    heart.heartbeat.once()
+    run_watch.heartbeat.once()
     assert is_due_at(broker, batch, clock.ms + RUN_TTL_MS)
 
 
-def test_it_beats_for_the_run_at_hand_only(heart: Heart, broker: Broker, clock: ManualClock) -> None:
-    batch = claimed(heart, broker)
+def test_it_beats_for_the_run_at_hand_only(run_watch: RunWatch, broker: Broker, clock: ManualClock) -> None:
+    batch = claimed(run_watch, broker)
     due_ms = clock.ms + RUN_TTL_MS
     clock.advance(1_000)
-    with pytest.raises(ZeroDivisionError), heart.beating_for(batch):
+    with pytest.raises(ZeroDivisionError), run_watch.beating_for(batch):
         1 / 0  # noqa: B018
-    heart.heartbeat.once()
+    run_watch.heartbeat.once()
     assert is_due_at(broker, batch, due_ms)
 
 
 def test_it_beats_for_the_next_claim_while_the_run_before_is_committed(
-    heart: Heart, broker: Broker, clock: ManualClock
+    run_watch: RunWatch, broker: Broker, clock: ManualClock
 ) -> None:
-    first = claimed(heart, broker, "first")
-    with heart.beating_for(first):
-        second = claimed(heart, broker, "second")
+    first = claimed(run_watch, broker, "first")
+    with run_watch.beating_for(first):
+        second = claimed(run_watch, broker, "second")
         clock.advance(1_000)
-        heart.heartbeat.once()
+        run_watch.heartbeat.once()
     assert silent_at(broker, clock.ms + RUN_TTL_MS - 1) == []
     assert sorted(silent_at(broker, clock.ms + RUN_TTL_MS)) == sorted([first.id, second.id])
 
 
 def test_a_claim_that_found_nothing_costs_no_beat(
-    heart: Heart, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    run_watch: RunWatch, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heart.claiming(Claim("worker", 0, 8_000))
-    heart.claimed_nothing()
+    run_watch.claiming(Claim("worker", 0, 8_000))
+    run_watch.claimed_nothing()
     monkeypatch.setattr(broker.claims, "find", None)
-    heart.heartbeat.once()
+    run_watch.heartbeat.once()
 
 
 def test_a_batch_that_was_given_away_is_told_once(
-    heart: Heart, broker: Broker, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    run_watch: RunWatch, broker: Broker, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    batch = claimed(heart, broker)
-    with heart.beating_for(batch):
-        heart.heartbeat.once()
+    batch = claimed(run_watch, broker)
+    with run_watch.beating_for(batch):
+        run_watch.heartbeat.once()
         clock.advance(60_000)
-        take(broker, batch.id, owner="second")
+        claim(broker, batch.id, owner="second")
         for _ in range(3):
-            heart.heartbeat.once()
+            run_watch.heartbeat.once()
     assert caplog.text.count(f"letters: batch {batch.id}: it was given to another worker") == 1
     assert is_due_at(broker, batch, clock.ms + RUN_TTL_MS)  # as the other has claimed it
 
 
 def test_a_beat_that_failed_is_told_once_and_does_not_end_the_heart(
-    heart: Heart, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    run_watch: RunWatch, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_arguments: object, **_options: object) -> bool:
         raise Unavailable("no server answers")
 
-    claimed(heart, broker)
+    claimed(run_watch, broker)
     with monkeypatch.context() as patch:
         patch.setattr(broker.claims, "find", away)
         for _ in range(3):
-            heart.heartbeat.once()
+            run_watch.heartbeat.once()
     assert caplog.text.count("letters: no heartbeat for worker: no server answers") == 1
 
 
 def test_a_run_that_cannot_be_shown_does_not_end_the_heart(
-    heart: Heart, broker: Broker, caplog: pytest.LogCaptureFixture
+    run_watch: RunWatch, broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    batch = claimed(heart, broker)
+    batch = claimed(run_watch, broker)
 
     def show(_batch: object) -> None:
         raise TypeError("another release of RQ")
 
-    heart.on_long_run = show
-    heart._tell(batch)
+    run_watch.on_long_run = show
+    run_watch._tell(batch)
     assert f"letters: batch {batch.id}: its run can't be shown" in caplog.text
 
 
@@ -185,7 +185,7 @@ def test_a_log_that_raises_does_not_end_the_heart(
     monkeypatch.setattr(broker.claims, "find", away)
     logger = logging.getLogger("microbatch.worker.heartbeat")
     logger.addFilter(fail)
-    beating = Heart(broker, batch_timeout=300)
+    beating = RunWatch(broker, batch_timeout=300)
     try:
         claimed(beating, broker)
         wait_until(lambda: len(beats) > 2)
@@ -200,31 +200,31 @@ def test_a_run_that_cannot_be_interrupted_ends_its_process_with_no_further_beat(
     broker: Broker, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[tuple[int, int]] = []
-    monkeypatch.setattr(Heart, "_live", lambda _heart: None)
+    monkeypatch.setattr(RunWatch, "_live", lambda _watch: None)
     monkeypatch.setattr(
-        heart_module, "os", SimpleNamespace(getpid=os.getpid, kill=lambda *call: killed.append(call))
+        run_watch_module, "os", SimpleNamespace(getpid=os.getpid, kill=lambda *call: killed.append(call))
     )
-    heart = Heart(broker, batch_timeout=-10)
-    batch = claimed(heart, broker)
-    with heart.beating_for(batch):
-        heart._once()
+    run_watch = RunWatch(broker, batch_timeout=-10)
+    batch = claimed(run_watch, broker)
+    with run_watch.beating_for(batch):
+        run_watch._once()
         assert killed == [(os.getpid(), signal.SIGKILL)]
-        heart.processed()
-        heart._once()
+        run_watch.processed()
+        run_watch._once()
     assert len(killed) == 1
     assert is_due_at(broker, batch, clock.ms + RUN_TTL_MS)
 
 
 def test_where_a_pool_beats_the_worker_does_not(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Heart, "_live", lambda _heart: None)
-    monkeypatch.setattr(heart_module, "os", None)
+    monkeypatch.setattr(RunWatch, "_live", lambda _watch: None)
+    monkeypatch.setattr(run_watch_module, "os", None)
     monkeypatch.setattr(broker.claims, "find", None)
     slot = Slot()
-    heart = Heart(broker, batch_timeout=-10, slot=slot)
-    heart.describe(RQ)
-    batch = claimed(heart, broker)
-    with heart.beating_for(batch):
-        heart._once()
+    run_watch = RunWatch(broker, batch_timeout=-10, slot=slot)
+    run_watch.describe(RQ)
+    batch = claimed(run_watch, broker)
+    with run_watch.beating_for(batch):
+        run_watch._once()
         (noted,) = slot.claims()
     assert noted.owner == "worker"
     assert noted.limit_at < time.monotonic()
@@ -235,14 +235,14 @@ def test_where_a_pool_beats_the_worker_does_not(broker: Broker, monkeypatch: pyt
 
 @pytest.mark.parametrize("has_job", [True, False])
 def test_what_is_given_back_waits_for_a_worker_as_before(
-    heart: Heart, broker: Broker, clock: ManualClock, has_job: bool
+    run_watch: RunWatch, broker: Broker, clock: ManualClock, has_job: bool
 ) -> None:
     client = client_of(broker)
-    batch = claimed(heart, broker)
+    batch = claimed(run_watch, broker)
     client.rpush(RQ.queue, "another")
     if has_job:
         client.hset(f"rq:job:{batch.id}", "status", "started")
-    heart.heartbeat.give_back(RQ, 5)
+    run_watch.heartbeat.give_back(RQ, 5)
     assert RunRecord.decode(client.lindex(broker.keys.batch(batch.id), 1)) == RunRecord()
     if has_job:
         assert client.lrange(RQ.queue, 0, -1) == [batch.id.encode(), b"another"]
@@ -254,10 +254,12 @@ def test_what_is_given_back_waits_for_a_worker_as_before(
         assert client.lrange(broker.keys.wake, 0, -1) == [Wake.RECONCILE.encode()]
 
 
-def test_what_another_has_taken_is_not_given_back(heart: Heart, broker: Broker, clock: ManualClock) -> None:
-    batch = claimed(heart, broker)
-    heart.heartbeat.once()
+def test_what_another_has_taken_is_not_given_back(
+    run_watch: RunWatch, broker: Broker, clock: ManualClock
+) -> None:
+    batch = claimed(run_watch, broker)
+    run_watch.heartbeat.once()
     clock.advance(60_000)
-    take(broker, batch.id, owner="second")
-    heart.heartbeat.give_back(RQ, 5)
+    claim(broker, batch.id, owner="second")
+    run_watch.heartbeat.give_back(RQ, 5)
     assert client_of(broker).lindex(broker.keys.batch(batch.id), 1).endswith(b" second")

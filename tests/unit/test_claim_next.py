@@ -8,17 +8,17 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.state.due import running
-from microbatch.broker.wire.in_flight import Claim, Next, TakenBatch
+from microbatch.broker.wire.in_flight import Claim, ClaimedBatch, Next
 from microbatch.broker.wire.run_record import RunRecord
 from tests.doubles import ManualClock
-from tests.unit.steps import FakeClient, bury, check_account, record_and_cut, snapshot, take, values_of
+from tests.unit.steps import FakeClient, bury, check_account, claim, record_and_cut, snapshot, values_of
 
 JOBS, OTHERS = "rq:queue:mb:letters", "rq:queue:mb:letters:intermediate"
 
 
-def take_next(broker: Broker, owner: str = "me") -> Next:
+def claim_next(broker: Broker, owner: str = "me") -> Next:
     now_ms = broker.clock.now_ms()
-    return broker.ledger.take_next(JOBS, OTHERS, Claim(owner, now_ms, now_ms + 500))
+    return broker.ledger.claim_next(JOBS, OTHERS, Claim(owner, now_ms, now_ms + 500))
 
 
 def ids_in(client: FakeClient, key: str) -> list[bytes]:
@@ -31,10 +31,10 @@ def test_the_first_jobs_batch_is_claimed_and_its_job_has_gone(
 ) -> None:
     first, second = record_and_cut(broker, 1, 2), record_and_cut(broker, 3)
     client.rpush(JOBS, first, second)
-    taken = take_next(broker)
-    assert isinstance(taken, TakenBatch)
-    assert (taken.id, values_of(taken.events)) == (first, [1, 2])
-    assert (taken.header.size, taken.run) == (2, RunRecord(owner="me"))
+    claimed = claim_next(broker)
+    assert isinstance(claimed, ClaimedBatch)
+    assert (claimed.id, values_of(claimed.events)) == (first, [1, 2])
+    assert (claimed.header.size, claimed.run) == (2, RunRecord(owner="me"))
     assert client.zscore(broker.keys.inflight, first) == running(clock.ms + 500)
     assert (ids_in(client, JOBS), ids_in(client, OTHERS)) == ([second.encode()], [])
     check_account(broker)
@@ -43,7 +43,7 @@ def test_the_first_jobs_batch_is_claimed_and_its_job_has_gone(
 def test_where_no_job_waits_there_is_nothing(broker: Broker, client: FakeClient) -> None:
     record_and_cut(broker, 1)
     before = snapshot(client)
-    assert take_next(broker) is None
+    assert claim_next(broker) is None
     assert snapshot(client) == before
 
 
@@ -52,14 +52,14 @@ def test_the_job_of_a_batch_that_there_is_none_to_run_for_is_one_of_the_others(
 ) -> None:
     done, dead, busy = (record_and_cut(broker, number) for number in range(3))
     broker.ledger.commit(done, ())
-    bury(broker, dead, take(broker, dead).run)
-    take(broker, busy)
+    bury(broker, dead, claim(broker, dead).run)
+    claim(broker, busy)
     unreadable = record_and_cut(broker, 3)
     client.lset(broker.keys.batch(unreadable), 1, "no run record")
     ids = [batch_id.encode() for batch_id in (done, dead, busy, unreadable, "f" * 32)]
     client.rpush(JOBS, *ids)
     before = snapshot(client)
-    assert [take_next(broker) for _ in ids] == ids
+    assert [claim_next(broker) for _ in ids] == ids
     assert (ids_in(client, JOBS), ids_in(client, OTHERS)) == ([], ids)
     client.rename(OTHERS, JOBS)
     assert snapshot(client) == before
@@ -72,7 +72,7 @@ def test_what_is_no_batchs_id_makes_no_key(broker: Broker, client: FakeClient, j
     client.copy(broker.keys.batch(batch_id), broker.keys.batch("").encode() + job_id)
     client.zadd(broker.keys.inflight, {job_id: 1})
     client.rpush(JOBS, job_id)
-    assert take_next(broker) == job_id
+    assert claim_next(broker) == job_id
     assert ids_in(client, OTHERS) == [job_id]
     assert client.zscore(broker.keys.inflight, job_id) == 1
 
@@ -83,7 +83,7 @@ def test_keys_of_a_wrong_type_are_left_as_they_are(broker: Broker, client: FakeC
     wrong = broker.keys.inflight if key == "inflight" else broker.keys.batch(batch_id)
     client.set(wrong, "a string")
     client.rpush(JOBS, batch_id)
-    assert take_next(broker) == batch_id.encode()
+    assert claim_next(broker) == batch_id.encode()
     assert client.get(wrong) == b"a string"
 
 
@@ -91,4 +91,4 @@ def test_a_batch_of_another_version_is_not_run(broker: Broker, client: FakeClien
     batch_id = record_and_cut(broker, 1)
     client.lset(broker.keys.batch(batch_id), 0, '{"v":2}')
     client.rpush(JOBS, batch_id)
-    assert take_next(broker) == batch_id.encode()
+    assert claim_next(broker) == batch_id.encode()
