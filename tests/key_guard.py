@@ -19,7 +19,7 @@ _OURS = re.compile(r"[^{}]+:\{[^{}]+\}:(?P<part>\w+)")
 
 # `results` is permanent as an empty stream only: an entry is a result that was not handled.
 # `wake` has each word once at most, for the next scheduler: workers leave them when none runs as well.
-_PERMANENT = {"config", "stats", "schedulers", "results", "wake"}
+_PERMANENT = {"config", "stats", "flushes", "schedulers", "results", "wake"}
 # They go by themselves, so they may be there as long as they have a time to live: the lease of a killed
 # scheduler, the progress stream a minute after the last wait, the row of failures ten minutes after its last.
 _EXPIRING = {"lease", "progress", "held", "failing", "breaker"}

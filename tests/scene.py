@@ -9,6 +9,7 @@ from typing import Any
 
 from microbatch.broker.inspect.audit import Audit
 from microbatch.broker.state.results import GROUP
+from microbatch.broker.state.wake import Wake
 from microbatch.producer import BatchInfo
 from tests.fleet import Fleet
 from tests.processes import Process
@@ -85,6 +86,10 @@ class Scene:
 
     def record(self, *events: int) -> None:
         self.fleet.batcher().record_events(events or EVENTS)
+
+    def record_and_flush(self) -> None:
+        self.record()
+        self.fleet.broker.flushes.ask(Wake.FLUSH)
 
     def cut(self) -> None:
         """Record, and have it cut into two batches by a scheduler that then leaves."""

@@ -59,7 +59,7 @@ def test_a_program_without_a_guard_is_told_in_one_line(
         'imports the app; put the program under `if __name__ == "__main__":`, or into a function'
     )
     broker = Broker(Config(name="letters", redis_url=valkey_server.url))
-    assert broker.events.position() == 0
+    assert broker.events.waiting() == 0
     broker.close()
 
 

@@ -13,6 +13,7 @@ from microbatch.broker.errors import BatcherFull, ConfigError, InDoubt, Refused,
 from microbatch.broker.inspect.snapshot import snapshot, take_snapshot
 from microbatch.broker.state.claims import Claims
 from microbatch.broker.state.events import Events
+from microbatch.broker.state.flushes import Flushes, FlushState
 from microbatch.broker.state.ledger import Ledger
 from microbatch.broker.state.progress import Progress
 from microbatch.broker.state.results import Results
@@ -63,12 +64,14 @@ def test_recording(server: RealServer, broker: Broker) -> None:
             assert await events.record([b"2", b"3"], PREFIX, full_at=3) == 3
             assert await events.record([b"4"], PREFIX, "an id") == 4
             assert await events.record([b"4"], PREFIX, "an id") == 0
-            assert await events.waiting() == await events.position() == 4
-            assert await events.cut_up_to() == (0, 4)
+            assert await events.waiting() == 4
+            flushes = Flushes(there, broker.keys)
+            assert [await flushes.ask(Wake.FLUSH), await flushes.ask(Wake.MARK)] == [1, 2]
+            assert await flushes.state() == FlushState(asked=2, done=0, waiting=4)
 
     asyncio.run(record())
     assert waiting(broker) == [1, 2, 3, 4]
-    assert broker.server.do("LRANGE", broker.keys.wake, 0, -1) == [b"size"]
+    assert broker.server.do("LRANGE", broker.keys.wake, 0, -1) == [b"size", b"flush", b"mark"]
 
 
 def test_a_bound_is_kept(server: RealServer, broker: Broker) -> None:

@@ -149,7 +149,7 @@ def test_a_scheduler_whose_look_is_too_old_looks_again(fleet: Fleet, monkeypatch
 
     def wait_and_renew(seconds: float) -> Wakeup | None:
         ring = wait(10)
-        assert scheduler._lease.renew()
+        assert scheduler._leadership.lease.renew()
         return ring
 
     monkeypatch.setattr(scheduler._listener, "wait", wait_and_renew)

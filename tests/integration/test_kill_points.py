@@ -88,7 +88,10 @@ POINTS = {
         recorded=(1, 2),
         recorded_before=(),
     ),
-    "flush": Point("state.wake.WakeList.tell", "producer", ("RPUSH", "wake", "EXEC"), recorded=(1,)),
+    "flush": Point("state.flushes.Flushes.ask", "producer", ("HINCRBY", "flushes", "EXEC"), recorded=(1,)),
+    "flushed": Point(
+        "state.lease.Lease.note_flushed", "scheduler", (scripts.FLUSHED.sha,), Scene.record_and_flush
+    ),
     "quarantine-keys": Point(
         "scheduler.maintenance.Maintenance._set_quarantine",
         "scheduler",

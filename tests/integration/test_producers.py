@@ -70,15 +70,15 @@ from microbatch.producer import Config, start
 mb = start(Config(), linger=60_000 if sys.argv[1] == "linger" else None)
 mb.record_event(1)
 inside, go = threading.Event(), threading.Event()
-position = mb._broker.events.position
+ask = mb._broker.flushes.ask
 
-def held():
+def held(word):
     if threading.current_thread() is stopping:
         inside.set()
         go.wait()
-    return position()
+    return ask(word)
 
-mb._broker.events.position = held
+mb._broker.flushes.ask = held
 stopping = threading.Thread(target=mb.stop)
 stopping.start()
 inside.wait()

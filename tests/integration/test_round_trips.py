@@ -57,7 +57,7 @@ COSTS = {
     "a_thousand_events": cost("RPUSH MULTI LREM RPUSH EXEC"),
     "events_too_few_for_a_batch": cost("RPUSH"),
     "events_that_linger": cost("RPUSH"),
-    "a_stop": cost("MULTI LLEN HGET EXEC", "MULTI LREM RPUSH EXEC"),
+    "a_stop": cost("MULTI HINCRBY LREM RPUSH EXEC"),
     # The active scheduler.
     "a_tick_with_nothing_waiting": cost(LOOK, "UNWATCH"),
     "a_tick_that_cuts_all_that_waits": cost(

@@ -40,14 +40,14 @@ import os, signal
 from microbatch.producer import Config, start
 
 mb = start(Config())
-position = mb._broker.events.position
+ask = mb._broker.flushes.ask
 
-def interrupted():
-    mb._broker.events.position = position
+def interrupted(word):
+    mb._broker.flushes.ask = ask
     os.kill(os.getpid(), signal.SIGTERM)
-    return position()
+    return ask(word)
 
-mb._broker.events.position = interrupted
+mb._broker.flushes.ask = interrupted
 signal.signal(signal.SIGTERM, lambda number, frame: mb.stop())
 mb.stop()
 assert mb.wait_for_results(20)

@@ -52,7 +52,7 @@ class Flow:
     def schedule(self) -> None:
         """The scheduler cuts what waits, and looks after what is in flight."""
         self.listener.wake(Wake.FLUSH)
-        self.scheduler._reconcile_at = 0.0
+        self.scheduler._reconciling.bring_forward()
         self.scheduler.run_once()
 
     def work(self) -> int:

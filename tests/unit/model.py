@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
@@ -131,7 +132,7 @@ class Modelled(RuleBasedStateMachine):
             ticker=self.ticker,
             listener=self.listener,
         )
-        scheduler._reconcile_at = float("inf")  # a rule of its own
+        never_reconciles(scheduler)
         return scheduler
 
     def batches_appear(self, batches: Iterable[InFlight]) -> list[str]:
@@ -189,3 +190,8 @@ class Modelled(RuleBasedStateMachine):
         unhandled = {raw_id.decode() for raw_id, _ in self.client.xrange(self.broker.keys.results)}
         pending = self.client.xpending(self.broker.keys.results, GROUP)["pending"]
         assert pending == len(unhandled & self.delivered)
+
+
+def never_reconciles(scheduler: Scheduler) -> None:
+    """To reconcile is a rule of its own."""
+    scheduler._reconciling._due_at = inf

@@ -15,6 +15,7 @@ from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import ClaimedBatch, DueBatch, NewBatch, new_batch
 from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import Mode, RunRecord
+from microbatch.scheduler.flush_marks import FlushMarks
 
 FakeClient: TypeAlias = Any
 """redis-py annotates what a client may reply in all its settings; this one has known settings."""
@@ -50,6 +51,32 @@ def cut(broker: Broker, *sizes: int, trigger: Trigger = Trigger.SIZE, due_ms: in
     with lease_of(broker).fence() as fence:
         fence.cut(batches, (), due_ms=due_ms or broker.clock.now_ms())
     return batches
+
+
+class Leader:
+    """The active scheduler's part in flushes: what it has cut, and which flushes are done by that."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._marks = FlushMarks()
+
+    def look(self) -> None:
+        """As after each word that a flush is asked for with."""
+        client_of(self._broker).set(self._broker.keys.lease, TOKEN)
+        with lease_of(self._broker).fence(flushes=True) as fence:
+            self._marks.look(fence.waiting, fence.flushes)
+        self._note()
+
+    def cut(self, *sizes: int) -> list[NewBatch]:
+        batches = cut(self._broker, *sizes)
+        self._marks.cut(sum(sizes))
+        self._note()
+        return batches
+
+    def _note(self) -> None:
+        if number := self._marks.reached():
+            assert lease_of(self._broker).note_flushed(number)
+            self._marks.noted(number)
 
 
 def record_and_cut(broker: Broker, *values: object) -> str:

@@ -97,7 +97,7 @@ def test_nothing_is_left_but_what_is_permanent(make_path: MakePath, client: Fake
     assert path.batcher.wait_for_results()
     path.batcher.close()
     lasting = [key.decode() for key in client.scan_iter("mb:*") if client.ttl(key) == -1]
-    assert sorted(lasting) == [f"mb:{{letters}}:{part}" for part in ("config", "results", "stats")]
+    assert sorted(lasting) == [f"mb:{{letters}}:{part}" for part in ("config", "flushes", "results", "stats")]
     assert client.xlen(path.broker.keys.results) == 0
     assert client.xinfo_consumers(path.broker.keys.results, "handlers") == []
 

@@ -6,13 +6,13 @@ import pytest
 
 from microbatch.broker.wire.header import Trigger
 from microbatch.broker.wire.in_flight import Made
-from microbatch.scheduler.cutting import Cut, Planner, bound, plan
+from microbatch.scheduler.cutting import Cut, Planner, View, bound, plan
 
 SIZE, TICK, FLUSH = Trigger.SIZE, Trigger.TICK, Trigger.FLUSH
 
 
 def sizes(waiting: int, max_size: int, rest: Trigger | None) -> list[tuple[int, Trigger]]:
-    return [(cut.size, cut.trigger) for cut in plan(waiting, max_size, rest)]
+    return [(cut.size, cut.trigger) for cut in plan(View(waiting, rest), max_size)]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_batches_of_one_are_all_full(rest: Trigger | None) -> None:
 )
 def test_a_transaction_has_its_bounds(max_size: int, most: int) -> None:
     assert bound(max_size) == most
-    assert plan(max_size * 1_000, max_size, None) == [Cut(max_size, SIZE)] * most
+    assert plan(View(max_size * 1_000), max_size) == [Cut(max_size, SIZE)] * most
 
 
 def test_the_rest_of_a_backlog_waits_for_its_turn() -> None:
@@ -56,17 +56,17 @@ def test_a_batch_larger_than_the_bound_is_cut_all_the_same() -> None:
 def test_what_was_due_and_did_not_fit_is_cut_before_the_tick() -> None:
     cutter = Planner(100, 8_000_000)
     cutter.begin()
-    assert cutter.plan(130, None) == [Cut(100, SIZE)]
+    assert cutter.plan(View(130)) == [Cut(100, SIZE)]
     cutter.made(Made([8], 7_200_000))
     assert cutter.more
-    assert cutter.plan(122, None) == [Cut(100, SIZE)]  # 130 - 8, and no more were recorded
+    assert cutter.plan(View(122)) == [Cut(100, SIZE)]  # 130 - 8, and no more were recorded
     cutter.made(Made([8], 7_200_000))
-    assert cutter.plan(60, None) == [Cut(60, SIZE)]
+    assert cutter.plan(View(60)) == [Cut(60, SIZE)]
     cutter.made(Made([60], 600_000))
-    cutter.plan(54, None)
+    cutter.plan(View(54))
     cutter.made(Made([]))
     cutter.begin()
-    assert cutter.plan(54, None) == []
+    assert cutter.plan(View(54)) == []
     assert not cutter.more
 
 
@@ -76,7 +76,7 @@ def test_a_tick_cuts_all_that_waits_however_little_fits(rest: Trigger) -> None:
     cutter.begin()
     waiting = 30
     while waiting:
-        assert cutter.plan(waiting, rest) == [Cut(waiting, rest)]
+        assert cutter.plan(View(waiting, rest)) == [Cut(waiting, rest)]
         fits = min(8, waiting)
         cutter.made(Made([fits], fits * 900_000))
         waiting -= fits
@@ -86,13 +86,13 @@ def test_a_tick_cuts_all_that_waits_however_little_fits(rest: Trigger) -> None:
 def test_no_more_batches_are_planned_than_the_events_before_let_expect() -> None:
     cutter = Planner(100, 8_000_000)
     cutter.begin()
-    assert len(cutter.plan(10_000, None)) == 100
+    assert len(cutter.plan(View(10_000))) == 100
     cutter.made(Made([100] * 8, 8_000_000))  # 10 kB each
-    assert len(cutter.plan(9_200, None)) == 8
+    assert len(cutter.plan(View(9_200))) == 8
     cutter.made(Made([100] * 8, 800_000))
-    assert len(cutter.plan(8_400, None)) == 80
+    assert len(cutter.plan(View(8_400))) == 80
     cutter.made(Made([1], 30_000_000))  # one event, larger than all that a batch may have
-    assert len(cutter.plan(8_399, None)) == 1
+    assert len(cutter.plan(View(8_399))) == 1
 
 
 @pytest.mark.parametrize(
@@ -102,5 +102,5 @@ def test_no_more_batches_are_planned_than_the_events_before_let_expect() -> None
 def test_no_more_batches_are_cut_than_there_is_room_for(
     room: int, sizes_of_cuts: list[tuple[int, Trigger]]
 ) -> None:
-    cuts = plan(3 * 30 + 7, 30, TICK, most=room)
+    cuts = plan(View(3 * 30 + 7, TICK, room), 30)
     assert [(cut.size, cut.trigger) for cut in cuts] == sizes_of_cuts

@@ -1,4 +1,4 @@
-"""The finish: everything recorded before a stop has been dealt with, and nothing else is waited for."""
+"""The drain: everything recorded before a stop has been dealt with, and nothing else is waited for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.state.results import Results
 from microbatch.broker.state.wake import Wake
 from microbatch.producer.drain import Drain
-from tests.unit.steps import FakeClient, bury, claim, cut, record, record_and_cut, retry
+from tests.unit.steps import FakeClient, Leader, bury, claim, cut, record, record_and_cut, retry
 
 ENTRY = ("v", 1, "result", "6")
 
@@ -25,7 +25,7 @@ def handle(results: Results) -> None:
 
 
 def finish_now(broker: Broker) -> Drain:
-    return Drain(broker, broker.events.position(), flush=True)
+    return Drain(broker, broker.flushes.ask(Wake.FLUSH))
 
 
 def test_where_nothing_was_recorded_it_is_reached(broker: Broker, results: Results) -> None:
@@ -69,13 +69,15 @@ def test_a_dead_batch_is_dealt_with_when_its_failure_is_handled(broker: Broker, 
 
 
 def test_events_recorded_later_are_not_waited_for(broker: Broker, results: Results) -> None:
+    leader = Leader(broker)
     record(broker, 1, 2)
     finish = finish_now(broker)
+    leader.look()
     record(broker, 3, 4)
     assert not finish.reached()
-    (batch,) = cut(broker, 2)
+    (batch,) = leader.cut(2)
     assert not finish.reached()
-    cut(broker, 1)  # in flight for the rest of the test
+    leader.cut(1)  # in flight for the rest of the test
     broker.ledger.commit(batch.id, ENTRY)
     late = record_and_cut(broker, 5)
     assert not finish.reached()
@@ -85,10 +87,12 @@ def test_events_recorded_later_are_not_waited_for(broker: Broker, results: Resul
 
 
 def test_a_batch_that_holds_events_of_both_times_is_waited_for(broker: Broker, results: Results) -> None:
+    leader = Leader(broker)
     record(broker, 1)
     finish = finish_now(broker)
+    leader.look()
     record(broker, 2, 3)
-    (batch,) = cut(broker, 2)
+    (batch,) = leader.cut(2)
     assert not finish.reached()
     broker.ledger.commit(batch.id, ())
     assert finish.reached()
@@ -136,23 +140,74 @@ def test_events_that_are_gone_are_not_waited_for(
     assert finish.reached()
 
 
-def test_the_scheduler_is_reminded_until_all_is_cut(broker: Broker, client: FakeClient) -> None:
-    """One may have died with the word in hand."""
+def test_a_flush_with_nothing_waiting_is_done_at_the_look(broker: Broker, results: Results) -> None:
+    finish = finish_now(broker)
+    Leader(broker).look()
+    record(broker, 1)  # without an end, by another producer
+    assert finish.reached()
+
+
+def test_a_new_leader_finds_what_was_asked_for_before(broker: Broker, results: Results) -> None:
     record(broker, 1)
     finish = finish_now(broker)
+    Leader(broker).look()  # and dies
+    record(broker, 2)
+    leader = Leader(broker)
+    leader.look()
+    (batch,) = leader.cut(1)
+    broker.ledger.commit(batch.id, ())
+    record(broker, 3)
+    assert not finish.reached()  # the new one can't know that the first event was enough
+    (batch,) = leader.cut(1)
+    broker.ledger.commit(batch.id, ())
+    assert finish.reached()
+
+
+def test_events_that_jump_the_queue_do_not_end_it_early(
+    broker: Broker, results: Results, client: FakeClient
+) -> None:
+    """Counting how many events were ever cut, in place of a flush's number, would."""
+    record(broker, 1, 2)
+    finish = finish_now(broker)
+    cut_before = broker.stats.counters().cut_events
+    first, second = client.lrange(broker.keys.events, 0, -1)
+    client.delete(broker.keys.events)
+    record(broker, "urgent", "urgent")
+    cut(broker, 2)
+    client.rpush(broker.keys.events, first, second)
+    assert broker.stats.counters().cut_events == cut_before + 2
+    assert not finish.reached()
+
+
+def test_if_the_server_has_lost_the_numbers_the_flush_is_asked_for_again(
+    broker: Broker, results: Results, client: FakeClient
+) -> None:
+    finish = [finish_now(broker) for _ in range(5)][-1]
+    client.flushall()
+    results.prepare()
+    leader = Leader(broker)
+    record(broker, 1)
+    assert not finish.reached()
+    assert client.lrange(broker.keys.wake, 0, -1) == [Wake.FLUSH.encode()]
+    leader.look()
+    (batch,) = leader.cut(1)
+    record(broker, 2)
+    broker.ledger.commit(batch.id, ())
+    assert finish.reached()
+
+
+@pytest.mark.parametrize("word", [Wake.FLUSH, Wake.MARK])
+def test_the_scheduler_is_told_again_until_all_is_cut(broker: Broker, client: FakeClient, word: Wake) -> None:
+    """One may have died with the word in hand."""
+    record(broker, 1)
+    finish = Drain(broker, broker.flushes.ask(word), word=word)
+    assert client.lrange(broker.keys.wake, 0, -1) == [word.encode()]
+    client.delete(broker.keys.wake)
     assert not finish.reached()
     finish.remind()
-    assert client.lrange(broker.keys.wake, 0, -1) == [Wake.FLUSH.encode()]
+    assert client.lrange(broker.keys.wake, 0, -1) == [word.encode()]
     client.delete(broker.keys.wake)
     cut(broker, 1)
-    assert not finish.reached()
-    finish.remind()
-    assert client.exists(broker.keys.wake) == 0
-
-
-def test_where_what_waits_is_left_to_its_tick_nobody_is_reminded(broker: Broker, client: FakeClient) -> None:
-    record(broker, 1)
-    finish = Drain(broker, broker.events.position(), flush=False)
     assert not finish.reached()
     finish.remind()
     assert client.exists(broker.keys.wake) == 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.state.events import Events
+from microbatch.broker.state.flushes import Flushes
 from microbatch.broker.state.ledger import Ledger
 from microbatch.broker.state.progress import Progress
 from microbatch.broker.state.results import Results
@@ -26,7 +26,7 @@ VERBS: list[tuple[type, str]] = [
     (Results, "take_over"),
     (Results, "read"),
     (Progress, "open"),
-    (Events, "cut_up_to"),
+    (Flushes, "state"),
     (Ledger, "in_flight"),
     (Ledger, "first_in_flight"),
     (Unhandled, "last_id"),

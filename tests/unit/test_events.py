@@ -8,7 +8,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
 from microbatch.broker.state.wake import Wake
 from microbatch.broker.wire.event import encode_event, event_prefix
-from tests.unit.steps import FakeClient, client_of, cut, record
+from tests.unit.steps import FakeClient, client_of
 
 
 def test_record_tells_how_many_wait(broker: Broker) -> None:
@@ -37,12 +37,3 @@ def test_each_word_waits_once(broker: Broker, client: FakeClient) -> None:
     for word in (Wake.SIZE, Wake.FLUSH, Wake.SIZE, Wake.SIZE, Wake.FLUSH):
         broker.wake.tell(word)
     assert client.lrange(broker.keys.wake, 0, -1) == [b"size", b"flush"]
-
-
-def test_the_position_counts_what_waits_and_what_was_cut(broker: Broker) -> None:
-    assert broker.events.position() == 0
-    record(broker, 1, 2, 3)
-    assert broker.events.position() == 3
-    cut(broker, 2)
-    assert broker.events.position() == 3
-    assert broker.events.cut_up_to() == (2, 1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from microbatch.broker.state.keys import Keys
 
 PARTS = [
-    "breaker", "config", "dead", "progress", "events", "failing", "held", "inflight", "lease", "results",
-    "schedulers", "seen", "stats",
+    "breaker", "config", "dead", "progress", "events", "failing", "flushes", "held", "inflight", "lease",
+    "results", "schedulers", "seen", "stats",
 ]  # fmt: skip
 
 

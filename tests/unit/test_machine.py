@@ -28,7 +28,16 @@ from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.scheduler.scheduler import Scheduler
 from tests.conftest import MakeServer
 from tests.times import hurry
-from tests.unit.model import MAX_SIZE, MAX_WAITING, RUN_MS, WINDOW_MS, InFlight, Modelled, SameSecrets
+from tests.unit.model import (
+    MAX_SIZE,
+    MAX_WAITING,
+    RUN_MS,
+    WINDOW_MS,
+    InFlight,
+    Modelled,
+    SameSecrets,
+    never_reconciles,
+)
 from tests.unit.steps import values_of
 
 
@@ -102,20 +111,20 @@ class Microbatch(Modelled):
         scheduler._stopping.wait = lambda _seconds: False  # type: ignore[method-assign,assignment,misc]
         if self.leader is None and not scheduler.active:
             self.leader = scheduler
-            scheduler._stay_active()
-            scheduler._reconcile_at = float("inf")  # from here on it is a rule of its own
+            assert scheduler._is_active_now()
+            never_reconciles(scheduler)
             self.was_reconciled(scheduler)
         if why == "flush":
             self.listener.wake(Wake.FLUSH)
         elif why == "tick":
             self.ticker.tick()
         for each in self.schedulers:
-            each._reconciler.next_retry_ms = None  # to reconcile is a rule of its own
+            never_reconciles(each)
         room = scheduler._gates.room_for_cuts() if scheduler.active else 0
         cut = [
             tuple(self.model.waiting[start : start + MAX_SIZE])
             for start in range(0, len(self.model.waiting), MAX_SIZE)
-            if why != "size" or scheduler._owed or start + MAX_SIZE <= len(self.model.waiting)
+            if why != "size" or scheduler._cutter.owed or start + MAX_SIZE <= len(self.model.waiting)
         ]
         try:
             made = scheduler.run_once()
@@ -420,7 +429,7 @@ class Microbatch(Modelled):
             # Whether somebody looks at what is due was up to the rules.
             assert "are due and nobody looks at them" in finding.what, finding
         self.the_lease_runs_out()
-        self.schedulers[0].active = False
+        self.schedulers[0]._leadership.stand_by()
         for _ in range(20):
             if not self.model.waiting and not self.model.in_flight:
                 assert list(Audit(self.broker).findings()) == []

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from microbatch.broker.errors import EncodeError, InDoubt, Refused, Stopped, Unavailable
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.wire.event import event_recorded_at_ms
 from microbatch.producer import MicroBatcher, recorder, start, starting
 from tests.doubles import set_time
@@ -249,12 +250,13 @@ def test_a_stop_has_all_that_waits_cut_and_a_second_does_nothing(
 
 
 def test_a_stop_that_failed_can_be_repeated(batcher: MicroBatcher, client: FakeClient) -> None:
-    client.set(EVENTS, "a string")
+    flushes = EVENTS.replace("events", "flushes")
+    client.set(flushes, "a string")
     with pytest.raises(Refused):
         batcher.stop()
     with pytest.raises(Stopped):
         batcher.record_event("a")
-    client.delete(EVENTS)
+    client.delete(flushes)
     batcher.stop()
     assert words(client) == [b"flush"]
 
@@ -332,10 +334,10 @@ def test_an_interrupt_of_the_stop_comes_out_whatever_the_block_raised(
 
 
 def fail_to_stop(batcher: MicroBatcher, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def fail() -> int:
+    def fail(_word: Wake) -> int:
         raise error
 
-    monkeypatch.setattr(batcher._events, "position", fail)
+    monkeypatch.setattr(batcher._broker.flushes, "ask", fail)
 
 
 def closings(batcher: MicroBatcher, monkeypatch: pytest.MonkeyPatch) -> list[bool]:

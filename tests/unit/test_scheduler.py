@@ -207,7 +207,7 @@ def test_a_batch_that_got_lost_is_looked_after(stand: Stand, client: FakeClient)
     (batch_id,) = stand.broker.ledger.in_flight()
     client.delete(QUEUE)
     stand.clock.advance(8_000)
-    stand.scheduler._reconcile_at = 0.0
+    stand.scheduler._reconciling.bring_forward()
     stand.step()
     assert [job.id for job in jobs(client)] == [batch_id]
 

@@ -120,6 +120,7 @@ USES: dict[str, Use] = {
     "Events._record_guarded": record_guarded,
     "Fence.cut": cut_two,
     "Fence.enqueue_again": enqueue_again,
+    "Lease.note_flushed": lambda broker: broker.lease().note_flushed(1),
     "Lease._renewal": lambda broker: broker.lease().renew(),
     "Lease.seize": seize,
     "Lease.release": lambda broker: broker.lease().release(),

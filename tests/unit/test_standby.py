@@ -10,7 +10,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import LeaseLost, Unavailable
 from microbatch.broker.state import lease
 from microbatch.broker.state.wake import Wake
-from microbatch.scheduler import scheduler as scheduler_module
+from microbatch.scheduler import chores
 from microbatch.scheduler.scheduler import Scheduler
 from tests.doubles import ManualClock, ManualTicker, ManualWakeListener, set_time
 from tests.unit.conftest import MakeBroker
@@ -47,7 +47,7 @@ class Pauses:
 @pytest.fixture
 def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
     stopwatch = Stopwatch()
-    for module in (scheduler_module, lease):
+    for module in (chores, lease):
         set_time(monkeypatch, module, monotonic=stopwatch.monotonic)
     return stopwatch
 

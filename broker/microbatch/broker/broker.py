@@ -12,6 +12,7 @@ from microbatch.broker.state.breaker import Breaker
 from microbatch.broker.state.claims import Claims
 from microbatch.broker.state.dead import Dead
 from microbatch.broker.state.events import Events
+from microbatch.broker.state.flushes import Flushes
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.state.lease import Lease
 from microbatch.broker.state.ledger import Ledger
@@ -65,6 +66,7 @@ class Broker:
             max_waiting=config.max_waiting, dedupe_window=config.dedupe_window,
             replicated=config.durability == "replicated", replica_ms=self.timing.replica_ms,
         )  # fmt: skip
+        self.flushes = Flushes(self.server, self.keys)
         self.wake = WakeList(self.server, self.keys)
         self.ledger = Ledger(self.server, self.keys, keeps_outcomes=config.results == "keep")
         self.recovery = Recovery(self.server, self.keys)

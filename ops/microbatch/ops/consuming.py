@@ -13,6 +13,7 @@ from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
 from microbatch.broker.inspect.snapshot import take_snapshot
 from microbatch.broker.process.signals import StopSignals
+from microbatch.broker.state.wake import Wake
 from microbatch.broker.wire.batch import BatchFailure, BatchInfo
 from microbatch.ops.views.terminal import say_json
 from microbatch.producer.consumer import Consumer
@@ -78,7 +79,7 @@ class Consuming:
                 "%s: %d events wait and no scheduler is active; waiting for one",
                 self._broker.config.name, found.waiting_events,
             )  # fmt: skip
-        self._consumer.stop_at(self._broker.events.position(), flush=False)
+        self._consumer.stop_at(self._broker.flushes.ask(Wake.MARK), word=Wake.MARK)
 
 
 def _let_the_next_interrupt() -> None:

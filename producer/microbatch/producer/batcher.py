@@ -175,8 +175,7 @@ class MicroBatcher:
         self._stopped = True
         doubt = self._flushed()
         if not self._consumer.stopping:
-            self._consumer.stop_at(self._events.position())
-            self._broker.wake.tell(Wake.FLUSH)
+            self._consumer.stop_at(self._broker.flushes.ask(Wake.FLUSH))
         if doubt is not None:
             raise doubt
 

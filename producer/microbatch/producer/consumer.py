@@ -13,6 +13,7 @@ from microbatch.broker.app.importing import refuse_while_importing
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ServerError
 from microbatch.broker.process.forking import renew_after_fork
+from microbatch.broker.state.wake import Wake
 from microbatch.producer.drain import Drain
 from microbatch.producer.member import Member
 
@@ -48,12 +49,12 @@ class Consumer:
         """Whether `stop_at` was called."""
         return self._drain is not None
 
-    def stop_at(self, position: int, *, flush: bool = True) -> None:
-        """Have `run` return when the first ``position`` events ever recorded are dealt with.
+    def stop_at(self, flush: int, *, word: Wake = Wake.FLUSH) -> None:
+        """Have `run` return when everything recorded before this flush is dealt with.
 
-        ``flush``: whether those that wait are to be cut before their tick.
+        ``word`` is the one that it was asked for with.
         """
-        self._drain = Drain(self._broker, position, flush=flush)
+        self._drain = Drain(self._broker, flush, word=word)
         self.wake()
 
     def quit(self) -> None:

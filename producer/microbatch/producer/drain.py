@@ -1,8 +1,8 @@
-"""The drain: tells when everything recorded before a stop has been dealt with.
+"""The drain: tells when everything recorded before a flush has been dealt with.
 
-In three steps, each of which stays true once it is: all those events are cut; the batches that were in
-flight then are committed or dead; the outcomes that were on the stream then are handled. So several threads
-may ask at the same time: a step that one of them finds true is true for all.
+It takes three steps. First the flush is done, so all those events are cut. Then the batches that were in
+flight at that moment are committed or dead. Then the outcomes that were on the stream at that moment are
+handled. Each step stays true once it is. So several threads may ask at the same time.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ _AT_ONCE = 100
 
 
 class Drain:
-    """Whether the first ``position`` events ever recorded have been dealt with.
+    """Whether everything that was recorded before a flush has been dealt with.
 
-    ``flush``: whether what waits is to be cut before its tick.
+    Args:
+        broker: the batcher's.
+        flush: the number of the flush.
+        word: the word that it was asked for with.
     """
 
-    def __init__(self, broker: Broker, position: int, *, flush: bool) -> None:
-        self.flush = flush
+    def __init__(self, broker: Broker, flush: int, *, word: Wake = Wake.FLUSH) -> None:
         self._broker = broker
-        self._position = position
+        self._flush = flush
+        self._word = word
         self._in_flight: list[str] | None = None
         self._roots: set[str] = set()
         self._last_entry: str | None = None
@@ -37,14 +40,16 @@ class Drain:
         return not self._broker.unhandled.any_up_to(self._last_entry)
 
     def remind(self) -> None:
-        """Have what waits cut, if it is not yet: a scheduler may have died with the word in hand."""
-        if self.flush and self._in_flight is None:
-            self._broker.wake.tell(Wake.FLUSH)
+        """Tell the scheduler again, if the flush is not done: one may have died with the word in hand."""
+        if self._in_flight is None:
+            self._broker.wake.tell(self._word)
 
     def _all_cut(self) -> bool:
         if self._in_flight is None:
-            cut, waiting = self._broker.events.cut_up_to()
-            if cut < self._position and waiting:
+            state = self._broker.flushes.state()
+            if state.waiting and state.done < self._flush:
+                if state.asked < self._flush:  # the server has lost the numbers, and with them this flush
+                    self._flush = self._broker.flushes.ask(self._word)
                 return False
             in_flight = self._broker.ledger.in_flight()
             self._roots = {root_of(batch_id) for batch_id in in_flight}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from microbatch.broker.policy.bounds import MAX_BYTES
 from microbatch.broker.wire.header import Trigger
@@ -22,25 +22,37 @@ class Cut:
     trigger: Trigger
 
 
-def plan(
-    waiting: int, max_size: int, rest: Trigger | None, *, owed: int = 0, most: int = MAX_BATCHES
-) -> list[Cut]:
-    """The batches to cut from ``waiting`` events in one transaction, oldest first.
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a plan is made from: how things stood at one look."""
 
-    As many full batches as there are, up to the bounds above and to ``most``. The events beyond them go into
-    a batch of their own if ``rest`` says why, and wait otherwise. Never an empty batch.
+    waiting: int
+    """How many events wait."""
+    rest: Trigger | None = None
+    """Why events that are too few for a batch are cut; None if they wait."""
+    room: int = MAX_BATCHES
+    """The most batches that may be cut."""
+    owed: int = 0
+    """How many of the oldest events were due before and are still there. They are still due."""
 
-    ``owed``: of the oldest events, so many were to be cut before and are still there. They are cut now, as
-    if as many as a batch takes had waited.
+    def due(self, max_size: int) -> int:
+        """How many events are due, of which ``max_size`` fill a batch."""
+        if self.rest is not None:
+            return self.waiting
+        return max(self.waiting - self.waiting % max_size, min(self.owed, self.waiting))
+
+
+def plan(view: View, max_size: int) -> list[Cut]:
+    """The batches to cut in one transaction, oldest first.
+
+    As many full batches as are due, up to the bounds above and to the room. The events beyond them go into a
+    batch of their own. No batch is empty.
     """
-    due = waiting
-    if rest is None:
-        due = max(waiting - waiting % max_size, min(owed, waiting))
-    full, over = divmod(due, max_size)
-    most = min(most, bound(max_size))
+    full, over = divmod(view.due(max_size), max_size)
+    most = min(view.room, bound(max_size))
     cuts = [Cut(max_size, Trigger.SIZE)] * min(full, most)
     if over and full < most:
-        cuts.append(Cut(over, rest or Trigger.SIZE))
+        cuts.append(Cut(over, view.rest or Trigger.SIZE))
     return cuts
 
 
@@ -68,22 +80,17 @@ class Planner:
         """Begin a cut: nothing is owed yet."""
         self._due = 0
 
-    def plan(self, waiting: int, rest: Trigger | None, room: int = MAX_BATCHES) -> list[Cut]:
-        """The batches of the next transaction, as `plan` does: as many as it is likely to make.
-
-        ``room`` is the most batches that may be cut.
-        """
-        owed = self._due
-        most = min(self._likely(), room)
-        self._due = waiting if rest else max(waiting - waiting % self._max_size, min(owed, waiting))
-        return plan(waiting, self._max_size, rest, owed=owed, most=most)
+    def plan(self, view: View) -> list[Cut]:
+        """The batches of the next transaction, as `plan` does: as many as it is likely to make."""
+        view = replace(view, owed=self._due, room=min(self._likely(), view.room))
+        self._due = view.due(self._max_size)
+        return plan(view, self._max_size)
 
     def made(self, made: Made) -> None:
         """Learn what the transaction came to."""
-        events = sum(made.sizes)
-        self._due -= events
-        if events:
-            self.event_bytes = max(1, made.bytes // events)
+        self._due -= made.events
+        if made.events:
+            self.event_bytes = max(1, made.bytes // made.events)
 
     @property
     def more(self) -> bool:

@@ -1,33 +1,28 @@
-"""The scheduler of one batcher: holds the lease, and cuts at ticks and when it is woken.
+"""The scheduler of one batcher: becomes active, waits for ticks and wake-ups, and has what is due cut.
 
 Any number may run; the one that holds the lease is active and the others stand by.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
-from math import inf
 
 from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import DecodeError, LeaseChanged, LeaseLost, ServerError
+from microbatch.broker.errors import DecodeError, LeaseLost, ServerError
 from microbatch.broker.state.wake import Wake
 from microbatch.broker.state.wake_listener import LeaseWatch, ServerWakeListener, WakeListener
 from microbatch.broker.transport.backoff import Backoff
 from microbatch.broker.transport.clock import Clock
-from microbatch.broker.wire.header import Header, Trigger
-from microbatch.broker.wire.in_flight import new_batch
-from microbatch.scheduler.cutting import Cut, Planner
+from microbatch.broker.wire.header import Trigger
+from microbatch.scheduler.chores import Chore, Chores
+from microbatch.scheduler.cutter import Cutter
 from microbatch.scheduler.gates import Gates
+from microbatch.scheduler.leadership import Leadership
 from microbatch.scheduler.maintenance import Maintenance
 from microbatch.scheduler.queue import JobQueue
 from microbatch.scheduler.reconciler import Reconciler
-from microbatch.scheduler.standing import Standing
 from microbatch.scheduler.ticker import GridTicker, Ticker
-
-log = logging.getLogger(__name__)
 
 
 class Scheduler:
@@ -49,22 +44,30 @@ class Scheduler:
     ) -> None:
         self.config = config
         self.broker = broker if broker is not None else Broker(config, clock=clock)
-        self.active = False
-        self._timing = self.broker.timing
+        timing = self.broker.timing
+        self._acquire_seconds = timing.acquire_seconds
         self._clock = clock if clock is not None else self.broker.clock
         self._ticker = ticker if ticker is not None else GridTicker(config.frequency)
         self._listener = listener or ServerWakeListener(self.broker.server, self.broker.keys)
-        self._standing = Standing(config)
-        self._lease = self.broker.lease()
-        self._queue = JobQueue(config, self.broker.server, self._timing.finished_job_seconds)
+        self._leadership = Leadership(self.broker, self._clock)
+        lease = self._leadership.lease
+        self._queue = JobQueue(config, self.broker.server, timing.finished_job_seconds)
         self._gates = Gates(self.broker)
-        self._reconciler = Reconciler(self.broker, self._queue, self._lease, self._gates)
+        self._cutter = Cutter(self.broker, lease, self._queue, self._gates, self._clock)
+        self._reconciler = Reconciler(self.broker, self._queue, lease, self._gates)
         self._maintenance = Maintenance(self.broker, self._queue)
-        self._planner = Planner(config.max_size, config.max_bytes)
-        self._owed: Trigger | None = None  # why the rest was to be cut, where there was no room
+        self._announcing = Chore(self._leadership.announce, timing.announce_seconds)
+        self._renewing = Chore(self._leadership.renew, timing.renew_seconds)
+        self._reconciling = Chore(self._reconcile, timing.reconcile_seconds)
+        maintaining = Chore(self._maintain, timing.maintain_seconds)
+        self._staying_active = Chores(self._announcing, self._renewing)
+        self._chores = Chores(self._announcing, self._renewing, self._reconciling, maintaining)
         self._stopping = threading.Event()
-        self._leaving = threading.Lock()
-        self._announce_at = self._renew_at = self._reconcile_at = self._mark_at = 0.0
+
+    @property
+    def active(self) -> bool:
+        """Whether this is the active scheduler, as far as it knows."""
+        return self._leadership.is_active
 
     def run(self) -> None:
         """Work until `stop`. A server that goes away is waited for."""
@@ -74,24 +77,21 @@ class Scheduler:
                 self.run_once()
             except LeaseLost:
                 self._stand_by()
-                self._standing.tell(is_active=False)
+                self._leadership.tell(is_active=False)
             except (ServerError, DecodeError) as error:
                 self._stand_by()
                 if not self._maintenance.after(error):
                     self._stopping.wait(backoff.failed(error))
             else:
                 backoff.succeeded()
-        self._hand_over()
+        self._listener.close()
+        self._leadership.hand_over()
+        self.broker.close()
 
     def stop(self) -> None:
-        """Make `run` return soon, from any thread: the lease is handed over at once."""
+        """Make `run` return soon: the lease is handed over at once. From any thread, and more than once."""
         self._stopping.set()
-        with self._leaving:
-            if self.active:
-                try:
-                    self.broker.wake.tell(Wake.RECONCILE)
-                except ServerError as error:
-                    log.debug("%s: the scheduler finds out by itself: %s", self.config.name, error)
+        self._leadership.wake_up()
 
     def run_once(self) -> int:
         """One step: be or become active, wait for a wake-up or a tick, cut, look after what is in flight.
@@ -102,8 +102,8 @@ class Scheduler:
             LeaseLost: another scheduler is the active one; nothing was cut.
             ServerError: the server could not be asked; what was not done is found again by the next step.
         """
-        if not self._stay_active():
-            self._stopping.wait(self._timing.acquire_seconds)
+        if not self._is_active_now():
+            self._stopping.wait(self._acquire_seconds)
             return 0
         wakeup = self._listener.wait(self._seconds_to_wait())
         word = None if wakeup is None else wakeup.word
@@ -111,129 +111,67 @@ class Scheduler:
             if word is Wake.FLUSH and self.broker.events.waiting():
                 self.broker.wake.tell(word)  # for the next active scheduler
             return 0
-        if word is Wake.RECONCILE or (word is Wake.ROOM and self._gates.retries_wait):
-            self._reconcile_at = 0.0
+        self._take_note(word)
         rest = self._why_cut_the_rest(word)
-        # At a tick events may have come since the bell rang, and their cycle is over.
-        made = self._cut(rest, None if wakeup is None or rest is Trigger.TICK else wakeup.watch)
-        self._look_after()
-        return made
+        # At a tick events may have come since the wake-up, and their cycle is over.
+        return self._cut(rest, None if wakeup is None or rest is Trigger.TICK else wakeup.watch)
 
-    def _stay_active(self) -> bool:
-        now = time.monotonic()
-        if now >= self._announce_at:
-            self._lease.announce(self._clock.now_ms())
-            self._announce_at = now + self._timing.announce_seconds
-        if self.active and now >= self._renew_at:
-            if not self._lease.renew():
-                raise LeaseLost("the lease ran out")
-            self._renew_at = now + self._timing.renew_seconds
-        elif not self.active:
-            if self._lease.acquire() or self._seize():
-                self._renew_at = now + self._timing.renew_seconds
-                self._become_active()
-            else:
-                self._standing.tell(is_active=False)
+    def _is_active_now(self) -> bool:
+        """Be or become active."""
+        if self.active:
+            self._staying_active.run_due()
+            return True
+        self._announcing.run_if_due()
+        if self._leadership.acquire():
+            self._renewing.put_off()
+            self._become_active()
         return self.active
 
-    def _seize(self) -> bool:
-        gone = self._lease.seize()
-        if gone is not None:
-            log.warning(
-                "%s: the lease is taken from %s, which has not renewed it for long", self.config.name, gone
-            )
-        return gone is not None
-
     def _become_active(self) -> None:
-        self.active = True
         self._queue.prepare()
         self.broker.publish_config()
         self._gates.reset()
-        self._standing.tell(is_active=True)
+        self._cutter.flush_marks.reset()
+        self._leadership.tell(is_active=True)
         self._reconciler.begin()
-        self._reconcile_at = 0.0
-        self._look_after()  # before the first cut: the breaker may be open
+        self._reconciling.bring_forward()
+        self._chores.run_due()  # before the first cut: the breaker may be open
 
     def _seconds_to_wait(self) -> float:
         until_tick = self._ticker.remaining_ms(self._clock.now_ms()) / 1000
-        until_chores = min(self._renew_at, self._reconcile_at) - time.monotonic()
-        retry_ms = self._reconciler.next_retry_ms
-        until_retry = inf if retry_ms is None else (retry_ms - self._clock.now_ms()) / 1000
-        return max(0.0, min(until_tick, until_chores, until_retry))
+        return max(0.0, min(until_tick, self._chores.seconds_left))
+
+    def _take_note(self, word: Wake | None) -> None:
+        if word is Wake.RECONCILE or (word is Wake.ROOM and self._gates.retries_wait):
+            self._reconciling.bring_forward()
+        if word in {Wake.FLUSH, Wake.MARK}:
+            self._cutter.flush_marks.look_due = True
 
     def _why_cut_the_rest(self, word: Wake | None) -> Trigger | None:
         ticked = self._ticker.ticked(self._clock.now_ms())
         if word is Wake.FLUSH:
             return Trigger.FLUSH
-        return Trigger.TICK if ticked else self._owed
+        return Trigger.TICK if ticked else self._cutter.owed
 
     def _cut(self, rest: Trigger | None, watch: LeaseWatch | None) -> int:
-        made, self._owed = 0, rest
-        self._planner.begin()
-        while not self._stopping.is_set():
-            room = self._gates.room_for_cuts()
-            if not room:
+        made = 0
+        for cut in self._cutter.cut(rest, watch):
+            made += cut
+            self._chores.run_due()  # a backlog that never ends must not keep us from them
+            if self._stopping.is_set():
                 return made
-            try:
-                cuts = self._cut_once(rest, watch, room)
-            except LeaseChanged:
-                if watch is None:
-                    raise
-                watch = None  # the lease was renewed since the wake-up
-                continue
-            watch = None
-            made += len(cuts)
-            if cuts:
-                self._gates.spend(len(cuts))
-                self._look_after()  # a backlog that never ends must not keep us from it
-            if not self._planner.more:
-                break
-        self._owed = None
+        self._chores.run_due()
         return made
 
-    def _cut_once(self, rest: Trigger | None, watch: LeaseWatch | None, room: int) -> list[Cut]:
-        now_ms = self._clock.now_ms()
-        with self._lease.fence(watch) as fence:
-            cuts = self._planner.plan(fence.waiting, rest, room)
-            batches = [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
-            made = fence.cut(
-                batches,
-                self._queue.to_enqueue(batches),
-                due_ms=now_ms + self._timing.look_again_ms,
-                max_bytes=self.config.max_bytes,
-                event_bytes=self._planner.event_bytes,
-            )
-        self._planner.made(made)
-        count = len(made.sizes)
-        self._queue.forget(batches[count:])
-        if count:
-            self.broker.observer.cut(batcher=self.config.name, batches=made.of(batches))
-        return cuts[:count]
+    def _reconcile(self) -> float | None:
+        """Returns in how many seconds the next retry is due, if one is."""
+        self._reconciler.run_once()
+        retry_ms = self._reconciler.next_retry_ms
+        return None if retry_ms is None else max(0.0, (retry_ms - self._clock.now_ms()) / 1000)
 
-    def _look_after(self) -> None:
-        now, retry_ms = time.monotonic(), self._reconciler.next_retry_ms
-        if now >= self._reconcile_at or (retry_ms is not None and self._clock.now_ms() >= retry_ms):
-            self._reconciler.run_once()
-            self._reconcile_at = now + self._timing.reconcile_seconds
-        if now >= self._mark_at:
-            self._maintenance.run_once(self._clock.now_ms())
-            self._mark_at = now + self._timing.maintain_seconds
+    def _maintain(self) -> None:
+        self._maintenance.run_once(self._clock.now_ms())
 
     def _stand_by(self) -> None:
-        self.active = False
+        self._leadership.stand_by()
         self._listener.close()
-
-    def _hand_over(self) -> None:
-        with self._leaving:
-            was_active, self.active = self.active, False
-        self._listener.close()
-        try:
-            self._lease.release()
-            self._lease.deregister()
-            # They may have come too late to be read here. The next one looks by itself.
-            self.broker.wake.take_back(Wake.RECONCILE, Wake.ROOM)
-        except ServerError as error:
-            log.warning("%s: the lease runs out by itself: %s", self.config.name, error)
-        if was_active:
-            log.info("%s: handed over", self.config.name)
-        self.broker.close()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from microbatch.broker.lua import scripts
 from microbatch.broker.state.keys import Keys
-from microbatch.broker.transport.request import call, command, each
+from microbatch.broker.transport.request import Value, call, command, each
 from microbatch.broker.transport.server import Server
 from microbatch.broker.wire.identity import new_id
 from microbatch.broker.wire.text import printable
@@ -24,16 +24,14 @@ def quarantine_keys(server: Server, keys: Keys) -> list[str]:
     types = keys.types()
     names = [name for key in types for name in (key, keys.quarantine_of(key))]
     wrong = []
-    quarantine = call(scripts.QUARANTINE_KEYS, names, (new_id(), *types.values()))
-    for what, place, used_up in server.perform(quarantine):
-        if isinstance(what, int):
-            key = list(types)[what - 1]
-            why = "had used its last id" if used_up else f"was no {types[key]}"
-            wrong.append(f"{key} {why}, and is quarantined as {place.decode()}")
+    args: tuple[Value, ...] = (new_id(), len(keys.of_numbers), *types.values())
+    for position, place, used_up, *field in server.perform(call(scripts.QUARANTINE_KEYS, names, args)):
+        key = list(types)[position - 1]
+        if field:
+            what, why = f"{key}: {printable(field[0])}", "was no number"
         else:
-            wrong.append(
-                f"{keys.stats}: {printable(what)} was no number, and is quarantined as {place.decode()}"
-            )
+            what, why = key, "had used its last id" if used_up else f"was no {types[key]}"
+        wrong.append(f"{what} {why}, and is quarantined as {place.decode()}")
     return wrong
 
 

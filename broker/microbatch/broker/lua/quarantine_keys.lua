@@ -1,13 +1,14 @@
 -- quarantine_keys: move what stands under our keys and is not what we put there out of the way. A stream is not ours
 -- either that has used the last id that there is, and takes no entry any more.
 --
--- KEYS[1..] key, place    a key, of any type, and the key that it is kept under; the last two are the counters'
+-- KEYS[1..] key, place    a key, of any type, and the key that it is kept under
 -- ARGV[1] suffix    what is appended to a key under which something is kept already
--- ARGV[2..] wanted    type of each key
+-- ARGV[2] numbers   how many of the last keys are hashes whose fields are all numbers
+-- ARGV[3..] wanted    type of each key
 --
--- Returns {number, where it is kept, 1 for a used-up stream} for each key that was moved, counted from 1, and for
--- each of the counters' fields that are not numbers, which are moved alone, {field's name, where it is kept, 0}.
--- O(counters).
+-- Returns {position, where it is kept, 1 for a used-up stream} for each key that was moved, counted from 1, and
+-- {position, where it is kept, 0, field} for each field that should be a number and is not, which is moved alone.
+-- O(fields).
 local function free(place, but)
   local found = redis.call('TYPE', place).ok
   return (found == 'none' or found == but) and place or place .. ':' .. suffix
@@ -23,25 +24,27 @@ end
 
 local moved = {}
 for a = ARGV_FROM, #ARGV do
-  local number, wanted = a - ARGV_FROM + 1, ARGV[a]
-  local at = KEYS_FROM + 2 * (number - 1)
+  local position, wanted = a - ARGV_FROM + 1, ARGV[a]
+  local at = KEYS_FROM + 2 * (position - 1)
   local key, preferred = KEYS[at], KEYS[at + 1]
   local found = redis.call('TYPE', key).ok
   local used_up = found == 'stream' and found == wanted and is_used_up(key)
   if found ~= 'none' and (found ~= wanted or used_up) then
     local place = free(preferred)
     redis.call('RENAME', key, place)
-    moved[#moved + 1] = {number, place, used_up and 1 or 0}
+    moved[#moved + 1] = {position, place, used_up and 1 or 0}
   end
 end
-local stats, place = KEYS[#KEYS - 1], free(KEYS[#KEYS] .. ':fields', 'list')
-local fields = redis.call('HGETALL', stats)
-for i = 1, #fields, 2 do
-  local count = fields[i + 1]
-  if not is_count(count) then
-    redis.call('RPUSH', place, fields[i] .. '=' .. count)
-    redis.call('HDEL', stats, fields[i])
-    moved[#moved + 1] = {fields[i], place, 0}
+for position = #ARGV - ARGV_FROM + 2 - tonumber(numbers), #ARGV - ARGV_FROM + 1 do
+  local at = KEYS_FROM + 2 * (position - 1)
+  local hash, place = KEYS[at], free(KEYS[at + 1] .. ':fields', 'list')
+  local fields = redis.call('HGETALL', hash)
+  for i = 1, #fields, 2 do
+    if not is_count(fields[i + 1]) then
+      redis.call('RPUSH', place, fields[i] .. '=' .. fields[i + 1])
+      redis.call('HDEL', hash, fields[i])
+      moved[#moved + 1] = {position, place, 0, fields[i]}
+    end
   end
 end
 return moved

@@ -65,7 +65,6 @@ class Events(Verbs[S_co]):
         self._clock = clock
         self._key = keys.events
         self._seen_key = keys.seen
-        self._stats_key = keys.stats
         self._max_waiting = max_waiting or 0
         self._window_ms = int(dedupe_window * 1000)
         self._replicated = replicated
@@ -171,17 +170,3 @@ class Events(Verbs[S_co]):
     def waiting(self) -> Request[int]:
         """How many events wait."""
         return command("LLEN", self._key).then(int)
-
-    @verb
-    def position(self) -> Request[int]:
-        """Where the list ends now, counted from its first event ever: what was cut and what waits."""
-        return self._cut_and_waiting().then(sum)
-
-    @verb
-    def cut_up_to(self) -> Request[tuple[int, int]]:
-        """How many events were ever cut, and how many wait."""
-        return self._cut_and_waiting()
-
-    def _cut_and_waiting(self) -> Request[tuple[int, int]]:
-        asked = ("LLEN", self._key), ("HGET", self._stats_key, "cut_events")
-        return transaction(*asked).then(lambda replies: (int(replies[1] or 0), int(replies[0])))

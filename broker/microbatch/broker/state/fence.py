@@ -12,6 +12,7 @@ from microbatch.broker.errors import LeaseChanged
 from microbatch.broker.lua import scripts
 from microbatch.broker.policy.bounds import MAX_BYTES
 from microbatch.broker.state.due import queued
+from microbatch.broker.state.flushes import FlushState
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.request import Command, Replies, Value
 from microbatch.broker.transport.transaction import FencedTransaction
@@ -28,12 +29,22 @@ class Fence:
         Unavailable, Refused: nothing was done.
     """
 
-    def __init__(self, transaction: FencedTransaction, keys: Keys, ttl_ms: int, waiting: int) -> None:
+    def __init__(
+        self,
+        transaction: FencedTransaction,
+        keys: Keys,
+        ttl_ms: int,
+        *,
+        waiting: int,
+        flushes: FlushState | None = None,
+    ) -> None:
         self._transaction = transaction
         self._keys = keys
         self._ttl_ms = ttl_ms
         self.waiting = waiting
         """How many events wait."""
+        self.flushes = flushes
+        """Where the flushes stand; None if the look did not ask for it."""
 
     def cut(
         self,

@@ -43,6 +43,8 @@ class Keys:
         """hash: the row of failures since the last success, and when it opened the breaker. Expires."""
         self.held = self._key("held")
         """string: there only while the scheduler waits for room; how few batches with a job are enough."""
+        self.flushes = self._key("flushes")
+        """hash: the numbers of the last flush that was asked for, and of the last that is done."""
         self.progress = self._key("progress")
         """stream: there only while somebody waits for an end; everything that may bring it adds an entry."""
 
@@ -61,8 +63,13 @@ class Keys:
         """any type: what stood under one of our keys and is of another type than ours."""
         return self.quarantine(key.removeprefix(self._key("")))
 
+    @property
+    def of_numbers(self) -> tuple[str, ...]:
+        """The hashes whose fields are all numbers."""
+        return self.flushes, self.stats
+
     def types(self) -> dict[str, str]:
-        """The type of each key but the batches'. The counters come last."""
+        """The type of each key but the batches'. Those `of_numbers` come last."""
         return {
             self.events: "list",
             self.wake: "list",
@@ -77,6 +84,7 @@ class Keys:
             self.failing: "zset",
             self.breaker: "hash",
             self.held: "string",
+            self.flushes: "hash",
             self.stats: "hash",
         }
 

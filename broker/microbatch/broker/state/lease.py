@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from microbatch.broker.errors import LeaseLost
 from microbatch.broker.lua import scripts
 from microbatch.broker.state.fence import Fence
+from microbatch.broker.state.flushes import flush_state
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.state.wake_listener import LeaseWatch
 from microbatch.broker.transport.request import Replies, Request, Steps, call, command, transaction
@@ -115,22 +116,34 @@ class Lease(Verbs[Server]):
         return holder_of(printable(token)) if seized else None
 
     @contextmanager
-    def fence(self, watch: LeaseWatch | None = None) -> Iterator[Fence]:
+    def fence(self, watch: LeaseWatch | None = None, *, flushes: bool = False) -> Iterator[Fence]:
         """A fence for one change, which is to be made in the block of the ``with``.
 
         A ``watch`` saves a round trip. If the lease was renewed since it began, the change raises
-        LeaseChanged. Raises LeaseLost if this one is not active.
+        LeaseChanged. With ``flushes``, and without a watch, the look asks for the flushes too.
+
+        Raises LeaseLost if this one is not active.
         """
         token, keys = self.token.encode(), self._keys
         if watch is not None and watch.holder == token:
             with self.server.fenced(watch.connection) as transaction:
-                yield Fence(transaction, keys, self.ttl_ms, watch.waiting)
+                yield Fence(transaction, keys, self.ttl_ms, waiting=watch.waiting)
             return
         with self.server.fenced() as transaction:
-            holder, waiting = transaction.look(keys.lease, ("GET", keys.lease), ("LLEN", keys.events))
+            more = [("HMGET", keys.flushes, "asked", "done")] if flushes else []
+            look = ("GET", keys.lease), ("LLEN", keys.events), *more
+            holder, waiting, *numbers = transaction.look(keys.lease, *look)
             if holder != token:
                 raise LeaseLost("another scheduler is the active one")
-            yield Fence(transaction, keys, self.ttl_ms, int(waiting))
+            state = flush_state(numbers[0], waiting) if numbers else None
+            yield Fence(transaction, keys, self.ttl_ms, waiting=int(waiting), flushes=state)
+
+    @verb
+    def note_flushed(self, number: int) -> Request[bool]:
+        """Note that everything recorded before this flush is cut. False if this one is not active."""
+        keys = self._keys
+        names = (keys.lease, keys.flushes, keys.progress)
+        return call(scripts.FLUSHED, names, (self.token, number)).then(bool)
 
     @verb
     def release(self) -> Request[object]:

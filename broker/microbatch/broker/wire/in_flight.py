@@ -29,6 +29,11 @@ class Made:
     bytes: int = 0
     """The bytes of all these events at the server; with some overhead where no event was copied."""
 
+    @property
+    def events(self) -> int:
+        """How many events were cut."""
+        return sum(self.sizes)
+
     def of(self, planned: Sequence[NewBatch]) -> list[NewBatch]:
         """Those of the planned batches that were made, with the sizes that they have."""
         return [
