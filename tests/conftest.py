@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """The modules and the items of all tests are not for the collector, which runs often in the tests."""
+    """Keep the modules and items of all tests from the garbage collector, which runs often in the tests."""
     with collector_paused():
         return (yield)
 
@@ -51,7 +51,7 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_of_a_terminal() -> Iterator[None]:
-    """Tests in the background, or under nohup, start their processes as those of a terminal do."""
+    """Start child processes as a terminal does, even when the tests run in the background or under nohup."""
     with children_have_default_signals():
         yield
 
@@ -65,14 +65,14 @@ def preloaded_programs(signals_of_a_terminal: None) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_signal_handlers() -> Iterator[None]:
-    """What a test runs in this process may install handlers. After the test Ctrl-C ends the run again."""
+    """Restore the signal handlers after each test, so that Ctrl-C still ends the run."""
     with handlers_restored():
         yield
 
 
 @pytest.fixture(autouse=True)
 def run_watches_close(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A `RunWatch` that a test starts in this process ends with it, and logs nothing in the next test."""
+    """Close each `RunWatch` that a test starts in this process, so that it logs nothing in the next test."""
     watches: list[RunWatch] = []
     init = RunWatch.__init__
 
@@ -88,15 +88,15 @@ def run_watches_close(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test sees the settings of the person who runs it (such as the address of a server in production)."""
+    """Hide the settings of the person who runs the tests, such as the address of a production server."""
     for name in list(os.environ):
         if name.startswith("MICROBATCH_") and name != REQUIRE:
             monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)  # where there is no .env, and where what a test writes is out of the way
+    monkeypatch.chdir(tmp_path)  # it has no .env, and files that a test writes are out of the way
 
 
 class SharedServers:
-    """The servers that all tests of a session use in turn, each started when it is first asked for."""
+    """The servers that all tests of a session use in turn. Each starts on first use."""
 
     def __init__(self, folders: pytest.TempPathFactory) -> None:
         self._folders = folders
@@ -104,7 +104,7 @@ class SharedServers:
         self.stack = ExitStack()
 
     def get(self, program: Program) -> RealServer:
-        """The server, as good as new."""
+        """The server, empty and without other clients."""
         if program not in self._servers:
             server = RealServer(program, self._folders.mktemp(program))
             self._servers[program] = self.stack.enter_context(server)
@@ -114,14 +114,14 @@ class SharedServers:
 
 @pytest.fixture(scope="session")
 def shared_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServers]:
-    """For the fixtures below; tests ask for one of those."""
+    """For the fixtures below. Tests use those."""
     servers = SharedServers(tmp_path_factory)
     with servers.stack:
         yield servers
 
 
 class ServersInUse:
-    """The servers that one test was given. Those of its own end with it, after all that may look at them."""
+    """The servers that one test uses. Its own servers stop after everything that may look at them."""
 
     def __init__(self) -> None:
         self.all: list[RealServer] = []
@@ -133,14 +133,14 @@ class ServersInUse:
         return server
 
     def borrow(self, server: RealServer) -> RealServer:
-        """Use one that others will use after this test."""
+        """Use a server that other tests will use after this one."""
         self.all.append(server)
         return server
 
 
 @pytest.fixture
 def servers_in_use() -> Iterator[ServersInUse]:
-    """For the fixtures below; tests ask for one of those."""
+    """For the fixtures below. Tests use those."""
     servers = ServersInUse()
     with servers.stack:
         yield servers
@@ -150,25 +150,25 @@ def servers_in_use() -> Iterator[ServersInUse]:
 def server(
     request: pytest.FixtureRequest, shared_servers: SharedServers, servers_in_use: ServersInUse
 ) -> RealServer:
-    """An empty server; the test runs twice, on a Valkey and on a Redis."""
+    """An empty server. The test runs twice, on Valkey and on Redis."""
     return servers_in_use.borrow(shared_servers.get(request.param))
 
 
 @pytest.fixture
 def valkey_server(shared_servers: SharedServers, servers_in_use: ServersInUse) -> RealServer:
-    """An empty Valkey, for what doesn't depend on the kind of server."""
+    """An empty Valkey, for tests that do not depend on the kind of server."""
     return servers_in_use.borrow(shared_servers.get("valkey"))
 
 
 class MakeServer(Protocol):
-    """Start a server; the options are those of ``RealServer``."""
+    """Start a server. The options are those of ``RealServer``."""
 
     def __call__(self, program: Program = "valkey", **options: Any) -> RealServer: ...
 
 
 @pytest.fixture
 def make_server(servers_in_use: ServersInUse, tmp_path_factory: pytest.TempPathFactory) -> MakeServer:
-    """Servers for one test alone, which may kill them or needs them otherwise than usual."""
+    """Make servers for one test alone, which may kill them or needs special options."""
 
     def make(program: Program = "valkey", **options: Any) -> RealServer:
         return servers_in_use.own(RealServer(program, tmp_path_factory.mktemp(program), **options))
@@ -178,12 +178,12 @@ def make_server(servers_in_use: ServersInUse, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """What a server needs for TLS: ``make_server("redis", tls=certificates)``."""
+    """The certificates of a server with TLS: ``make_server("redis", tls=certificates)``."""
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 class Command(Protocol):
-    """Start a command of the environment that the tests run in; see ``Process``."""
+    """Start a command from the environment that the tests run in. See ``Process``."""
 
     def __call__(
         self,
@@ -200,7 +200,7 @@ class Command(Protocol):
 def command() -> Iterator[Command]:
     """Run commands as a user does: ``command("microbatch", "status", "letters", url=server.url)``.
 
-    ``url`` is put into MICROBATCH_REDIS_URL. Whatever still runs after the test is killed.
+    ``url`` becomes MICROBATCH_REDIS_URL. Commands that still run after the test are killed.
     """
     with ExitStack() as stack:
 

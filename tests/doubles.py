@@ -1,4 +1,4 @@
-"""What the scheduler works with, moved by hand: a clock, a ticker and a listener; and an observer."""
+"""Test doubles that a test controls: a clock, a ticker, a wake listener, handlers and an observer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from microbatch.broker.transport.request import Steps
 
 
 def set_time(patch: pytest.MonkeyPatch, module: ModuleType, **functions: Callable[..., object]) -> None:
-    """Give ``module`` these functions for ``time``'s.
+    """Replace functions of ``time`` for ``module`` only.
 
-    Only that module: a thread that an earlier test left would call a changed ``time.sleep`` as well.
+    A thread that an earlier test left behind must not call the replaced functions.
     """
     patch.setattr(module, "time", SimpleNamespace(**functions))
 
@@ -37,14 +37,14 @@ class ManualClock:
         return self.now_ms()
 
     def look_again(self) -> None:
-        """It is always right."""
+        """The manual clock is always right."""
 
     def advance(self, by_ms: int) -> None:
         self.ms += by_ms
 
 
 class ManualTicker:
-    """A ticker whose cycle is over when a test says so."""
+    """A ticker whose cycle ends when a test says so."""
 
     def __init__(self) -> None:
         self._due = False
@@ -61,7 +61,7 @@ class ManualTicker:
 
 
 class ManualWakeListener:
-    """A listener that a test wakes. It never waits, and notes for how long it was asked to."""
+    """A listener that a test wakes. It never waits, but records how long it was asked to wait."""
 
     def __init__(self) -> None:
         self.waits: list[float] = []
@@ -79,7 +79,7 @@ class ManualWakeListener:
 
 
 class HandlerFailed(Exception):
-    """What a handler of the tests raises."""
+    """An error that the handlers of the tests raise."""
 
 
 class FailsOnce:
@@ -95,7 +95,7 @@ class FailsOnce:
 
 
 class Notes:
-    """An observer that notes what it is told."""
+    """An observer that records what it is told."""
 
     sees_success = True
 

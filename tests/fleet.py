@@ -1,4 +1,4 @@
-"""A fleet: the schedulers, workers and producers of one batcher, started for one test and ended with it."""
+"""A fleet: the schedulers, workers and producers of one batcher, which end with the test that starts them."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def wait_for(name):
 """
 _CONFIG = "\n\nconfig = Config(batch_processor=process)\n"
 
-# What a test can't wait for in full: how long a worker may be silent, and a job be on its way, before a batch
-# is run elsewhere. For the beginning of a processor's source.
+# Shorter times, because a test can't wait for the real ones: how long a worker may be silent, and how long a
+# job may be on its way, before a batch runs elsewhere. Put this at the beginning of a processor's source.
 HASTY = """\
 from tests.times import hurry_for_good
 
@@ -78,10 +78,11 @@ WorkerPool(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])).run()
 
 
 class Fleet:
-    """All that works on one batcher, on one server.
+    """Everything that works on one batcher, on one server.
 
-    ``settings`` are the Config's, the same for all. The processor is source code that defines ``process``;
-    it runs in ``folder``, where it may `note` lines in files that the test reads, and `wait_for` files.
+    ``settings`` are the Config's, and all processes share them. The processor is source code that defines
+    ``process``. It runs in ``folder``, where it may write lines with `note` for the test to read, and wait
+    for files with `wait_for`.
     """
 
     def __init__(self, server: RealServer, folder: Path, processor: str = SUM, **settings: Any) -> None:
@@ -137,11 +138,11 @@ class Fleet:
         return self.run(_POOL, self._app, concurrency, grace, **settings)
 
     def module(self, name: str, *arguments: object, **settings: Any) -> Process:
-        """A module as a program, with the batcher's settings in its environment."""
+        """Run a module as a program, with the batcher's settings in its environment."""
         return self._process(["-m", name, *map(str, arguments)], settings)
 
     def run(self, source: str, *arguments: object, **settings: Any) -> Process:
-        """A Python program with the batcher's settings in its environment."""
+        """Run Python source as a program, with the batcher's settings in its environment."""
         return self._process(["-c", source, *map(str, arguments)], settings)
 
     def _process(self, words: list[str], settings: dict[str, Any]) -> Process:
@@ -151,17 +152,17 @@ class Fleet:
         return self.stack.enter_context(Process([sys.executable, *words], cwd=self.folder, env=env))
 
     def active_pid(self) -> int | None:
-        """The process of the active scheduler, or None."""
+        """The process id of the active scheduler, or None."""
         token: bytes | None = self.broker.server.do("GET", self.broker.keys.lease)
         return int(token.split(b":")[1]) if token else None
 
     def noted(self, name: str) -> list[str]:
-        """The lines that processors have noted in a file."""
+        """The lines that processors have written to a file with `note`."""
         path = self.folder / name
         return path.read_text().splitlines() if path.exists() else []
 
     def wait_for_note(self, name: str, count: int = 1, timeout: float = 60) -> list[str]:
-        """The lines noted in a file, as soon as there are so many."""
+        """Wait until the file has at least ``count`` lines, and return them."""
 
         def enough() -> list[str] | None:
             lines = self.noted(name)
@@ -172,26 +173,26 @@ class Fleet:
         return lines
 
     def let(self, name: str) -> None:
-        """Make the file that a processor waits for."""
+        """Create the file that a processor waits for."""
         (self.folder / name).touch()
 
     def wait_for_cut(self, events: int) -> None:
-        """Until so many events were cut in all."""
+        """Wait until at least this many events were cut in total."""
         wait_until(lambda: self.broker.stats.counters().cut_events >= events, message=self.state)
 
     def finish(self, batcher: MicroBatcher, timeout: float = 60) -> None:
-        """Stop, and handle everything."""
+        """Stop the batcher, and wait until every result is handled."""
         batcher.stop()
         assert batcher.wait_for_results(timeout), f"unfinished: {self.state()}"
 
     def state(self) -> str:
-        """What the server holds, for messages."""
+        """What the server holds, for error messages."""
         waiting, in_flight = self.broker.events.waiting(), len(self.broker.ledger.in_flight())
         return f"{waiting} waiting, {in_flight} in flight, {self.broker.stats.counters()}"
 
 
 class Recorder(threading.Thread):
-    """Records 0, 1, 2, … until `finish`; never twice what may have been recorded."""
+    """Records 0, 1, 2, … until `finish`. It never repeats an event that may have been recorded."""
 
     def __init__(self, mb: MicroBatcher) -> None:
         super().__init__()

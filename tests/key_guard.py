@@ -1,7 +1,7 @@
-"""What a test may leave in a server: only the keys that the documents call permanent.
+"""The keys that a test may leave on a server: only those that the documents call permanent.
 
-A key that stays behind is an event that nobody finds, or memory that nobody frees. So integration tests fail
-for one, unless they say which parts of a batcher they leave and mean to:
+A leftover key is an event that nobody finds, or memory that nobody frees. So an integration test fails if it
+leaves one, unless a marker names the parts of the batcher that it leaves on purpose:
 ``@pytest.mark.leaves("dead", "batch")``.
 """
 
@@ -17,18 +17,19 @@ from tests.servers import RealServer
 # <prefix>:{<name>}:<part>, or <prefix>:{<name>}:batch:<id>
 _OURS = re.compile(r"[^{}]+:\{[^{}]+\}:(?P<part>\w+)")
 
-# `results` is permanent as an empty stream only: an entry is a result that was not handled.
-# `wake` has each word once at most, for the next scheduler: workers leave them when none runs as well.
+# `results` is permanent only as an empty stream: an entry is a result that was not handled. `wake` holds each
+# word at most once, for the next scheduler. Workers leave words there even when no scheduler runs.
 _PERMANENT = {"config", "stats", "flushes", "schedulers", "results", "wake"}
-# They go by themselves, so they may be there as long as they have a time to live: the lease of a killed
-# scheduler, the progress stream a minute after the last wait, the row of failures ten minutes after its last.
+# These keys expire, so they may stay as long as they have a time to live: the lease of a killed scheduler,
+# the progress stream for a minute after the last wait, the row of failures for ten minutes after the last
+# failure.
 _EXPIRING = {"lease", "progress", "held", "failing", "breaker"}
-# RQ's own, and what tests count in.
+# RQ's own keys, and keys in which tests count.
 _NOT_OURS = ("rq:", "test:")
 
 
 def keys_left(server: RealServer, leaves: Iterable[str] = ()) -> list[str]:
-    """What should not be there, in any of the server's databases: each key with its type."""
+    """The keys that should not be there, each with its type, in any of the server's databases."""
     allowed = set(leaves)
     left: list[str] = []
     for database in (int(name.removeprefix("db")) for name in server.admin.info("keyspace")):

@@ -3,14 +3,14 @@
 How to write a test that runs beside others:
 
 - Take servers, ports and folders from the fixtures. Each worker of pytest-xdist has its own shared servers.
-- Wait for a condition with ``wait_until``. The other tests take processor time, so a deadline is generous.
-- Mark a test ``@pytest.mark.alone`` if it keeps the machine busy by itself, or asserts on a time that the
-  load of another test would change. Nothing else runs meanwhile, so each such test makes the whole run longer
-  by its own duration. These tests come last.
-- Mark a test ``@pytest.mark.early`` if it takes half a minute beside others. It starts first: a run does not
-  end with a wait for it.
+- Wait for a condition with ``wait_until``. Other tests take processor time, so set generous deadlines.
+- Mark a test ``@pytest.mark.alone`` if it keeps the machine busy, or asserts on a time that the load of
+  another test would change. Nothing else runs at the same time, so each such test makes the whole run longer
+  by its own duration. These tests run last.
+- Mark a test ``@pytest.mark.early`` if it takes half a minute beside others. It starts first, so that the
+  run does not end with a wait for it.
 
-Without pytest-xdist the marker changes the order only. Tests in one file may run in any order.
+Without pytest-xdist, the markers change only the order. Tests in one file may run in any order.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ import pytest
 
 ALONE = "alone"
 EARLY = "early"
-COMPUTING = "unit"  # the folder of tests that compute more than they wait
+COMPUTING = "unit"  # the folder of tests that spend more time computing than waiting
 
 Turn = Generator[None, object, object]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Called by the hook of the same name in ``tests/conftest.py``."""
+    """The hook of the same name in ``tests/conftest.py`` calls this function."""
     config.addinivalue_line("markers", f"{ALONE}: no other test runs meanwhile; see tests/parallel.py")
     config.addinivalue_line("markers", f"{EARLY}: it takes long, and starts first; see tests/parallel.py")
     config.addinivalue_line("markers", "xdist_group(name): of pytest-xdist, which may be switched off")
     config.pluginmanager.register(Order())
     if hasattr(config, "workerinput"):  # this process is a worker of pytest-xdist
-        # The worker's own folder is in that of the run, which all workers share.
+        # The folder of each worker is inside the folder of the run, which all workers share.
         config.pluginmanager.register(Turns(Path(config.getoption("basetemp")).parent))
 
 
 class Order:
     """Puts the long tests first, and those that need the machine alone last, on one worker.
 
-    Unit tests compute, the others wait: side by side they leave no core idle. More unit tests than cores at
-    a time would only get in each other's way, so each core has one worker that runs its share of them.
+    Unit tests compute, and the other tests mostly wait: side by side they leave no core idle. More unit tests
+    at a time than cores would slow each other down, so each core has one worker that runs its share of them.
     """
 
     @pytest.hookimpl(tryfirst=True)
@@ -65,10 +65,11 @@ class Order:
 
 
 class Turns:
-    """Lets the workers run tests at the same time, except those that need the machine alone.
+    """Lets the workers run tests at the same time, except tests that need the machine alone.
 
-    Each worker holds ``running``, shared, during a test. A test that needs to be alone holds it exclusively,
-    and holds ``entrance`` while it waits for that, so that no worker starts another test.
+    During a test, each worker holds a shared lock on ``running``. A test that needs to be alone holds it
+    exclusively. While it waits for that lock it also holds ``entrance``, so that no worker starts another
+    test.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,7 +78,7 @@ class Turns:
         self._running = (folder / "running.lock").open("w")
         self._alone = False
 
-    # Outermost: the time that a test waits for its turn is not part of its timeout.
+    # Outermost hook: a test's timeout must not include the time that it waits for its turn.
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Turn:
         if not self._alone:
@@ -85,7 +86,8 @@ class Turns:
         try:
             return (yield)
         finally:
-            # Kept for a next test that needs to be alone too: the others would start only to be waited for.
+            # If the next test also needs to be alone, keep the lock: other tests would start only to be
+            # waited for.
             self._alone = self._alone and nextitem is not None and is_alone(nextitem)
             if not self._alone:
                 fcntl.flock(self._running, fcntl.LOCK_UN)
@@ -101,7 +103,7 @@ class Turns:
 
 
 def is_alone(item: pytest.Item) -> bool:
-    """Whether the test is marked as one that needs the machine alone."""
+    """Whether the test is marked ``alone``."""
     return item.get_closest_marker(ALONE) is not None
 
 

@@ -1,8 +1,8 @@
-"""Python programs that start at once: forked from a process that has imported what they import.
+"""Python programs that start at once: forked from a process that has imported their modules.
 
 The imports of a worker take half a second of processor time, and the tests start more than a thousand
-processes. A program that is started here has another ``/proc/<pid>/cmdline``, and files that it leaves open
-are not flushed at its end. Nothing else tells it from one that a shell has started.
+processes. A program that starts this way differs from one that a shell starts in two points only: its
+``/proc/<pid>/cmdline`` is different, and files that it leaves open are not flushed when it ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MESSAGE_BYTES = 200_000
 
 
 class Forked:
-    """A program that runs, with as much of `subprocess.Popen` as the tests use."""
+    """A running program, with the part of the interface of `subprocess.Popen` that the tests use."""
 
     def __init__(self, preloaded: Preloaded, pid: int) -> None:
         self._preloaded = preloaded
@@ -59,10 +59,10 @@ class Forked:
 
 
 class Preloaded:
-    """The process that programs are forked from, started when the first is. For a ``with`` block."""
+    """The process that programs are forked from. It starts with the first program. For a ``with`` block."""
 
     current: ClassVar[Preloaded | None] = None
-    """The one to use, while tests run."""
+    """The instance to use while tests run."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -75,18 +75,18 @@ class Preloaded:
     def __exit__(self, *_: object) -> None:
         Preloaded.current = None
         if self._process is not None:
-            self._socket.close()  # at which it ends
+            self._socket.close()  # this makes the process end
             self._process.wait()
 
     def start(
         self, arguments: Sequence[str], cwd: Path | None, env: Mapping[str, str], streams: Sequence[int]
     ) -> Forked:
-        """Start a program of which `is_python` is true, with these standard streams."""
+        """Start a program for which `is_python` is true, with these standard streams."""
         request = {"arguments": list(arguments), "cwd": str(cwd or Path.cwd()), "env": dict(env)}
         return Forked(self, self.ask(streams, **request))
 
     def ask(self, descriptors: Sequence[int], **request: object) -> int:
-        """Have a request carried out, which passes these descriptors on. Returns its answer."""
+        """Send a request with these descriptors, and return its answer."""
         with self._lock:
             if self._process is None:
                 self._begin()
@@ -117,9 +117,9 @@ def spawn(
     env: Mapping[str, str],
     fresh: bool = False,
 ) -> subprocess.Popen[bytes] | Forked:
-    """Start a program, in a process group of its own, which ends with this process.
+    """Start a program in its own process group. It ends with this process.
 
-    A Python program is forked, unless it is to be ``fresh`` or nobody has begun to use `Preloaded`.
+    A Python program is forked, unless it must be ``fresh`` or `Preloaded` is not in use.
     """
     if Preloaded.current is not None and not fresh and is_python(arguments, env):
         return Preloaded.current.start(arguments, cwd, env, streams)
@@ -131,15 +131,15 @@ def spawn(
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
-        process_group=0,  # a Ctrl-C meant for the tests is not meant for it
+        process_group=0,  # a Ctrl-C in the terminal of the tests must not reach it
         preexec_fn=parent_death(),  # noqa: PLW1509 - two system calls, no lock taken
     )
 
 
 def is_python(arguments: Sequence[str], env: Mapping[str, str]) -> bool:
-    """Whether these words start a Python program that `Preloaded.start` can start.
+    """Whether `Preloaded.start` can start a program with these arguments.
 
-    A fork has the modules and the interpreter's settings of the process that it comes from.
+    A fork has the modules and the interpreter settings of its parent process.
     """
     path = env.get("PYTHONPATH", "")
     if any(folder not in sys.path for folder in path.split(os.pathsep) if folder):
@@ -153,7 +153,7 @@ def is_python(arguments: Sequence[str], env: Mapping[str, str]) -> bool:
 
 
 def _for_the_interpreter(env: Mapping[str, str]) -> dict[str, str]:
-    """What an interpreter reads at its start, but for what a fork can be given afterwards."""
+    """The variables that an interpreter reads at its start, without those that a fork can be given later."""
     later = {"PYTHONPATH", "PYTHONUNBUFFERED"}
     return {
         name: value

@@ -1,6 +1,6 @@
-"""``python -m tests.preloader``: the process that `tests.preloaded` has programs forked from.
+"""``python -m tests.preloader``: the process from which `tests.preloaded` forks programs.
 
-It has one thread.
+It has only one thread.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ _MODULES = (
 
 
 def main(channel: socket.socket) -> dict[str, Any] | None:
-    """Fork, and tell the pid; or tell how a fork has ended. In a fork: return what it is to run."""
+    """Serve requests: fork and send the pid, or send how a fork ended.
+
+    Returns the program to run in a fork, and None in the parent at the end.
+    """
     parent = os.getpid()
     while True:
         message, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, 3)
@@ -47,7 +50,7 @@ def main(channel: socket.socket) -> dict[str, Any] | None:
             _, answer = os.waitpid(request["wait"], 0)
         elif answer := os.fork():
             with suppress(ProcessLookupError, PermissionError):
-                os.setpgid(answer, 0)  # before anybody may send a signal to it
+                os.setpgid(answer, 0)  # before anybody can send it a signal
         else:
             channel.close()
             _take_over(request, descriptors, parent)
@@ -58,7 +61,7 @@ def main(channel: socket.socket) -> dict[str, Any] | None:
 
 
 def _take_over(request: Mapping[str, Any], descriptors: Sequence[int], parent: int) -> None:
-    """Be in all that can be seen the process that was asked for."""
+    """Become the process that was asked for, in everything that is visible from outside."""
     os.setpgid(0, 0)
     die_with_parent(signal.SIGKILL, parent)
     for target, descriptor in enumerate(descriptors):
@@ -74,17 +77,17 @@ def _take_over(request: Mapping[str, Any], descriptors: Sequence[int], parent: i
 
 
 def _text(descriptor: int, mode: str, errors: str = "strict") -> io.TextIOWrapper:
-    """A standard stream as the interpreter makes it."""
+    """A standard stream, made as the interpreter makes it."""
     unbuffered = mode == "w" and bool(os.environ.get("PYTHONUNBUFFERED"))
     binary: Any = os.fdopen(descriptor, f"{mode}b", 0 if unbuffered else -1, closefd=False)
     return io.TextIOWrapper(binary, errors=errors, write_through=unbuffered)
 
 
 def run(arguments: Sequence[str]) -> NoReturn:
-    """Run a program as ``__main__``. Its end is that of this process.
+    """Run a program as ``__main__``. This process ends with it.
 
-    The process ends without the interpreter's taking itself apart, which writes to all memory that it shares
-    with others: three quarters of the time of a short program.
+    The process skips the interpreter's teardown, which writes to all memory that it shares with other
+    processes. Teardown takes three quarters of the time of a short program.
     """
     code = 0
     try:
@@ -99,7 +102,7 @@ def run(arguments: Sequence[str]) -> NoReturn:
         if stream is not None:
             try:
                 stream.flush()
-            except (OSError, ValueError):  # what the interpreter makes of that is its own affair
+            except (OSError, ValueError):  # let the interpreter handle it
                 sys.exit(code)
     os._exit(code & 0xFF)
 
@@ -120,14 +123,14 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def preload() -> None:
-    """Import what the programs import."""
+    """Import the modules that the programs need."""
     for name in _MODULES:
         importlib.import_module(name)
     commands = importlib.import_module("microbatch.ops.commands")
     for found in pkgutil.iter_modules(commands.__path__):
         importlib.import_module(f"{commands.__name__}.{found.name}")
     gc.collect()
-    gc.freeze()  # so that the collector of a fork does not copy all pages
+    gc.freeze()  # so that the collector of a fork does not copy every page
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Commands run as a user runs them: as processes of their own, whose output is read as it comes."""
+"""Commands run as a user runs them: as separate processes, whose output is read as it arrives."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ SCRIPTS = Path(sys.executable).parent
 
 
 def script(name: str) -> str:
-    """The command ``name`` of the environment that the tests run in, as ``microbatch`` or ``rq``."""
+    """The path of the command ``name``, such as ``microbatch`` or ``rq``, in the environment of the tests."""
     path = SCRIPTS / name
     assert path.exists(), f"{path} is missing: install the project into this environment"
     return str(path)
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a user who has no settings of Microbatch, with ``extra`` set."""
+    """The environment of a user who has no Microbatch settings, plus ``extra``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MICROBATCH_")}
     return {**kept, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "120", **(extra or {})}
 
 
 class Process:
-    """A running command. It ends with the tests, whatever ends those.
+    """A running command. It ends with the tests, however they end.
 
-    A Python program is forked from the process that has its imports, unless ``fresh`` says otherwise.
+    A Python program is forked from a process that has already imported its modules, unless it is ``fresh``.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Process:
         self.arguments = list(arguments)
         self.stdout: list[str] = []
         self.stderr: list[str] = []
-        self.lines: list[str] = []  # both, in the order of arrival
+        self.lines: list[str] = []  # stdout and stderr, in the order of arrival
         self._streams: list[IO[str]] = []
         self._threads: list[threading.Thread] = []
         theirs = [
@@ -88,24 +88,24 @@ class Process:
 
     @property
     def output(self) -> str:
-        """What it has written to both, so far."""
+        """What it has written to stdout and stderr so far."""
         return "\n".join(self.lines)
 
     def wait(self, timeout: float = 60) -> int:
-        """Its exit code, as soon as it has ended and all that it wrote was read."""
+        """Wait until it has ended and all its output was read, and return its exit code."""
         try:
             code = self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self!r} runs after {timeout:g} s; it wrote:\n{self.output}") from None
         for thread in self._threads:
-            # Not for ever: a grandchild that outlived it may have the pipe still open.
+            # Not for ever: a surviving grandchild may still have the pipe open.
             thread.join(2)
         return code
 
     def wait_for_line(self, pattern: str, timeout: float = 60, *, since: int = 0) -> re.Match[str]:
         """The first match of ``pattern`` in a line of its output, from line ``since`` of ``lines`` on.
 
-        Raises AssertionError with the output if none comes, or it ends without one.
+        Raises AssertionError with the output if no line matches in time, or if the process ends first.
         """
         expression = re.compile(pattern)
 
@@ -120,19 +120,19 @@ class Process:
         return match
 
     def send(self, sig: signal.Signals) -> None:
-        """Send it a signal. One that has ended gets none."""
+        """Send it a signal, unless it has ended."""
         self._popen.send_signal(sig)
 
     def interrupt(self) -> None:
-        """Ctrl-C, to it alone."""
+        """Send SIGINT, as Ctrl-C does, to this process only."""
         self.send(signal.SIGINT)
 
     def terminate(self) -> None:
-        """SIGTERM."""
+        """Send SIGTERM."""
         self.send(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL, and wait until it is gone."""
         self._popen.kill()
         self._popen.wait()
 
@@ -141,11 +141,11 @@ class Process:
         return descendants(self.pid)
 
     def workers(self) -> list[int]:
-        """The pids of the workers, if it is a pool: its fork server's children."""
+        """The pids of the workers of a pool: the children of its fork server."""
         return descendants(self.pid)[1:]
 
     def end(self) -> None:
-        """Kill it and all its descendants, whatever state they are in, and let go of its output."""
+        """Kill it and all its descendants, whatever state they are in, and close its output."""
         family = self.children() if self.running else []
         self.kill()
         for pid in family:
@@ -183,11 +183,11 @@ class Process:
             stream.write(text)
             stream.close()
         except BrokenPipeError:
-            return  # it ended before it had read all
+            return  # it ended before it had read everything
 
 
 def descendants(pid: int) -> list[int]:
-    """The pids of a process's children, their children, and so on; Linux only."""
+    """The pids of a process's children, their children, and so on. Linux only."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (parent := _parent(entry)) is not None:
@@ -199,7 +199,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs; one that has ended and was not reaped yet does not. Linux only."""
+    """Whether the process runs. A process that has ended but was not reaped does not run. Linux only."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -207,7 +207,7 @@ def is_alive(pid: int) -> bool:
 
 
 def end_process(pid: int) -> None:
-    """SIGKILL to a process that a test has started; it may be gone already."""
+    """Send SIGKILL to a process that a test has started. It may already be gone."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -218,6 +218,6 @@ def _parent(entry: Path) -> int | None:
     try:
         status = (entry / "status").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return None  # it has ended meanwhile
+        return None  # it has ended
     match = re.search(r"^PPid:\t(\d+)$", status, re.MULTILINE)
     return int(match[1]) if match else None

@@ -1,7 +1,8 @@
 """Programs that some tests need and a machine may lack.
 
-A test that wants one is skipped with the reason, unless ``MICROBATCH_REQUIRE`` (names, comma separated) lists
-it: then it fails, so that where the programs are meant to be installed nothing is skipped unseen.
+A test that needs a missing program is skipped with the reason. It fails instead if ``MICROBATCH_REQUIRE``
+(names, separated by commas) lists the program. So nothing is skipped unseen on machines that should have all
+programs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pytest
 
 REQUIRE = "MICROBATCH_REQUIRE"
 
-# What a test calls it -> the commands that serve, best first.
+# The name that a test uses -> the commands that provide it, best first.
 COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "redis-server": (("redis-server",),),
     "openssl": (("openssl",),),
@@ -26,7 +27,10 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def required() -> set[str]:
-    """The programs that must be there. An unknown name raises ValueError: a misspelt one would go unseen."""
+    """The programs that must be installed.
+
+    Raises ValueError for an unknown name, because a misspelt name would otherwise require nothing.
+    """
     names = {name.strip() for name in os.environ.get(REQUIRE, "").split(",") if name.strip()}
     if unknown := names - COMMANDS.keys():
         known = ", ".join(sorted(COMMANDS))
@@ -35,14 +39,14 @@ def required() -> set[str]:
 
 
 def missing(name: str, reason: str) -> NoReturn:
-    """Skip the test, which cannot run without ``name``; fail it if ``name`` is required."""
+    """Skip the test, which cannot run without ``name``, or fail it if ``name`` is required."""
     if name in required():
         pytest.fail(f"{reason} ({REQUIRE} names {name})", pytrace=False)
     pytest.skip(reason)
 
 
 def need(name: str) -> list[str]:
-    """The command for ``name`` as the beginning of an argument list, or the test is skipped (or fails)."""
+    """The command for ``name`` as the beginning of an argument list. Without it, skip or fail the test."""
     for command in COMMANDS[name]:
         if _works(command):
             return list(command)
@@ -54,5 +58,5 @@ def _works(command: tuple[str, ...]) -> bool:
         return False
     if len(command) == 1:
         return True
-    # A subcommand may be a plugin of its own, as compose is of docker.
+    # A subcommand may be a separate plugin, as docker's compose is.
     return subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0

@@ -1,7 +1,7 @@
-"""A proxy before a server, which can eat a reply, go silent, or be slow.
+"""A proxy in front of a server. It can eat a reply, go silent, or be slow.
 
-An eaten reply: the command is done, and its sender never hears of it. Silence: whatever is sent either way
-is held back, over connections that stay open.
+When a reply is eaten, the server has executed the command, but its sender never gets the reply. During a
+silence, the proxy holds back all data in both directions, and connections stay open.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _BUFFER = 1 << 20
 
 
 class Proxy:
-    """Passes everything on between its clients and ``server``. For a ``with`` block.
+    """Passes all data on between its clients and ``server``. For a ``with`` block.
 
-    While the server is away, every connection is hung up on.
+    While the server is away, the proxy closes every new connection.
     """
 
     def __init__(self, server: RealServer) -> None:
@@ -34,37 +34,37 @@ class Proxy:
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self.eaten = threading.Event()
         self.bytes_per_second = 0
-        """How fast replies are passed on, over each connection; 0 for as fast as can be."""
+        """How fast replies are passed on over each connection; 0 means no limit."""
 
     @property
     def url(self) -> str:
         return f"redis://{LOCALHOST}:{self._listener.getsockname()[1]}/0"
 
     def eat_reply_to(self, *words: str) -> None:
-        """Eat the reply to what next says these words, in this order, and cut its connection."""
+        """Eat the reply to the next commands with these words in this order, and close that connection."""
         with self._lock:
             self.eaten.clear()
             self._wanted = re.compile(b".*".join(re.escape(word.encode()) for word in words), re.DOTALL)
 
     def eat_nothing(self) -> None:
-        """Let the reply through that was to be eaten, if it has not come yet."""
+        """Do not eat a reply that has not arrived yet."""
         with self._lock:
             self._wanted = None
 
     def go_silent(self) -> None:
-        """Pass nothing on."""
+        """Pass no data on."""
         self._passing.clear()
 
     def drop_links(self) -> None:
-        """Pass nothing on over the connections that there are, as a firewall that has forgotten them.
+        """Pass no data on over the existing connections, like a firewall that has forgotten them.
 
-        New ones are as good as ever.
+        New connections work.
         """
         for link in self._all_links():
             link.drop()
 
     def go_on(self, *, hang_up: bool = False) -> None:
-        """Pass on what was held back and all that comes, or first cut the connections that there are."""
+        """Pass on what was held back and all further data. ``hang_up``: first close existing connections."""
         if hang_up:
             for link in self._all_links():
                 link.hang_up()
@@ -108,7 +108,7 @@ class Proxy:
             link.start()
 
     def is_wanted(self, said: bytes) -> bool:
-        """Whether the reply to what was said is to be eaten; only the first that asks is told so."""
+        """Whether to eat the reply to ``said``. Only the first caller that matches gets True."""
         with self._lock:
             found = self._wanted is not None and self._wanted.search(said) is not None
             if found:
@@ -117,21 +117,21 @@ class Proxy:
 
     @property
     def wants(self) -> bool:
-        """Whether a reply is to be eaten that has not come yet."""
+        """Whether a reply that has not arrived yet must be eaten."""
         return self._wanted is not None
 
     def wait_to_pass(self) -> None:
-        """Return when something may be passed on."""
+        """Wait until data may be passed on."""
         self._passing.wait()
 
     def forget(self, link: _Link) -> None:
-        """A connection is closed."""
+        """Forget a closed connection."""
         with self._lock:
             self._links.discard(link)
 
 
 class _Link:
-    """One client's connection, with the one to the server that it is passed on over."""
+    """One client's connection, and the connection to the server over which its data is passed on."""
 
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self._proxy = proxy
@@ -157,7 +157,7 @@ class _Link:
         _hang_up(self._server)
 
     def _pass_commands(self) -> None:
-        said = b""  # since something is wanted; a transaction may come in several pieces
+        said = b""  # what was sent since a reply is wanted; a transaction may arrive in several pieces
         while data := _receive(self._client):
             self._proxy.wait_to_pass()
             if self._dropped.is_set():
@@ -207,4 +207,4 @@ def _hang_up(end: socket.socket) -> None:
     try:
         end.shutdown(socket.SHUT_RDWR)
     except OSError:
-        return  # the other side was first
+        return  # the other side closed it first

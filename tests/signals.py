@@ -1,4 +1,4 @@
-"""Signals that this process was started without, as in the background of a script or under ``nohup``."""
+"""The handling of signals in the test process, also in the background of a script or under ``nohup``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# A shell without job control starts its background with the first ignored, and nohup ignores the second.
+# A shell without job control starts its background jobs with SIGINT ignored. nohup ignores SIGHUP.
 _IGNORED_IN_THE_BACKGROUND = (signal.SIGINT, signal.SIGHUP)
 
 _ASKING_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -18,8 +18,9 @@ _ASKING_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def children_have_default_signals() -> Iterator[None]:
     """Within the block, start children with the default action of SIGINT and SIGHUP, as a terminal does.
 
-    A child inherits that a signal is ignored, and Python then raises no KeyboardInterrupt in it. It does not
-    inherit a handler, so this process has one instead that does nothing: for itself the signal stays ignored.
+    A child inherits that a signal is ignored, and Python then raises no KeyboardInterrupt in it. A child does
+    not inherit a handler. So this process installs a handler that does nothing, and still ignores the signal
+    itself.
     """
     ignored = [number for number in _IGNORED_IN_THE_BACKGROUND if signal.getsignal(number) is signal.SIG_IGN]
     for number in ignored:
@@ -33,7 +34,7 @@ def children_have_default_signals() -> Iterator[None]:
 
 @contextmanager
 def handlers_restored() -> Iterator[None]:
-    """After the block, the signals that ask a process to end are handled as before it."""
+    """After the block, restore the handlers of the signals that ask a process to end."""
     before = {number: signal.getsignal(number) for number in _ASKING_TO_END}
     try:
         yield
@@ -44,10 +45,10 @@ def handlers_restored() -> Iterator[None]:
 
 @contextmanager
 def on_alarm(act: Callable[[], object]) -> Iterator[None]:
-    """Within the block, do this at SIGALRM, at whatever line it comes.
+    """Within the block, call ``act`` on SIGALRM, at whatever line the signal arrives.
 
-    This thread is not traced meanwhile, where coverage is measured: a signal that comes to the tracer would
-    be lost, or find a lock held.
+    The thread is not traced during the block, even if coverage is measured: a signal that arrives in the
+    tracer would be lost, or would find a lock held.
     """
     tracer, before = sys.gettrace(), signal.signal(signal.SIGALRM, lambda *_: act())
     sys.settrace(None)

@@ -1,4 +1,4 @@
-"""The size of things in the five roots: ``python -m tests.structure`` fails above the bounds."""
+"""The sizes of modules, classes and functions: ``python -m tests.structure`` fails above the limits."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ ROOTS = sorted(path.parent.name for path in ROOT.glob("*/microbatch"))
 MODULE_LINES = 250
 CLASS_METHODS = 15
 FUNCTION_LINES = 17
-"""For nine functions in ten."""
+"""The limit for nine functions in ten."""
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 Sized = tuple[int, str]
 
 
 def modules() -> Iterator[tuple[str, str]]:
-    """Each module's path and text."""
+    """The path and the text of each module."""
     for root in ROOTS:
         for path in sorted((ROOT / root).rglob("*.py")):
             yield str(path.relative_to(ROOT)), path.read_text("utf-8")
 
 
 def main() -> int:
-    """Print the largest of each kind. Returns 1 if one is above its bound."""
+    """Print the largest of each kind. Returns 1 if one exceeds its limit."""
     lines: list[Sized] = []
     methods: list[Sized] = []
     functions: list[Sized] = []

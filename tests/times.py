@@ -1,4 +1,4 @@
-"""Other times than those that the system works by, where a test can't wait for these."""
+"""Shorter or longer times than the real ones, for tests that can't wait for these."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from microbatch.broker.policy.timing import Leased, Timing
 
-if TYPE_CHECKING:  # an app that hurries needs neither
+if TYPE_CHECKING:  # an app that calls `hurry_for_good` needs neither
     import pytest
 
     from microbatch.broker.broker import Broker
@@ -20,12 +20,12 @@ def hurry(patch: pytest.MonkeyPatch, **times: float) -> None:
 
 
 def hurry_for_good(**times: float) -> None:
-    """The same in a process that a test has started: called by the app, when it is imported."""
+    """Do the same in a process that a test has started. The app calls this when it is imported."""
     setattr(Timing, "of", _with(times))  # noqa: B010 - mypy knows it for a method
 
 
 def retime(broker: Broker, **times: float) -> None:
-    """Give a broker that is there other times, for what is made with it from now on."""
+    """Give an existing broker other times. They apply to what is made with it from now on."""
     broker.timing = _changed(broker.timing, times)
 
 

@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of for a time."""
+"""Waiting for a condition instead of a fixed time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LONGEST_PAUSE = 0.05
 
 
 def wait_until(predicate: Callable[[], T], timeout: float = 30, message: str | Callable[[], str] = "") -> T:
-    """Call ``predicate`` until it returns something true, and return that.
+    """Call ``predicate`` until it returns a true value, and return that value.
 
-    Raises AssertionError naming what was waited for after ``timeout`` seconds. A callable ``message`` is only
-    called then, so it can tell the state that was found instead.
+    After ``timeout`` seconds, raises AssertionError with what was waited for. A callable ``message`` is
+    called only then, so it can describe the state at that time.
     """
     started = time.monotonic()
     pause = _FIRST_PAUSE

@@ -1,4 +1,4 @@
-"""A wiretap: what this process says to a server, round trip by round trip, and what its scripts do there."""
+"""A wiretap: the round trips of this process to a server, and the commands that its scripts call there."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tests.servers import RealServer
 SCRIPTS = [script for script in vars(scripts).values() if isinstance(script, Script)]
 
 _NAMES = {script.sha: script.name for script in SCRIPTS}
-_CONTAINERS = {"CLIENT", "XGROUP", "XINFO"}  # of commands; the server counts each of them apart
+_CONTAINERS = {"CLIENT", "XGROUP", "XINFO"}  # with subcommands, which the server counts separately
 
 
 @dataclass
 class Said:
-    """What was said while the tap was on."""
+    """What was sent while the tap was on."""
 
     trips: list[str] = field(default_factory=list)
-    """The commands of each round trip, in order. A script stands there by its name, in lower case."""
+    """The commands of each round trip, in order. A script appears by its name, in lower case."""
     calls: Counter[str] = field(default_factory=Counter)
     """How often scripts called each command at the server."""
 
@@ -42,11 +42,10 @@ class Said:
 
 @contextmanager
 def wiretap(server: RealServer) -> Iterator[Said]:
-    """Listen for the block of a ``with``. Nobody but this process may use the server meanwhile.
+    """Listen for the duration of a ``with`` block. No other process may use the server during it.
 
-    A round trip begins with what is sent on a connection after a reply was read there. The server keeps its
-    own count of the commands that it has done, however they came: those that were not sent, scripts have
-    called.
+    A round trip begins with the first data sent on a connection after a reply was read there. The server
+    counts all commands that it has executed. Scripts called those that this process did not send.
     """
     said, sent, unanswered = Said(), Counter[str](), dict[int, int]()
     tapped: Any = AbstractConnection
@@ -104,7 +103,7 @@ def _shown_as(command: list[str]) -> str:
 
 
 def _done(server: RealServer) -> Counter[str]:
-    """How often the server has done each command for others than us, who have had it count from nothing."""
+    """How often the server has executed each command since the count was reset, without the reset itself."""
     stats: Any = server.admin.info("commandstats")
     done = {name.removeprefix("cmdstat_").upper(): command["calls"] for name, command in stats.items()}
     del done["CONFIG|RESETSTAT"]

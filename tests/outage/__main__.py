@@ -1,4 +1,4 @@
-"""``python -m tests.outage``: a database is away for a while. Exit code 1 if that does harm."""
+"""``python -m tests.outage``: a database is away for a while. The exit code is 1 if that does harm."""
 
 from __future__ import annotations
 

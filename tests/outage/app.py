@@ -12,10 +12,10 @@ DSN, POISON = "OUTAGE_DSN", -1
 
 
 def store(batch: list[int]) -> None:
-    """Store numbers; a negative one has the database refuse the whole batch."""
+    """Store numbers. The database refuses the whole batch if it contains a negative number."""
     with psycopg.connect(os.environ[DSN]) as connection:
         connection.execute("INSERT INTO numbers SELECT unnest(%s::integer[]) ON CONFLICT DO NOTHING", [batch])
 
 
 config = Config(name="outage", batch_processor=store, frequency=250)
-"""All but the name and the frequency is as an application has it that sets nothing."""
+"""Only the name and the frequency differ from the settings of an application that sets nothing."""

@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own, which can be stopped and started again."""
+"""A private PostgreSQL server, which can be stopped and started again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DEBIAN = Path("/usr/lib/postgresql")
 
 
 def find_programs() -> Path | None:
-    """The folder of PostgreSQL's programs, or None where it is not installed."""
+    """The folder of PostgreSQL's programs, or None if it is not installed."""
     if found := shutil.which("initdb"):
         return Path(found).parent
     return max(_DEBIAN.glob("*/bin"), default=None)
@@ -26,7 +26,7 @@ class Postgres:
         assert programs is not None, "PostgreSQL is not installed (Debian: postgresql)"
         self._programs = programs
         self._folder = folder
-        # It refuses to run as root.
+        # PostgreSQL refuses to run as root.
         self._user = "postgres" if os.geteuid() == 0 else None
         self.dsn = f"host={folder} dbname=postgres user=postgres connect_timeout=2"
 
@@ -42,12 +42,12 @@ class Postgres:
         self.stop()
 
     def start(self) -> None:
-        """Start it; it answers when this returns."""
+        """Start the server, and return when it answers."""
         options = f"-c listen_addresses= -c unix_socket_directories={self._folder} -c fsync=off"
         self._pg_ctl("start", "--wait", "-l", str(self._folder / "log"), "-o", options)
 
     def stop(self) -> None:
-        """Stop it, and cut its connections."""
+        """Stop the server, and close its connections."""
         self._pg_ctl("stop", "--wait", "--mode=fast")
 
     def _pg_ctl(self, *words: str) -> None:

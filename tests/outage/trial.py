@@ -1,4 +1,4 @@
-"""The trial: a steady flow of events, whose processor's database is stopped for a while."""
+"""The trial: a steady flow of events, and a processor whose database stops for a while."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from tests.servers import RealServer
 from tests.waiting import wait_until
 
 RATE = 480
-"""Events a second."""
+"""Events per second."""
 WORKERS = 4
 _WARM_SECONDS = 5.0
 _AFTER_SECONDS = 5.0
-_MOST_SECONDS = 120.0  # for all to be done, after the database is back
+_MOST_SECONDS = 120.0  # until everything is done, after the database is back
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a trial came to."""
+    """The result of a trial."""
 
     recorded: int
     stored: int
@@ -39,14 +39,14 @@ class Result:
     dead_events: int
     dead_batches: int
     done_after: float
-    """Seconds from the database's return until nothing waited or was in flight."""
+    """Seconds from the database's return until no event waited and no batch was in flight."""
     runs: int
     log_lines: dict[str, int]
     """Warnings and errors of each process."""
 
     @property
     def failures(self) -> list[str]:
-        """What is not as it is to be."""
+        """The requirements that the trial did not meet."""
         rules = {
             f"{self.recorded - self.stored} events are lost": self.recorded == self.stored,
             f"{self.dead_events} events are dead in {self.dead_batches} batches, not {self.poison}": (
@@ -81,7 +81,7 @@ class Producer(threading.Thread):
 
 
 class Trial:
-    """One trial in a folder of its own. For a ``with`` block, which leaves nothing running."""
+    """One trial in its own folder. For a ``with`` block, after which nothing is left running."""
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self._stack = ExitStack()
@@ -110,7 +110,7 @@ class Trial:
         self._stack.close()
 
     def play(self, seconds: float, *, poison: int) -> Result:
-        """Stop the database for so many seconds, and record so many bad events meanwhile."""
+        """Stop the database for ``seconds``, and record ``poison`` bad events during that time."""
         producer = Producer(self._batcher)
         producer.start()
         try:
@@ -161,7 +161,7 @@ class Trial:
         return self._execute("SELECT count(*) FROM numbers")[0][0]
 
     def _log_lines(self) -> dict[str, int]:
-        """Warnings and errors. The workers write into their pool's log, each with its process' number."""
+        """The warnings and errors of each process; for the workers, the average per worker, rounded up."""
         counts = Counter[str]()
         for name, process in self._processes.items():
             lines = [line for line in process.lines if " INFO " not in line]
