@@ -1,4 +1,4 @@
-"""``python -m tests.chaos``: a run, its figures and the verdict. Exit code 1 if it fails."""
+"""``python -m tests.chaos``: makes a run, and prints its figures and the verdict. Exit code 1 if it fails."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The app of a chaos run: its events, what its processor does with them, and its handlers.
+"""The app of a chaos run: its events, its processor and its handlers.
 
-A processor's result is the list of the ids that it has processed, so a handler knows what it handles.
+The processor returns the list of ids that it has processed, so a handler knows which events it handles.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tests.chaos.history import FAIL, INVOKE, OK, History
 
 HISTORY, WHO, MUTANT, CONDITIONS = "CHAOS_HISTORY", "CHAOS_WHO", "CHAOS_MUTANT", "CHAOS_CONDITIONS"
 OUTAGE = "outage"
-"""The file beside the history that is there as long as every call of the processor fails."""
+"""The name of a file beside the history. While it exists, every call of the processor fails."""
 HURRY = "hurry"
-"""The file beside the history that is there when runs of batches need not be slow any more."""
+"""The name of a file beside the history. When it exists, runs of batches need not be slow any more."""
 
 Event = dict[str, str]
 PLAIN, POISON, FLAKY, PARTIAL = "plain", "poison", "flaky", "partial"
@@ -33,9 +33,9 @@ _hurry = _outage.with_name(HURRY)
 
 
 def new_event(event_id: str, dice: random.Random) -> Event:
-    """An event; some make their batch fail: always, at the first attempt, or alone at the first attempt.
+    """A new event. Some events make their batch fail: always, at the first attempt, or then if alone.
 
-    Where nothing is retried none makes it fail at the first attempt: the events beside it would be dead.
+    If batches are not retried, no event fails only at the first attempt: the events beside it would die.
     """
     if conditions.all_plain:
         return {"id": event_id, "kind": PLAIN}
@@ -48,7 +48,7 @@ def process(batch: list[Event], info: BatchInfo) -> list[str]:
     ids = [event["id"] for event in batch]
     call, since = history.new_call(), time.monotonic()
     history.note("run", INVOKE, call=call, batch=info.id, attempt=info.attempt, events=ids)
-    # Now and then slow, so that faults find workers with a batch in hand.
+    # Some runs are slow, so that faults find workers with a batch in hand.
     slow = random.uniform(0.5, 2.0) if random.random() < 0.08 else random.uniform(0.0, 0.02)
     time.sleep(slow + (0.0 if _hurry.exists() else conditions.run_seconds))
     kinds = {event["kind"] for event in batch}
@@ -64,7 +64,7 @@ def process(batch: list[Event], info: BatchInfo) -> list[str]:
 
 
 def _error(kinds: set[str], attempt: int) -> Exception | None:
-    """What the whole batch fails with, if it does."""
+    """The error with which the whole batch fails, or None."""
     if _outage.exists():
         return ConnectionRefusedError("the database is away")
     if POISON in kinds or (FLAKY in kinds and attempt == 1):

@@ -1,6 +1,6 @@
-"""The checker: what a run must never have done, by its history and the state that it left.
+"""The checker: rules that no run may break, applied to its history and to the state that it left.
 
-Each rule yields a sentence for whatever breaks it, so that one which yields nothing was kept.
+Each rule yields a sentence for each breach. A rule that yields nothing was kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Rule = Callable[[Evidence, State], Iterator[str]]
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A rule that was broken, and by what."""
+    """A broken rule, and what broke it."""
 
     rule: str
     what: str
@@ -38,7 +38,7 @@ def nothing_lost(found: Evidence, state: State) -> Iterator[str]:
 
 
 def nothing_invented(found: Evidence, state: State) -> Iterator[str]:
-    """Nothing is processed or handled that nobody recorded, or whose recording failed for certain."""
+    """Nothing is processed or handled that was never recorded, or whose recording certainly failed."""
     seen = (
         found.batches_of_events().keys()
         | found.outcomes.keys()
@@ -51,7 +51,7 @@ def nothing_invented(found: Evidence, state: State) -> Iterator[str]:
 
 
 def one_batch(found: Evidence, _state: State) -> Iterator[str]:
-    """An event is in one batch, once: only in parts of it as well, and in one more for each replay."""
+    """An event is in one batch, once. It may also be in parts of that batch, and in another per replay."""
     for batch, versions in found.contents.items():
         for version in versions:
             if doubled := {event for event in version if version.count(event) > 1}:
@@ -65,7 +65,7 @@ def one_batch(found: Evidence, _state: State) -> Iterator[str]:
 
 
 def one_outcome(found: Evidence, state: State) -> Iterator[str]:
-    """An event is handled as part of one batch, or is dead."""
+    """An event is handled as part of only one batch, or is dead."""
     for event, batches in found.outcomes.items():
         if len(batches) > 1 + found.replayed[event]:
             yield f"event {event} was handled as part of {sorted(batches)}"
@@ -86,7 +86,7 @@ def one_entry(found: Evidence, _state: State) -> Iterator[str]:
 
 
 def entries_added(found: Evidence, state: State) -> Iterator[str]:
-    """The stream got as many entries as batches were committed or buried, and each was delivered."""
+    """The stream got one entry for each batch that was committed or buried, and each entry was delivered."""
     ended = state.stats.get("done_batches", 0) + state.stats.get("dead_batches", 0)
     if state.entries_added != ended:
         yield f"{state.entries_added} entries were added, but {ended} batches were committed or buried"
@@ -96,7 +96,7 @@ def entries_added(found: Evidence, state: State) -> Iterator[str]:
 
 
 def one_content(found: Evidence, state: State) -> Iterator[str]:
-    """Whoever reads a batch reads the same, and its result is of its events."""
+    """All who read a batch read the same events, and its result contains only these events."""
     for batch, versions in found.contents.items():
         if len(versions) > 1:
             yield f"batch {batch} was read in {len(versions)} versions: {sorted(versions)}"
@@ -110,7 +110,7 @@ def one_content(found: Evidence, state: State) -> Iterator[str]:
 
 
 def fenced(found: Evidence, state: State) -> Iterator[str]:
-    """No cut under a token after a later one was acquired."""
+    """No batch is cut under a token after a later token was acquired."""
     for cut in state.cuts:
         if cut["held"] not in ("", cut["token"]):
             yield f"{cut['batches']} were cut under {cut['token']}, while {cut['held']} held the lease"
@@ -125,7 +125,7 @@ def fenced(found: Evidence, state: State) -> Iterator[str]:
 
 
 def _superseded(cut: Note, acquired: list[Note]) -> Note | None:
-    """A token that was certainly acquired after the cut's own, and certainly before the cut began."""
+    """A token that was certainly acquired after the cut's own token, and before the cut began."""
     own = max((note.at for note in acquired if note["token"] == cut["token"]), default=0.0)
     for note in acquired:
         if note["token"] != cut["token"] and note.since > own and note.at < cut.since:
@@ -134,7 +134,7 @@ def _superseded(cut: Note, acquired: list[Note]) -> Note | None:
 
 
 def cut_once(found: Evidence, state: State) -> Iterator[str]:
-    """Whatever was run had been cut, once."""
+    """Every batch that was run was cut exactly once."""
     times: dict[str, int] = defaultdict(int)
     for cut in state.cuts:
         for batch in cut["batches"]:
@@ -146,7 +146,7 @@ def cut_once(found: Evidence, state: State) -> Iterator[str]:
 
 
 def drained(_found: Evidence, state: State) -> Iterator[str]:
-    """Once the faults have stopped, everything is worked off, and the ledger agrees with what is there."""
+    """After the faults have stopped, all events are dealt with, and the ledger agrees with the other keys."""
     if state.left:
         yield f"after the faults had stopped: {state.left}"
     for finding in state.findings:
@@ -154,7 +154,7 @@ def drained(_found: Evidence, state: State) -> Iterator[str]:
 
 
 def tidy(_found: Evidence, state: State) -> Iterator[str]:
-    """RQ keeps nothing for ever."""
+    """RQ keeps no job for ever."""
     if not state.left:
         yield from (f"{key} never expires" for key in state.jobs_kept)
 
@@ -180,5 +180,5 @@ RULES: tuple[Rule, ...] = (
 
 
 def check(found: Evidence, state: State) -> list[Violation]:
-    """Everything that breaks a rule."""
+    """All violations of the rules."""
     return [Violation(rule.__name__, what) for rule in RULES for what in rule(found, state)]

@@ -1,4 +1,4 @@
-"""The conditions of a run: the app's settings, and how fast its actors are."""
+"""The conditions of a run: the app's settings, and the speed of its actors."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ NAME = "chaos"
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """``settings`` replace those of `config`. Every actor is given the conditions as text."""
+    """``settings`` replace those of `config`. Every actor gets the conditions as text."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     run_seconds: float = 0.0
     """How much longer each run of a batch takes, until `slow_seconds` after the last fault."""
     slow_seconds: float = 0.0
     all_plain: bool = False
-    """Whether no event makes its batch fail: one that does keeps a short run from its end for long."""
+    """Whether no event makes its batch fail. Such an event would delay the end of a short run for long."""
     pause_seconds: float = 0.02
     """How long a producer waits between two calls, on average."""
 
@@ -31,11 +31,11 @@ class Conditions:
 
     @classmethod
     def decode(cls, text: str) -> Conditions:
-        """From the text; those of most runs if it is empty."""
+        """Decode the text. An empty text gives the conditions of most runs."""
         return cls(**json.loads(text)) if text else cls()
 
     def config(self, **functions: Any) -> Config:
-        """The app's settings. Where the server is comes from the environment, as for any app."""
+        """The app's settings. The address of the server comes from the environment, as for any app."""
         settings: dict[str, Any] = {
             "frequency": 250,
             "max_size": 40,

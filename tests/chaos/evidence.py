@@ -1,4 +1,4 @@
-"""The evidence: a history put in order, for the rules to look things up in."""
+"""The evidence: the history in a form in which the rules can look things up."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from tests.chaos.history import DOUBT, FAIL, INVOKE, OK, Note
 
 @dataclass(slots=True)
 class Evidence:
-    """What the history says. Batches and events are known by their ids."""
+    """What the history says. Batches and events are identified by their ids."""
 
     notes: list[Note]
     invoked: set[str] = field(default_factory=set)
     recorded: set[str] = field(default_factory=set)
     """Events whose recording returned."""
     refused: set[str] = field(default_factory=set)
-    """Events whose recording failed for certain."""
+    """Events whose recording certainly failed."""
     poison: set[str] = field(default_factory=set)
-    """Events that make their batch fail always."""
+    """Events that always make their batch fail."""
     contents: dict[str, set[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(set))
-    """What anybody has read as a batch's events: one version, if all is well."""
+    """The events of a batch, as processes have read them. There is one version if all is well."""
     parents: dict[str, str] = field(default_factory=dict)
     committed: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """How many calls have ended a batch, and were told so."""
+    """How many calls ended a batch and got a reply that says so."""
     entries: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """The entries on the stream that were delivered, by batch."""
+    """The entries of the stream that were delivered, by batch."""
     outcomes: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """The batches as part of which an event was handled."""
     handled: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """What was handled of a batch."""
+    """The events of a batch that were handled."""
     died: set[str] = field(default_factory=set)
-    """Batches that were dead at some time, by whoever buried them or handled their failure."""
+    """Batches that were dead at some time, according to those who buried them or handled their failure."""
     failed_runs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     lost_runs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """How many runs of a batch were begun and never ended, as their workers died."""
+    """How many runs of a batch began and never ended, because their workers died."""
     replayed: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     @property
     def doubtful(self) -> set[str]:
-        """Events of which nobody was told whether they were recorded."""
+        """Events for which no reply said whether they were recorded."""
         return self.invoked - self.recorded - self.refused
 
     @classmethod
@@ -54,7 +54,7 @@ class Evidence:
         return found
 
     def batches_of_events(self) -> dict[str, set[str]]:
-        """The batches that each event was seen in."""
+        """The batches in which each event was seen."""
         batches: dict[str, set[str]] = defaultdict(set)
         for batch, versions in self.contents.items():
             for version in versions:
@@ -63,11 +63,11 @@ class Evidence:
         return batches
 
     def lineage(self, batch: str) -> list[str]:
-        """The batch, and those that it is a part of."""
+        """The batch, and all batches that it is a part of."""
         return [batch, *self.ancestors(batch)]
 
     def ancestors(self, batch: str) -> list[str]:
-        """The batches that this one is a part of, the nearest first."""
+        """The batches that this batch is a part of, nearest first."""
         found: list[str] = []
         while (parent := self.parents.get(batch, "")) and parent not in found:
             found.append(parent)
@@ -107,7 +107,7 @@ def _bury(found: Evidence, note: Note) -> None:
 
 
 def _divide(found: Evidence, note: Note) -> None:
-    """Its parts are known by it as well: the reply to the one who took a part may have been lost."""
+    """Record the parts here too: the reply to a claim of a part may have been lost."""
     _end(found, note)
     for part in note["parts"]:
         found.parents[part] = note["batch"]

@@ -1,4 +1,4 @@
-"""The rules of failing: what may die, and when, and how many batches have a job."""
+"""The rules about failures: what may die and when, and how many batches may have a job."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from tests.chaos.state import State
 
 
 def only_poison_dies(found: Evidence, state: State) -> Iterator[str]:
-    """Only events that make their batch fail always are ever dead, each in a batch of its own.
+    """Only events that always make their batch fail may be dead, each in its own batch.
 
-    A single event beside which nothing else ran can't be told from an outage, which is a documented limit.
+    A single event is an exception if no other batch ran beside it: this can't be told from an outage, and is
+    a documented limit.
     """
     for batch in sorted(found.died | state.dead.keys()):
         events = {event for version in found.contents[batch] for event in version}
@@ -25,16 +26,17 @@ def only_poison_dies(found: Evidence, state: State) -> Iterator[str]:
 
 
 def poison_found(found: Evidence, state: State) -> Iterator[str]:
-    """Each event that makes its batch fail always is dead at the end, however long it was held back."""
+    """Each event that always makes its batch fail is dead at the end, however long it was held back."""
     dead = {event for events in state.dead.values() for event in events}
     for event in sorted((found.poison & found.recorded) - dead):
         yield f"event {event} fails always, and is not dead; it was seen in {_seen(found, event)}"
 
 
 def dies_after_failures(found: Evidence, state: State) -> Iterator[str]:
-    """A batch dies only after so many of its runs failed, or so many of its workers died.
+    """A batch dies only after too many of its runs have failed, or too many of its workers have died.
 
-    Those of the batches that it is a part of count. What was claimed and not run has not failed.
+    Failures and deaths of the batches that it is a part of count. A batch that was claimed and not run has
+    not failed.
     """
     for batch in sorted(found.died | state.dead.keys()):
         lineage = found.lineage(batch)
@@ -44,14 +46,14 @@ def dies_after_failures(found: Evidence, state: State) -> Iterator[str]:
 
 
 def bounded(found: Evidence, state: State) -> Iterator[str]:
-    """No more batches are queued or running than ``max_in_flight``."""
+    """No more than ``max_in_flight`` batches are queued or running."""
     most = max((note["batches"] for note in found.notes if note.what == "in_flight"), default=0)
     if most > state.max_in_flight:
         yield f"{most} batches were queued or running; max_in_flight is {state.max_in_flight}"
 
 
 def _ran_alone(found: Evidence, batch: str) -> bool:
-    """Whether no other batch was run from the first run of this one to its last."""
+    """Whether no other batch ran between the first and the last run of this batch."""
     moments = [note.at for note in found.notes if note.what == "run" and note["batch"] == batch]
     return bool(moments) and not any(
         min(moments) <= note.at <= max(moments)

@@ -1,4 +1,4 @@
-"""The faults of a run: what is done to whom, and when. Drawn from a seed, so a schedule can be had again."""
+"""The faults of a run: kind, target and time. They are drawn from a seed, so a schedule can be repeated."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ KILL, STOP, SERVER, SILENCE, EAT, OUTAGE = "kill", "stop", "server", "silence", 
 KINDS = (KILL, STOP, SERVER, SILENCE, EAT, OUTAGE)
 
 PROCESSOR = "processor"
-"""What fails in an outage, on all workers."""
+"""The target of an outage: the processor fails on all workers."""
 
 ACTIVE = "scheduler-active"
-"""Whichever scheduler holds the lease when the fault comes."""
+"""The scheduler that holds the lease when the fault comes."""
 BUSY_WORKER = "worker-busy"
 BUSY_CONSUMER = "consumer-busy"
-"""Whichever has a batch or a result in hand when the fault comes."""
+"""The worker or consumer that has a batch or a result in hand when the fault comes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """``at`` seconds after the start, ``kind`` is done to ``target``, for so many ``seconds`` if it lasts.
+    """A fault: ``at`` seconds after the start, ``kind`` happens to ``target``, for ``seconds`` if it lasts.
 
-    ``words``: what the command says whose reply is eaten. ``hang_up``: a silence ends with cut connections.
+    ``words``: text in the command whose reply is eaten. ``hang_up``: close the connections after a silence.
     """
 
     at: float
@@ -47,8 +47,8 @@ class Fault:
 
 _RECORD = ("RPUSH", ":events")
 _CUT = ("MULTI", "-- cut:", "EXEC")
-_COMMIT = ("EVALSHA", ":inflight", ":results")  # or a division: by their keys, for a mutant has another hash
-_AFTER_LOOK = ("LLEN", ":events", ":events")  # what a scheduler asks for after it has seen what waits
+_COMMIT = ("EVALSHA", ":inflight", ":results")  # also a division; a mutant's script has another hash
+_AFTER_LOOK = ("LLEN", ":events", ":events")  # what a scheduler requests after it has seen what waits
 _CLAIM = ("EVALSHA", scripts.CLAIM_NEXT.sha)
 _HANDLED = ("EVALSHA", scripts.ACKNOWLEDGE.sha)
 EATEN: dict[str, Sequence[tuple[str, ...]]] = {
@@ -73,7 +73,7 @@ EATEN: dict[str, Sequence[tuple[str, ...]]] = {
     "consumer": [_HANDLED, ("XREADGROUP",), ("XAUTOCLAIM",)],
     "stopper": [_HANDLED, ("XREADGROUP",), ("XREAD", ":progress")],
 }
-"""By role: the commands whose reply may be eaten."""
+"""The commands whose reply may be eaten, by role."""
 _NAMES = {
     ("EVALSHA", script.sha): script.name
     for script in vars(scripts).values()
@@ -85,11 +85,14 @@ _PREFERRED = (*2 * (ACTIVE,), *5 * (BUSY_WORKER,), *2 * (BUSY_CONSUMER,))
 _FIRST_AT, _GAP = 2.0, (0.8, 4.0)
 _OUTAGE_SECONDS = (5.0, 20.0)
 _OUTAGE_SHARE = 0.25
-"""The longest outage, as a share of the run: the rest of a short one is to have other faults."""
+"""The longest outage, as a share of the run, so that a short run has time for other faults."""
 
 
 def draw(seed: int, seconds: float, actors: Sequence[str]) -> list[Fault]:
-    """The schedule of a run: what none can do without comes first, then whatever the dice say."""
+    """The schedule of a run.
+
+    The faults that every run needs come first, in random order; then random ones.
+    """
     dice = random.Random(seed)
     opening = [(EAT, "producer"), (KILL, BUSY_WORKER), (KILL, ACTIVE), (SERVER, "server"), (EAT, "worker")]
     opening += [(SILENCE, ""), (STOP, ""), (KILL, BUSY_CONSUMER), (OUTAGE, "")]

@@ -1,7 +1,7 @@
-"""The history: one file of JSON lines, to which every process of a run appends what it does.
+"""The history: a file of JSON lines, to which every process of a run appends what it does.
 
-Each line is one `Note`. A verb is noted before it is called (``invoke``) and after it (``ok``, ``fail``,
-``doubt``), so whoever was killed in between has left an invocation without an end. Times are of the
+Each line is one `Note`. A verb is noted before it is called (``invoke``) and after it (``ok``, ``fail`` or
+``doubt``). A process that is killed in between leaves an invocation without an end. Times are from the
 machine's monotonic clock, which all its processes share.
 """
 
@@ -20,7 +20,7 @@ INVOKE, OK, FAIL, DOUBT = "invoke", "ok", "fail", "doubt"
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One line. ``what`` was done, how it stands (``state``), and when it was begun (``since``)."""
+    """One line: ``what`` was done, its ``state``, and when it began (``since``)."""
 
     at: float
     who: str
@@ -28,7 +28,7 @@ class Note:
     what: str
     state: str = OK
     call: int = 0
-    """Tells the end of a call from those of its process's other calls."""
+    """Distinguishes the end of this call from the ends of other calls of the process."""
     since: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -45,7 +45,10 @@ class Note:
 
 
 class History:
-    """One process's pen. A line is one write to a file opened for appending, so lines don't mix."""
+    """The part of the history that one process writes.
+
+    A line is one write to a file that is open for appending, so lines of several processes do not mix.
+    """
 
     def __init__(self, path: Path, who: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -53,7 +56,7 @@ class History:
         self._calls = 0
 
     def note(self, what: str, state: str = OK, *, call: int = 0, since: float = 0.0, **facts: Any) -> None:
-        """Append a line. ``since``: when what it tells was begun, if that was not now."""
+        """Append a line. ``since``: when the noted call began, if it did not begin now."""
         now = time.monotonic()
         note = Note(now, self._who, os.getpid(), what, state, call, since or now, facts)
         os.write(self._file, note.encode())
@@ -67,13 +70,13 @@ class History:
 
 
 def read(path: Path) -> Iterator[Note]:
-    """The notes of a history that nobody writes to any more."""
+    """The notes of a history that no process writes to any more."""
     with path.open("rb") as file:
         yield from map(Note.decode, file)
 
 
 def read_on(path: Path, offset: int) -> tuple[list[Note], int]:
-    """The notes from ``offset`` bytes on, and where they end. Half a line is left for later."""
+    """The notes from ``offset`` bytes on, and where they end. An incomplete line is left for later."""
     with path.open("rb") as file:
         file.seek(offset)
         text = file.read()

@@ -1,4 +1,4 @@
-"""Mutants: the library with one protection taken out, in a run's processes, to see that the checker bites."""
+"""Mutants: the library with one protection removed in a run's processes. The checker must notice each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nemesis: does the faults of a schedule to the actors and the server, each at its time."""
+"""The nemesis: applies the faults of a schedule to the actors and the server, each at its time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ROLES = {BUSY_WORKER: "worker", BUSY_CONSUMER: "consumer"}
 
 @dataclass(frozen=True, slots=True)
 class _Doing:
-    """A fault that goes on."""
+    """A fault that has begun and not ended."""
 
     until: float
     is_over: Callable[[], bool]
@@ -33,7 +33,7 @@ class _Doing:
 
 
 class Nemesis:
-    """One schedule, as far as it has come. Times are seconds since the start."""
+    """The progress of one schedule. Times are seconds since the start."""
 
     def __init__(
         self,
@@ -61,15 +61,15 @@ class Nemesis:
 
     @property
     def server_answers(self) -> bool:
-        """Whether the server is neither down nor stopped."""
+        """Whether the server is neither killed nor stopped."""
         return self._server.running and not self._paused
 
     def step(self, now: float) -> None:
-        """Begin and end what is to be by now."""
+        """Begin and end the faults that are due."""
         while self._faults and self._faults[0].at <= now:
             fault = self._faults.pop(0)
             actor, pid = (None, 0) if fault.target in _NOBODY else self._victim(fault)
-            if actor is None and fault.target not in _NOBODY:  # whoever is meant is yet to come
+            if actor is None and fault.target not in _NOBODY:  # the target does not exist yet: try later
                 insort(self._faults, replace(fault, at=now + _AGAIN_SECONDS), key=lambda later: later.at)
             else:
                 self._begin(fault, actor, pid)
@@ -79,14 +79,14 @@ class Nemesis:
                 doing.end()
 
     def end(self) -> None:
-        """End all that goes on, and begin nothing more."""
+        """End all faults that have begun, and begin no more."""
         self._faults.clear()
         for doing in self._doing:
             doing.end()
         self._doing.clear()
 
     def _victim(self, fault: Fault) -> tuple[Actor | None, int]:
-        """Who is meant, and which of its processes; None if there is nobody just now."""
+        """The actor that a fault hits, and which of its processes. The actor is None if none fits now."""
         if fault.target in self._actors:
             actor = self._actors[fault.target]
             return (actor if actor.running else None), actor.pid
@@ -113,7 +113,7 @@ class Nemesis:
             self._history.note("fault", INVOKE, call=call, **facts)
 
         def note() -> None:
-            begun = 0.0 if fault.kind == EAT else since  # until a reply is eaten nothing has happened
+            begun = 0.0 if fault.kind == EAT else since  # until a reply is eaten, nothing has happened
             self._history.note("fault", OK, call=call, since=begun, **facts)
 
         if actor is None:
@@ -137,7 +137,7 @@ class Nemesis:
                 self._eat(fault, actor, note)
 
     def _to_processor(self) -> Callable[[], None]:
-        """Have every call of the processor fail. Returns what ends this outage."""
+        """Make every call of the processor fail. Returns the function that ends this outage."""
         self._outages += 1
         self._outage.touch()
 
@@ -149,7 +149,7 @@ class Nemesis:
         return work_again
 
     def _to_server(self, kind: str) -> Callable[[], None]:
-        """Kill or stop the server. Returns what has it work again."""
+        """Kill or stop the server. Returns the function that restores it."""
         if kind == SERVER:
             self._server.kill()
         elif self._server.running:

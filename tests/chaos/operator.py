@@ -1,4 +1,4 @@
-"""The operator: replays a dead batch now and then, and counts the batches that have a job."""
+"""The operator: replays dead batches every few seconds, and counts the batches that have a job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EVERY_SECONDS = 5.0
 
 
 class Operator:
-    """Replays the batch that has been dead for longest, every few seconds. Counts whenever it is asked to."""
+    """Replays the batch that has been dead longest, every few seconds, and counts whenever it is told to."""
 
     def __init__(self, broker: Broker, history: History) -> None:
         self._broker = broker
@@ -27,21 +27,21 @@ class Operator:
         self._most = 0
 
     def step(self, now: float) -> None:
-        """Look in, if it is time. ``now``: seconds since the start."""
+        """Replay a batch, if it is time. ``now``: seconds since the start."""
         if now < self._next:
             return
         self._next = now + _EVERY_SECONDS
         try:
             for batch in islice(self._broker.dead, 1):
                 ids = [json.loads(event_body(raw))["id"] for raw in self._broker.dead.events(batch.id)]
-                # Noted before it is done, as it may be done without our hearing of it.
+                # Noted before the call, because the replay may happen even if its reply is lost.
                 self._history.note("replay", INVOKE, batch=batch.id, events=ids)
                 self._broker.dead.replay(batch.id)
         except ServerError as error:
             log.info("another time: %s", error)
 
     def count(self) -> None:
-        """Note how many batches are queued or running, if those are more than ever before."""
+        """Note how many batches are queued or running, if there are more than ever before."""
         try:
             now = self._broker.server.do("ZCOUNT", self._broker.keys.inflight, "-inf", f"({BAND_MS}")
         except ServerError as error:

@@ -1,6 +1,6 @@
-"""The processes of a run: its actors, and which of them have something in hand.
+"""The processes of a run: its actors, and which of them have a batch or a result in hand.
 
-A worker is a pool, whose child runs the batches.
+The actor of the role worker is a pool, whose child runs the batches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RESTART_SECONDS = 0.3
 
 
 class Actor:
-    """One process, which is started again whenever it has ended, until it retires."""
+    """One process, which is restarted whenever it ends, until it retires."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Actor:
         self.proxy = Proxy(server)
         self.retired = False
         self.ends: list[int] = []
-        """Its exit codes, but for those of its kills."""
+        """The exit codes of its process, except those of kills."""
         self._folder = folder
         self._seed = seed
         self._starts = 0
@@ -66,7 +66,7 @@ class Actor:
 
     @property
     def hand(self) -> int:
-        """The process that does its work: a pool's worker if it has one, and else itself."""
+        """The process that does the work: a pool's worker if there is one, otherwise the actor's process."""
         workers = descendants(self.pid)[1:] if self.running else []  # the first is the pool's fork server
         return workers[0] if workers else self.pid
 
@@ -75,7 +75,10 @@ class Actor:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start its process. Call it in a thread that lives as long as the run: the process dies with it."""
+        """Start the process.
+
+        Call this in a thread that lives as long as the run: the process dies with it.
+        """
         command = [
             sys.executable,
             "-m",
@@ -92,7 +95,7 @@ class Actor:
         self._ended_at = None
 
     def look_after(self) -> None:
-        """Start it again if it has ended, after a moment."""
+        """If the process has ended, start it again after a moment."""
         if self.running or self.retired or self._process is None:
             return
         if self._ended_at is None:
@@ -103,15 +106,15 @@ class Actor:
             self.start()
 
     def send(self, number: signal.Signals, pid: int = 0) -> None:
-        """Send it a signal, if it runs; or its child, if that does."""
+        """Send a signal to the process if it runs, or to one of its descendants."""
         if self.running and pid in (0, self.pid):
             os.kill(self.pid, number)
         elif self.running and pid in descendants(self.pid):
-            with suppress(ProcessLookupError):  # it has ended just now
+            with suppress(ProcessLookupError):  # it has ended
                 os.kill(pid, number)
 
     def kill(self) -> None:
-        """SIGKILL; its child ends with it."""
+        """Send SIGKILL. The child ends with its parent."""
         hand = self.hand
         self.send(signal.SIGKILL)
         if self._process is not None:
@@ -119,7 +122,7 @@ class Actor:
             wait_until(lambda: not is_alive(hand), message=f"{self.name} was killed: the end of its child")
 
     def dismiss(self) -> None:
-        """Have it end for good when it has done what it is at: with SIGTERM."""
+        """Send SIGTERM: the process finishes what it has in hand, and is not started again."""
         if not self.retired:
             self.retired = True
             self._note_ends_of_children()
@@ -127,7 +130,7 @@ class Actor:
             self.send(signal.SIGTERM)
 
     def retire(self, seconds: float) -> None:
-        """End it for good, by force when it has not ended after so many seconds."""
+        """End the process for good. Kill it if it has not ended after ``seconds``."""
         self.dismiss()
         if self._process is not None:
             try:
@@ -136,13 +139,13 @@ class Actor:
                 self.kill()
 
     def _note_ends_of_children(self) -> None:
-        """A pool starts another worker for each that ends, and logs how that did."""
+        """Read a pool's log: it starts another worker for each that ends, and logs the exit code."""
         log = (self._folder / f"{self.name}.log").read_text(errors="replace")
         self.ends += [int(code) for code in re.findall(r"worker \d+ ended with exit code (\d+)", log)]
 
 
 class Hands:
-    """Which processes have a batch or a result in hand, by the history."""
+    """Which processes have a batch or a result in hand, according to the history."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -150,9 +153,9 @@ class Hands:
         self._busy: dict[str, int] = {}
 
     def busy(self, role: str) -> tuple[str, int]:
-        """The actor of this role that has had something in hand for the shortest time, and its process.
+        """The actor of this role that most recently got something in hand, and the process.
 
-        An empty name if there is none.
+        The name is empty if there is none.
         """
         if self._path.exists():
             notes, self._offset = read_on(self._path, self._offset)

@@ -1,8 +1,8 @@
-"""Recording: the library's verbs, wrapped from outside so that each call is noted in the history.
+"""Recording: wraps the library's verbs from outside, so that the history notes each call.
 
-The library knows nothing of it. What a wrapped verb does, returns and raises stays as it is, but for one
-thing: a cut's transaction also writes down, at the server and so for certain, who held the lease
-at that moment.
+The library knows nothing of this. A wrapped verb does, returns and raises what it did before, with one
+exception: the transaction of a cut also writes down, at the server and so reliably, who held the lease at
+that moment.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Facts = dict[str, Any]
 
 @functools.cache  # a pool's worker is a fork of a process that has done it
 def record_verbs() -> None:
-    """Wrap every verb that the checker wants to know of."""
+    """Wrap every verb whose calls the checker needs."""
     _record(Ledger, "commit", _batch_asked, _truth)
     _record(Ledger, "bury", _batch_asked, _truth)
     _record(Ledger, "divide", _divide_asked, _truth)
@@ -59,7 +59,7 @@ def _record(
     quiet: bool = False,
     what: str = "",
 ) -> None:
-    """Note the calls of a verb. ``quiet``: only those that came to something, when they have."""
+    """Note the calls of a verb. ``quiet``: only when a call is done, and only if it achieved something."""
     wrapped = getattr(owner, verb)
     name = what or verb
 
@@ -82,7 +82,10 @@ def _record(
 
 
 class _Call:
-    """A call that is noted. In a ``with`` its error is, too; otherwise it stays open as if killed."""
+    """A call that is noted.
+
+    A ``with`` block notes its error as well. Otherwise, a failed call looks killed.
+    """
 
     def __init__(
         self, name: str, facts: Facts, answered: Callable[[Any], Facts | None], *, quiet: bool
@@ -93,7 +96,7 @@ class _Call:
             history.note(name, INVOKE, call=self._call, **facts)
 
     def answer(self, answer: Any) -> Any:
-        """Note what it came to, and return that."""
+        """Note the result, and return it."""
         learnt = self._answered(answer)
         if learnt is not None and not (self._quiet and learnt.get("value") is False):
             self._note(OK, **learnt)
@@ -111,7 +114,7 @@ class _Call:
 
 
 class _RecordedVerb:
-    """Stands in a class for a verb whose calls are noted."""
+    """Replaces a verb in its class by one whose calls are noted."""
 
     def __init__(self, wrapped: verbs.verb[Any, Any], begun: Callable[..., _Call]) -> None:
         self._wrapped, self._begun = wrapped, begun
@@ -168,7 +171,7 @@ def _delivered(entries: Sequence[Entry]) -> Facts | None:
 
 
 def _record_cuts() -> None:
-    """Note the cuts that are tried, and in their transactions that they are done, and under whose lease."""
+    """Note each cut that is tried. Its transaction notes that it was done, and under whose lease."""
     fence, cut = Lease.fence, Fence.cut
 
     @contextmanager

@@ -1,8 +1,8 @@
-"""Recovery: how long it took until somebody else did what a killed process had been at.
+"""Recovery: how long it took until another process continued the work of a killed one.
 
-Other faults may come before that. Each excuses the time that it takes from those who have a part in the
-recovery, and no more: while the server is away nothing goes on, and a worker that is hit when the batch's new
-job was out may have had it, so that all begins anew.
+Other faults may come in between. Each excuses only the time that it costs the processes that take part in the
+recovery. While the server is away, nothing proceeds. If a fault hits a worker after the batch's new job was
+enqueued, that worker may have had the job, and the recovery begins anew.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from tests.chaos.history import INVOKE, OK, Note
 WORKER_SECONDS = 15.0
 SCHEDULER_SECONDS = 3.0
 _LONGEST_PAUSE_SECONDS = 5.0
-"""At most: a process that has lost the server waits about as long as that was away until it tries again."""
+"""At most: a process that has lost the server retries after about as long as the server was away."""
 _NEW_JOB_SECONDS = 8.0
-"""How long a job may wait for a worker, and be lost by one, before it is looked for."""
+"""How long a job may wait for a worker, and be lost by one, before the scheduler looks for it."""
 
 Span = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """How many ``seconds`` it took from a kill; None if it never came. Other faults excuse some."""
+    """How many ``seconds`` passed since a kill; None if it never came. ``excused``: for other faults."""
 
     what: str
     seconds: float | None
@@ -41,7 +41,7 @@ class Recovery:
 
 
 def recoveries(found: Evidence) -> Iterator[Recovery]:
-    """One for each batch that a killed worker was running, and for each active scheduler that was killed."""
+    """A recovery for each batch that a killed worker was running, and for each killed active scheduler."""
     notes = found.notes
     faults = [note for note in notes if note.what == "fault" and note.state == OK]
     for kill in faults:
@@ -63,7 +63,7 @@ def recoveries(found: Evidence) -> Iterator[Recovery]:
 
 
 def in_time(found: Evidence) -> Iterator[Violation]:
-    """What was not recovered within its bound, other faults excused."""
+    """The recoveries that took longer than their bound, after other faults are excused."""
     for recovery in recoveries(found):
         if recovery.late:
             took = "never" if recovery.seconds is None else f"after {recovery.seconds:.1f} s"
@@ -72,18 +72,18 @@ def in_time(found: Evidence) -> Iterator[Violation]:
 
 
 def _running(notes: Sequence[Note], kill: Note) -> str:
-    """The batch whose processor the killed process was in at its end, alone; empty if there was none."""
+    """The batch that only the killed process was running at its end, or an empty string."""
     batch = ""
     for note in notes:
         if note.pid == kill["victim"] and note.what == "run":
             batch = note["batch"] if note.state == INVOKE else ""
         elif note.what == "claim" and note["batch"] == batch and note.at < kill.since:
-            batch = ""  # by another: this one had been too silent
+            batch = ""  # claimed by another: this process had been silent for too long
     return batch
 
 
 def _goes_on(batch: str, note: Note) -> bool:
-    """Whether somebody takes a batch, or makes an end of it."""
+    """Whether somebody claims, divides or buries the batch."""
     return note.what in ("claim", "divide", "bury") and note.state == OK and note["batch"] == batch
 
 
@@ -93,13 +93,13 @@ def _was_active(notes: Sequence[Note], kill: Note) -> bool:
 
 
 def _until(notes: Sequence[Note], kill: Note, wanted: Callable[[Note], bool]) -> float | None:
-    """How long after a kill another did what is wanted, if ever."""
+    """How long after a kill another process did what is wanted, or None."""
     later = (note for note in notes if note.at > kill.since and note.pid != kill["victim"])
     return next((note.at - kill.since for note in later if wanted(note)), None)
 
 
 def _cost_to_lease(notes: Sequence[Note], kill: Note, fault: Note) -> Span | None:
-    """The time that a fault takes from the standby. One that is killed may have become active just then."""
+    """The time that a fault costs the standby. A killed standby may have become active at that moment."""
     if fault["target"] == SERVER:
         return _without_server(fault)
     if not fault["target"].startswith("scheduler"):
@@ -108,7 +108,7 @@ def _cost_to_lease(notes: Sequence[Note], kill: Note, fault: Note) -> Span | Non
 
 
 def _cost_to_batch(notes: Sequence[Note], kill: Note, batch: str, fault: Note) -> Span | None:
-    """The time that a fault takes from the active scheduler, or from the worker that it gave the batch to."""
+    """The time that a fault costs the active scheduler, or the worker to which it gave the batch."""
     if fault["target"] == SERVER:
         return _without_server(fault)
     if fault["target"].startswith("scheduler"):
@@ -119,20 +119,20 @@ def _cost_to_batch(notes: Sequence[Note], kill: Note, batch: str, fault: Note) -
 
 
 def _without_server(fault: Note) -> Span:
-    """While it did not answer, and until those who had lost it try again."""
+    """The time while the server did not answer, and until processes that had lost it try again."""
     pause = min(fault.at - fault.since, _LONGEST_PAUSE_SECONDS) if fault["kind"] == SERVER else 0.0
     return fault.since, fault.at + pause
 
 
 def _back(notes: Sequence[Note], kill: Note) -> float:
-    """When a killed actor was there again."""
+    """When a killed actor had started again."""
     return next(
         (n.at for n in notes if n.what == "start" and n.who == kill["target"] and n.at > kill.at), kill.at
     )
 
 
 def _enqueued_again(notes: Sequence[Note], kill: Note, batch: str, fault: Note) -> bool:
-    """Whether a new job for the batch was made during a fault or not long before, or was tried to be made."""
+    """Whether the scheduler enqueued the batch again, or tried to, during a fault or shortly before it."""
     first, last = max(kill.at, fault.since - _NEW_JOB_SECONDS), fault.at
     return any(
         note.what == "enqueue_again" and first < note.at and note.since < last and batch in note["batches"]
@@ -141,7 +141,7 @@ def _enqueued_again(notes: Sequence[Note], kill: Note, batch: str, fault: Note) 
 
 
 def _excused(faults: Sequence[Note], kill: Note, bound: float, cost: Callable[[Note], Span | None]) -> float:
-    """How many seconds the other faults have cost that came before the time was up."""
+    """How many seconds were lost to other faults that came before the time was up."""
     excused, spans = 0.0, list[Span]()
     for fault in sorted(faults, key=lambda fault: fault.since):
         if fault is not kill and fault.since < kill.since + bound + excused and (span := cost(fault)):
@@ -151,7 +151,7 @@ def _excused(faults: Sequence[Note], kill: Note, bound: float, cost: Callable[[N
 
 
 def _length(spans: Sequence[Span], start: float) -> float:
-    """How long these are together, from ``start`` on, where they overlap counted once."""
+    """The total length of the spans from ``start`` on. Overlaps count once."""
     length, covered = 0.0, start
     for begin, end in sorted(spans):
         length += max(0.0, end - max(begin, covered))

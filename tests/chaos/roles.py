@@ -1,4 +1,4 @@
-"""The roles: what an actor's process does. ``python -m tests.chaos.roles ROLE SEED``."""
+"""The roles: what the process of an actor does. ``python -m tests.chaos.roles ROLE SEED``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _WORKERS_APP = "tests.chaos.worker_app:config"
 _MANY = 30
 _CLAIM_SECONDS = 30
-"""A stopper's, as by default: so what it misses costs it the five seconds of its longest wait."""
+"""A stopper's ``claim_after``. With the default, a missed result costs its longest wait, five seconds."""
 
 
 def schedule() -> None:
@@ -31,7 +31,7 @@ def schedule() -> None:
 
 
 def run_batches() -> None:
-    """Be a pool of one worker, which is a process of its own."""
+    """Run a pool of one worker, which is a separate process."""
     WorkerPool(_WORKERS_APP, 1).run()
 
 
@@ -48,7 +48,7 @@ def consume() -> None:
 
 
 def produce() -> None:
-    """Record events until told to stop; what is in doubt is repeated only if it has an id for that."""
+    """Record events until told to stop. A recording in doubt is repeated only if it has an id."""
     stop = _stop_on_signal()
     batcher, dice = MicroBatcher(app.config), random.Random(sys.argv[2])
     count = 0
@@ -78,7 +78,7 @@ def _record(batcher: MicroBatcher, ids: list[str], dice: random.Random, stop: th
                 continue
             state = DOUBT
         except (Unavailable, Refused, BatcherFull):
-            # The try before this one may have been in doubt.
+            # An earlier try may have been in doubt.
             state = DOUBT if repeatable else FAIL
             stop.wait(0.2)
         else:
@@ -88,7 +88,7 @@ def _record(batcher: MicroBatcher, ids: list[str], dice: random.Random, stop: th
 
 
 def stop_often() -> None:
-    """Record an event, stop, and wait for the end, over and over, as the program of the README does."""
+    """Record an event, stop, and wait for the end, again and again, as the README's program does."""
     stop, dice, count = _stop_on_signal(), random.Random(sys.argv[2]), 0
     config = app.config.model_copy(update={"claim_after": _CLAIM_SECONDS})
     while not stop.wait(dice.uniform(0, 2 * app.conditions.pause_seconds)):

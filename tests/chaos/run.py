@@ -1,4 +1,4 @@
-"""A run: a server, the actors, each behind a proxy of its own, and the faults that come over them."""
+"""A run: a server, the actors, each behind its own proxy, and the faults that hit them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 
 CAST = {"scheduler": 2, "worker": 4, "consumer": 2, "producer": 3, "stopper": 1}
 DRAIN_SECONDS = 120.0
-"""After an outage the next probe may be 30 s away; then all is tried again, and bad events are isolated."""
+"""After an outage, the next probe may be 30 s away. Then all is tried again, and bad events are isolated."""
 _STEP_SECONDS = 0.02
 
 
@@ -32,16 +32,16 @@ def names(cast: Mapping[str, int]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What is left of a run."""
+    """What is left after a run."""
 
     history: Path
     state: state.State
     ends: dict[str, list[int]]
-    """The exit codes of the processes that ended by themselves, by actor."""
+    """The exit codes of the processes that ended without being killed, by actor."""
 
 
 class Run:
-    """One run, in a folder of its own. For a ``with`` block, which leaves nothing running."""
+    """One run in its own folder. For a ``with`` block, after which nothing is left running."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Run:
         self._stack.close()
 
     def play(self, seconds: float) -> Played:
-        """Start everybody, do the faults for so long, let all drain, and end."""
+        """Start all actors, apply the faults for ``seconds``, let everything drain, and end."""
         for actor in self._actors.values():
             actor.start()
         wait_until(self._works, 120, lambda: f"a first batch; the logs are in {self._folder}")
@@ -123,7 +123,7 @@ class Run:
         self._wait_until_nothing_is_left(time.monotonic() + self._conditions.slow_seconds)
         (self._folder / app.HURRY).touch()
         self._wait_until_nothing_is_left(give_up_at)
-        for actor in stoppers:  # whose last stop ends now
+        for actor in stoppers:  # its last stop ends now
             actor.retire(10)
         self._wait_until_nothing_is_left(give_up_at)
         self._history.note("drained")

@@ -1,4 +1,4 @@
-"""The state in which a run has left the server."""
+"""The state of the server after a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.chaos.recording import CUTS
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the checker reads besides the history."""
+    """What the checker reads in addition to the history."""
 
     left: str = ""
     """What did not drain."""
@@ -24,18 +24,18 @@ class State:
     dead: dict[str, list[str]] = field(default_factory=dict)
     """The ids of the events of each dead batch."""
     cuts: list[dict[str, Any]] = field(default_factory=list)
-    """What each cut's own transaction wrote down: batches, token, and who held the lease at that moment."""
+    """What each cut's own transaction noted: batches, token, and who held the lease at that moment."""
     max_retries: int = 2
     max_worker_deaths: int = 3
     max_in_flight: int = 20
     findings: list[str] = field(default_factory=list)
     """What `microbatch verify` would find."""
     jobs_kept: list[str] = field(default_factory=list)
-    """What RQ keeps of jobs for ever."""
+    """The keys of jobs that RQ keeps for ever."""
 
 
 def left(broker: Broker) -> str:
-    """What waits, runs or is unhandled; empty if nothing is."""
+    """What waits, runs or is unhandled, as text; empty if nothing is."""
     waiting, in_flight = broker.events.waiting(), len(broker.ledger.in_flight())
     unhandled = broker.unhandled.count()
     if not (waiting or in_flight or unhandled):
@@ -44,7 +44,7 @@ def left(broker: Broker) -> str:
 
 
 def look(broker: Broker) -> State:
-    """The state as it is now."""
+    """Read the current state."""
     info: Any = broker.server.client.xinfo_stream(broker.keys.results)
     stats = pairs(broker.server.do("HGETALL", broker.keys.stats))
     config = broker.config
@@ -63,9 +63,9 @@ def look(broker: Broker) -> State:
 
 
 def _jobs_kept(broker: Broker) -> list[str]:
-    """The keys of jobs that never expire, though no batch is in flight any more.
+    """The keys of jobs that never expire, although no batch is in flight any more.
 
-    RQ itself looks after those on their way to a worker that was killed, every ten minutes.
+    RQ itself cleans up jobs on their way to a killed worker, every ten minutes.
     """
     queue = f"rq:queue:{broker.keys.queue}:intermediate"
     lists = list(broker.server.client.scan_iter(queue + "*"))

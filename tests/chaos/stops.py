@@ -1,11 +1,12 @@
-"""The rule of stops: a stop ends soon after the last result that it waits for is there, and handled.
+"""The rule of stops: a stop ends soon after the last result that it waits for is there and handled.
 
-Two times are looked at. The first is from the last result's handling to the end of the stop. A stop waits for
-the events recorded before it, and for what is in flight and on the stream when it looks. That may have come
-later, three times at most: it looks for what is cut, for what is committed, and for what is handled. The
-second is from the end of a run to the call of the handler, for what the stopping process handles itself.
+The rule measures two times. The first is from the handling of the last result to the end of the stop. A stop
+waits for the events recorded before it, and for what is in flight and on the stream when it looks. More may
+arrive before a later look. There are at most three looks: for what is cut, for what is committed, and for
+what is handled. The second time is from the end of a run to the call of the handler, for results that the
+stopping process handles itself.
 
-Other faults excuse their time, where they hit those who have a part in it.
+Other faults excuse the time that they cost, if they hit processes that take part.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ STOP_SECONDS = 3.0
 _LOOKS = 3
 _AGAIN_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 5.0
-"""At most: a process that has lost the server waits about as long as that was away until it tries again."""
+"""At most: a process that has lost the server retries after about as long as the server was away."""
 _RECOVERY_SECONDS = 15.0
-"""How long a result may be on its way whose worker or consumer was hit."""
+"""How long a result may be on its way after a fault hit its worker or consumer."""
 _ROLES = ("server", "consumer", "stopper")
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """How many ``seconds`` a stop took longer than its results; None if it never ended."""
+    """How many ``seconds`` a stop lasted after its results; None if it never ended."""
 
     who: str
     seconds: float | None
@@ -44,7 +45,7 @@ class Stop:
 
 
 def stops(found: Evidence) -> Iterator[Stop]:
-    """Every stop that was begun and whose process was not killed."""
+    """Every stop that began and whose process was not killed."""
     handled, faults = _Handled(found), [n for n in found.notes if n.what == "fault" and n.state == OK]
     killed = {note["victim"] for note in faults if note["kind"] == KILL}
     ends = {(n.pid, n.call): n for n in found.notes if n.what == "stop" and n.state == OK}
@@ -62,7 +63,7 @@ def stops(found: Evidence) -> Iterator[Stop]:
 
 
 def stops_end(found: Evidence, _state: State) -> Iterator[str]:
-    """A stop ends soon after the last result that it waits for is there, and handled."""
+    """A stop ends soon after the last result that it waits for is there and handled."""
     for stop in stops(found):
         if stop.late:
             took = "never ended" if stop.seconds is None else f"took {stop.seconds:.1f} s too long"
@@ -91,14 +92,17 @@ class _Handled:
         self._moments = [moments[event] for _, event in order]
 
     def last(self, moment: float, until: float) -> float:
-        """When the last result was handled that a stop waited for. It was begun then, and ended ``until``."""
+        """When the last result that a stop waited for was handled.
+
+        It began at ``moment`` and ended ``until``.
+        """
         for _ in range(_LOOKS):
             for moments in self._moments[: bisect_left(self._begun, moment)]:
                 moment = max([moment, *(at for at in moments if at <= until)])
         return moment
 
     def waits(self, begin: Note, end: Note, faults: list[Note]) -> Iterator[float]:
-        """How long results waited for the stopping process, which was idle. Near faults excuse it."""
+        """How long each result waited while the stopping process was idle. Faults close in time excuse it."""
         calls = [call for call in self._calls[begin.pid] if begin.at <= call[0] <= end.at]
         for called, _, batch in calls:
             run = max((at for at in self._runs[batch] if at <= called), default=called)
@@ -109,7 +113,7 @@ class _Handled:
 
 
 def _cost(fault: Note, begin: float, end: float) -> float:
-    """The time that a fault took from a stop that was to end after ``begin``."""
+    """The time that a fault cost a stop that should have ended after ``begin``."""
     if not fault["target"].startswith(_ROLES):
         return 0.0
     pause = _AGAIN_SECONDS if fault["kind"] in (EAT, KILL) else _LONGEST_PAUSE_SECONDS
@@ -117,6 +121,6 @@ def _cost(fault: Note, begin: float, end: float) -> float:
 
 
 def _may_delay(fault: Note, begin: float, end: float) -> bool:
-    """Whether a fault may have had a result wait."""
+    """Whether a fault may have made a result wait."""
     concerned = fault["target"].startswith((*_ROLES, "worker"))
     return concerned and fault.since < end and fault.at + _RECOVERY_SECONDS > begin

@@ -1,4 +1,4 @@
-"""Runs: half a minute of faults, of which nothing may come, and short ones with a broken library."""
+"""Runs: half a minute of faults that must break no promise, and short runs with a broken library."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_half_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
     assert verdict.passed, f"{verdict}\nseed {SEED}, {tmp_path}"
 
 
-def test_a_schedule_can_be_had_again() -> None:
+def test_a_seed_always_gives_the_same_schedule() -> None:
     actors = names(CAST)
     schedule = faults.draw(7, 300, actors)
     assert schedule == faults.draw(7, 300, actors)
@@ -38,7 +38,7 @@ def test_a_schedule_can_be_had_again() -> None:
 @pytest.mark.parametrize("mutant", MUTANTS)
 @pytest.mark.timeout(600)
 def test_the_checker_bites(mutant: str, tmp_path: Path) -> None:
-    """On a busy machine a fault may find no victim in time. A run that meets none is followed by another."""
+    """On a busy machine, a fault may find no victim in time. So a mutant gets up to three runs."""
     trap, verdicts = TRAPS[mutant], []
     for run in range(3):
         folder = tmp_path / str(run)

@@ -1,4 +1,4 @@
-"""The checker on histories written by hand: one that is as it should be, and one for each way to be wrong."""
+"""The checker on histories written by hand: a correct one, and one for each way to break a rule."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH, PART, OTHER = "1f", "1f-22", "3e"
 
 
 class Story:
-    """A history that is told line by line, a second apart, and the state at its end."""
+    """A history that is told line by line, with a second between lines, and the state at its end."""
 
     def __init__(self) -> None:
         self.notes: list[Note] = []
@@ -53,7 +53,7 @@ class Story:
 
 
 def told() -> Story:
-    """Two events are handled with their batch; the third fails at first, runs as a part, and dies."""
+    """Two events are handled with their batch. The third fails at first, runs as a part, and dies."""
     story = Story()
     for state in (INVOKE, OK):
         story.tell("record", state, events=EVENTS, poison=["c"])
@@ -108,7 +108,7 @@ def test_what_is_in_doubt_may_be_there_or_not() -> None:
     story = told()
     story.tell("record", INVOKE, events=["d"])
     story.tell("record", DOUBT, events=["d"])
-    story.tell("record", INVOKE, events=["e"])  # and its producer was killed
+    story.tell("record", INVOKE, events=["e"])  # its producer was killed
     assert story.broken() == set()
     story.tell("handle", batch=BATCH, events=["d"], dead=False)
     assert "nothing_invented" not in story.broken()
@@ -126,7 +126,7 @@ def test_a_replayed_event_may_be_in_two_batches() -> None:
     assert story.broken() == set()
 
 
-def test_a_part_is_known_by_its_division_though_nobody_heard_of_taking_it() -> None:
+def test_a_part_is_known_by_its_division_even_if_its_claim_is_not() -> None:
     story = told()
     story.notes = [note for note in story.notes if note.what != "claim" or note["batch"] != PART]
     story.tell("divide", batch=PART, parts=["1f-33"], entry=False, value=True)
@@ -314,7 +314,7 @@ def test_a_cut_that_was_begun_before_is_no_breach() -> None:
     assert "fenced" not in story.broken()
 
 
-def test_a_batch_whose_workers_died_of_it_may_die_unfailed() -> None:
+def test_a_batch_that_killed_its_workers_may_die_without_a_failure() -> None:
     story = told()
     bury_what_was_claimed_and_never_ran(story)
     for pid in range(4):
@@ -377,7 +377,7 @@ def test_a_killed_scheduler_is_replaced_in_time(seconds: float, late: bool) -> N
     assert bool(list(in_time(Evidence.of(story.notes)))) is late
 
 
-def test_a_run_that_ended_while_its_worker_was_being_killed_is_none_to_be_taken_over() -> None:
+def test_a_run_that_ends_during_its_workers_kill_needs_no_recovery() -> None:
     story = killed("worker-1")
     story.notes.insert(-1, dataclasses.replace(story.notes[-2], state=OK))
     assert not list(recoveries(Evidence.of(story.notes)))
@@ -388,7 +388,7 @@ def test_a_batch_that_never_runs_again_is_late() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "late"), [(4.5, False), (5.5, True)])
-def test_the_time_that_the_server_was_away_and_as_much_again_is_excused(seconds: float, late: bool) -> None:
+def test_twice_the_time_that_the_server_was_away_is_excused(seconds: float, late: bool) -> None:
     story = killed("scheduler-1")
     story.tell("fault", kind="server", target="server", victim=0, since=story.now)
     story.now += seconds - 2
@@ -397,9 +397,7 @@ def test_the_time_that_the_server_was_away_and_as_much_again_is_excused(seconds:
 
 
 @pytest.mark.parametrize(("seconds", "late"), [(6.5, False), (7.5, True)])
-def test_a_standby_that_is_killed_as_well_has_its_time_from_when_it_is_back(
-    seconds: float, late: bool
-) -> None:
+def test_a_killed_standby_has_its_time_from_its_return_on(seconds: float, late: bool) -> None:
     story = killed("scheduler-1")
     story.tell("fault", kind="kill", target="scheduler-2", victim=6)
     story.now += 2
@@ -410,7 +408,7 @@ def test_a_standby_that_is_killed_as_well_has_its_time_from_when_it_is_back(
 
 
 @pytest.mark.parametrize("enqueued", [True, False])
-def test_another_worker_that_is_hit_is_an_excuse_if_it_may_have_had_the_job(enqueued: bool) -> None:
+def test_a_fault_of_another_worker_counts_if_it_may_have_had_the_job(enqueued: bool) -> None:
     story = killed("worker-1")
     story.now += 8
     if enqueued:
@@ -438,7 +436,7 @@ def test_a_fault_of_a_producer_is_no_excuse() -> None:
     assert list(in_time(Evidence.of(story.notes)))
 
 
-def test_a_line_that_is_being_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_line_is_read_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "history"
     first, second = (Note(1.0, "worker-1", 2, what).encode() for what in ("run", "handle"))
     path.write_bytes(first + second[:9])

@@ -1,4 +1,4 @@
-"""The proxy: what it holds back and eats, and that it outlives its server."""
+"""The proxy: what it holds back and eats. It outlives its server."""
 
 from __future__ import annotations
 

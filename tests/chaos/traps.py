@@ -1,4 +1,4 @@
-"""Traps: for each mutant what its protection is there for, so that it meets that for certain."""
+"""Traps: for each mutant, faults and conditions in which its missing protection certainly matters."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ SMALL = {"scheduler": 1, "worker": 2, "consumer": 1, "producer": 1}
 
 @dataclass(frozen=True, slots=True)
 class Trap:
-    """The faults, in turn, and the ``rule`` that they have the mutant break."""
+    """The faults, in turn, and the ``rule`` that the mutant must break."""
 
     faults: Sequence[Fault]
     rule: str
     conditions: Conditions | None = None
-    """It takes a run of its own kind, with no other faults."""
+    """If set, the trap needs a run under these conditions, without other faults."""
     cast: Mapping[str, int] = dataclasses.field(default_factory=lambda: SMALL)
     seconds: float = 4.0
-    """How long its run is at least."""
+    """The least duration of its run."""
     once: bool = False
-    """Its faults come once each, and not over and over."""
+    """Whether each fault comes once, instead of again and again."""
 
 
 TRAPS = {
@@ -41,7 +41,7 @@ TRAPS = {
     ),
     "ack-before-handler": Trap([Fault(0, KILL, BUSY_CONSUMER)], "nothing_lost"),
     "destructive-outside-script": Trap([Fault(0, EAT, ACTIVE, words=("LPOP", ":events"))], "nothing_lost"),
-    # Beside other events something always happens that ends a wait.
+    # Beside other events, something always happens that ends a wait.
     "progress-after-read": Trap(
         [],
         "stops_end",
@@ -49,9 +49,9 @@ TRAPS = {
         cast={"scheduler": 1, "worker": 1, "stopper": 1},
         seconds=6.0,
     ),
-    # Four batches come in a second, and less than two are run: at the tail a batch waits for long.
+    # Four batches arrive per second, and fewer than two are run: at the tail, a batch waits for long.
     "requeue-at-tail": Trap(
-        [Fault(0, KILL, BUSY_WORKER)] * 2,  # one may come when a run has just ended
+        [Fault(0, KILL, BUSY_WORKER)] * 2,  # one fault may come after its run has ended
         "in_time",
         Conditions({"max_in_flight": 1000}, run_seconds=1.2, slow_seconds=9.0, all_plain=True),
         seconds=11.0,
@@ -69,7 +69,7 @@ TRAPS = {
         Conditions({"max_size": 1, "max_retries": 0}, pause_seconds=0.15),
     ),
 }
-"""By mutant."""
+"""The traps, by mutant."""
 
 
 def lay(
@@ -80,7 +80,7 @@ def lay(
     first_at: float = _FIRST_AT,
     every: float = _EVERY_SECONDS,
 ) -> list[Fault]:
-    """The schedule with one fault of each trap in every so many seconds."""
+    """The schedule: in each interval of ``every`` seconds, one fault of each trap."""
     laid = [
         dataclasses.replace(trap.faults[turn % len(trap.faults)], at=first_at + every * turn)
         for trap in traps

@@ -1,4 +1,4 @@
-"""The verdict on a run: what broke a rule, whether enough happened to mean something, and the figures."""
+"""The verdict on a run: broken rules, whether enough happened to be meaningful, and the figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FEWEST_EVENTS_A_SECOND = 10
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a run."""
+    """The result of a run."""
 
     violations: list[Violation]
     figures: str
@@ -41,7 +41,7 @@ class Verdict:
 
 
 def judge(played: Played, seconds: float, *, thorough: bool = True) -> Verdict:
-    """The verdict. ``thorough``: a run in which too little happened fails as well."""
+    """The verdict. With ``thorough``, a run in which too little happened fails as well."""
     found = Evidence.of(read(played.history))
     violations = [*check(found, played.state), *in_time(found), *_ended(played)]
     if thorough:
@@ -50,7 +50,7 @@ def judge(played: Played, seconds: float, *, thorough: bool = True) -> Verdict:
 
 
 def _ended(played: Played) -> Iterator[Violation]:
-    """A process may end because it can't reach the server at its start (2), and must not fail otherwise."""
+    """A process may end with code 2 if it can't reach the server at its start. It must not fail otherwise."""
     for name, codes in played.ends.items():
         if wrong := [code for code in codes if code != 2]:
             yield Violation("ended", f"{name} ended by itself with {wrong}; see its log")

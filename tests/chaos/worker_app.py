@@ -1,4 +1,4 @@
-"""The app as a pool's workers import it: with the mutant of the run, and noting what they do."""
+"""The app that the workers of a pool import: it applies the mutant of the run, and notes what they do."""
 
 from __future__ import annotations
 
