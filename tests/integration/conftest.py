@@ -1,4 +1,4 @@
-"""What all integration tests are held to."""
+"""Fixtures of all integration tests."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from tests.times import hurry
 
 @pytest.fixture(autouse=True)
 def key_guard(request: pytest.FixtureRequest, servers_in_use: ServersInUse) -> Iterator[None]:
-    """After each test no key is left in its servers but the permanent ones; see ``tests/key_guard.py``."""
+    """Fail a test that leaves keys other than the permanent ones in its servers.
+
+    See ``tests/key_guard.py``.
+    """
     yield
-    if request.node.stash.get(FAILED, False):  # then one failure is enough
+    if request.node.stash.get(FAILED, False):  # one failure is enough
         return
     leaves = [part for marker in request.node.iter_markers("leaves") for part in marker.args]
     for server in servers_in_use.all:
@@ -27,5 +30,5 @@ def key_guard(request: pytest.FixtureRequest, servers_in_use: ServersInUse) -> I
 
 @pytest.fixture
 def hasty_reconciler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Schedulers of this process: a test can't wait for as long as a job may be on its way to a worker."""
+    """Shorten the time for which a job may be on its way, for schedulers of this process."""
     hurry(monkeypatch, look_again_ms=500, on_the_way_ms=500)

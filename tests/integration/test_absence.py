@@ -1,4 +1,4 @@
-"""Who waits for results is told that nobody cuts, or that nobody works, and only where that is true."""
+"""A process that waits for results is told that no scheduler or no worker runs, and only if that is true."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOBODY_WORKS = "letters: 1 batch is to be run, and no worker takes any: start `m
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It looks after half a second in which nothing came, not after four."""
+    """The wait looks after half a second without results, instead of four."""
     hurry(monkeypatch, absence_seconds=0.5, longest_wait_seconds=0.2)
 
 
@@ -40,7 +40,7 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.leaves(
     "events", "wake", "progress", "inflight", "batch", "results", "lease", "schedulers", "stats"
 )
-def test_what_is_not_there_is_told_once(
+def test_a_missing_scheduler_or_worker_is_reported_once(
     valkey_server: RealServer,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -100,10 +100,10 @@ def test_a_scheduler_tells_that_jobs_wait_and_there_is_no_worker(
         batcher.record_event(1)
         fleet.wait_for_cut(1)
         watch.look()
-        assert caplog.messages == []  # one may just be starting
+        assert caplog.messages == []  # a worker may be starting at this moment
         watch.look()
         watch.look()
-        assert caplog.messages == [told]  # once a minute
+        assert caplog.messages == [told]  # at most once a minute
         fleet.worker()
         fleet.finish(fleet.batcher(result_handler=print))
         watch.look()

@@ -1,4 +1,4 @@
-"""Every way to name a server leads there, and what leads nowhere says so without telling the password."""
+"""Every way to write a server's address works, and an address that fails is reported without its password."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PASSWORDS = pytest.mark.parametrize("password", [None, "s:e/s@m 1%"])
 
 
 def assert_path_works(server: RealServer, folder: Path, **settings: str) -> None:
-    """From the record to the handler, in a producer, a scheduler and a worker."""
+    """An event gets from its recording to the handler, in a producer, a scheduler and a worker."""
     results: list[int] = []
     with Fleet(server, folder, **settings) as fleet:
         fleet.worker()

@@ -1,4 +1,4 @@
-"""The verbs of recording, results and status, performed on asyncio: the same that threads use."""
+"""The verbs of recording, results and status on asyncio. They are the same verbs that threads use."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def serving(server: RealServer | Proxy) -> AsyncIterator[AsyncServer]:
 
 @pytest.fixture
 def broker(server: RealServer) -> Iterator[Broker]:
-    """The same batcher, as threads see it."""
+    """The same batcher, as threads use it."""
     broker = Broker(Config(name="letters", redis_url=server.url, max_size=3))
     yield broker
     broker.close()
@@ -86,8 +86,8 @@ def test_a_bound_is_kept(server: RealServer, broker: Broker) -> None:
     assert waiting(broker) == [1, 2]
 
 
-def test_what_goes_out_ahead_of_its_answer(server: RealServer, broker: Broker) -> None:
-    """Many tasks record at the same time; each has its own answer."""
+def test_many_tasks_record_at_the_same_time(server: RealServer, broker: Broker) -> None:
+    """Each task gets its own reply."""
 
     async def record() -> list[int]:
         async with serving(server) as there:
@@ -99,7 +99,7 @@ def test_what_goes_out_ahead_of_its_answer(server: RealServer, broker: Broker) -
 
 
 def test_results(server: RealServer, broker: Broker) -> None:
-    """From the ledger to the handler: a batch is taken, committed, and its result is read and handled."""
+    """From the ledger to the handler: a batch is claimed and committed, and its result read and handled."""
 
     async def work() -> None:
         async with serving(server) as there:
@@ -194,7 +194,7 @@ def test_a_lost_reply_is_in_doubt(valkey_server: RealServer) -> None:
 
 @pytest.mark.parametrize("steps", range(12))
 def test_a_task_may_be_cancelled_at_any_moment(valkey_server: RealServer, steps: int) -> None:
-    """It ends at once, and the reply that it did not read is nobody else's."""
+    """The task ends at once, and nobody else gets the reply that it did not read."""
 
     async def ask() -> None:
         async with serving(valkey_server) as there:

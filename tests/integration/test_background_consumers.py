@@ -1,4 +1,4 @@
-"""A consumer on a thread of its own: it starts, stops, and tells of its errors."""
+"""A consumer on its own thread: how it starts, stops, and reports errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_it_handles_results_until_it_is_stopped(fleet: Fleet) -> None:
     assert consumer.error is None
     add_results(fleet, 2)
     assert consumer.stop()  # once more
-    assert mb.wait_for_results(0.5) is False  # the batcher itself can go on
+    assert mb.wait_for_results(0.5) is False  # the batcher itself still works
     assert handled == [1, 2]
 
 
@@ -48,7 +48,7 @@ def test_it_stops_at_once_and_leaves_to_others_what_it_has_not_begun(fleet: Flee
     assert handler.began.wait(20)
     staying = other.start_consuming()
     began = time.monotonic()
-    assert not consumer.stop(0.1)  # the handler in hand goes on
+    assert not consumer.stop(0.1)  # the call in progress continues
     handler.go.set()
     assert consumer.stop(AT_ONCE)
     wait_until(lambda: len(others) == 9, timeout=AT_ONCE)

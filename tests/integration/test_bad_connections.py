@@ -1,4 +1,4 @@
-"""Connections that are of no more use: to a server that was demoted, or that a firewall has dropped."""
+"""Connections that have become useless: to a server that was demoted, or dropped by a firewall."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_producer_finds_the_server_that_took_over_at_the_same_address(
     proxy = Proxy(old)
     with proxy, start(Config(name="letters", redis_url=proxy.url, dedupe_window=1)) as mb:
         mb.record_event(1)
-        proxy._server = new  # as DNS or a balancer then leads there; connections stay
+        proxy._server = new  # what happens behind a DNS name or a load balancer; connections stay open
         old.admin.execute_command("REPLICAOF", LOCALHOST, "1")
         with pytest.raises(Refused, match="read only replica"):
             mb.record_event(2)
@@ -50,7 +50,7 @@ def test_a_producer_finds_the_server_that_took_over_at_the_same_address(
     new.admin.delete("mb:{letters}:seen")
 
 
-def test_where_one_connection_was_dropped_all_are_opened_anew(valkey_server: RealServer) -> None:
+def test_after_one_dropped_connection_all_are_reopened(valkey_server: RealServer) -> None:
     with Proxy(valkey_server) as proxy:
         server = Server.at(proxy.url)
         server.client.connection_pool.connection_kwargs["socket_timeout"] = 1.0
@@ -123,7 +123,7 @@ def test_cluster_mode_is_refused_at_the_start(make_server: MakeServer) -> None:
         start(Config(name="letters", redis_url=server.url))
 
 
-def test_the_health_check_of_the_url_is_heeded(valkey_server: RealServer) -> None:
+def test_the_health_check_of_the_url_is_applied(valkey_server: RealServer) -> None:
     server = Server.at(f"{valkey_server.url}?health_check_interval=1")
     server.do("GET", "a")
     time.sleep(1.1)

@@ -1,4 +1,4 @@
-"""Bounds: how much may wait, how much may be unread, what a replica must hold, what a full server takes."""
+"""Bounds: on waiting events, unread results, replication, and the memory of the server."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_cutting_pauses_while_too_many_results_are_unread(server: RealServer, tm
         for event in range(3):
             mb.record_event(event)
         wait_until(lambda: fleet.broker.server.do("XLEN", fleet.broker.keys.results) == 3)
-        wait_until(  # a cut that has begun before is not held back
+        wait_until(  # a cut that began earlier is not held back
             lambda: (
                 fleet.broker.held_back()
                 == "3 results wait for a handler; results_max is 3, and there is no consumer"
@@ -132,7 +132,7 @@ def test_results_of_what_is_in_flight_come_although_cutting_pauses(
         mb = fleet.batcher(result_handler=events.extend)
         mb.record_events(range(5))
         fleet.scheduler()
-        fleet.wait_for_cut(5)  # in one go, as nothing was unread
+        fleet.wait_for_cut(5)  # all at once, because no result was unread
         fleet.worker()
         wait_until(lambda: fleet.broker.server.do("XLEN", fleet.broker.keys.results) == 5)
         wait_until(fleet.broker.held_back)
@@ -152,8 +152,8 @@ def test_a_repeated_call_is_in_doubt_until_a_replica_has_the_event(
     settings = {"durability": "replicated", "dedupe_window": 60}
     with Fleet(server, tmp_path, ECHO, **settings) as fleet:
         mb = fleet.batcher(result_handler=events.extend)
-        mb.record_event("before", id="before")  # its connection has written something that the replica has
-        other = fleet.batcher()  # and this one's nothing at all
+        mb.record_event("before", id="before")  # the replica has data from this connection
+        other = fleet.batcher()  # but none from this batcher's connection
         replica.pause()
         for producer in (mb, mb, other):
             with pytest.raises(InDoubt, match=r"no replica of .* confirmed"):
@@ -169,7 +169,7 @@ def test_a_repeated_call_is_in_doubt_until_a_replica_has_the_event(
 
 
 def answers(fleet: Fleet) -> bool:
-    """Whether Sentinel names a server that takes writes."""
+    """Whether Sentinel names a server that accepts writes."""
     try:
         return bool(fleet.broker.server.do("SET", "test:answers", 1))
     except ServerError:
@@ -217,7 +217,7 @@ def test_a_failover_loses_nothing_that_was_acknowledged_as_replicated(
         enough.set()
         recording.join()
         wait_until(lambda: answers(fleet), 30)
-        fleet.pool(1)  # which starts another worker if Sentinel names nobody to the first
+        fleet.pool(1)  # the pool starts another worker if Sentinel names no server to the first
         fleet.scheduler()
         fleet.finish(mb)
     assert len(acknowledged) >= 300
@@ -239,7 +239,7 @@ def test_a_call_in_doubt_may_be_repeated_with_its_id(valkey_server: RealServer, 
         mb.record_event(1, id="second")
         assert fleet.broker.events.waiting() == 2
         wait_until(lambda: not valkey_server.admin.exists(fleet.broker.keys.seen))
-        mb.record_event(2, id="second")  # beyond the window it is another event's
+        mb.record_event(2, id="second")  # outside the window, the id belongs to another event
         assert fleet.broker.events.waiting() == 3
         fleet.worker()
         fleet.scheduler()
@@ -323,8 +323,8 @@ def test_an_id_is_remembered_for_the_window_of_the_call_that_recorded_it(
 
 
 @pytest.mark.leaves("seen", "events")
-def test_what_is_written_for_a_replica_forgets_no_id(server: RealServer, tmp_path: Path) -> None:
-    """Where an id was seen already, which the call with the short window asks for."""
+def test_a_write_for_replication_forgets_no_id(server: RealServer, tmp_path: Path) -> None:
+    """Even if the id was seen already, and the call has a short window."""
     with Fleet(server, tmp_path) as fleet:
         fleet.batcher(dedupe_window=LONG).record_event("a", id="a")
         keys, now_ms = fleet.broker.keys, fleet.broker.clock.now_ms()

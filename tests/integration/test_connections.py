@@ -1,4 +1,4 @@
-"""Connections: as many as it takes, and none that an interrupt has left half made."""
+"""Connections: enough for all threads, and none that an interrupt has left half open."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_connection_is_shown_as_microbatch_s(valkey_server: RealServer) -> Non
 
 
 class Interrupt(Exception):
-    """As a signal's handler raises one."""
+    """An exception like one from a signal handler."""
 
 
 def test_a_connection_whose_making_was_interrupted_is_made_again(
@@ -61,7 +61,7 @@ def test_a_connection_whose_making_was_interrupted_is_made_again(
     wait_until(lambda: len(valkey_server.admin.client_list(_type="normal")) == 1)
 
 
-def test_the_reply_to_a_command_that_was_interrupted_is_nobody_elses(
+def test_nobody_else_gets_the_reply_to_an_interrupted_command(
     valkey_server: RealServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(_connection: object, **_options: object) -> None:

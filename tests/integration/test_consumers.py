@@ -1,4 +1,4 @@
-"""Consumers: each result is handled by one of them, and not given up before a handler has returned."""
+"""Consumers: one of them handles each result, which stays on the stream until a handler has returned."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_two_consumers_share_the_results(server: RealServer, tmp_path: Path) -> 
         def consumer(results: list[int]) -> MicroBatcher:
             def handle(result: int) -> None:
                 if not results:
-                    both.wait()  # neither handles a second one before the other has its first
+                    both.wait()  # neither handles a second result before the other has its first
                 results.append(result)
 
             return fleet.batcher(result_handler=handle)
@@ -117,7 +117,7 @@ def test_the_results_of_a_killed_consumer_go_to_another(server: RealServer, tmp_
         mb.record_events([1, 2, 3])
         consumer.wait_for_line("got")
         consumer.kill()
-        fleet.finish(mb, timeout=10)  # by default they would be left to it for longer
+        fleet.finish(mb, timeout=10)  # by default, the results would stay with it for longer
     assert sorted(results) == [1, 2, 3]
 
 
@@ -126,7 +126,7 @@ def test_a_consumer_that_is_gone_is_forgotten_and_one_that_waits_gets_its_result
 ) -> None:
     monkeypatch.setattr(
         "microbatch.producer.member._FORGET_AFTER", 0
-    )  # those who only wait are forgotten too
+    )  # consumers that only wait are forgotten too
     results: list[int] = []
     with Fleet(server, tmp_path, max_size=1, claim_after=1) as fleet:
         consumer = fleet.run(SLOW_CONSUMER)
@@ -152,7 +152,7 @@ def test_a_consumer_that_is_gone_is_forgotten_and_one_that_waits_gets_its_result
         fleet.scheduler()
         mb.record_event(1)
         thread.join()
-        if got:  # and not the other
+        if got:  # the results are not with the other
             waiting.acknowledge([entry.id for entry in got])
         fleet.finish(mb)
     assert (len(got), results) in [(1, []), (0, [1])]
@@ -176,7 +176,7 @@ def test_a_slow_handler_keeps_its_results(server: RealServer, tmp_path: Path) ->
         mb.stop()
         handling = on_thread(mb.wait_for_results)
         assert in_hand.wait(20)
-        # What may be taken over is looked for more often than six times in `claim_after`, less pauses.
+        # Consumers look for results to take over more often than six times in `claim_after`, minus pauses.
         looked = calls_of(server, "xautoclaim")
         other = fleet.batcher(result_handler=others.append)
         looking = on_thread(other.wait_for_results)

@@ -31,7 +31,7 @@ QUEUE = "rq:queue:mb:letters"
 
 
 class Line:
-    """One worker of batches of one event each, in this process and turn by turn, behind a proxy."""
+    """One worker in this process, turn by turn and behind a proxy. Each batch has one event."""
 
     def __init__(self, server: RealServer, proxy: Proxy) -> None:
         self.server = server
@@ -106,7 +106,7 @@ def test_the_observer_is_told_of_each_turn(line: Line) -> None:
 
 
 def test_the_observer_is_told_of_what_was_claimed_in_doubt(line: Line, proxy: Proxy) -> None:
-    """Each claim once. The commit whose reply was lost is not told."""
+    """Each claim is reported once. The commit whose reply was lost is not reported."""
     line.record_and_cut(1, 2, 3)
     proxy.eat_reply_to(*END)
     line.worker._take_turns()
@@ -116,7 +116,7 @@ def test_the_observer_is_told_of_what_was_claimed_in_doubt(line: Line, proxy: Pr
 
 
 def test_a_repeated_commit_claims_no_second_batch(line: Line, proxy: Proxy) -> None:
-    """Nobody would beat for the first, and it would count as one whose worker died."""
+    """Nobody would send heartbeats for the first batch, and it would count as one whose worker died."""
     line.record_and_cut(1, 2, 3)
     proxy.eat_reply_to(*END)
     line.worker._take_turns()
@@ -138,7 +138,7 @@ def test_what_was_claimed_while_it_was_waited_for_is_run(line: Line, proxy: Prox
 
 
 def test_what_was_claimed_for_a_job_is_run(line: Line, proxy: Proxy) -> None:
-    """As by a stock RQ worker."""
+    """A stock RQ worker does the same."""
     line.record_and_cut(1)
     (batch_id,) = line.direct.ledger.in_flight()
     proxy.eat_reply_to(scripts.CLAIM.sha)
@@ -156,7 +156,7 @@ def test_what_was_claimed_beside_a_refused_commit_is_run(line: Line) -> None:
     line.server.admin.delete(line.direct.keys.results)
     line.worker._take_turns()
     assert line.results() == [(b"2", 1)]
-    # The one that could not be committed waits for a worker, as if it had not run.
+    # The batch that could not be committed waits for a worker, as if it had not run.
     (first,) = line.direct.ledger.in_flight()
     assert line.record_of(first) == RunRecord()
 
@@ -196,7 +196,7 @@ def test_what_was_claimed_and_cannot_be_read_is_left_to_the_scheduler_at_once(li
     (batch_id,) = line.direct.ledger.in_flight()
     line.server.admin.lset(line.direct.keys.batch(batch_id), 0, '{"v":2}')
     if by == "turn":
-        assert line.worker._take_turns() is not None  # RQ's own way with a job that is not for us
+        assert line.worker._take_turns() is not None  # RQ's own code for a job that is not for us
     else:
         with pytest.raises(Exception, match="version"):
             line.runner.run(batch_id)
@@ -208,8 +208,8 @@ def test_what_was_claimed_and_cannot_be_read_is_left_to_the_scheduler_at_once(li
     line.server.admin.delete(f"{QUEUE}:intermediate")
 
 
-def test_a_doubt_is_over_when_its_claim_has_run_out(line: Line) -> None:
-    """Nothing was claimed: the server is asked for as long as the claim may be on its way, and no longer."""
+def test_a_doubt_ends_when_its_claim_has_run_out(line: Line) -> None:
+    """Nothing was claimed: the worker asks the server only for as long as the claim may be on its way."""
     retime(line.runner.broker, run_ttl_ms=100)
     line.runner.doubts.add(line.runner.new_claim())
     wait_until(lambda: not (line.runner.doubts.next() or line.runner.doubts._claims))

@@ -1,4 +1,4 @@
-"""Events of both versions in one list: run, killed, shown and replayed alike, whatever else they carry."""
+"""Events of both versions in one list: they run, die, are shown and are replayed alike."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT_MS = 1_700_000_000_000
 STAMP = encode_event(b"", AT_MS)[1:]
 FIELDS = ((Tag.KEY, b"a key"), (Tag.REPLY_TO, b"one"), (Tag.REPLY_TO, b"two"), (Tag.BAGGAGE, b"\x00\xff"))
 
-# Fails for the event "bad" until the file "mended" is there.
+# Fails for the event "bad" until the file "mended" exists.
 FAILS_FOR_BAD = """
 def process(batch):
     if "bad" in batch and not Path("mended").exists():
@@ -35,7 +35,7 @@ def with_fields(body: bytes) -> bytes:
 
 
 def with_one_field(letter: bytes, body: bytes) -> bytes:
-    """As a version that has one more field writes it."""
+    """An event with one more field, as a later version may write it."""
     return b"2" + STAMP + b"006" + letter + b"03abc" + body
 
 

@@ -1,4 +1,4 @@
-"""The failure path: retried with growing delays, then dead, with all that a person needs to know."""
+"""The failure path: retries with growing delays, then a dead batch with all that a person needs to know."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ def test_without_a_failure_handler_it_is_logged(
 
 
 @pytest.mark.leaves("dead", "batch")
-def test_an_error_that_no_encoding_has_does_not_end_the_worker(server: RealServer, tmp_path: Path) -> None:
+def test_an_error_that_cannot_be_encoded_does_not_end_the_worker(server: RealServer, tmp_path: Path) -> None:
     failures: list[BatchFailure] = []
     source = """
 def process(batch):
     note("workers", os.getpid())
     raise ValueError("no file \\udcff")
 """
-    # Without time for retries the two die, though nothing else succeeds.
+    # Without time for retries, both events die although nothing else succeeds.
     settings = {"max_retries": 0, "retry_delay": 0, "retry_for": 0}
     with Fleet(server, tmp_path, source, max_size=1, **settings) as fleet:
         fleet.worker()

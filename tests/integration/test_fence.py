@@ -1,4 +1,4 @@
-"""The fence: who is not, or no longer, the active scheduler cuts nothing, however late it finds out."""
+"""The fence: a scheduler that does not hold the lease cuts nothing, however late it finds out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cut(
     meanwhile: Callable[[], object] = lambda: None,
     watch: LeaseWatch | None = None,
 ) -> list[int]:
-    """Cut with this lease; something else happens just before the transaction is sent."""
+    """Cut with this lease. Something else happens just before the transaction is sent."""
 
     batch = new_batch(Header(Trigger.TICK, 3, 1))
     with lease.fence(watch) as fence:
@@ -37,7 +37,7 @@ def cut(
 
 @pytest.fixture
 def ring(fleet: Fleet) -> Iterator[Callable[[], LeaseWatch]]:
-    """Rings the listener, and returns what was seen then."""
+    """A function that wakes the listener, and returns what the listener saw at that moment."""
     listener = ServerWakeListener(fleet.broker.server, fleet.broker.keys)
 
     def ring() -> LeaseWatch:
@@ -90,7 +90,7 @@ def test_another_takes_the_lease_meanwhile(server: RealServer, fleet: Fleet) -> 
 
 @pytest.mark.leaves("events")
 def test_the_lease_runs_out_meanwhile(server: RealServer, fleet: Fleet) -> None:
-    stalled = Lease(fleet.broker.server, fleet.broker.keys, 1_000)  # time enough to begin the cut
+    stalled = Lease(fleet.broker.server, fleet.broker.keys, 1_000)  # long enough to begin the cut
     expired = server.admin.info("stats")["expired_keys"]
     assert stalled.acquire()
 
@@ -112,7 +112,7 @@ def test_a_cut_prolongs_the_lease(server: RealServer, fleet: Fleet) -> None:
 
 
 @pytest.mark.leaves("inflight", "batch")
-def test_what_was_seen_when_the_bell_rang_is_good_for_a_cut(
+def test_what_the_listener_saw_is_valid_for_a_cut(
     server: RealServer, fleet: Fleet, ring: Callable[[], LeaseWatch]
 ) -> None:
     lease = fleet.broker.lease()
@@ -125,7 +125,7 @@ def test_what_was_seen_when_the_bell_rang_is_good_for_a_cut(
 
 
 @pytest.mark.leaves("events")
-def test_what_was_seen_before_the_lease_was_renewed_is_good_for_none(
+def test_a_look_from_before_a_renewal_is_not_valid_for_a_cut(
     server: RealServer, fleet: Fleet, ring: Callable[[], LeaseWatch]
 ) -> None:
     lease = fleet.broker.lease()
@@ -160,7 +160,7 @@ def test_a_scheduler_whose_look_is_too_old_looks_again(fleet: Fleet, monkeypatch
 
 
 @pytest.mark.leaves("inflight", "batch")
-def test_a_look_of_which_no_use_was_made_spoils_none_after_it(
+def test_an_unused_look_does_not_affect_a_later_one(
     server: RealServer, fleet: Fleet, ring: Callable[[], LeaseWatch]
 ) -> None:
     lease = fleet.broker.lease()
@@ -174,7 +174,7 @@ def test_a_look_of_which_no_use_was_made_spoils_none_after_it(
 
 
 @pytest.mark.leaves("events")
-def test_another_takes_the_lease_after_the_bell_rang(
+def test_another_takes_the_lease_after_the_listener_woke(
     server: RealServer, fleet: Fleet, ring: Callable[[], LeaseWatch]
 ) -> None:
     other, stalled = fleet.broker.lease(), fleet.broker.lease()

@@ -1,4 +1,4 @@
-"""The process of a pool that forks its workers: what they share, how it is replaced, what it outlives."""
+"""The process of a pool from which its workers are forked: what they share, and how it is replaced."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_one_that_does_not_answer_is_replaced(valkey_server: RealServer, tmp_pat
 def test_a_stop_that_reaches_all_processes_lets_workers_finish(
     valkey_server: RealServer, tmp_path: Path
 ) -> None:
-    """As systemd and many a script stop a service: each of its processes gets the signal."""
+    """systemd and many scripts stop a service this way: each of its processes gets the signal."""
     results: list[list[int]] = []
     with Fleet(valkey_server, tmp_path, HELD) as fleet:
         pool = fleet.pool(2)
@@ -148,16 +148,14 @@ def test_a_stop_that_reaches_all_processes_lets_workers_finish(
         fleet.wait_for_note("runs")
         for pid in (pool.pid, *pool.children()):
             os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: len(pool.workers()) == 1)  # the one that had nothing in hand has ended
+        wait_until(lambda: len(pool.workers()) == 1)  # the worker that had no batch in hand has ended
         fleet.let("go")
         assert pool.wait() == 0
         fleet.finish(mb)
     assert results == [[1]]
 
 
-def test_where_there_is_no_room_for_a_worker_it_is_started_later(
-    valkey_server: RealServer, tmp_path: Path
-) -> None:
+def test_without_room_a_worker_is_started_later(valkey_server: RealServer, tmp_path: Path) -> None:
     with Fleet(valkey_server, tmp_path, NOTES_ITS_IMPORT) as fleet:
         pool = fleet.pool(1)
         (worker,) = map(int, fleet.wait_for_note("imports"))
@@ -178,14 +176,12 @@ def test_a_worker_ends_as_a_program_does(valkey_server: RealServer, tmp_path: Pa
         pool.terminate()
         fleet.let("go")
         assert pool.wait() == 0
-        # Python waits for an executor's threads, and calls the functions of `atexit` after that.
+        # Python waits for an executor's threads, and then calls the functions of `atexit`.
         assert fleet.noted("ends") == ["executor", "atexit"]
         assert fleet.noted("imports") == ["MainProcess spawn"]
 
 
-def test_where_there_is_no_room_to_replace_it_that_is_done_later(
-    valkey_server: RealServer, tmp_path: Path
-) -> None:
+def test_without_room_the_fork_server_is_replaced_later(valkey_server: RealServer, tmp_path: Path) -> None:
     with Fleet(valkey_server, tmp_path, NOTES_ITS_IMPORT) as fleet:
         pool = fleet.run(NO_ROOM_ONCE, fleet.folder / "app.py")
         pool.wait_for_line("no worker can be started: .*Too many open files")

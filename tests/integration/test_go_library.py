@@ -1,4 +1,4 @@
-"""The Go library's own tests: what one process did there, many do here."""
+"""The tests of the Go library: what one process did there, many processes do here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def process(batch):
 
 
 class HandTicker:
-    """Ticks when it is told to."""
+    """A ticker that ticks when a test tells it to."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,7 +42,7 @@ class HandTicker:
             return due
 
     def tick(self, fleet: Fleet) -> None:
-        """Returns when the scheduler has done all that a tick asks of it."""
+        """Tick, and return when the scheduler has done all work for that tick."""
         with self._lock:
             self._due = True
             self._over.clear()

@@ -1,4 +1,4 @@
-"""What somebody can do with the rights of one role, and what does no harm to the others."""
+"""What somebody with the rights of one role can do, and why it does no harm to the other roles."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def all_well(fleet: Fleet, done: int) -> None:
 
 
 def test_a_progress_stream_that_is_used_up_fails_nothing(server: RealServer, tmp_path: Path) -> None:
-    """As a producer or a consumer may leave it, who both write to it."""
+    """A producer or a consumer may leave the stream in this state: both may write to it."""
     handled: list[int] = []
     with Fleet(server, tmp_path, ECHO, max_size=2) as fleet:
         server.admin.xadd(fleet.broker.keys.progress, {"no": "word"}, id=LAST_ID)
@@ -39,7 +39,7 @@ def test_a_progress_stream_that_is_used_up_fails_nothing(server: RealServer, tmp
 
 
 def test_results_that_have_used_their_last_id_are_quarantined(server: RealServer, tmp_path: Path) -> None:
-    """As a consumer may leave them. No commit is counted that was refused."""
+    """A consumer may leave the stream in this state. A commit that was refused is not counted."""
     handled: list[int] = []
     with Fleet(server, tmp_path, ECHO, max_size=2) as fleet:
         results = fleet.broker.keys.results
@@ -56,10 +56,10 @@ def test_results_that_have_used_their_last_id_are_quarantined(server: RealServer
 
 
 @pytest.mark.parametrize("stamp", ["-0000000017", "0x000000001", " 0000000017", "fffffffffff", "0000000000z"])
-def test_an_event_with_a_strange_moment_does_not_spoil_its_batch(
+def test_an_event_with_a_strange_time_does_not_spoil_its_batch(
     valkey_server: RealServer, tmp_path: Path, stamp: str
 ) -> None:
-    """As a producer may write it."""
+    """A producer may write such an event."""
     handled: list[list[int]] = []
     with Fleet(valkey_server, tmp_path, ECHO, max_size=2) as fleet:
         valkey_server.admin.rpush(fleet.broker.keys.events, f"1{stamp}1")
@@ -73,10 +73,10 @@ def test_an_event_with_a_strange_moment_does_not_spoil_its_batch(
 
 
 @pytest.mark.parametrize("word", ["flush", "size", "nonsense"])
-def test_many_words_do_not_have_each_event_cut_alone(
+def test_many_wake_up_words_do_not_make_batches_of_one_event(
     valkey_server: RealServer, tmp_path: Path, word: str
 ) -> None:
-    """As a producer may write them."""
+    """A producer may write such words."""
     admin = valkey_server.admin
     with Fleet(valkey_server, tmp_path, ECHO, max_size=100, frequency=600_000) as fleet:
         for _ in range(20):

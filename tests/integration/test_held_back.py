@@ -1,4 +1,4 @@
-"""What holds a batcher back: an outage, and as many batches as may have a job. And what ends that at once."""
+"""What holds a batcher back, an outage or `max_in_flight`, and what ends that at once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_an_outage_kills_nothing_and_is_told_in_few_lines(valkey_server: RealSer
         batcher.record_events(range(100))
         batcher.record_event("bad")
         wait_until(lambda: "ConnectionRefusedError" in fleet.broker.held_back(), message=fleet.state)
-        batcher.record_events(range(100, 200))  # come to wait, and are not cut
+        batcher.record_events(range(100, 200))  # they wait, and are not cut
         wait_until(lambda: "probe in" in fleet.broker.held_back(), message=fleet.state)
         assert fleet.broker.events.waiting() >= 100
         (tmp_path / "away").unlink()
@@ -59,13 +59,13 @@ def test_an_outage_kills_nothing_and_is_told_in_few_lines(valkey_server: RealSer
         assert len([line for line in worker.lines if "ConnectionRefusedError" in line]) < 5
 
 
-def test_no_more_batches_have_a_job_than_may(valkey_server: RealServer, tmp_path: Path) -> None:
+def test_no_more_batches_have_a_job_than_max_in_flight(valkey_server: RealServer, tmp_path: Path) -> None:
     with Fleet(valkey_server, tmp_path, max_size=10, max_in_flight=20, max_waiting=1_000) as fleet:
         fleet.scheduler()
         batcher = fleet.batcher(block_when_full=0)
         batcher.record_events(range(1_000))
         wait_until(lambda: len(fleet.broker.ledger.in_flight()) == 20, message=fleet.state)
-        batcher.record_events(range(200))  # as many as there is room for again
+        batcher.record_events(range(200))  # as many as there is room for
         assert fleet.broker.events.waiting() == 1_000
         assert valkey_server.admin.llen("rq:queue:mb:letters") == 20
         fleet.worker()
@@ -77,7 +77,7 @@ def test_no_more_batches_have_a_job_than_may(valkey_server: RealServer, tmp_path
 def test_room_is_noticed_at_once(
     valkey_server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hurry(monkeypatch, reconcile_seconds=1e6)  # nothing finds it but the word of it
+    hurry(monkeypatch, reconcile_seconds=1e6)  # only the wake-up reports the room
     with Fleet(valkey_server, tmp_path, max_size=1, max_in_flight=2, frequency=3_600_000) as fleet:
         fleet.scheduler()
         batcher = fleet.batcher()
@@ -120,7 +120,7 @@ def test_the_batch_of_a_killed_worker_goes_before_those_that_wait(
         pid = int(fleet.wait_for_note("runs")[0].split()[1])
         os.kill(pid, signal.SIGKILL)
         assert worker.wait() != 0
-        # It is the first of all that wait as soon as it is seen that its worker is silent.
+        # It becomes the first of all waiting batches as soon as the scheduler sees that its worker is silent.
         admin: Any = valkey_server.admin
         (batch_id,) = admin.zrange(fleet.broker.keys.inflight, "-inf", "(0", byscore=True)
         wait_until(lambda: admin.lindex("rq:queue:mb:letters", 0) == batch_id, 15, fleet.state)

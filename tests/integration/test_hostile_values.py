@@ -1,4 +1,4 @@
-"""Hostile and broken values under our keys: refused, told in a line, quarantined; and all live on."""
+"""Hostile and broken values under our keys are refused, reported in one line and quarantined."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.leaves("quarantine", "dead", "batch")
 
 
 class House:
-    """A fleet under attack: its worker and its scheduler are processes of their own."""
+    """A fleet under attack. Its worker and its scheduler are separate processes."""
 
     def __init__(self, fleet: Fleet, server: RealServer) -> None:
         self.fleet = fleet
@@ -50,7 +50,7 @@ class House:
         wait_until(lambda: self.admin.scard("rq:workers") == 1)
 
     def assert_all_well(self) -> None:
-        """Every process runs on, and does what it is there for."""
+        """Every process still runs, and does its work."""
         results: list[list[str]] = []
         mb = self.fleet.batcher(result_handler=results.append, failure_handler=ignore)
         wait_until(lambda: recorded(mb), message="an event to be recorded")
@@ -70,13 +70,13 @@ class House:
 
 
 def ignore(failure: BatchFailure) -> None:
-    """A dead batch."""
+    """Handle a dead batch by doing nothing."""
 
 
 def recorded(mb: Any) -> bool:
     try:
         mb.record_event("good")
-    except Refused:  # until the scheduler has seen what stands in the way
+    except Refused:  # until the scheduler has seen the value in the way
         return False
     return True
 
@@ -96,7 +96,7 @@ TYPES = [
 
 def test_keys_of_the_wrong_type_are_quarantined(house: House) -> None:
     for part in TYPES:
-        with house.admin.pipeline() as pipe:  # between the two, the scheduler would make the key anew
+        with house.admin.pipeline() as pipe:  # as one step: in between, the scheduler would make the key anew
             pipe.delete(KEY + part)
             if part in ("config", "stats", "events"):
                 pipe.set(KEY + part, "hostile")
@@ -110,7 +110,7 @@ def test_keys_of_the_wrong_type_are_quarantined(house: House) -> None:
 
 
 @pytest.mark.parametrize("part", ["events", "inflight", "lease"])
-def test_one_without_which_nothing_works_is_quarantined_at_once(house: House, part: str) -> None:
+def test_a_wrong_key_that_stops_all_work_is_quarantined_at_once(house: House, part: str) -> None:
     with house.admin.pipeline() as pipe:
         pipe.delete(KEY + part)
         pipe.sadd(KEY + part, "hostile")
@@ -178,7 +178,7 @@ def test_a_job_of_a_batch_that_cannot_be_read_is_told_in_a_line(house: House) ->
     house.assert_all_well()
 
 
-def test_ids_that_are_none_are_quarantined(house: House) -> None:
+def test_invalid_ids_are_quarantined(house: House) -> None:
     ids = [b"letters", b"../../x", b"\xff\xfe", b"a\nERROR forged", b"x" * 10_000, b""]
     for batch_id in ids:
         house.admin.rpush(b"mb:{letters}:batch:" + batch_id, HEADER, RUN, EVENT)
@@ -218,7 +218,7 @@ def test_events_that_cannot_be_read_die_alone(house: House) -> None:
     house.assert_all_well()
 
 
-def test_an_event_without_a_time_is_processed_all_the_same(house: House) -> None:
+def test_an_event_without_a_time_is_processed(house: House) -> None:
     house.admin.rpush(KEY + "events", b"1" + b"z" * 11 + b"1")
     results: list[Any] = []
     house.fleet.finish(house.fleet.batcher(result_handler=results.extend))
@@ -307,9 +307,9 @@ def test_whatever_a_consumer_asks_of_a_stream_that_has_gone(
         if added_to:
             added += bool(
                 server.admin.xadd(KEY + "results", {"a": "b"})
-            )  # as a worker does: it knows of no group
+            )  # as a worker does, which knows nothing of the group
         ask(results)
-        found = results.read(count=10)  # which makes the stream and its group, if that has not
+        found = results.read(count=10)  # this makes the stream and its group if they do not exist
         added += bool(server.admin.xadd(KEY + "results", {"c": "d"}))
         found += results.read(count=10)
         assert len(found) == added
@@ -341,22 +341,22 @@ def test_forged_jobs_are_refused_in_one_line_each(house: House, tmp_path: Path) 
     house.assert_all_well()
     assert not (tmp_path / "forged").exists()
     lines = [line for line in house.worker.lines if "is no batch's, and is refused" in line]
-    # One without data is none to RQ, which passes over it.
+    # RQ skips a job without data.
     assert len(lines) == 2 * (len(JOBS) - 1), house.worker.output
 
 
-def test_job_ids_that_are_none_harm_nobody(house: House) -> None:
+def test_invalid_job_ids_do_no_harm(house: House) -> None:
     house.admin.rpush("rq:queue:mb:letters", b"\xff\xfe", b"", b"a\nb", b"x" * 100_000)
     house.assert_all_well()
 
 
-def test_ids_that_are_none_in_rqs_registries_end_no_worker(house: House) -> None:
+def test_invalid_ids_in_rqs_registries_do_not_end_a_worker(house: House) -> None:
     for registry in ("wip", "finished", "failed", "ready", "scheduled"):
         house.admin.zadd(f"rq:{registry}:letters", {b"\xff": 1})
     house.admin.rpush("rq:queue:mb:letters:intermediate", b"\xff")
     house.admin.sadd("rq:groups", b"\xff")
     house.admin.sadd("rq:workers", b"\xff")
-    worker = house.fleet.worker()  # it tidies them up as it starts
+    worker = house.fleet.worker()  # a worker cleans up the registries when it starts
     worker.wait_for_line("letters: RQ's registries can't be tidied up: UnicodeDecodeError")
     house.worker.end()
     house.worker = worker
@@ -369,7 +369,7 @@ def test_a_job_that_is_no_hash_harms_nobody(house: House) -> None:
     house.assert_all_well()
 
 
-def test_commands_that_are_none_end_no_worker(house: House) -> None:
+def test_invalid_rq_commands_do_not_end_a_worker(house: House) -> None:
     workers: Any = house.admin.smembers("rq:workers")
     channel = workers.pop().replace(b"rq:worker:", b"rq:pubsub:")
     commands = (b"\xff", "{", "[1]", "{}", "[" * 100_000)

@@ -1,4 +1,4 @@
-"""Jobs are hints: whatever becomes of RQ's queue, the ledger's batches run, and nothing else does."""
+"""Jobs are hints: whatever happens to RQ's queue, the batches of the ledger run, and nothing else does."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_lost_jobs_are_made_up_for(
                 server.admin.delete(*server.admin.keys("rq:*"))
             case "lose":
                 server.admin.delete(*server.admin.keys("rq:job:*"))
-            case "intermediate":  # as by a worker that died with the job in hand
+            case "intermediate":  # as a worker leaves it that died with the job in hand
                 while server.admin.lmove(queue.key, queue.intermediate_queue_key):
                     pass
         fleet.worker()
@@ -87,7 +87,7 @@ def process(batch, info: BatchInfo):
 
 
 def test_a_job_that_moves_on_is_seen_all_the_time(server: RealServer, tmp_path: Path) -> None:
-    """A worker takes it from the queue while the scheduler looks for it."""
+    """A worker moves the job off the queue while the scheduler looks for it."""
     with Fleet(server, tmp_path) as fleet:
         rq, looked = rq_queue(server), threading.Event()
         queue = JobQueue(fleet.config(), fleet.broker.server)
@@ -128,7 +128,7 @@ def test_a_long_queue_is_read_in_pages_as_far_as_needed(server: RealServer, tmp_
         server.admin.delete(rq.key)
 
 
-@pytest.mark.leaves("wake")  # of the room that the last commits make
+@pytest.mark.leaves("wake")  # words about room that the last commits make
 def test_a_thousand_lost_jobs_cost_few_transactions(
     server: RealServer, tmp_path: Path, hasty_reconciler: None
 ) -> None:
@@ -143,7 +143,7 @@ def test_a_thousand_lost_jobs_cost_few_transactions(
         with fleet.scheduling():
             wait_until(lambda: rq_queue(server).count == 1_000)
         stats: Any = server.admin.info("commandstats")
-        assert stats["cmdstat_sadd"]["calls"] == 10  # RQ notes its queue's name once in each
+        assert stats["cmdstat_sadd"]["calls"] == 10  # RQ adds the name of its queue once in each transaction
         ids = ledger.in_flight()
         assert sorted(rq_queue(server).job_ids) == sorted(ids)
         for batch_id in ids:
@@ -168,7 +168,7 @@ def test_a_job_that_comes_twice_has_one_result(server: RealServer, tmp_path: Pat
         wait_until(lambda: not queue.count)
         fleet.let("go")
         fleet.finish(mb)
-        queue.enqueue("microbatch.worker.job.run_batch", "letters", batch_id)  # long done
+        queue.enqueue("microbatch.worker.job.run_batch", "letters", batch_id)  # it was done long ago
         mb = fleet.batcher(result_handler=results.append)
         mb.record_event(3)
         fleet.finish(mb)

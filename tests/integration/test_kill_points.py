@@ -1,4 +1,4 @@
-"""Killed right before and after each change of state, or with its reply lost: nothing is lost or doubled."""
+"""Processes are killed around each change of state, or lose its reply: nothing is lost or doubled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.servers import RealServer
 from tests.times import hurry
 from tests.wiretap import SCRIPTS
 
-# A word to the scheduler is a hint, and one that leaves passes it on to the next.
+# A wake-up word is only a hint. A scheduler that leaves passes it on to the next one.
 pytestmark = pytest.mark.leaves("dead", "batch", "seen", "wake", "quarantine")
 
 
@@ -38,7 +38,7 @@ def scene(
 
 @dataclass(frozen=True)
 class Point:
-    """A change of state: who makes it, when, and by what words it is known on the wire."""
+    """A change of state: the verb, the role that calls it, and the words that identify it on the wire."""
 
     verb: str
     role: str
@@ -46,10 +46,10 @@ class Point:
     prepare: Callable[[Scene], None] = lambda _scene: None
     settings: dict[str, Any] = field(default_factory=dict)
     file: str = "none"
-    """One that the processor looks for."""
+    """A file that the processor looks for."""
     recorded: tuple[int, ...] = tuple(EVENTS)
     recorded_before: tuple[int, ...] | None = None
-    """Where the change makes a difference to what was recorded, what that is without it."""
+    """The events that are recorded if the change is not made, where this makes a difference."""
 
 
 def record_bad(scene: Scene) -> None:
@@ -255,22 +255,22 @@ POINTS = {
     ),
 }
 LASTING = {"scheduler", "worker", "consumer", "leaving scheduler"}
-"""Those who go on when a reply was lost. The others end as a command does, with an error that says so."""
+"""Roles that continue when a reply is lost. The others end with an error, as a command does."""
 QUIET = {"leaving consumer", "consumer that hands back"}
-"""Those who end all the same: others find out by themselves."""
+"""Roles that end without an error: other processes find out on their own."""
 
 
 def test_each_script_has_its_point() -> None:
     words = {word for point in POINTS.values() for word in point.words}
     untried = {script.name for script in SCRIPTS if script.sha not in words}
-    assert untried == {"cut", "audit", "due"}  # the first is known by its text, the others write nothing
+    assert untried == {"cut", "audit", "due"}  # "cut" is identified by its text, the others write nothing
 
 
 points = pytest.mark.parametrize("point", POINTS.values(), ids=POINTS)
 
 
 def finish(scene: Scene, point: Point, *, done: bool) -> None:
-    if point.settings is GUARDED:  # then it may simply be repeated
+    if point.settings is GUARDED:  # then it may be repeated
         assert scene.start("producer", **GUARDED).wait() == 0
     without = point.recorded if point.recorded_before is None else point.recorded_before
     scene.drain(point.recorded if done else without)

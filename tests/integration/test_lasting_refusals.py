@@ -1,4 +1,4 @@
-"""What the log has of a server that refuses for a while: one line when it begins, and one when it is over."""
+"""The log of a refusal that lasts: one line when it begins, and one when it is over."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.processes import Process
 from tests.servers import RealServer
 from tests.waiting import wait_until
 
-LASTS_SECONDS = 11  # longer than what is done every five seconds
+LASTS_SECONDS = 11  # longer than the interval of work that is done every five seconds
 
 
 def one_command(server: RealServer) -> Callable[[], None]:
-    """Nobody may do what a scheduler does every five seconds, and everything else may be done."""
+    """Forbid a command that a scheduler sends every five seconds, and allow everything else."""
     server.admin.execute_command("ACL", "SETUSER", "default", "-hgetall")
     return lambda: server.admin.execute_command("ACL", "SETUSER", "default", "+hgetall")
 
@@ -60,9 +60,9 @@ def test_a_refusal_that_lasts_is_told_once_and_when_it_is_over(
         time.sleep(13)
         told = {name: told_by(process, began[name]) for name, process in processes.items()}
         for name, lines in told.items():
-            # A server that becomes a replica also hangs up on those that wait at it.
+            # A server that becomes a replica also closes the connections of blocked clients.
             allowed = [["refused", "over"], ["away", "refused", "over"]]
-            if name != "scheduler":  # which alone does something that is refused in each state
+            if name != "scheduler":  # only the scheduler does something that is refused in each state
                 allowed.append([])
             assert lines in allowed, (name, processes[name].lines)
         for process in processes.values():
@@ -71,7 +71,7 @@ def test_a_refusal_that_lasts_is_told_once_and_when_it_is_over(
 
 
 def told_by(process: Process, since: int) -> list[str]:
-    """What the lines since then say of the server."""
+    """What the lines from ``since`` on say about the server."""
     kinds = {
         "away": "broke before|no server",
         "refused": "refused: |does not allow",

@@ -1,4 +1,4 @@
-"""Lingering events on a real server, when a process ends, forks or is killed, or the server goes away."""
+"""Lingering events on a real server: a process ends, forks or is killed, or the server goes away."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.servers import RealServer
 from tests.unit.steps import values_of
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.leaves("events", "wake")  # nothing is cut in most of them
+pytestmark = pytest.mark.leaves("events", "wake")  # in most of these tests, nothing is cut
 
 LONG = 60_000
 
@@ -45,7 +45,7 @@ child.join()
 assert child.exitcode == 0
 """,
 }
-# As Celery's prefork children do: a signal is sent, and nothing else is called.
+# Celery's prefork children end like this: with a signal, and no other call.
 CELERY = """
 import os, sys
 from types import ModuleType
@@ -159,7 +159,7 @@ def test_a_kill_loses_what_was_not_flushed_and_no_more(server: RealServer, tmp_p
         assert waiting(fleet) == list(range(10))
 
 
-def test_a_kill_loses_no_more_than_came_in_the_time(valkey_server: RealServer, tmp_path: Path) -> None:
+def test_a_kill_loses_no_more_than_the_linger_time(valkey_server: RealServer, tmp_path: Path) -> None:
     with Fleet(valkey_server, tmp_path) as fleet:
         program = fleet.run((RECORD + IS_KILLED).replace("mb.flush()", "").replace("60_000", "5"))
         program.wait_for_line("recorded")

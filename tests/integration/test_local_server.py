@@ -18,7 +18,7 @@ from microbatch.ops.local.server import EmbeddedMissing, LocalServer
 from tests.processes import Process, end_process, is_alive
 from tests.waiting import wait_until
 
-# Starts a server on the folder given, tells of it, and then waits to be killed.
+# Starts a server on the given folder, reports it, and then waits to be killed.
 PARENT = """
 import sys, time
 from microbatch.ops.local.server import LocalServer
@@ -104,7 +104,7 @@ def test_any_temporary_folder_will_do(tmp_path: Path, monkeypatch: pytest.Monkey
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     with LocalServer() as server, connect(server) as client:
-        assert client.client_info()  # as RQ asks; its reply names the socket
+        assert client.client_info()  # RQ asks for this; the reply names the socket
     assert list(temporary.iterdir()) == []
 
 
@@ -149,7 +149,7 @@ def test_it_ends_with_its_parent_however_that_ends(tmp_path: Path, folder: str, 
             end_process(pid)
             subprocess.run(["rm", "-rf", str(private)], check=True)
     if folder:
-        # The lock goes with the last of the server's threads.
+        # The lock is released with the last of the server's threads.
         wait_until(lambda: starts_on(tmp_path / folder), message="the folder's lock to go with its server")
 
 

@@ -1,4 +1,4 @@
-"""No way in which an error's text reaches a log at the default level, whatever the text quotes."""
+"""The text of an error never reaches a log at the default level, because it may quote an event."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_no_log_of_a_worker_has_what_an_error_of_a_batch_quotes(
             process.terminate()
             process.wait()
             assert SECRET not in process.output
-        # An operator sees it, in `microbatch dead show`.
+        # An operator sees the text in `microbatch dead show`.
         kept = any(SECRET in batch.failure.error + batch.failure.traceback for batch in dead)
         shown_by_itself = name in ("a task that nobody waits for", "a fork", "a key of the result")
         assert kept or shown_by_itself or name in ("an error that can't be shown", "a key of an event"), dead
@@ -191,7 +191,7 @@ def test_no_log_of_a_consumer_has_what_an_error_of_a_result_quotes(
 def test_no_log_has_the_arguments_of_a_command_that_the_server_does_not_know(
     make_server: MakeServer, tmp_path: Path
 ) -> None:
-    """A server quotes them where a command is disabled or renamed."""
+    """A server quotes the arguments of a command that is disabled or renamed."""
     server = make_server("redis", arguments=["--rename-command", "RPUSH", ""])
     source = (
         "import logging\nfrom microbatch.producer import Config, start\n"

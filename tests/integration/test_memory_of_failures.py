@@ -1,4 +1,4 @@
-"""What a failed run held in memory is free when the failure is recorded, without the garbage collector."""
+"""Objects of a failed run are freed when the failure is recorded, without the garbage collector."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Letter:
 
 
 class Data:
-    """What a processor loads, of any size."""
+    """Data that a processor loads, of any size."""
 
 
 def load(batch: list[Letter]) -> Data:
-    """Data that it is seen of whether they are still held; and the events as well."""
+    """Load data, and keep weak references to it and to an event: the test sees when they are freed."""
     data = Data()
     HELD.extend([weakref.ref(data), weakref.ref(batch[0])])
     return data
@@ -47,7 +47,7 @@ def whole(batch: list[Letter]) -> None:
 
 
 def whole_without_a_job(batch: list[Letter]) -> None:
-    """RQ is to be told nothing: somebody has deleted its job."""
+    """RQ can't be told of the failure, because somebody has deleted the job."""
     whole(batch)
 
 
@@ -135,7 +135,7 @@ def without_the_collector() -> Iterator[None]:
 
 
 def run_one(server: RealServer, processor: Callable[[list[Letter]], object], **settings: Any) -> Broker:
-    """Record an event, cut it, and run its batch in this process, up to what RQ is told of its failure."""
+    """Record an event, cut it, and run its batch in this process, up to the report of its failure to RQ."""
     config = Config(
         name="letters", redis_url=server.url, batch_processor=processor, batch_timeout=1, retry_delay=600,
         isolate_failures=False, max_size=1, **settings,

@@ -1,4 +1,4 @@
-"""A server that dies and comes back, forgets its scripts, or whose replies get lost."""
+"""A server that dies and comes back, forgets its scripts, or whose replies are lost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def process(batch, info: BatchInfo):
 
 
 class Handled:
-    """A result handler that may be called twice for a batch, if an acknowledgement was lost."""
+    """A result handler that accepts a batch twice, because an acknowledgement may be lost."""
 
     def __init__(self) -> None:
         self.batches: dict[str, list[int]] = {}
@@ -49,7 +49,7 @@ class Handled:
 
 
 def handle_all(mb: MicroBatcher) -> None:
-    """As an application does: what could not be asked is asked again."""
+    """Handle everything as an application does: repeat a call that could not be made."""
     deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
         try:
@@ -71,7 +71,7 @@ def test_everything_goes_on_after_a_restart(
     handled = Handled()
     with Fleet(server, tmp_path, HASTY + ECHO, max_size=20) as fleet:
         processes = [fleet.worker(), fleet.worker(), fleet.scheduler_process(), fleet.scheduler_process()]
-        # A process that finds no server when it starts says so and ends.
+        # A process that finds no server at its start says so and ends.
         wait_until(lambda: server.admin.scard("rq:workers") == 2)
         wait_until(lambda: server.admin.zcard(fleet.broker.keys.schedulers) == 2)
         mb = fleet.batcher(result_handler=handled)
@@ -161,7 +161,7 @@ def test_after_a_chunk_in_doubt_no_other_is_sent(
         pytest.param(("XREADGROUP", "BLOCK"), id="deliver"),
         pytest.param((scripts.ACKNOWLEDGE.sha,), id="acknowledge"),
         pytest.param((scripts.RENEW_LEASE.sha,), id="renew"),
-        # What RQ notes about jobs and workers.
+        # What RQ records about jobs and workers.
         pytest.param(("ZADD", "rq:wip:mb:letters"), id="rq-start"),
         pytest.param(("\r\nstarted\r\n",), id="rq-started"),
         pytest.param(("SMEMBERS",), id="rq-end"),

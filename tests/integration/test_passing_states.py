@@ -1,4 +1,4 @@
-"""A server that is there and does nothing for a while, and replies to burials that get lost."""
+"""A server that refuses or does nothing for a while, and lost replies to burials."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def configured(name: str, value: str, otherwise: str) -> State:
 
 
 def read_only(server: RealServer) -> Callable[[], None]:
-    """It becomes the replica of a server that is not there, and ends the waits of all consumers."""
+    """Make the server the replica of one that does not exist, which ends the waits of all consumers."""
     server.admin.execute_command("REPLICAOF", "127.0.0.1", "1")
     return lambda: server.admin.execute_command("REPLICAOF", "NO", "ONE")
 
@@ -45,7 +45,7 @@ def without_its_master(server: RealServer) -> Callable[[], None]:
 
 
 def busy(server: RealServer) -> Callable[[], None]:
-    """A script of somebody else's that does not end."""
+    """A foreign script runs and does not end."""
     server.admin.config_set("busy-reply-threshold", 1)
     other = redis.Redis.from_url(server.socket_url, retry=None)
 
@@ -74,7 +74,7 @@ STATES: dict[str, State] = {
 
 
 class Slow:
-    """A handler that is at its first result until it is let go on."""
+    """A handler that waits at its first result until it may continue."""
 
     def __init__(self) -> None:
         self.results: list[int] = []
@@ -87,7 +87,7 @@ class Slow:
 
 
 class Waiting(threading.Thread):
-    """`wait_for_results` on a thread, and how it ended."""
+    """A call of `wait_for_results` on a thread, and how it ended."""
 
     def __init__(self, batcher: MicroBatcher) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Waiting(threading.Thread):
 
 
 def commit(fleet: Fleet, *events: int) -> None:
-    """Have each of these events' results on the stream."""
+    """Put the result of each of these events on the stream."""
     fleet.batcher().record_events(events)
     with fleet.scheduling():
         worker = fleet.worker()
@@ -125,7 +125,7 @@ def test_wait_for_results_waits_for_a_state_that_passes(
         waiting = Waiting(mb)
         assert handler.begun.wait(20)
         if in_hand:
-            mb.stop()  # so it asks for the end when it has handled all
+            mb.stop()  # it asks for the end when it has handled everything
         else:
             handler.go_on.set()
             wait_until(lambda: len(handler.results) == 3)
@@ -147,7 +147,7 @@ def test_wait_for_results_waits_for_a_state_that_passes(
 def test_a_result_in_hand_outlives_any_outage(
     make_server: MakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Longer than what a worker tries for, which the test can't wait for in full."""
+    """The outage lasts longer than a worker keeps trying. The test shortens that time."""
     monkeypatch.setattr(backoff.retry_until_answered, "__defaults__", (0.5,))
     server, handler = make_server("valkey", appendonly=True), Slow()
     with Fleet(server, tmp_path, ECHO, max_size=1) as fleet:
@@ -163,7 +163,7 @@ def test_a_result_in_hand_outlives_any_outage(
         mb.stop()
         waiting.join()
         assert waiting.ended is True
-        assert handler.results == [1, 2, 3]  # none came again
+        assert handler.results == [1, 2, 3]  # none came twice
 
 
 KILLS = HASTY + "\ndef process(batch): os.kill(os.getpid(), 9)"

@@ -1,4 +1,4 @@
-"""Producers: many at once, on threads, in forks, and on while others have stopped."""
+"""Producers: several at the same time, on threads and in forks. Some record while others have stopped."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ print("handled", *results, flush=True)
 """
 
 
-# A fork while another thread is inside stop(), which goes on only after that.
+# A fork while another thread is inside stop(), which continues only after the fork.
 FORK_IN_A_STOP = """
 import os, sys, threading
 from microbatch.producer import Config, start
@@ -95,7 +95,7 @@ mb.close()
 print("stopped in the parent", flush=True)
 """
 
-# A fork while another thread handles results; the child stops to consume, and the parent does not.
+# A fork while another thread handles results. The child stops consuming, and the parent does not.
 FORK_IN_A_WAIT = """
 import os, sys, time
 from microbatch.producer import Config, start
@@ -142,7 +142,7 @@ def test_two_producers_lose_and_double_nothing(server: RealServer, tmp_path: Pat
 
 def test_a_stop_ends_although_others_record_on(server: RealServer, tmp_path: Path) -> None:
     events: list[int] = []
-    # Cut only at a stop, so that there is no moment at which nothing waits.
+    # Only a stop cuts, so that there is no moment at which no event waits.
     with Fleet(server, tmp_path, ECHO, max_size=25_000, frequency=600_000) as fleet:
         fleet.worker()
         fleet.scheduler()

@@ -1,4 +1,4 @@
-"""Retention on real servers: what was quarantined is found, and told by how long nobody has touched it."""
+"""Retention on real servers: quarantined values are found, and judged by how long nobody has touched them."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def until_idle(server: RealServer, *keys: str) -> None:
 
 
 def run_through(retention: Retention) -> int:
-    """Until all keys have been looked at once from the first to the last."""
+    """Run until every key has been looked at once, from the first to the last."""
     return sum(retention.run_once() for _ in range(20))
 
 
-def test_what_nobody_touched_for_so_long_is_thrown_away(server: RealServer, tmp_path: Path) -> None:
+def test_quarantined_values_that_nobody_touches_are_deleted(server: RealServer, tmp_path: Path) -> None:
     with Fleet(server, tmp_path, keep_dead="2s") as fleet:
         key = fleet.broker.keys.quarantine
         server.admin.rpush(key("0" * 32), "what was no batch", "and its events")
@@ -58,7 +58,7 @@ def test_what_nobody_touched_for_so_long_is_thrown_away(server: RealServer, tmp_
         )
         others = server.admin.dbsize() - 2
         until_idle(server, key("0" * 32), key("events"))
-        server.admin.get(key("events"))  # somebody has looked at it
+        server.admin.get(key("events"))  # this reads it
         assert run_through(retention_of(fleet)) == 1
         assert quarantined_keys(fleet, server) == {key("events")}
         until_idle(server, key("events"))
@@ -67,7 +67,7 @@ def test_what_nobody_touched_for_so_long_is_thrown_away(server: RealServer, tmp_
         server.admin.flushall()
 
 
-def test_of_what_was_quarantined_the_newest_stay(server: RealServer, tmp_path: Path) -> None:
+def test_the_newest_quarantined_values_stay(server: RealServer, tmp_path: Path) -> None:
     with Fleet(server, tmp_path, keep_dead_max=3) as fleet:
         old, new = [
             [fleet.broker.keys.quarantine(f"{age}-{number}") for number in range(3)] for age in ("a", "b")

@@ -1,4 +1,4 @@
-"""All that the rule of an untrusted role allows, tried with hostile arguments: no other role is harmed."""
+"""All commands that the rule of an untrusted role allows, with hostile arguments, harm no other role."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Guarded: TypeAlias = tuple[House, RealServer]
 LAST_ID = "18446744073709551615-18446744073709551615"
 HUGE = "x" * 500_000
 
-# What follows the key, by command; an asterisk is the key where it is not the first argument.
+# The arguments after the key, by command. An asterisk stands for the key if it is not the first argument.
 HOSTILE: dict[str, list[Sequence[str]]] = {
     "rpush": [["x"], [""], [HUGE], ["1ffffffffffff1"], ["size"] * 100, ["flush"] * 100],
     "lrem": [["0", "x"], ["0", "size"]],
@@ -41,7 +41,7 @@ _KEY_WITHIN = ("xread", "xgroup", "xreadgroup")
 
 
 def commands(role: str) -> set[str]:
-    """The commands of its rule, the first word of each."""
+    """The commands that the role's rule allows, the first word of each."""
     words = rules()[role].replace("(", " ").replace(")", " ").split()
     return {word[1:].partition("|")[0] for word in words if word.startswith("+")}
 
@@ -87,7 +87,7 @@ def test_nothing_that_a_role_may_do_harms_the_others(house: Guarded, role: str) 
                 client.execute_command(*words)
             except NoPermissionError:
                 continue
-            except redis.ResponseError:  # nonsense, to the server
+            except redis.ResponseError:  # the server understands none of it
                 pass
             allowed += 1
     assert allowed > 10

@@ -1,7 +1,6 @@
-"""What each step of an event's path costs: round trips, commands, and what scripts call at the server.
+"""The cost of each step of an event's path: round trips, commands, and what scripts call at the server.
 
-The numbers are exact, so that whatever adds to them shows here. Where one should change on purpose, change
-it in the table.
+The numbers are exact, so that every addition shows here. If a cost changes on purpose, change the table.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ MAX_SIZE = 30
 
 
 def cost(*trips: str, calls: str = "") -> Said:
-    """Each round trip's commands, scripts in lower case; and what these call, as ``"TYPE*4 LLEN"``."""
+    """The commands of each round trip, scripts in lower case, and what these call, as ``"TYPE*4 LLEN"``."""
     called = Counter[str]()
     for word in calls.split():
         name, _, times = word.partition("*")
@@ -41,11 +40,11 @@ def cost(*trips: str, calls: str = "") -> Said:
     return Said(list(trips), called)
 
 
-LOOK = "WATCH GET LLEN"  # the fence, and how many events wait
+LOOK = "WATCH GET LLEN"  # the fence, and the number of waiting events
 LISTEN = f"BLPOP UNWATCH {LOOK}"
-JOB = "HSET HSET RPUSH"  # RQ's own, for each batch
+JOB = "HSET HSET RPUSH"  # RQ's own commands, for each batch
 
-HEALTH = "ZCOUNT ZCOUNT ZCOUNT ZRANGE HGETALL ZCARD HGET"  # how the batcher is doing
+HEALTH = "ZCOUNT ZCOUNT ZCOUNT ZRANGE HGETALL ZCARD HGET"  # the batcher's health
 COSTS = {
     # A producer.
     "an_event": cost("RPUSH"),
@@ -91,12 +90,12 @@ COSTS = {
 
 @pytest.fixture(autouse=True)
 def nothing_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is done every so often, whatever the work, is done once here and then never again."""
+    """Periodic work, which depends on the time and not on the load, is done once and then never again."""
     hurry(
         monkeypatch,
         reconcile_seconds=1e6,
         maintain_seconds=1e6,
-        long_run_seconds=1e6,  # what shows a run in RQ
+        long_run_seconds=1e6,  # after this time, RQ is shown the run
         beat_seconds=1e6,
         acknowledge_seconds=1e6,  # so that a slow machine acknowledges no more often
         clock_seconds=1e6,
@@ -104,7 +103,7 @@ def nothing_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class House:
-    """All that works on one batcher, in this process and step by step, on connections that are there."""
+    """All parts of one batcher in this process, run step by step on open connections."""
 
     def __init__(self, server: RealServer) -> None:
         self._server = server
@@ -114,8 +113,8 @@ class House:
             server.admin.script_load(script.text)
 
     def broker(self, **settings: Any) -> Broker:
-        """A broker with two open connections, and what the time is."""
-        # Leases, renewals and claims so long that none comes due.
+        """A broker with two open connections, which has read the time."""
+        # Leases, renewals and claims are so long that none is due.
         always = {"name": "letters", "lease_ttl": 600, "claim_after": 600, "max_size": MAX_SIZE}
         broker = Broker(Config(**{**always, "redis_url": self._server.url, **settings}))
         self._brokers.append(broker)
@@ -133,7 +132,7 @@ class House:
         self.batcher().record_events(range(count))
 
     def scheduler(self, **settings: Any) -> Scheduler:
-        """The active scheduler, which has done its first step and listens."""
+        """The active scheduler, after its first step. It listens."""
         broker = self.broker(**settings)
         listener = ServerWakeListener(broker.server, broker.keys, block_seconds=0)
         active = Scheduler(broker.config, broker=broker, ticker=self.ticker, listener=listener)
@@ -142,7 +141,7 @@ class House:
         return active
 
     def worker(self) -> BatchWorker:
-        """A worker with no chores."""
+        """A worker without periodic chores."""
         broker = self.broker(batch_processor=sum)
         worker = BatchWorker(BatchRunner(broker.config, broker=broker), broker.server)
         worker._chores_at = float("inf")
@@ -165,7 +164,7 @@ Counted = Callable[[], AbstractContextManager[None]]
 
 @pytest.fixture
 def counted(request: pytest.FixtureRequest, server: RealServer) -> Counted:
-    """What is said in the block is what the table has for this test."""
+    """Check that the commands in the block are those that the table has for this test."""
     wanted = COSTS[request.node.originalname.removeprefix("test_")]
 
     @contextmanager
@@ -261,7 +260,7 @@ def test_a_tick_that_cuts_all_that_waits(house: House, counted: Counted) -> None
 
 
 def woken(house: House, word: Wake) -> Scheduler:
-    """The active scheduler, which has been woken before and does not listen yet, and is woken again."""
+    """The active scheduler, which was woken before, does not listen yet, and is woken again."""
     active = house.scheduler()
     wake = house.broker().wake
     wake.tell(word)
@@ -272,13 +271,13 @@ def woken(house: House, word: Wake) -> Scheduler:
 
 @pytest.mark.parametrize("batches", [2, 10, 250])
 def test_full_batches(server: RealServer, house: House, batches: int) -> None:
-    """One round trip to listen, and one for a hundred batches that are cut; two for each hundred more."""
+    """One round trip to listen, and one to cut up to a hundred batches; two for each further hundred."""
     active = woken(house, Wake.SIZE)
     house.record(batches * MAX_SIZE)
     wanted = cost(LISTEN)
     for first in range(0, batches, 100):
         count = min(100, batches - first)
-        chunks = count if first else count + 1  # a scheduler's first look at events is a short one
+        chunks = count if first else count + 1  # a scheduler's first read of events is short
         wanted += cost(
             *([LOOK] if first else []),
             " ".join(["MULTI cut PEXPIRE SADD", *count * [JOB], "EXEC"]),
@@ -299,7 +298,7 @@ def test_a_look_at_what_is_due(house: House, counted: Counted) -> None:
 def test_a_look_at_ten_batches_that_wait_for_a_worker(
     house: House, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hurry(monkeypatch, look_again_ms=-1_000)  # so that they are due at once, and go on to be
+    hurry(monkeypatch, look_again_ms=-1_000)  # they are due at once, and stay due
     house.record(10 * MAX_SIZE)
     active = woken(house, Wake.RECONCILE)
     with counted():
@@ -330,7 +329,7 @@ def test_three_batches_in_a_queue(house: House, counted: Counted) -> None:
 def test_an_idle_workers_chores(house: House, counted: Counted) -> None:
     worker = house.worker()
     worker._chores_at = 0
-    worker._do_chores()  # the first time with RQ's maintenance, which comes less often
+    worker._do_chores()  # the first time includes RQ's maintenance, which is rarer
     worker._chores_at = 0
     with counted():
         worker._do_chores()

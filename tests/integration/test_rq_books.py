@@ -1,4 +1,4 @@
-"""RQ's books: what ``rq info``, rq-dashboard and RQ's registries show, though RQ's own loop runs no batch."""
+"""RQ's records, as ``rq info``, rq-dashboard and RQ's registries show them. RQ's own loop runs no batch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def process(batch):
 
 
 class Books:
-    """RQ's view of a batcher, by RQ's own classes."""
+    """RQ's view of a batcher, through RQ's own classes."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.connection = fleet.broker.server.client
@@ -50,7 +50,7 @@ class Books:
         return Job.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
 
     def wait_for_started(self) -> Job:
-        """A job that is shown as started, and with its worker: RQ notes that in two steps."""
+        """A job that is shown as started, together with its worker. RQ records the two in separate steps."""
         started = wait_until(self.queue.started_job_registry.get_job_ids, message="a started job")
         wait_until(lambda: self.job(started[0]).worker_name, message="the worker of a started job")
         return self.job(started[0])
@@ -88,7 +88,7 @@ def test_finished_jobs_are_shown(server: RealServer, tmp_path: Path) -> None:
 
 
 def rq_keys(books: Books, job_id: str) -> dict[str, Any]:
-    """What RQ keeps of a queue and of a job on it, but for moments and names."""
+    """What RQ keeps about a queue and a job on it, without times and names."""
     found: dict[str, Any] = {}
     client: FakeClient = books.connection
     for raw in sorted(client.scan_iter("rq:*")):
@@ -119,7 +119,7 @@ def rq_keys(books: Books, job_id: str) -> dict[str, Any]:
 def test_a_turn_leaves_what_rqs_own_worker_leaves(
     valkey_server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A release of RQ that keeps its books otherwise fails here."""
+    """A release of RQ that keeps other records makes this test fail."""
     left = []
     for rqs_own in (True, False):
         with Fleet(valkey_server, tmp_path, ECHO, max_size=1) as fleet:
@@ -143,7 +143,7 @@ def test_a_turn_leaves_what_rqs_own_worker_leaves(
             left.append(rq_keys(books, job_id))
             valkey_server.admin.flushall()
     rqs, ours = left
-    # RQ keeps what a job's function returned as well: here that is a word, and the result is on the stream.
+    # RQ also keeps the return value of a job's function. Here that is one word; the result is on the stream.
     assert set(rqs) - set(ours) == {"rq:results:<job>", "rq:results:<job> expires"}
     assert set(ours) <= set(rqs)
     assert ours == {key: rqs[key] for key in ours}
@@ -244,7 +244,7 @@ def test_a_state_that_could_not_be_shown_is_shown_when_the_server_is_back(
     server.admin.delete(worker.key)
 
 
-def test_an_idle_worker_waits_no_longer_than_until_its_chores(
+def test_an_idle_worker_waits_only_until_its_chores_are_due(
     valkey_server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
@@ -267,7 +267,7 @@ def test_a_worker_that_comes_too_late_leaves_a_dead_batchs_job(server: RealServe
         fleet.wait_for_cut(1)
         batch = worker._turns.wait(1)
         assert isinstance(batch, ClaimedBatch)
-        assert bury(fleet.broker, batch.id, batch.run)  # as its worker seems dead
+        assert bury(fleet.broker, batch.id, batch.run)  # because its worker seems dead
         JobQueue(fleet.config(), fleet.broker.server).show_as_failed(
             DueBatch(batch.id, batch.header, batch.run, batch.run), FAILURE
         )
@@ -277,7 +277,7 @@ def test_a_worker_that_comes_too_late_leaves_a_dead_batchs_job(server: RealServe
 
 
 def a_worker(fleet: Fleet) -> BatchWorker:
-    """A worker in this process, which does nothing by itself."""
+    """A worker in this process, which does nothing until it is told to."""
     config = fleet.config(batch_processor=sum)
     return BatchWorker(BatchRunner(config, broker=fleet.broker), fleet.broker.server)
 
@@ -308,7 +308,7 @@ def test_a_processor_that_catches_everything_has_failed_past_its_time_limit(
     assert "JobTimeoutException" in failure.error
 
 
-# RQ's commands reach a worker some time after they were sent, and in their order.
+# RQ's commands reach a worker some time after they were sent, and in order.
 HELD_UNTIL_TOLD_TO_STOP = """
 import signal
 
@@ -343,7 +343,7 @@ def test_a_stop_for_another_job_stops_nothing(valkey_server: RealServer, tmp_pat
         wait_until(lambda: not fleet.broker.ledger.in_flight(), message=fleet.state)
         fleet.finish(mb)
         assert results == [[1]]
-        # RQ is told of a run that was shown after its batch was committed.
+        # RQ is informed about a run that was shown after its batch was committed.
         wait_until(lambda: books.job(job.id).get_status() is JobStatus.FINISHED)
 
 

@@ -1,4 +1,4 @@
-"""A server whose clock jumps: what that does to what is kept in its time, and a clock that is really set."""
+"""A server whose clock jumps: what happens to stored times. One server's clock is really set."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.leaves("wake")
 
 HOUR_MS = 3_600_000
 
-# By the clock of the server, a lease would be kept for an hour. By its own clock a standby waits for four
-# leases of 0.8 s. The rest is for a machine that is busy with other tests.
+# By the server's clock, the lease would last an hour. By its own clock, a standby waits four leases of 0.8 s.
+# The rest is for a machine that is busy with other tests.
 TAKEN_OVER_SECONDS = 4 * 0.8 + 20
 
 
 def jump(fleet: Fleet, server: RealServer, by_ms: int) -> None:
-    """What a jump of the server's clock does to what is kept in its time."""
+    """Change stored times as a jump of the server's clock would."""
     keys = fleet.broker.keys
     for batch_id in fleet.broker.ledger.in_flight():
         server.admin.zincrby(keys.inflight, -by_ms, batch_id)
@@ -93,7 +93,7 @@ def test_the_clock_is_set_back_and_workers_die(valkey_server: RealServer, tmp_pa
         mb = fleet.batcher(result_handler=handled)
         mb.record_events([1, 2, 3, 4])
         fleet.wait_for_note("runs", 2)
-        doomed.send(signal.SIGSTOP)  # so that it shows itself no more
+        doomed.send(signal.SIGSTOP)  # it stops sending heartbeats
         jump(fleet, valkey_server, -HOUR_MS)
         doomed.send(signal.SIGKILL)
         fleet.worker()
@@ -102,27 +102,27 @@ def test_the_clock_is_set_back_and_workers_die(valkey_server: RealServer, tmp_pa
         fleet.let("go")
         fleet.finish(mb)
         assert steady.running
-        assert len(fleet.noted("runs")) == 3  # the batch of the worker that lives was left to it
+        assert len(fleet.noted("runs")) == 3  # the surviving worker kept its batch
         check_account(fleet.broker)
     assert handled.events == [1, 2, 3, 4]
 
 
 class Shifted:
-    """A server whose clock is as far off as it is told."""
+    """A server with a clock that is offset by as much as a test says."""
 
     def __init__(self, server: RealServer, offset: Path) -> None:
         self.server = server
         self._offset = offset
 
     def set_clock(self, hours: int) -> None:
-        """Set it so far off, and return when it is."""
+        """Offset the clock by ``hours``, and return when that is done."""
         self._offset.write_text(f"{hours:+}h")
         wait_until(lambda: abs(self.server.admin.time()[0] - time.time() - hours * 3600) < 60)
 
 
 @pytest.fixture
 def shifted(make_server: MakeServer, tmp_path: Path) -> Shifted:
-    """A Valkey: the allocator of Debian's Redis and faketime can't be loaded together."""
+    """A Valkey, because the allocator of Debian's Redis can't be loaded together with faketime."""
     need("faketime")
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     if library is None:
@@ -153,7 +153,7 @@ def test_the_clock_is_set_and_set_right_again(shifted: Shifted, tmp_path: Path, 
         active = wait_until(fleet.active_pid)
         gone = [workers.pop(), *(scheduler for scheduler in schedulers if scheduler.pid == active)]
         for process in gone:
-            process.send(signal.SIGSTOP)  # so that what it has written last is of the time before
+            process.send(signal.SIGSTOP)  # what it wrote last has a time from before the change
         shifted.set_clock(hours)
         for process in gone:
             process.kill()

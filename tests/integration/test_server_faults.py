@@ -1,4 +1,4 @@
-"""A server that forgets, is full, or holds what does not belong there."""
+"""A server that forgets its scripts, is full, or holds values that do not belong there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.servers import Program, RealServer
 from tests.unit.steps import check_account, retry
 from tests.waiting import wait_until
 
-# A word to the scheduler is a hint, and may come after its end.
+# A wake-up word is only a hint, and may arrive after the scheduler's end.
 pytestmark = pytest.mark.leaves("wake")
 
 SLOW = (
@@ -39,7 +39,7 @@ def process(batch, info: BatchInfo):
 
 
 class Handled:
-    """A result handler that notes the events of each batch, and that none comes twice."""
+    """A result handler that notes the events of each batch, and checks that no batch comes twice."""
 
     def __init__(self) -> None:
         self.batches: dict[str, list[int]] = {}
@@ -68,7 +68,7 @@ def try_to_cut(fleet: Fleet, size: int) -> NewBatch:
 
 
 def assert_drains(fleet: Fleet, recorded: list[int]) -> None:
-    """A fresh scheduler, worker and consumer find everything, once."""
+    """A fresh scheduler, worker and consumer find everything once."""
     handled = Handled()
     fleet.worker()
     fleet.scheduler()
@@ -156,7 +156,7 @@ def test_what_frees_memory_is_done_while_it_is_full(server: RealServer, tmp_path
         assert broker.ledger.bury(dead.id, claimed.run, failure, entry, now_ms=1)
         fill(server)
         with pytest.raises(Refused):
-            broker.dead.replay(dead.id)  # which frees nothing
+            broker.dead.replay(dead.id)  # a replay frees no memory
         assert broker.ledger.commit(done.id, Outcome(done.id, done.header, 1, 1, result=b"[1, 2]").encode())
         assert broker.dead.purge(dead.id) == 1
         make_room(server)
@@ -182,7 +182,7 @@ def test_a_batch_is_given_back_while_the_memory_is_full(
         make_room(server)
         assert server.admin.llen("rq:queue:mb:letters") == has_job
         record = server.admin.lindex(broker.keys.batch(batch.id), 1)
-        assert record == RunRecord().encode().encode()  # no attempt is counted, and no death
+        assert record == RunRecord().encode().encode()  # neither an attempt nor a death is counted
         assert_drains(fleet, [1])
 
 
@@ -205,7 +205,7 @@ def test_a_key_of_rq_is_of_a_wrong_type(server: RealServer, tmp_path: Path, key:
         fleet.batcher().record_events([1, 2, 3])
         server.admin.set(key, "a string")
         with pytest.raises(ServerError, match="WRONGTYPE"):
-            try_to_cut(fleet, 3)  # it is cut all the same: its job alone is missing, or is there
+            try_to_cut(fleet, 3)  # it is cut, and only its job may be missing
         assert len(fleet.broker.ledger.in_flight()) == 1
         server.admin.delete(key)
         assert_drains(fleet, [1, 2, 3])
@@ -230,7 +230,7 @@ def test_a_key_of_the_commit_is_of_a_wrong_type(server: RealServer, tmp_path: Pa
 
 
 def server_on_a_disk(make_server: MakeServer, fsync: str) -> RealServer:
-    """Its disk can be made to be full: a file that may not grow stands for it."""
+    """A server whose disk can be full: a limit on the size of files stands for that."""
     server = make_server("valkey", appendonly=True, arguments=["--appendfsync", fsync])
     server._command[:0] = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"]
     server.restart()
@@ -261,18 +261,18 @@ def test_the_disk_is_full_for_a_while(make_server: MakeServer, tmp_path: Path) -
     assert handled.events == list(range(6))
 
 
-def test_a_server_that_ends_for_its_disk_is_full_loses_nothing(
+def test_a_server_that_ends_because_its_disk_is_full_loses_nothing(
     make_server: MakeServer, tmp_path: Path
 ) -> None:
     server, handled = server_on_a_disk(make_server, "always"), Handled()
     with Fleet(server, tmp_path, HASTY + ECHO, lease_ttl=0.5, max_size=2) as fleet:
-        fleet.pool(1)  # which starts a worker again that began while the server was away
+        fleet.pool(1)  # the pool restarts a worker that began while the server was away
         fleet.scheduler_process()
         wait_until(fleet.active_pid)
         mb = fleet.batcher(result_handler=handled)
         mb.record_events(range(6))
         limit_disk(server, 1024)
-        wait_until(lambda: not server.running)  # at the next write, whosever it is
+        wait_until(lambda: not server.running)  # at the next write, from any process
         with pytest.raises(Unavailable):
             mb.record_event(6)
         server.start()
@@ -297,7 +297,7 @@ def test_the_tail_of_the_append_only_file_is_cut_off(
         with tail.open("r+b") as file:
             file.truncate(tail.stat().st_size - lost_bytes)
         server.start()
-        # The commit is gone, and perhaps the cut: whole, each of them.
+        # The commit is lost, and perhaps the cut, but each of them as a whole.
         recorded = fleet.broker.stats.counters().recorded(fleet.broker.events.waiting())
         assert recorded == 3
         check_account(fleet.broker)

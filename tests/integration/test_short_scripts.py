@@ -1,4 +1,4 @@
-"""What keeps every script short: bounded batches, and what is large is done in steps."""
+"""Every script stays short: batches are bounded, and large work is done in steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LARGE = 900_000
 @pytest.mark.parametrize(
     ("events", "max_size", "cut"),
     [
-        (20, 20, [8, 8, 4]),  # one full batch was due
+        (20, 20, [8, 8, 4]),  # one full batch is due
         (23, 20, [8, 8, 4]),
         (23, 3, [3, 3, 3, 3, 3, 3, 3]),
         (18, 9, [8, 8, 2]),
@@ -52,7 +52,7 @@ def test_large_events_that_are_due_are_cut_at_once_and_no_job_is_left_over(
 
 
 def sizes(fleet: Fleet, server: RealServer) -> list[int]:
-    """The events of each batch in flight, which have no more bytes than they may."""
+    """The number of events of each batch in flight. None has more bytes than allowed."""
     found = []
     for batch_id in fleet.broker.ledger.in_flight():
         _, _, *events = server.admin.lrange(fleet.broker.keys.batch(batch_id), 0, -1)

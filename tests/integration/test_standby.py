@@ -16,11 +16,11 @@ from tests.processes import Process
 from tests.servers import RealServer
 from tests.waiting import wait_until
 
-LATE_MS = 100  # how far after its tick a batch may be cut on a machine with much to do
+LATE_MS = 100  # how long after its tick a batch may be cut on a busy machine
 
 
 class Schedulers:
-    """Scheduler processes, one of which is active."""
+    """Scheduler processes. One of them is active."""
 
     def __init__(self, fleet: Fleet, count: int, **settings: float) -> None:
         self._fleet = fleet
@@ -32,7 +32,7 @@ class Schedulers:
         wait_until(lambda: fleet.broker.server.do("ZCARD", fleet.broker.keys.schedulers) == count)
 
     def wait_for_active(self, but: Process | None = None, timeout: float = 60) -> Process:
-        """The active scheduler, as soon as it is another than ``but``."""
+        """Wait until a scheduler other than ``but`` is active, and return it."""
 
         def active() -> Process | None:
             process = self._by_pid.get(self._fleet.active_pid() or 0)
@@ -82,7 +82,7 @@ def test_one_that_is_told_to_end_hands_over_at_once(server: RealServer, tmp_path
         schedulers = Schedulers(fleet, 2)
         active = schedulers.wait_for_active()
         active.terminate()
-        # Well before the lease would have run out, of which it would have renewed a third by now at most.
+        # Well before the lease would run out: at least two thirds of it are left.
         schedulers.wait_for_active(but=active, timeout=30)
         assert active.wait() == 0
         assert fleet.broker.server.do("ZCARD", fleet.broker.keys.schedulers) == 1
@@ -94,7 +94,7 @@ def test_one_that_is_told_to_end_hands_over_at_once(server: RealServer, tmp_path
 def test_one_that_is_told_to_end_while_it_is_stopped_ends_when_it_goes_on(
     valkey_server: RealServer, tmp_path: Path
 ) -> None:
-    """The signal may be given to any of its threads then."""
+    """The signal may then be delivered to any of its threads."""
     with Fleet(valkey_server, tmp_path) as fleet:
         for _ in range(3):
             active = Schedulers(fleet, 1).wait_for_active()
@@ -136,7 +136,7 @@ def test_ticks_lie_on_a_grid(server: RealServer, tmp_path: Path) -> None:
     with Fleet(server, tmp_path, ECHO, frequency=frequency) as fleet:
         fleet.worker()
         mb = fleet.batcher(result_handler=handle)
-        # Begun in the middle of a cycle.
+        # Begin in the middle of a cycle.
         wait_until(lambda: frequency * 0.4 < fleet.broker.clock.now_ms() % frequency < frequency * 0.6)
         fleet.scheduler()
         for cut in range(1, 4):

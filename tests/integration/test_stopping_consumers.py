@@ -1,4 +1,4 @@
-"""A consumer that is told to stop stops at once, and leaves to others what it has not begun."""
+"""A consumer that is told to stop does so at once, and leaves unbegun results to others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.leaves("results", "wake", "events")
 
 AT_ONCE = 2.0
-"""A wait that nobody ends goes on for longer, and what is not handed back waits for ``claim_after``: 30 s."""
+"""Without a stop, a wait lasts longer. Results that are not handed back wait for ``claim_after``: 30 s."""
 
 
 @pytest.fixture
@@ -34,14 +34,14 @@ def fleet(server: RealServer, tmp_path: Path) -> Iterator[Fleet]:
 
 
 def add_results(fleet: Fleet, *values: int) -> None:
-    """Results of batches of one event each, as workers add them."""
+    """Add results of batches of one event each, as workers do."""
     for value in values:
         outcome = Outcome(new_id(), Header(Trigger.SIZE, 1, 1_000), 1, 1_000, result=b"%d" % value)
         fleet.broker.server.do("XADD", fleet.broker.keys.results, "*", *outcome.encode())
 
 
 class Handler:
-    """A result handler that waits in its first call until it may go on."""
+    """A result handler that waits in its first call until it may continue."""
 
     def __init__(self) -> None:
         self.handled: list[int] = []
@@ -54,7 +54,7 @@ class Handler:
 
 
 class Waiting:
-    """A call of `wait_for_results` on a thread of its own."""
+    """A call of `wait_for_results` on a thread."""
 
     def __init__(self, mb: MicroBatcher) -> None:
         self.returned: list[bool] = []
@@ -98,7 +98,7 @@ def test_a_wait_ends_at_once_and_quietly(
     assert time.monotonic() - began < AT_ONCE
     assert waiting.returned == [False]
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG] == []
-    assert mb.wait_for_results() is False  # from now on
+    assert mb.wait_for_results() is False  # from now on, every wait ends
 
 
 def test_a_wait_for_a_server_that_is_away_ends_at_once(make_server: MakeServer, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_wait_for_a_server_that_is_away_ends_at_once(make_server: MakeServer, 
         blocked(server)
         server.kill()
         (member,) = mb._consumer._running
-        wait_until(lambda: member._backoff._seconds > 1)  # it pauses for long between its tries now
+        wait_until(lambda: member._backoff._seconds > 1)  # its pauses between tries are long now
         mb.stop_consuming()
         assert waiting.ends_within(1)
         assert waiting.returned == [False]
@@ -142,11 +142,11 @@ def test_what_is_not_begun_is_handled_by_another_at_once_and_by_nobody_twice(
     staying.stop()
     assert second.ends_within(AT_ONCE)
     assert second.returned == [True]
-    assert (handler.handled, others) == ([0], list(range(1, 10)))  # in their order
+    assert (handler.handled, others) == ([0], list(range(1, 10)))  # in order
     assert fleet.broker.unhandled.count() == 0
 
 
-def test_what_a_handler_raised_at_goes_to_another_when_its_consumer_closes(
+def test_a_result_whose_handler_raised_goes_to_another_consumer_at_close(
     fleet: Fleet, server: RealServer
 ) -> None:
     def fail(result: int) -> None:
@@ -193,7 +193,7 @@ def test_threads_that_wait_on_one_batcher_share_the_results(
 
     def show(result: int) -> None:
         if not hasattr(met, "others"):
-            met.others = together.wait()  # no thread handles a second one before each has its first
+            met.others = together.wait()  # no thread handles a second result before each has its first
         time.sleep(0.001)
         handled.append(result)
 

@@ -1,4 +1,4 @@
-"""Stopping workers: the batch in hand is finished, no other is taken, and none is left lying about."""
+"""Stopping workers: they finish the batch in hand and claim no other, and no batch is stranded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def process(batch):
 
 
 def ended_by_another_signal(process: Process) -> bool:
-    """RQ takes a second one that comes within a second for the first one's echo, so it may need some."""
+    """Send another signal. RQ takes a second one within a second for an echo of the first, so repeat this."""
     process.terminate()
     return not process.running
 
@@ -68,7 +68,7 @@ def test_a_warm_stop_finishes_the_batch_in_hand_and_no_other(server: RealServer,
 def test_a_hard_stop_gives_the_batch_back(
     server: RealServer, tmp_path: Path, form: str, signals: list[str]
 ) -> None:
-    """It runs before all that waits, at once, and as if it had not run before."""
+    """The batch runs at once, before all waiting batches, and as if it had not run before."""
     results: list[list[int]] = []
     once = {"max_size": 1, "max_retries": 0, "max_worker_deaths": 0}
     with Fleet(server, tmp_path, HELD_ONCE, **once) as fleet:
@@ -100,11 +100,11 @@ def test_a_hard_stop_gives_the_batch_back(
     "numbers",
     [
         [signal.SIGHUP],
-        [signal.SIGTERM, signal.SIGTERM, signal.SIGHUP],  # to the process, to its group, and for its terminal
+        [signal.SIGTERM, signal.SIGTERM, signal.SIGHUP],  # to the process, its group, and from its terminal
     ],
     ids=["a closed terminal", "several at once"],
 )
-def test_what_is_one_signal_is_a_warm_stop(
+def test_signals_that_count_as_one_are_a_warm_stop(
     valkey_server: RealServer, tmp_path: Path, form: str, numbers: list[signal.Signals]
 ) -> None:
     results: list[list[int]] = []
@@ -144,7 +144,7 @@ def test_an_idle_worker_that_is_told_to_stop_leaves_no_batch_on_the_way(
 
 
 def worker_key(server: RealServer) -> str:
-    """RQ's key of the one worker, once there is one."""
+    """RQ's key of the one worker, as soon as it exists."""
     (key,) = wait_until(lambda: server.admin.smembers("rq:workers"), message="a worker that RQ knows")
     return printable(key)
 
@@ -174,6 +174,6 @@ def test_stopping_workers_under_load_strands_nothing(
         recorder.finish()
         fleet.finish(mb)
     assert sorted(events) == list(range(recorder.count))
-    # Nor was any found to be stranded, and run again.
+    # No batch was found stranded and run again.
     assert set(attempts) == {1}
     assert "enqueued again" not in caplog.text

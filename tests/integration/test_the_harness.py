@@ -1,4 +1,4 @@
-"""The servers, processes and waits that the other tests stand on do what those take for granted."""
+"""The servers, processes and waits of the tests behave as the tests expect."""
 
 from __future__ import annotations
 

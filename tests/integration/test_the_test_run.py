@@ -15,7 +15,7 @@ from tests.signals import children_have_default_signals, handlers_restored
 ROOT = Path(__file__).parents[2]
 CTRL_C = "tests/acceptance/test_record.py::test_ctrl_c_tells_how_many"
 
-# What a shell does to the background of a script, and nohup to a command.
+# The signals that a shell ignores for a script's background jobs, and nohup for a command.
 IN_THE_BACKGROUND = ["sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh"]
 
 CONFTEST = "from tests.parallel import pytest_configure\n"
@@ -60,7 +60,7 @@ def test_slow():
 
 
 def run_pytest(*arguments: str | Path, before: list[str] | None = None, cwd: Path = ROOT) -> Process:
-    """A run of pytest on its own, beside this one."""
+    """A separate run of pytest beside this one."""
     words = [*(before or []), sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, arguments)]
     return Process(words, cwd=cwd, env={"PYTHONPATH": str(ROOT)}, fresh=True)
 
@@ -78,7 +78,7 @@ def test_a_signal_that_is_ignored_here_is_not_in_children(number: signal.Signals
     try:
         with children_have_default_signals():
             child = subprocess.Popen(["sleep", "600"])
-            signal.raise_signal(number)  # which this process goes on to ignore
+            signal.raise_signal(number)  # this process still ignores it
         assert signal.getsignal(number) is signal.SIG_IGN
     finally:
         signal.signal(number, before)
@@ -102,6 +102,6 @@ def test_a_test_that_needs_the_machine_alone_has_it_alone(tmp_path: Path) -> Non
     notes = (tmp_path / "notes").read_text().splitlines()
     assert {note.partition(" ")[0] for note in notes[:2]} == {"test_pair[this]", "test_pair[that]"}
     others = [note for note in notes if not note.startswith("test_pair")]
-    for name in ("test_slow", *ALONE):  # nothing is between the begin and the end of each
+    for name in ("test_slow", *ALONE):  # nothing else runs between the begin and the end of each
         begins = others.index(f"{name} begins")
         assert others[begins + 1] == f"{name} ends", notes

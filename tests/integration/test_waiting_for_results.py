@@ -1,4 +1,4 @@
-"""wait_for_results(): it ends when it should, at once, and asks for little meanwhile."""
+"""wait_for_results(): it ends when it should, at once, and sends few commands during the wait."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.fleet import Fleet
 from tests.servers import Program, RealServer
 from tests.waiting import wait_until
 
-# A wait that nobody ends goes on for 5 s, the longest that it blocks at the server.
+# Without a stop, a wait lasts 5 s, the longest that it blocks at the server.
 AT_ONCE = 4.0
 
 STOPPED_BY_SIGNAL = """
@@ -34,7 +34,7 @@ mb.close()
 print("returned", flush=True)
 """
 
-# A signal that comes while stop() is at it, to a program whose handler stops as well.
+# A signal arrives during stop(), and the program's handler stops as well.
 STOPPED_TWICE = """
 import os, signal
 from microbatch.producer import Config, start
@@ -73,7 +73,7 @@ def test_nothing_recorded_is_nothing_to_wait_for(server: RealServer, tmp_path: P
 
 
 def thousand_rounds(fleet: Fleet) -> list[float]:
-    """How long each of a thousand rounds took, in seconds, but for those in which the worker is started."""
+    """The duration of each of a thousand rounds, in seconds, after those in which the worker starts."""
     fleet.worker()
     fleet.scheduler_process()
     seconds: list[float] = []
@@ -94,7 +94,7 @@ def thousand_rounds(fleet: Fleet) -> list[float]:
 def test_two_thousand_rounds_end_when_their_result_is_handled(
     valkey_server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever comes between a look and a wait ends the wait: no wait lasts for the longest time."""
+    """Whatever happens between a look and a wait ends the wait: no wait lasts until its timeout."""
     ran_out: list[int] = []
     wait = Progress.wait
 
@@ -105,7 +105,7 @@ def test_two_thousand_rounds_end_when_their_result_is_handled(
         return ended
 
     monkeypatch.setattr(Progress, "wait", verb(noted))
-    # One batcher for each core.
+    # Two batchers run at the same time.
     with ThreadPoolExecutor() as threads, ExitStack() as fleets:
         batchers = [
             threads.submit(
@@ -126,7 +126,7 @@ def test_stop_on_another_thread_ends_a_wait_at_once(server: RealServer, tmp_path
         outcomes: list[bool] = []
         waiting = threading.Thread(target=lambda: outcomes.append(mb.wait_for_results()))
         waiting.start()
-        wait_for_blocked_clients(server, 2)  # the scheduler is one
+        wait_for_blocked_clients(server, 2)  # the other is the scheduler
         stopped = time.monotonic()
         mb.stop()
         waiting.join(20)
@@ -146,7 +146,7 @@ def test_stop_in_a_signal_handler_ends_a_wait_at_once(server: RealServer, tmp_pa
             assert time.monotonic() - signalled < AT_ONCE
 
 
-def test_a_signal_handler_may_stop_in_the_midst_of_a_stop(valkey_server: RealServer, tmp_path: Path) -> None:
+def test_a_signal_handler_may_stop_during_a_stop(valkey_server: RealServer, tmp_path: Path) -> None:
     with Fleet(valkey_server, tmp_path) as fleet, fleet.scheduling():
         program = fleet.run(STOPPED_TWICE)
         program.wait_for_line("returned", timeout=10)
@@ -157,7 +157,7 @@ def test_a_signal_handler_may_stop_in_the_midst_of_a_stop(valkey_server: RealSer
 def test_a_timeout_returns_false_and_idling_asks_for_little(
     program: Program, make_server: MakeServer, tmp_path: Path
 ) -> None:
-    server = make_server(program)  # where nobody else asks for anything
+    server = make_server(program)  # no other client sends commands to it
     with Fleet(server, tmp_path) as fleet:
         mb = fleet.batcher()
         before = commands(server)
@@ -174,15 +174,15 @@ def test_what_others_recorded_before_the_stop_is_waited_for(server: RealServer, 
         fleet.batcher().record_events([1, 2, 4])
         mb = fleet.batcher(result_handler=results.append)
         mb.stop()
-        assert mb.wait_for_results(timeout=0.1) is False  # nobody cuts yet
+        assert mb.wait_for_results(timeout=0.1) is False  # no scheduler runs yet
         fleet.scheduler()
-        assert mb.wait_for_results(timeout=0.1) is False  # nobody runs batches yet
+        assert mb.wait_for_results(timeout=0.1) is False  # no worker runs yet
         fleet.worker()
         assert mb.wait_for_results(timeout=20)
     assert results == [7]
 
 
-def test_two_that_wait_both_return(server: RealServer, tmp_path: Path) -> None:
+def test_two_waits_both_return(server: RealServer, tmp_path: Path) -> None:
     results: list[int] = []
     with Fleet(server, tmp_path) as fleet:
         fleet.worker()

@@ -1,4 +1,4 @@
-"""Worker processes: killed, stalled, stuck. A batch that they leave runs again; its result comes once."""
+"""Worker processes that are killed, stalled or stuck. Their batches run again, and each result comes once."""
 
 from __future__ import annotations
 
@@ -123,14 +123,14 @@ def test_a_batch_that_takes_long_is_run_once_while_its_worker_shows_itself(
     results: list[list[int]] = []
     with Fleet(valkey_server, tmp_path, HASTY + HELD) as fleet:
         fleet.worker()
-        fleet.worker()  # which would be given it
+        fleet.worker()  # it would be given the batch
         fleet.scheduler_process()
         mb = fleet.batcher(result_handler=results.append)
         mb.record_event(1)
         fleet.wait_for_note("runs")
         (batch_id,) = fleet.broker.ledger.in_flight()
         due_ms = float(fleet.broker.server.do("ZSCORE", fleet.broker.keys.inflight, batch_id))
-        # Until it has outlasted what its worker might have been silent for.
+        # Wait until the run has lasted longer than its worker might have been silent.
         wait_until(lambda: fleet.broker.clock.now_ms() > due_ms + 1_500)
         assert len(fleet.noted("runs")) == 1
         fleet.let("go")
@@ -142,7 +142,7 @@ def test_a_batch_that_takes_long_is_run_once_while_its_worker_shows_itself(
 def test_a_processor_that_keeps_the_interpreters_lock_is_run_once(
     valkey_server: RealServer, tmp_path: Path
 ) -> None:
-    """It runs three times as long as its worker may be silent, with retries that would be used up by then."""
+    """The run takes three times as long as its worker may be silent. Its retries would be used up by then."""
     results: list[list[int]] = []
     with Fleet(valkey_server, tmp_path, HASTY + KEEPS_THE_LOCK, max_retries=0) as fleet:
         fleet.pool(2)
@@ -175,12 +175,12 @@ def test_one_that_keeps_the_interpreters_lock_for_ever_loses_its_worker(
 def test_a_batch_that_takes_long_to_be_read_is_run_once(
     valkey_server: RealServer, tmp_path: Path, form: str
 ) -> None:
-    """Reading it takes thrice as long as its worker may be silent."""
+    """Reading the batch takes three times as long as its worker may be silent."""
     results: list[int] = []
     app = HASTY + "def process(batch):\n    note('runs', os.getpid())\n    return len(batch)\n"
     with Proxy(valkey_server) as link, Fleet(valkey_server, tmp_path, app, max_retries=0) as fleet:
         link.bytes_per_second = 400_000
-        for _ in range(2):  # of which the second would be given it
+        for _ in range(2):  # the second would be given the batch
             fleet.worker(redis_url=link.url) if form == "worker" else fleet.pool(1, redis_url=link.url)
         fleet.scheduler_process()
         mb = fleet.batcher(result_handler=results.append)
@@ -193,7 +193,7 @@ def test_a_batch_that_takes_long_to_be_read_is_run_once(
 def test_a_worker_that_is_stopped_loses_its_batch_though_its_pool_lives(
     valkey_server: RealServer, tmp_path: Path
 ) -> None:
-    """By SIGSTOP, or in a debugger: nothing says that it will ever go on."""
+    """The worker is stopped by SIGSTOP, or in a debugger: nothing says that it will ever continue."""
     results: list[list[int]] = []
     with Fleet(valkey_server, tmp_path, HASTY + HELD) as fleet:
         pool = fleet.pool(1)
@@ -226,7 +226,7 @@ def test_a_worker_that_was_stalled_changes_nothing(server: RealServer, tmp_path:
         assert other.wait() == 0
         fleet.let("go")
         stalled.send(signal.SIGCONT)
-        mb.record_event(2)  # for which the stalled one must have finished
+        mb.record_event(2)  # the stalled worker must have finished before this runs
         fleet.finish(mb)
         assert fleet.broker.stats.counters().done_batches == 2
     assert results == [[1], [2]]

@@ -1,4 +1,4 @@
-"""The workers that RQ shows: those that live, at what they are, within seconds."""
+"""The workers that RQ shows: those that are alive, with their current state, within seconds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def wait_for_busy(fleet: Fleet) -> WorkerFact:
 
 
 def names(server: RealServer) -> set[bytes | str]:
-    """Those that RQ's sets have."""
+    """The names in RQ's sets of workers."""
     return {*server.admin.smembers("rq:workers"), *server.admin.smembers("rq:workers:mb:letters")}
 
 
@@ -51,7 +51,7 @@ def test_a_killed_worker_and_its_run_are_shown_no_more(server: RealServer, tmp_p
         killed = wait_for_busy(fleet)
         os.kill(int(fleet.wait_for_note("runs")[0]), signal.SIGKILL)
         wait_until(lambda: killed.name not in {fact.name for fact in shown(fleet)}, 10)
-        wait_until(lambda: len(names(server)) == 1, 10, lambda: str(names(server)))  # its successor's
+        wait_until(lambda: len(names(server)) == 1, 10, lambda: str(names(server)))  # its successor's name
         fleet.let("go")
         fleet.finish(mb)
         pool.terminate()
@@ -76,7 +76,7 @@ def test_workers_whose_pool_was_killed_too_expire(valkey_server: RealServer, tmp
         assert 0 < admin.ttl(key) <= 15
         admin.expire(key, 0)
         assert killed.name not in {fact.name for fact in shown(fleet)}
-        wait_until(lambda: names(valkey_server) == set(), 60)  # the scheduler's doing
+        wait_until(lambda: names(valkey_server) == set(), 60)  # the scheduler removes them
 
 
 def test_a_busy_worker_stays_shown(valkey_server: RealServer, tmp_path: Path) -> None:
