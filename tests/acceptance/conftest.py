@@ -1,4 +1,4 @@
-"""What the commands are given in the acceptance tests: apps, as a user writes them, in the current folder."""
+"""The apps that the acceptance tests give to commands, in the current folder and as a user writes them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def letters(tmp_path: Path) -> str:
-    """An app that adds letters up, in batches of three or every 200 ms; its program is given them."""
+    """An app that adds up letters, in batches of three or every 200 ms. Its program gets the letters."""
     (tmp_path / "letters.py").write_text(LETTERS)
     return "letters.py"
 
 
 @pytest.fixture
 def rare(tmp_path: Path) -> str:
-    """The same, but without a size or a tick that would cut anything before a test is over."""
+    """The same app, with a size and a tick at which nothing is cut before a test is over."""
     (tmp_path / "rare.py").write_text(LETTERS.replace("frequency=200, max_size=3", "frequency=3_600_000"))
     return "rare.py"

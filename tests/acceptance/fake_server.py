@@ -1,4 +1,4 @@
-"""A server that is too old: it speaks the protocol just well enough to say so."""
+"""A server that is too old. It speaks the protocol only well enough to say so."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Answer(socketserver.StreamRequestHandler):
 
 @contextmanager
 def old_server() -> Iterator[str]:
-    """The URL of a Redis 6.0.16, or so it says."""
+    """The URL of a server that claims to be Redis 6.0.16."""
     with socketserver.ThreadingTCPServer((LOCALHOST, 0), _Answer) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -1,4 +1,4 @@
-"""The least access of each role: every role works with just the rule that docs/operations.md has for it."""
+"""The least rights of each role: every role works with the rule that docs/operations.md has for it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ with start(config.model_copy(update=handlers)) as mb:
 
 
 def rules() -> dict[str, str]:
-    """The rule of each role, as the document has it."""
+    """The rule of each role in the document."""
     text = PAGE.read_text("utf-8")
     (block,) = re.findall(r"^```acl\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     commands = re.findall(r"^ACL SETUSER (\w+) (.*?)(?=^ACL|\Z)", block, re.MULTILINE | re.DOTALL)
@@ -120,12 +120,12 @@ def set_users(server: RealServer) -> None:
 
 
 def knows_setinfo(server: RealServer) -> bool:
-    """Redis 7.0 does not, and the document says to leave it out there."""
+    """Redis 7.0 has no CLIENT SETINFO. The document says to leave it out there."""
     return "setinfo" in str(server.admin.execute_command("CLIENT", "HELP")).lower()
 
 
 def _with_selectors(words: list[str]) -> Iterator[str]:
-    """The words of a rule, what stands in brackets as one of them."""
+    """The words of a rule; the words in brackets count as one."""
     for group, word in re.findall(r"(\([^)]*\))|(\S+)", " ".join(words)):
         yield group or word
 
@@ -135,14 +135,14 @@ def url_of(server: RealServer, role: str) -> str:
 
 
 def refusals(server: RealServer) -> list[tuple[str, str, str]]:
-    """Who was refused what."""
+    """The user, the command and the object of each refusal."""
     log: list[dict[str, Any]] = server.admin.acl_log()
     return [(entry["username"], entry["context"], entry["object"]) for entry in log]
 
 
 @pytest.fixture(params=["valkey", "redis"])
 def guarded(request: pytest.FixtureRequest, make_server: MakeServer) -> RealServer:
-    """A server that knows a user for each role."""
+    """A server that has a user for each role."""
     program: Program = request.param
     server = make_server(program, tcp=True)
     set_users(server)
@@ -224,7 +224,7 @@ def test_a_producer_may_record_what_a_replica_has_to_confirm(
 
 
 def operate(command: Command, server: RealServer, url: str) -> None:
-    """All that an operator does."""
+    """Do everything that an operator does."""
 
     def microbatch(*words: str, code: int = 0) -> str:
         process = command("microbatch", *words, url=url)
@@ -245,7 +245,7 @@ def operate(command: Command, server: RealServer, url: str) -> None:
     wait_until(dead, 20)
     assert microbatch("dead", "purge", "letters", "--all").startswith("purge: 1 batch, 1 event")
 
-    now_ms = int(time.time() * 1000)  # what died long ago is no longer kept
+    now_ms = int(time.time() * 1000)  # a batch that died long ago is no longer kept
     stray: list[str | bytes] = [
         Header(Trigger.TICK, 1, 1).encode(),
         RunRecord().encode(),

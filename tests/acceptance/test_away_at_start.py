@@ -1,4 +1,4 @@
-"""A server that is away when a process starts is waited for, as it is later."""
+"""A process whose server is away at its start waits for it, as it does later."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WAITS = "no server answers at .*; trying again until it answers"
 
 @pytest.fixture
 def away(make_server: MakeServer) -> RealServer:
-    """A server that has not been started again."""
+    """A server that was stopped and not started again."""
     server = make_server("valkey", tcp=True)
     server.kill()
     return server

@@ -1,4 +1,4 @@
-"""What a user gets wrong: exit code 2, and one line that says what and what to do, without a traceback."""
+"""A user's mistakes: exit code 2, and one line that says what is wrong and what to do, but no traceback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.conftest import Command, MakeServer
 from tests.processes import Process
 from tests.servers import LOCALHOST
 
-# Each command, with an app where it needs one. `demo` has a server of its own.
+# Each command, with an app if it needs one. `demo` has its own server.
 ALL = {
     "run": ["run", "letters.py"],
     "up": ["up", "letters.py"],
@@ -39,7 +39,7 @@ IMPORT = "from microbatch.producer import Config\n"
 
 
 def error_of(process: Process) -> str:
-    """The one line that it wrote before it ended with 2."""
+    """The one line that the command wrote before it ended with 2."""
     assert process.wait() == 2, process.output
     assert process.stdout == []
     (line,) = process.stderr
@@ -50,12 +50,12 @@ def error_of(process: Process) -> str:
 @pytest.mark.parametrize("name", ALL)
 def test_no_server_there(command: Command, letters: str, name: str) -> None:
     with socket.socket() as unused:
-        unused.bind((LOCALHOST, 0))  # and nobody listens
+        unused.bind((LOCALHOST, 0))  # nobody listens there
         port = unused.getsockname()[1]
         url = f"redis://me:secret@{LOCALHOST}:{port}/0"
         process = command("microbatch", *ALL[name], *TO_FAIL_AT_ONCE.get(name, []), url=url)
-        # It does not wait for a server, which would take longer. Most of the time is Python's start.
-        # `run` and `up` say first that they use the server that is set.
+        # The command does not wait for a server, which would take longer. Most of the time is Python's start.
+        # `run` and `up` first say that they use the server that is set.
         assert process.wait(20) == 2
     line = process.stderr[-1]
     assert line.startswith(f"microbatch: error: no server answers at redis://{LOCALHOST}:{port}/0: ")
@@ -155,7 +155,7 @@ def test_an_app_that_does_not_exist(command: Command, name: str, app: str, messa
         ("def f(:\n", "app.py", "app.py can't be imported: SyntaxError: invalid syntax (app.py, line 1)"),
     ],
 )
-def test_an_app_that_will_not_do(command: Command, tmp_path: Path, text: str, app: str, message: str) -> None:
+def test_an_unusable_app(command: Command, tmp_path: Path, text: str, app: str, message: str) -> None:
     (tmp_path / "app.py").write_text(text)
     assert error_of(command("microbatch", "run", app)) == message
 
@@ -176,13 +176,11 @@ def test_an_app_that_will_not_do(command: Command, tmp_path: Path, text: str, ap
         (["--log-level", "loud", "demo"], "Invalid value for '--log-level'"),
     ],
 )
-def test_a_command_line_that_will_not_do(
-    command: Command, letters: str, arguments: list[str], message: str
-) -> None:
+def test_an_invalid_command_line(command: Command, letters: str, arguments: list[str], message: str) -> None:
     assert message in error_of(command("microbatch", *arguments))
 
 
-def test_a_log_level_that_is_none(command: Command) -> None:
+def test_an_invalid_log_level(command: Command) -> None:
     process = command("microbatch", "status", "letters", env={"MICROBATCH_LOG_LEVEL": "loud"})
     assert error_of(process).startswith("MICROBATCH_LOG_LEVEL: 'LOUD' is no log level")
 

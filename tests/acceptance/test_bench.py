@@ -1,4 +1,4 @@
-"""`make bench`: one cheap row, so that it doesn't rot."""
+"""`make bench`: one cheap row, so that the benchmarks stay runnable."""
 
 from __future__ import annotations
 

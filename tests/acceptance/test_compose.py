@@ -1,4 +1,4 @@
-"""compose.yaml, as far as it can be checked without starting it."""
+"""compose.yaml, as far as it can be checked without starting its services."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def stack(**settings: str) -> dict[str, dict[str, Any]]:
-    """The services, with these variables set in the environment."""
+    """The services, with these environment variables."""
     command = programs.need("docker-compose")
     ours = ("MICROBATCH_", "VALKEY_")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
@@ -50,7 +50,7 @@ def test_the_stack_by_itself() -> None:
 
 
 def test_base_images_are_named_by_digest() -> None:
-    """So that a build is made of the same parts today and in a year."""
+    """A build then uses the same parts in a year as today."""
     texts = [(ROOT / name).read_text("utf-8") for name in ("Dockerfile", "compose.yaml")]
     found = re.findall(r"(?:ARG BASE=|image: \$\{VALKEY_IMAGE:-)(\S+?)\}?$", "\n".join(texts), re.MULTILINE)
     assert len(found) == 2

@@ -1,4 +1,4 @@
-"""The programs of docs/consuming.md do what it says, each written out and run as it stands."""
+"""The programs of docs/consuming.md do what the page says. Each is written to a file and run as it is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def show(result: int) -> None:
 config = Config(name="letters", batch_processor=total, result_handler=show, frequency=100)
 """
 
-# The least of each framework that the programs use. The frameworks themselves are no dependency of ours.
+# The minimum that the programs use of each framework. We do not depend on the frameworks themselves.
 FASTAPI = """\
 from types import SimpleNamespace
 
@@ -90,7 +90,7 @@ def programs() -> dict[str, str]:
 
 
 class Site:
-    """A folder with the programs of the page and what they import, and all that works on their batcher."""
+    """A folder with the programs of the page and their imports, and all parts of their batcher."""
 
     def __init__(self, folder: Path, server: RealServer, command: Command) -> None:
         self._folder, self._command, self._url = folder, command, server.url
@@ -161,9 +161,9 @@ def test_every_program_of_the_page_is_run_here(site: Site) -> None:
         "consumer.py",
         "background.py",
         "careful.py",
-        "service.py",  # by serve.py
-        "letters/management/commands/consume_letters.py",  # by manage.py
-        "gunicorn.conf.py",  # by serve_forks.py
+        "service.py",  # run by serve.py
+        "letters/management/commands/consume_letters.py",  # run by manage.py
+        "gunicorn.conf.py",  # used by serve_forks.py
         "forget.py",
     }
     program = site.run("forget.py")

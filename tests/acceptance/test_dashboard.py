@@ -24,7 +24,7 @@ from tests.programs import need
 from tests.servers import RealServer
 from tests.waiting import wait_until
 
-# One batch that dies at once, and one that is in a worker's hands.
+# One batch dies at once, and one stays in a worker's hands.
 APP = """\
 import time
 from pathlib import Path
@@ -53,20 +53,20 @@ class Dashboard:
         self.url = process.wait_for_line(r"rq-dashboard of letters on .*: (http://\S+) ")[1]
 
     def data(self, path: str) -> dict[str, Any]:
-        """What a page's script asks for."""
+        """The data that a page's script requests."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"{self.url}0/data/{path}.json", timeout=10) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
 
     def press(self, path: str) -> None:
-        """What a page's button does."""
+        """Send the request of a page's button."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"{self.url}{path}", data=b"", timeout=10) as answer:
             assert json.load(answer)["status"] == "OK"
 
     def page(self, path: str, *wanted: str) -> str:
-        """The text of a page in a real browser, as soon as its scripts have filled it with what is wanted."""
+        """The text of a page in a real browser, as soon as the page's scripts have added what is wanted."""
         shown = [""]
 
         def filled() -> bool:
@@ -93,7 +93,7 @@ class Dashboard:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    # Of its own, as the browser makes sockets in it, and may still write when it is asked to end.
+    # A separate folder: the browser makes sockets in it, and may still write when it is told to end.
     folder = Path(tempfile.mkdtemp(prefix="mb-test-", dir="/tmp"))
     try:
         yield folder
@@ -103,7 +103,7 @@ def _folder() -> Iterator[Path]:
 
 @pytest.fixture
 def open_dashboard(command: Command, valkey_server: RealServer) -> Dashboard:
-    """The dashboard of a batcher with nothing in it, which a proxy serves under another name."""
+    """The dashboard of an empty batcher, which a proxy serves under another name."""
     options = ("--port", "0", "--allow-host", "dashboard.example.com")
     return Dashboard(command("microbatch", "dashboard", "letters", *options, url=valkey_server.url))
 
@@ -152,7 +152,7 @@ def test_it_shows_no_password_and_ends_quietly(dashboard: Dashboard) -> None:
     assert "hunter2" not in line
 
 
-# A batch that dies whole and one of which a part does, until the file "mended" is there.
+# A batch that dies whole, and one of which a part dies, until the file "mended" exists.
 IN_PART = """\
 from pathlib import Path
 from microbatch.producer import Config, PartialFailure
@@ -188,16 +188,16 @@ def test_what_is_requeued_there_is_run_again(
     def failed() -> list[str]:
         return [job["id"] for job in dashboard.data("jobs/mb:letters/failed/8/asc/1")["jobs"]]
 
-    wait_until(lambda: len(failed()) == 3)  # with the batch of which a part died: nothing is done for that
+    wait_until(lambda: len(failed()) == 3)  # includes the batch of which a part died, which needs no action
     for job in failed():
         dashboard.press(f"job/{job}/requeue")
-    wait_until(lambda: counted("dead_batches") >= 3)  # not mended: they die again
-    # Another succeeds, without which the second to fail is held back: it may be an outage.
+    wait_until(lambda: counted("dead_batches") >= 3)  # not mended, so they die again
+    # Another batch succeeds. Otherwise the second failure could mean an outage, and would be held back.
     assert command("microbatch", "record", "letters", "--create", stdin='"good"\n', url=url).wait() == 0
     wait_until(lambda: counted("dead_batches") == 4)
     wait_until(lambda: len(failed()) == 2)
     (tmp_path / "mended").touch()
-    dashboard.press("requeue/mb:letters")  # all that failed
+    dashboard.press("requeue/mb:letters")  # all failed jobs
     wait_until(lambda: counted("done_events") == 7)
     assert counted("revived_events") == 2 * (3 + 1)
     verify = command("microbatch", "verify", "letters", url=url)

@@ -29,7 +29,7 @@ from tests.waiting import wait_until
 
 KEY = "mb:{letters}:"
 
-# Fails for the event "bad" and for "worse", each in its own way, until the file "mended" is there.
+# Fails for the events "bad" and "worse", each in its own way, until the file "mended" exists.
 APP = """\
 from pathlib import Path
 from microbatch.producer import Config
@@ -48,7 +48,7 @@ config = Config(
 )
 """
 
-# Fails for NaN, which it knows when it sees it.
+# Fails for NaN, which it can recognise.
 NOT_NUMBERS = """\
 import math
 from microbatch.producer import Config
@@ -63,7 +63,7 @@ config = Config(name="letters", batch_processor=total, frequency=100, max_size=2
 
 
 class Operator:
-    """A running system, and who looks after it."""
+    """A running system, and the person who looks after it."""
 
     def __init__(self, command: Command, server: RealServer, folder: Path, app: str = APP) -> None:
         (folder / "app.py").write_text(app)
@@ -74,7 +74,7 @@ class Operator:
         self.worker = command("microbatch", "worker", "app.py", url=server.url)
 
     def run(self, *words: str, code: int = 0, stdin: str | None = None) -> list[str]:
-        """The lines that the command writes, to both."""
+        """Run the command, and return the lines that it writes to stdout and stderr."""
         process = self.command("microbatch", *words, url=self.server.url, stdin=stdin)
         assert process.wait() == code, process.output
         return process.lines
@@ -94,7 +94,7 @@ class Operator:
 
 @pytest.fixture
 def operator(command: Command, valkey_server: RealServer, tmp_path: Path) -> Operator:
-    """Of a system with two dead batches: of the event "bad" and of "worse"; their neighbours are done."""
+    """The operator of a system with two dead batches: the events "bad" and "worse". Other events are done."""
     found = Operator(command, valkey_server, tmp_path)
     found.record("a", "bad", "b", "worse")
     found.wait_for_dead(2)
@@ -119,7 +119,7 @@ def test_listed_and_shown(operator: Operator) -> None:
 
     shown = operator.run("dead", "show", "letters", bad["batch"][:40])
     assert "error     ValueError: bad luck" in shown
-    assert any("in total" in line for line in shown)  # the traceback
+    assert any("in total" in line for line in shown)  # this is the traceback
     assert f"part of   {bad['parent']}" in shown
     assert "events    1, cut by size at " in "\n".join(shown)
     assert shown[-2:] == ['event     "bad"', ""]
@@ -167,14 +167,14 @@ def test_a_terminal_shows_a_progress_bar(operator: Operator) -> None:
 
 
 def read_terminal(screen: BinaryIO) -> bytes:
-    """What comes next; nothing when the last program on it has ended."""
+    """The next output, or nothing when the last program on the terminal has ended."""
     try:
         return screen.read(1000)
     except OSError:
         return b""
 
 
-def test_json_has_no_words_for_what_is_no_number(
+def test_json_output_has_no_nan_or_infinity(
     command: Command, valkey_server: RealServer, tmp_path: Path
 ) -> None:
     operator = Operator(command, valkey_server, tmp_path, NOT_NUMBERS)
@@ -208,7 +208,7 @@ def test_a_dry_run_changes_nothing(operator: Operator) -> None:
     assert operator.run("verify", "letters") == ["letters: all is accounted for"]
 
 
-def test_a_choice_that_is_none_or_two_chooses_nothing(operator: Operator) -> None:
+def test_no_choice_or_two_choices_are_refused(operator: Operator) -> None:
     batch_id = operator.dead()[0]["batch"]
     for words in ([batch_id, "--all"], [batch_id, "--error", "bad"], ["--all", "--error", "bad"], []):
         (line,) = operator.run("dead", "purge", "letters", *words, code=2)
@@ -233,7 +233,7 @@ def test_an_error_without_utf8_is_written_as_json(
 
 
 def test_replayed_ones_go_through_the_normal_path(operator: Operator, tmp_path: Path) -> None:
-    operator.run("dead", "replay", "letters", "--error", "bad")  # not mended: it dies again
+    operator.run("dead", "replay", "letters", "--error", "bad")  # not mended, so it dies again
     wait_until(lambda: operator.broker.stats.counters().dead_batches == 3)
     operator.wait_for_dead(2)
     (tmp_path / "mended").touch()
@@ -243,7 +243,7 @@ def test_replayed_ones_go_through_the_normal_path(operator: Operator, tmp_path: 
     assert operator.dead() == []
     assert operator.run("verify", "letters") == ["letters: all is accounted for"]
     counters = operator.broker.stats.counters()
-    assert counters.recorded(0) == 4  # a replay records nothing anew
+    assert counters.recorded(0) == 4  # a replay does not count as recording
 
 
 def test_purged_by_the_beginning_of_an_id(operator: Operator) -> None:
@@ -252,7 +252,7 @@ def test_purged_by_the_beginning_of_an_id(operator: Operator) -> None:
     assert [batch["batch"] for batch in operator.dead()] == [worse["batch"]]
     (line,) = operator.run("dead", "purge", "letters", bad["batch"], code=2)
     assert "there is no dead batch" in line
-    operator.run("dead", "purge", "letters", code=2)  # none is named
+    operator.run("dead", "purge", "letters", code=2)  # no batch is named
     operator.run("dead", "purge", "letters", "--all")
     assert operator.dead() == []
     assert not operator.server.admin.keys(KEY + "batch:*")
@@ -262,8 +262,8 @@ def test_purged_by_the_beginning_of_an_id(operator: Operator) -> None:
 def test_one_that_is_requeued_in_rq_is_run_again(operator: Operator, tmp_path: Path) -> None:
     registry = FailedJobRegistry("mb:letters", connection=operator.server.admin, serializer=JSONSerializer)
     dead = [batch["batch"] for batch in operator.dead()]
-    wait_until(lambda: set(dead) <= set(registry.get_job_ids()))  # they are seen as failed there
-    registry.requeue(dead[0])  # not mended: it dies again
+    wait_until(lambda: set(dead) <= set(registry.get_job_ids()))  # they are among the failed jobs there
+    registry.requeue(dead[0])  # not mended, so it dies again
     wait_until(lambda: operator.broker.stats.counters().dead_batches == 3, 20)
     (tmp_path / "mended").touch()
     wait_until(lambda: set(dead) <= set(registry.get_job_ids()))
@@ -290,7 +290,7 @@ def test_verify_names_what_disagrees_and_mends_it(operator: Operator) -> None:
     assert operator.run("verify", "letters") == ["letters: all is accounted for"]
 
 
-def test_verify_names_jobs_that_are_no_batch_s_and_leaves_them(
+def test_verify_reports_jobs_without_a_batch_and_leaves_them(
     command: Command, valkey_server: RealServer
 ) -> None:
     admin, jobs = valkey_server.admin, [b"forged", b"\xff\n", b"1" * 32]
@@ -301,7 +301,7 @@ def test_verify_names_jobs_that_are_no_batch_s_and_leaves_them(
         assert verify.lines == [
             f"rq:job:{job}: it is queued, and is no batch's" for job in ("forged", "\\xff\\n")
         ]
-    # The last is a second job of a batch that is done, as there is one after a take-over.
+    # The last is a second job of a batch that is done, as there may be after a takeover.
     assert admin.lrange("rq:queue:mb:letters", 0, -1) == jobs
 
 

@@ -1,4 +1,4 @@
-"""`microbatch demo`: the first thing that a newcomer sees."""
+"""`microbatch demo`: the first thing that a new user sees."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_it_shows_each_event_and_each_batch_on_schedule(command: Command) -> Non
         ("2", "size", "total 3"),
         ("2", "size", "failed: could not map letter 'c'"),
     ]
-    # The stop and a tick fall together.
+    # The stop and a tick may fall together.
     assert batches[4:] in ([("1", "tick", "total 1")], [("1", "flush", "total 1")])
 
     assert "Totals  3, 4, 3, failed: could not map letter 'c', 1" in demo.stdout

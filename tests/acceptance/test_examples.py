@@ -31,7 +31,7 @@ def query(database: Path, statement: str) -> list[Any]:
 
 
 def table(lines: Sequence[str]) -> dict[str, int]:
-    """The last table that the handler has shown."""
+    """The last table that the handler has printed."""
     start = max(number for number, line in enumerate(lines) if line.startswith("status "))
     rows = (line.split() for line in lines[start + 1 :])
     return {row[0]: int(row[1].replace(",", "")) for row in rows if len(row) == 2}
@@ -41,7 +41,7 @@ def test_letters(command: Command) -> None:
     letters = command("microbatch", "run", EXAMPLES / "letters.py")
     assert letters.wait() == 0, letters.output
     totals = [re.fullmatch(r"batch total (\d+)", line) for line in letters.stdout]
-    # Two batches if a tick came in between.
+    # There are two batches if a tick came in between.
     assert sum(int(total[1]) for total in totals if total) == 13
     assert None not in totals
 

@@ -1,4 +1,4 @@
-"""What is logged at the default level: never a password, nor what is in an event."""
+"""The log at the default level never has a password or the content of an event."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KEY = "mb:{letters}:"
 PASSWORD = "hunter2/hunter2"
 SECRET = "4111-1111"
 
-# Whatever goes wrong, the error quotes the events.
+# Whatever fails, the error quotes the events.
 APP = """\
 from microbatch.producer import BatchInfo, Config, PartialFailure
 
@@ -37,7 +37,7 @@ config = Config(
 """
 KINDS = ["good", "flaky", "part", "named", "poison", "strange", "end"]
 
-# Without a handler for dead batches, which are logged then; and with events that are refused.
+# It has no handler for dead batches, so these are logged. Some of its events are refused.
 PRODUCER = """\
 import logging, sys
 from microbatch.broker.errors import EncodeError
@@ -75,7 +75,7 @@ def test_no_log_has_a_password_or_an_event(command: Command, make_server: MakeSe
     with start(Config(name="letters", redis_url=url)) as mb:
 
         def others_succeed() -> bool:
-            """Where nothing succeeds, batches are held back instead of dying."""
+            """If nothing succeeds, batches are held back instead of dying."""
             mb.record_event(f"{SECRET} good")
             return not producer.running
 
@@ -91,7 +91,7 @@ def test_no_log_has_a_password_or_an_event(command: Command, make_server: MakeSe
     for operator in operators:
         operator.wait()
     wait_until(lambda: "dead at attempt" in worker.output)
-    told = [line for line in producer.lines if "is dead at attempt" in line]  # one a minute of each kind
+    told = [line for line in producer.lines if "is dead at attempt" in line]  # one line a minute of each kind
     for error in ("ValueError", "EncodeError", "SystemExit", "DecodeError"):
         assert any(f": {error}; " in line for line in told), producer.output
     assert sum("refused:" in line for line in producer.lines) == 2

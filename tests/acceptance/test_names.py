@@ -34,7 +34,7 @@ TELL = {
 
 
 @pytest.mark.parametrize("words", REFUSE.values(), ids=REFUSE)
-def test_what_acts_refuses_a_name_that_nobody_has_used(
+def test_commands_that_act_refuse_a_name_that_nobody_has_used(
     words: list[str], command: Command, valkey_server: RealServer
 ) -> None:
     process = command("microbatch", *words, stdin='"a"\n', url=valkey_server.url)
@@ -48,7 +48,7 @@ def test_what_acts_refuses_a_name_that_nobody_has_used(
 
 
 @pytest.mark.parametrize("words", TELL.values(), ids=TELL)
-def test_what_looks_says_that_nobody_has_used_the_name(
+def test_commands_that_look_say_that_nobody_has_used_the_name(
     words: list[str], command: Command, valkey_server: RealServer
 ) -> None:
     process = command("microbatch", *words, url=valkey_server.url)
@@ -80,7 +80,7 @@ def test_an_app_is_no_mistyped_name(
     ("used_by", "known"),
     [("a scheduler", True), ("an event", True), ("an event that was cut", True), ("a key of no type", False)],
 )
-def test_what_makes_a_name_known(
+def test_each_command_that_makes_a_name_known(
     used_by: str, known: bool, command: Command, valkey_server: RealServer
 ) -> None:
     admin, broker = valkey_server.admin, Broker(Config(name="letters", redis_url=valkey_server.url))
@@ -105,7 +105,7 @@ def test_all_batchers_of_the_server(command: Command, letters: str, server: Real
     words = ["record", "z-new", "--create"]
     assert command("microbatch", *words, stdin='"a"\n"b"\n', url=server.url).wait() == 0
     admin = server.admin
-    admin.set("mb:{not a name}:events", "")  # strange keys, and those of others
+    admin.set("mb:{not a name}:events", "")  # strange keys, and keys of others
     admin.set("other:{else}:events", "")
     admin.set("mb:plain", "")
     admin.set("mb:{broken}:events", "not a list")
@@ -160,16 +160,18 @@ def test_the_check_has_an_exit_code_for_monitoring(
     assert check("letters", "--role", "scheduler") == (0, ["letters: all is well"])
     worker = command("microbatch", "worker", letters, url=url)
     wait_until(lambda: check("letters") == (0, ["letters: all is well"]))
-    assert check() == (0, ["letters: all is well"])  # that is of all
+    assert check() == (0, ["letters: all is well"])  # this covers all batchers
 
-    assert command("microbatch", "record", "letters", stdin='"x"\n', url=url).wait() == 0  # it has no value
+    assert (
+        command("microbatch", "record", "letters", stdin='"x"\n', url=url).wait() == 0
+    )  # there is no value for it
     wait_until(lambda: check("letters")[0] == 1)
     dead = "letters: 1 batch is dead: see to them with `microbatch dead list letters`"
     assert check("letters") == (1, [dead])
     assert check("letters", "--role", "worker") == (
         0,
         ["letters: all is well"],
-    )  # its health is another matter
+    )  # its health is a separate matter
     process = command("microbatch", "status", "letters", "--check", "--json", url=url)
     assert process.wait() == 1
     assert [f"letters: {problem}" for problem in json.loads(process.stdout[0])["problems"]] == [dead]

@@ -1,4 +1,4 @@
-"""What docs/operations.md gives as worked out, tried as it stands there."""
+"""What docs/operations.md gives as complete text, tried as it is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.servers import LOCALHOST, Program
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 
-# A result, a dead batch, and a stop() that ends a wait in another thread: what an application does.
+# An application with a result, a dead batch, and a stop() that ends a wait in another thread.
 APP = """\
 import threading
 from microbatch.producer import Config, start
@@ -80,11 +80,11 @@ def test_the_access_rule_is_enough_for_all_roles(
     for process in (scheduler, worker):
         process.terminate()
         assert process.wait() == 0, process.output
-    assert server.admin.execute_command("ACL", "LOG") == []  # nobody was refused anything
+    assert server.admin.execute_command("ACL", "LOG") == []  # no command was refused
 
 
 def units() -> dict[str, ConfigParser]:
-    """The systemd units of the document, by their names; that their commands parse is for test_readme.py."""
+    """The systemd units of the document, by name. test_readme.py checks that their commands parse."""
     found = re.findall(
         r"^```ini\n# /etc/systemd/system/(\S+)\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL
     )

@@ -1,4 +1,4 @@
-"""The programs of docs/recording.md and docs/processors.md do what they say, each run as it stands."""
+"""The programs of docs/recording.md and docs/processors.md do what the pages say. Each is run as it is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def predict(batch):
 
 
 def programs(page: str) -> Mapping[str, str]:
-    """By the name in its first line."""
+    """The programs of a page, by the name in their first line."""
     text = (DOCS / page).read_text("utf-8")
     return dict(re.findall(r"^```python\n# (\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
 

@@ -1,4 +1,4 @@
-"""The first process of a container: no signal is lost, however early it comes."""
+"""The first process of a container: no signal is lost, however early it arrives."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ time.sleep(60)
 def first_process(
     arguments: list[str], url: str, cwd: Path, *, stdin: str | None = None, modules: Path | None = None
 ) -> Process:
-    """A command that is the process with pid 1 of a namespace of its own."""
+    """Run a command as the process with pid 1 of its own namespace."""
     words = ["unshare", "--pid", "--fork", "--kill-child", script("microbatch"), *arguments]
     env = {"MICROBATCH_REDIS_URL": url} | ({"PYTHONPATH": str(modules)} if modules is not None else {})
     return Process(words, cwd=cwd, env=env, stdin=stdin, fresh=True)
@@ -42,7 +42,7 @@ def kill_first(process: Process, sig: signal.Signals) -> None:
 
 
 def assert_ends_while_held(process: Process, sig: signal.Signals, cwd: Path) -> None:
-    """A signal ends it while it imports what holds it up."""
+    """A signal ends the process while it imports a module that does not return."""
     wait_for_file(cwd / "held")
     kill_first(process, sig)
     assert process.wait(15) == 128 + sig
@@ -84,7 +84,7 @@ def test_a_signal_ends_it_when_it_is_up(
         if command == "scheduler":
             process.wait_for_line("active")
         else:
-            wait_for_file(tmp_path / "imports", lines=2)  # the second is the worker's own
+            wait_for_file(tmp_path / "imports", lines=2)  # the worker imports it itself
         kill_first(process, sig)
         assert process.wait(15) == 0
 
@@ -100,12 +100,12 @@ def test_a_signal_ends_a_view_that_goes_on(
 
 
 def test_a_command_that_has_no_handlers_is_ended(tmp_path: Path, valkey_server: RealServer) -> None:
-    """As `record`, which waits for a pipe that nobody writes to."""
+    """`record`, for example, waits for a pipe to which nobody writes."""
     fifo = tmp_path / "events"
     os.mkfifo(fifo)
     with (
         first_process(["record", "letters", "--create", str(fifo)], valkey_server.url, tmp_path) as process,
-        fifo.open("w"),  # it is open as soon as the command reads it
+        fifo.open("w"),  # this returns as soon as the command reads the pipe
     ):
         kill_first(process, signal.SIGTERM)
         assert process.wait(15) == 128 + signal.SIGTERM

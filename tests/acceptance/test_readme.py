@@ -1,4 +1,4 @@
-"""The README and the documents: what they show is there, and is what they say."""
+"""The README and the documents: what they show exists, and works as they say."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def command_lines(page: Path) -> list[str]:
 
 
 def parse(line: str) -> None:
-    """Raises click's UsageError unless the line is one that the command takes."""
+    """Raises click's UsageError unless the command accepts the line."""
     _, name, *arguments = shlex.split(line, comments=True)
     command = cli.get_command(click.Context(cli), name)
     assert command is not None, f"there is no command {name!r}"
@@ -45,7 +45,7 @@ def parse(line: str) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """What the page's headings are linked by, as GitHub and GitLab have it."""
+    """The anchors of the page's headings, as GitHub and GitLab make them."""
     text = _FENCE.sub("", page.read_text("utf-8"))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in _HEADING.findall(text)}
 
@@ -64,7 +64,7 @@ def test_the_two_commands_come_first() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_line_parses(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)  # files that are named exist
+    monkeypatch.chdir(ROOT)  # so that the files named in it exist
     for line in command_lines(page):
         parse(line)
 

@@ -114,7 +114,7 @@ def test_it_keeps_to_a_rate(command: Command, valkey_server: RealServer) -> None
         "microbatch", "record", "letters", "--create", "--rate", "40", stdin="1\n" * 41, url=valkey_server.url
     )
     assert process.wait() == 0, process.output
-    assert time.monotonic() - started > 0.9  # the last of them is due after a second, less its chunk
+    assert time.monotonic() - started > 0.9  # the last is due after one second, minus its chunk
     stamps = [int(raw[1:PREFIX], 16) for raw in valkey_server.admin.lrange(EVENTS, 0, -1)]
     assert 800 <= stamps[-1] - stamps[0] <= 1500
 
@@ -136,12 +136,12 @@ def test_ctrl_c_tells_how_many(command: Command, valkey_server: RealServer) -> N
     (line,) = process.stderr
     recorded = valkey_server.admin.llen(EVENTS)
     told = int(line.split()[1])
-    assert told in (recorded, recorded - 1)  # it may come before the last reply has been read
+    assert told in (recorded, recorded - 1)  # it may end before it has read the last reply
     assert line == f"recorded {told} event{'s' * (told != 1)}"
 
 
 def test_a_full_batch_wakes_the_scheduler(command: Command, letters: str, valkey_server: RealServer) -> None:
-    """With the size that the scheduler works by, though only the name is given."""
+    """It uses the size that the scheduler uses, although only the name is given."""
     valkey_server.admin.hset("mb:{letters}:config", mapping={"frequency": 1000, "max_size": 3})
     for text, words in (("1\n2\n", []), ("3\n", [b"size"])):
         process = command("microbatch", "record", "letters", "--create", stdin=text, url=valkey_server.url)
@@ -173,11 +173,11 @@ def test_a_server_that_takes_no_events(
 
 def test_a_server_whose_disk_is_full(command: Command, make_server: MakeServer) -> None:
     server = make_server("valkey", appendonly=True, arguments=["--appendfsync", "everysec"])
-    # A file that may not grow stands for a disk that is full; the signal that comes with it is ignored.
+    # A limit on file size stands for a full disk. The signal that comes with it is ignored.
     server._command[:0] = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"]
     server.restart()
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1024, 1024))
-    server.admin.set("test:big", "x" * 2048)  # the write that finds out
+    server.admin.set("test:big", "x" * 2048)  # this write meets the full disk
     process = command("microbatch", "record", "letters", "--create", stdin='"a"\n', url=server.url)
     assert process.wait() == 2
     (line,) = process.stderr

@@ -1,4 +1,4 @@
-"""`microbatch run`: a program with all that it needs, which ends with it."""
+"""`microbatch run`: a program with everything that it needs, which ends with the program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 
 _SOCKET = re.compile(r"unixsocket:(/.*)/socket")
 
-# Waits for a signal, and tells which one it got.
+# Waits for a signal, and prints which one it got.
 WAITING = """\
 import signal, sys, time
 from microbatch.producer import Config
@@ -99,7 +99,7 @@ def test_a_kill_leaves_nothing_alive(command: Command, tmp_path: Path) -> None:
     (folder,) = {match[1] for pid in family if (match := _SOCKET.search(_command_of(pid).decode()))}
     run.kill()
     wait_until(lambda: not any(map(is_alive, family)))
-    shutil.rmtree(folder)  # which nobody was left to do
+    shutil.rmtree(folder)  # nobody was left to do this
 
 
 def test_a_server_that_is_set_is_used(command: Command, letters: str, valkey_server: RealServer) -> None:

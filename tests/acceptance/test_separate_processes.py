@@ -1,4 +1,4 @@
-"""Each role as a process of its own, on one server, as on many hosts."""
+"""Each role as a separate process on one server, as on many hosts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_scheduler_worker_record_and_results(command: Command, letters: str, ser
     assert "letters.py" in dead["failure"]["traceback"]
     assert dead["failure"]["events"] == ["x"]
 
-    # Each ends cleanly, in whatever order.
+    # Each ends cleanly, in any order.
     for process in (results, worker, scheduler):
         process.terminate()
         assert process.wait() == 0, process.output

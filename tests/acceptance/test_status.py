@@ -36,7 +36,7 @@ def test_a_batcher_that_nobody_has_used(command: Command, server: RealServer) ->
         "neglected": None,
         "risks": [NO_FILE],
     }
-    assert not server.admin.keys("*")  # a look changes nothing
+    assert not server.admin.keys("*")  # looking changes nothing
 
 
 def test_each_way_to_lose_events_is_named_there_and_when_a_scheduler_starts(
@@ -92,12 +92,12 @@ def test_it_tells_where_all_events_are(command: Command, letters: str, server: R
 
 
 def workers(found: dict[str, Any]) -> list[tuple[str, str | None]]:
-    """What each is at, which may be a second old."""
+    """The state and the batch of each worker, which may be a second old."""
     return [(worker["state"], worker["batch"]) for worker in found["workers"]]
 
 
 def test_it_says_that_nobody_comes_for_results(command: Command, valkey_server: RealServer) -> None:
-    valkey_server.admin.xadd("mb:{letters}:results", {"result": "1"}, id="1000-1")  # in 1970
+    valkey_server.admin.xadd("mb:{letters}:results", {"result": "1"}, id="1000-1")  # the year 1970
     text = "1 result or failure waits for a handler, the oldest for "
     said = json_status(command, valkey_server)["neglected"]
     assert said.startswith(text)
@@ -143,7 +143,7 @@ def test_watching_repeats_until_ctrl_c(command: Command, valkey_server: RealServ
     assert watch.stderr == []
 
 
-def test_nobody_reads_it_any_more(valkey_server: RealServer) -> None:
+def test_watching_ends_when_nobody_reads_it(valkey_server: RealServer) -> None:
     make_known(valkey_server)
     words = [script("microbatch"), "status", "letters", "--json", "--watch"]
     environment = clean_environment({"MICROBATCH_REDIS_URL": valkey_server.url})
@@ -181,7 +181,7 @@ def test_flush_without_a_scheduler_says_so(command: Command, valkey_server: Real
 
 
 def make_known(server: RealServer) -> None:
-    """Leave what a scheduler leaves: settings."""
+    """Write the settings that a scheduler leaves behind."""
     server.admin.hset("mb:{letters}:config", mapping={"frequency": 1000, "max_size": 10})
 
 

@@ -1,4 +1,4 @@
-"""Standard streams that are closed or full, and folders that are not there: one line, and exit code 2."""
+"""Standard streams that are closed or full, and folders that do not exist: one line, and exit code 2."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUFFERED = {"PYTHONUNBUFFERED": ""}
 
 
 def run(line: str, url: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of sh. One that is a command and what its streams are opened for is run without a shell."""
+    """Run a line of sh. A plain command with redirections runs without a shell."""
     if "&" in line:
         return shell(line, url, **env)
     words, files = shlex.split(line), {"<": "/dev/null", ">": "stdout", "2>": "stderr"}
@@ -40,7 +40,7 @@ def run(line: str, url: str | None = None, **env: str) -> subprocess.CompletedPr
 
 
 def shell(line: str, url: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of sh, where ``microbatch`` is the command."""
+    """Run a line of sh in which ``microbatch`` is the command."""
     return subprocess.run(
         ["sh", "-c", line.replace("microbatch", shlex.quote(script("microbatch")), 1)],
         env=environment(url, env),
@@ -52,7 +52,7 @@ def shell(line: str, url: str | None = None, **env: str) -> subprocess.Completed
 
 
 def environment(url: str | None, env: Mapping[str, str]) -> dict[str, str]:
-    """A user's, with a server if there is one."""
+    """A user's environment, with a server if there is one."""
     return clean_environment({**({"MICROBATCH_REDIS_URL": url} if url else {}), **env})
 
 
@@ -84,14 +84,14 @@ LINES = [
 
 @pytest.mark.parametrize(
     ("env", "line", "code", "stderr"),
-    # What is written without a buffer fails elsewhere.
+    # Unbuffered output fails at another point.
     [(BUFFERED, *row) for row in LINES] + [({}, *row) for row in LINES if "> /dev/full" in row[0]],
 )
 def test_streams_that_are_closed_or_full(
     tmp_path: Path, valkey_server: RealServer, *, env: dict[str, str], line: str, code: int, stderr: str
 ) -> None:
     (tmp_path / "events").write_text("1\n2\n")
-    valkey_server.admin.hset("mb:{letters}:config", "frequency", 1000)  # its name is no mistake
+    valkey_server.admin.hset("mb:{letters}:config", "frequency", 1000)  # makes the name known
     done = run(line, valkey_server.url, **env)
     assert (done.returncode, done.stderr) == (code, stderr)
 
@@ -113,7 +113,7 @@ def test_a_result_that_can_not_be_printed_is_kept(
 def test_workers_run_although_streams_are_closed(
     tmp_path: Path, letters: str, valkey_server: RealServer, closing: str
 ) -> None:
-    """No file or socket of theirs gets into the place of a closed stream."""
+    """No file or socket of the workers gets the descriptor of a closed stream."""
     path = tmp_path / letters
     text = path.read_text().replace("    return sum", "    print('at it')\n    return sum")
     path.write_text(text)
@@ -184,7 +184,7 @@ def test_a_file_of_settings_that_can_not_be_read(
         (tmp_path / ".env").symlink_to("/proc/self/mem")
     else:
         (tmp_path / ".env").write_bytes(content)
-    # The settings of the demo are read when it is imported, which a program that is forked has behind it.
+    # The demo reads its settings during its import, which a forked program has already done.
     done = (shell if arguments == "demo" else run)(f"microbatch {arguments}")
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{tmp_path}/.env {told}" in done.stderr

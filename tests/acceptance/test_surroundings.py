@@ -1,4 +1,4 @@
-"""What an app is put into: its folder, its neighbours, its logging, and a program without a guard."""
+"""An app's surroundings: its folder, its neighbours, its logging, and a program without a guard."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_a_processor_s_own_logging_silences_no_worker(
     with start(Config(name="letters", redis_url=valkey_server.url)) as batcher:
         batcher.record_event("a")
         wait_until(lambda: valkey_server.admin.xlen("mb:{letters}:results") == 1)
-        batcher.record_event("c")  # which it has no value for
+        batcher.record_event("c")  # the processor has no value for it
     pool.wait_for_line("letters: batch .* KeyError")
 
 
@@ -200,7 +200,7 @@ GOES_ON = "ending, although threads of the app go on: poller"
 
 
 def polling(path: Path, *, in_processor: bool = False) -> None:
-    """Have the app start a thread that does not end, when it is imported or when a batch is processed."""
+    """Make the app start a thread that does not end, at its import or when it processes a batch."""
     text = path.read_text()
     if in_processor:
         text = text.replace("    return sum", "    begin()\n    return sum")
@@ -265,7 +265,7 @@ def test_a_thread_of_a_processor_leaves_no_place_in_the_pool_dead(
 def test_threads_that_wait_for_work_end_by_themselves(
     command: Command, tmp_path: Path, letters: str, valkey_server: RealServer
 ) -> None:
-    """An executor's threads are told to end by Python."""
+    """Python tells an executor's threads to end."""
     path = tmp_path / letters
     executor = "from concurrent.futures import ThreadPoolExecutor\nThreadPoolExecutor().submit(int)\n"
     path.write_text(executor + path.read_text())

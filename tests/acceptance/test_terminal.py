@@ -1,4 +1,4 @@
-"""What a terminal is shown, whatever stands on the server: text that it does not act upon."""
+"""Whatever the server holds, a terminal gets only text that it does not act upon."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.servers import RealServer
 from tests.unit.steps import bury, claim, record_and_cut
 
 HOSTILE = "\x1b[2J\x9b31m\x85\r\x07\u202e\u2028"
-"""Clears the screen, changes the colour, begins lines, rings the bell, and turns the writing round."""
+"""Clears the screen, changes the colour, begins lines, rings the bell, and reverses the writing direction."""
 _OF_RICH = r"\x1b\[[0-9;]+m|\x1b\[\?25[lh]|\r(\x1b\[1A)?\x1b\[2K|\r\n"
-"""Colours, the cursor of a progress bar, and the end of a line on a terminal."""
+"""Colours, the cursor of a progress bar, and line ends on a terminal."""
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def hostile(make_server: MakeServer) -> RealServer:
 
 
 def die(server: RealServer) -> None:
-    """Have a batch dead whose event, error and traceback are hostile."""
+    """Leave a dead batch whose event, error and traceback are hostile."""
     broker = Broker(Config(name="letters", redis_url=server.url))
     batch_id = record_and_cut(broker, HOSTILE)
     failure = Failure(f"ValueError: {HOSTILE}\nbatch     another", f"Traceback\n{HOSTILE}", 1)
@@ -55,7 +55,7 @@ def die(server: RealServer) -> None:
 
 
 def on_a_terminal(url: str, *words: str) -> str:
-    """What a command writes to a terminal, to both streams."""
+    """What a command writes to a terminal, on stdout and stderr."""
     settings = {"MICROBATCH_REDIS_URL": url, "TERM": "xterm", "COLUMNS": "80"}
     ours, terminal = pty.openpty()
     with (

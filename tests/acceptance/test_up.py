@@ -1,4 +1,4 @@
-"""`microbatch up`: the local stack, for other shells to use."""
+"""`microbatch up`: the local stack, for use from other shells."""
 
 from __future__ import annotations
 
@@ -89,4 +89,4 @@ def test_nothing_outlives_it(command: Command, letters: str, kill: bool) -> None
     wait_until(lambda: not any(map(is_alive, family)))
     assert folder.exists() is kill
     if kill:
-        shutil.rmtree(folder)  # which nobody was left to do
+        shutil.rmtree(folder)  # nobody was left to do this

@@ -126,7 +126,7 @@ def test_an_app_that_is_not_there(app: str, message: str) -> None:
         (ONE.replace(")", ", colour=0)"), "there is no setting 'colour'"),
     ],
 )
-def test_an_app_that_will_not_do(app: str, text: str, message: str) -> None:
+def test_an_unusable_app(app: str, text: str, message: str) -> None:
     write("app_bad.py", text)
     told = refused(app)
     assert message.replace("APP", app) in told
