@@ -80,7 +80,7 @@ def test_an_app_is_no_mistyped_name(
     ("used_by", "known"),
     [("a scheduler", True), ("an event", True), ("an event that was cut", True), ("a key of no type", False)],
 )
-def test_each_command_that_makes_a_name_known(
+def test_what_makes_a_name_known(
     used_by: str, known: bool, command: Command, valkey_server: RealServer
 ) -> None:
     admin, broker = valkey_server.admin, Broker(Config(name="letters", redis_url=valkey_server.url))
@@ -162,9 +162,7 @@ def test_the_check_has_an_exit_code_for_monitoring(
     wait_until(lambda: check("letters") == (0, ["letters: all is well"]))
     assert check() == (0, ["letters: all is well"])  # this covers all batchers
 
-    assert (
-        command("microbatch", "record", "letters", stdin='"x"\n', url=url).wait() == 0
-    )  # there is no value for it
+    assert command("microbatch", "record", "letters", stdin='"x"\n', url=url).wait() == 0  # it has no value
     wait_until(lambda: check("letters")[0] == 1)
     dead = "letters: 1 batch is dead: see to them with `microbatch dead list letters`"
     assert check("letters") == (1, [dead])

@@ -1,4 +1,4 @@
-"""What unit tests stand on: a fake server in this process, and a clock that is moved by hand."""
+"""Fixtures of the unit tests: a fake server in this process, and a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.steps import FakeClient
 
 @pytest.fixture(autouse=True)
 def readable_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A fake server's connections have no socket to wait at: reading from one waits for the reply."""
+    """A fake server's connections have no socket to wait on, so reading from one waits for the reply."""
     with Path("/dev/zero").open("rb") as always:
         monkeypatch.setattr(
             "microbatch.broker.transport.listener._descriptor", lambda _connection: always.fileno()
@@ -30,7 +30,7 @@ def readable_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def client() -> FakeClient:
-    """A client of an empty server that nobody else sees."""
+    """A client of an empty server that no other test uses."""
     return fakeredis.FakeRedis(server=fakeredis.FakeServer(), protocol=2)
 
 
@@ -40,17 +40,17 @@ def clock() -> ManualClock:
 
 
 class MakeBroker(Protocol):
-    """Make a batcher's broker; the options are settings."""
+    """Make a broker. The options are settings."""
 
     def __call__(self, **settings: Any) -> Broker: ...
 
 
 @pytest.fixture
 def make_broker(client: FakeClient, clock: ManualClock) -> MakeBroker:
-    """Brokers over the one fake server."""
+    """Brokers that share the fake server."""
 
     def make(**settings: Any) -> Broker:
-        # A lease that no pause of the test run is long enough for.
+        # The lease is longer than any pause of the test run.
         config = Config(**{"name": "letters", "lease_ttl": 600, **settings})
         return Broker(config, server=Server(client), clock=clock)
 
@@ -65,7 +65,7 @@ def broker(make_broker: MakeBroker) -> Broker:
 
 @pytest.fixture
 def make_batcher(make_broker: MakeBroker) -> Iterator[MakeBatcher]:
-    """Batchers whose events linger, closed after the test."""
+    """Batchers whose events linger. They are closed after the test."""
     make = MakeBatcher(make_broker)
     yield make
     for batcher in make.made:
@@ -77,7 +77,7 @@ MakeRunner = Callable[..., BatchRunner]
 
 @pytest.fixture
 def make_runner(make_broker: MakeBroker, monkeypatch: pytest.MonkeyPatch) -> MakeRunner:
-    """Runners of a processor, with dice that fall in the middle."""
+    """Runners of a processor. Random values are fixed at the middle of their range."""
     monkeypatch.setattr("random.uniform", lambda low, high: (low + high) / 2)
 
     def make(processor: object, **settings: Any) -> BatchRunner:

@@ -1,4 +1,4 @@
-"""A flow: a scheduler and a worker on the fake server, step by step, on a clock that a test moves."""
+"""A flow: a scheduler and a worker on a fake server, run step by step on a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Flow:
         self, make_broker: Callable[..., Broker], clock: ManualClock, processor: object, **settings: Any
     ) -> None:
         self.runs: list[list[Any]] = []
-        """The events of every run that there was."""
+        """The events of every run so far."""
         self.clock = clock
         self.broker = make_broker(**{"batch_processor": self._noting(processor), "max_size": 10, **settings})
         self.runner = BatchRunner(self.broker.config, broker=self.broker)
@@ -50,13 +50,13 @@ class Flow:
         record(self.broker, *events)
 
     def schedule(self) -> None:
-        """The scheduler cuts what waits, and looks after what is in flight."""
+        """Let the scheduler cut waiting events and look after the batches in flight."""
         self.listener.wake(Wake.FLUSH)
         self.scheduler._reconciling.bring_forward()
         self.scheduler.run_once()
 
     def work(self) -> int:
-        """A worker runs all jobs that wait. Returns how many there were."""
+        """Let a worker run all waiting jobs. Returns how many there were."""
         jobs = 0
         while (job := client_of(self.broker).lpop(QUEUE)) is not None:
             jobs += 1
@@ -64,7 +64,10 @@ class Flow:
         return jobs
 
     def step(self, by_ms: int = 500) -> int:
-        """So many milliseconds later the scheduler and a worker do what there is to do."""
+        """Advance the clock, and let the scheduler and a worker do what is due.
+
+        Returns the number of jobs run.
+        """
         self.clock.advance(by_ms)
         self.schedule()
         return self.work()
@@ -75,7 +78,7 @@ class Flow:
         check_account(self.broker)
 
     def finish(self, seconds: float = 600) -> None:
-        """Until nothing waits and nothing is in flight."""
+        """Take steps until no event waits and no batch is in flight."""
         end_ms = self.clock.ms + seconds * 1000
         while self.broker.events.waiting() or self.broker.ledger.in_flight():
             assert self.clock.ms < end_ms, f"it does not end: {self.records()}"
@@ -83,7 +86,7 @@ class Flow:
         check_account(self.broker)
 
     def records(self) -> list[RunRecord]:
-        """The run records of what is in flight."""
+        """The run records of the batches in flight."""
         keys = [self.broker.keys.batch(batch_id) for batch_id in self.broker.ledger.in_flight()]
         return [RunRecord.decode(client_of(self.broker).lindex(key, 1)) for key in keys]
 

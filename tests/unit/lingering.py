@@ -1,4 +1,4 @@
-"""Batchers whose events linger, and what has come of these at the server."""
+"""Batchers whose events linger, and the events that have reached the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONG = 60_000
 
 
 class MakeBatcher:
-    """Make lingering batchers, each closed after the test."""
+    """Make lingering batchers. Each is closed after the test."""
 
     def __init__(self, make_broker: Callable[..., Broker]) -> None:
         self._make_broker = make_broker

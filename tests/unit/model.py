@@ -1,7 +1,7 @@
-"""The model that events are held against: where each is, whatever is done with them.
+"""The model against which events are checked: it knows where each event is, after any operation.
 
-It knows what waits, which batches are in flight or dead, and what was done or thrown away, and nothing of
-keys, scripts or counters. After each step it is held against the server.
+It knows which events wait, which batches are in flight or dead, and what is done or purged. It knows nothing
+of keys, scripts or counters. After each step it is compared with the server.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from tests.unit.steps import FakeClient, check_account, outcomes, values_of
 MAX_SIZE = 3
 MAX_WAITING = 8
 RUN_MS = 8_000
-WINDOW_MS = 60_000  # which the server counts by its own clock: an example is over by then
+WINDOW_MS = 60_000  # the server counts it by its own clock: an example ends within it
 
 
 @dataclass
 class InFlight:
-    """A batch in flight, as the model knows it."""
+    """A batch in flight, as the model sees it."""
 
     events: tuple[int, ...]
     run: RunRecord = field(default_factory=RunRecord)
@@ -46,7 +46,7 @@ class InFlight:
 
 @dataclass
 class Model:
-    """Where everything is."""
+    """The place of every event."""
 
     waiting: list[int] = field(default_factory=list)
     in_flight: dict[str, InFlight] = field(default_factory=dict)
@@ -54,10 +54,10 @@ class Model:
     done: list[int] = field(default_factory=list)
     purged: list[int] = field(default_factory=list)
     outcomes: list[tuple[str, str]] = field(default_factory=list)
-    """What waits for a handler: the batch, and whether it is a result or a failure."""
+    """The outcomes that wait for a handler: the batch, and whether it is a result or a failure."""
 
     def all(self) -> Iterator[int]:
-        """Every event, as often as it is somewhere."""
+        """Every event, once for each place where it is."""
         yield from (*self.waiting, *self.done, *self.purged)
         for batch in self.in_flight.values():
             yield from batch.events
@@ -74,7 +74,7 @@ class Model:
 
 
 class SameSecrets:
-    """As `secrets`, and the same in each run."""
+    """Like `secrets`, but with the same values in each run."""
 
     dice = random.Random(0)
 
@@ -84,10 +84,10 @@ class SameSecrets:
 
 
 class Modelled(RuleBasedStateMachine):
-    """A server with all that works on it, the model, and what holds of both at every moment."""
+    """A server with all processes that use it, the model, and the invariants that always hold for both."""
 
     client: ClassVar[FakeClient]
-    """Of a real server, which this empties: a fake one takes ten times as long."""
+    """A client of a real server, which this empties. A fake server takes ten times as long."""
 
     @initialize(max_retries=st.sampled_from([0, 0, 1]), retry_for=st.sampled_from([20, 3_600]))
     def begin(self, max_retries: int, retry_for: int) -> None:
@@ -107,9 +107,9 @@ class Modelled(RuleBasedStateMachine):
         self.model = Model()
         self.recorded = 0
         self.seen: dict[str, int] = {}
-        self.batch_ids: list[str] = []  # of all batches that there ever were
-        self.runs: list[ClaimedBatch] = []  # that were ever begun; some are over, or lost to others
-        self.entries: list[Entry] = []  # that were ever delivered
+        self.batch_ids: list[str] = []  # all batches that ever existed
+        self.runs: list[ClaimedBatch] = []  # all runs that ever began; some are over, or lost to others
+        self.entries: list[Entry] = []  # all entries that were ever delivered
         self.delivered: set[str] = set()
 
     def make_broker(self, **options: Any) -> Broker:
@@ -136,7 +136,7 @@ class Modelled(RuleBasedStateMachine):
         return scheduler
 
     def batches_appear(self, batches: Iterable[InFlight]) -> list[str]:
-        """The model can't know their ids: batches of just these events are new on the server."""
+        """Learn the ids of new batches from the server: exactly these batches must be new there."""
         expected = {batch.events: batch for batch in batches}
         new = self.new_on_the_server()
         assert new.keys() == expected.keys()

@@ -1,4 +1,4 @@
-"""The steps that an event takes, for tests of what comes after them, and the account that always holds."""
+"""The steps of an event, for tests of later steps, and the account that always holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.scheduler.flush_marks import FlushMarks
 
 FakeClient: TypeAlias = Any
-"""redis-py annotates what a client may reply in all its settings; this one has known settings."""
+"""redis-py annotates a client's replies for all its settings. The settings of this client are known."""
 
 TOKEN = "host:1:token"
 RECORDED_AT_MS = 900_000
@@ -31,21 +31,21 @@ def client_of(broker: Broker) -> FakeClient:
 
 
 def record(broker: Broker, *values: object) -> None:
-    """Record events, each a millisecond after the one before."""
+    """Record events, each one millisecond after the one before."""
     broker.events.record(
         [encode_event(json.dumps(value).encode(), RECORDED_AT_MS + i) for i, value in enumerate(values)]
     )
 
 
 def lease_of(broker: Broker, token: str = TOKEN) -> Lease:
-    """A side of the lease with a known token."""
+    """A handle on the lease, with a known token."""
     lease = broker.lease()
     lease.token, lease.ttl_ms = token, 600_000
     return lease
 
 
 def cut(broker: Broker, *sizes: int, trigger: Trigger = Trigger.SIZE, due_ms: int = 0) -> list[NewBatch]:
-    """Cut batches of these sizes, as the active scheduler; without a ``due_ms`` they are due now."""
+    """Cut batches of these sizes, as the active scheduler does. Without ``due_ms``, they are due now."""
     client_of(broker).set(broker.keys.lease, TOKEN)
     batches = [new_batch(Header(trigger, size, CUT_AT_MS)) for size in sizes]
     with lease_of(broker).fence() as fence:
@@ -86,7 +86,7 @@ def record_and_cut(broker: Broker, *values: object) -> str:
 
 
 def claim(broker: Broker, batch_id: str, owner: str = "worker", ttl_ms: int = 8_000) -> ClaimedBatch:
-    """Take a batch that is there to be taken."""
+    """Claim a batch that can be claimed."""
     now_ms = broker.clock.now_ms()
     claimed = broker.ledger.claim(batch_id, owner=owner, now_ms=now_ms, due_ms=now_ms + ttl_ms)
     assert claimed is not None
@@ -94,19 +94,19 @@ def claim(broker: Broker, batch_id: str, owner: str = "worker", ttl_ms: int = 8_
 
 
 def due(broker: Broker, now_ms: int, most: int = 1_000) -> list[DueBatch]:
-    """The batches that the scheduler looks at then: of silent workers, retries, those that have a job."""
+    """The batches that the scheduler looks at by ``now_ms``: silent workers, retries, batches with a job."""
     survey = broker.recovery.survey(now_ms, retries=most, others=most)
     return [*survey.silent, *survey.retries, *survey.queued]
 
 
 def failed(broker: Broker, run: RunRecord, *, charged: bool = True, mode: Mode = Mode.WHOLE) -> RunRecord:
-    """The record after this run has failed now."""
+    """The run record after this run has failed now."""
     done = broker.stats.counters().done_events
     return run.failed(broker.clock.now_ms(), charged=charged, done=done, mode=mode)
 
 
 def retry(broker: Broker, claimed: ClaimedBatch, due_ms: int, mode: Mode = Mode.WHOLE) -> RunRecord | None:
-    """Put a batch off after a failure. Returns its record then, or None if it is no longer the owner's."""
+    """Put a batch off after a failure. Returns its record, or None if the owner no longer has the batch."""
     then = failed(broker, claimed.run, mode=mode)
     return then if broker.ledger.retry(claimed, then, due_ms=due_ms) else None
 
@@ -134,13 +134,13 @@ def batches_of(broker: Broker) -> list[tuple[Trigger, list[Any]]]:
 
 
 def outcomes(broker: Broker) -> list[Outcome]:
-    """What waits for a handler."""
+    """The outcomes that wait for a handler."""
     entries = client_of(broker).xrange(broker.keys.results)
     return [Outcome.decode(fields) for _, fields in entries if not is_hint(fields)]
 
 
 def check_account(broker: Broker) -> None:
-    """All that was ever cut is in flight, done or dead, and nothing else holds events."""
+    """Every event that was ever cut is in flight, done or dead, and no other key holds events."""
     client, keys, counters = client_of(broker), broker.keys, broker.stats.counters()
     in_flight = {keys.batch(batch_id) for batch_id in broker.ledger.in_flight()}
     dead = {keys.batch(raw.decode()) for raw in client.zrange(keys.dead, 0, -1)}

@@ -1,4 +1,4 @@
-"""Apps: where a Config is found, and what is told where it is not."""
+"""Apps: where a Config is found, and the error if it is not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TWO = ONE + 'numbers = Config(name="numbers")\n'
 
 @pytest.fixture(autouse=True)
 def fresh_imports() -> Iterator[None]:
-    """What a test imports, and where it looks for it, is forgotten after it."""
+    """Undo a test's imports and its changes to the import path."""
     modules, path = set(sys.modules), list(sys.path)
     yield
     for name in set(sys.modules) - modules:
@@ -90,7 +90,7 @@ def test_an_app_is_imported_once() -> None:
 
 
 def test_a_file_is_the_module_of_its_name() -> None:
-    """So import strings, annotations and pickles of what is defined in it lead there."""
+    """Import strings, annotations and pickles that refer to its definitions then lead to it."""
     write("app_named.py", ONE)
     config = load_config("app_named.py")
     assert sys.modules["app_named"].config is config
@@ -200,7 +200,7 @@ def test_a_program_that_ends_while_it_is_imported_is_told(text: str) -> None:
 def test_a_batcher_may_be_started_when_the_app_is_imported() -> None:
     write("app_later.py", PROGRAM + "def make():\n    return MicroBatcher(config)\n")
     load_config("app_later.py")
-    importing.refuse_while_importing("start()")  # raises nothing
+    importing.refuse_while_importing("start()")  # must not raise
 
 
 def test_an_import_that_takes_long_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -349,7 +349,7 @@ def test_an_app_that_sets_up_its_logging_does_not_silence_ours(setting: str) -> 
         logging.root.handlers[:] = handlers
         for logger, disabled in zip(everybody, before, strict=True):
             logger.disabled = disabled
-    # What it does to loggers of its own is its business.
+    # The loggers of the app's own setup are not our concern.
     assert found == [False, False, False, setting != "disabled"]
 
 
@@ -369,7 +369,7 @@ def test_the_file_of_an_app() -> None:
 
 @contextmanager
 def another_user() -> Iterator[None]:
-    """Anybody but root, whom nothing is kept from."""
+    """Run as a user other than root, because root can read every file."""
     before = os.geteuid()
     if before == 0:
         os.seteuid(10001)
@@ -380,7 +380,7 @@ def another_user() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("hidden", [".", "shop"])
-def test_what_this_user_can_not_read_is_told_as_that(hidden: str) -> None:
+def test_a_file_that_this_user_cannot_read_is_reported_as_such(hidden: str) -> None:
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     folder.chmod(0o755)
     (folder / "shop").mkdir()

@@ -1,4 +1,4 @@
-"""The document's lists of keys and of scripts are those of the code."""
+"""The lists of keys and scripts in docs/architecture.md match the code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEYS = Keys("mb", "letters")
 
 
 def table(heading: str) -> list[list[str]]:
-    """The rows of the first table under a heading, without its own first two."""
+    """The rows of the first table under a heading, without the table's header."""
     text = (ROOT / "docs" / "architecture.md").read_text().partition(f"\n## {heading}\n")[2]
     lines = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert lines is not None, heading
@@ -45,7 +45,7 @@ def test_the_scripts() -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_a_script_opens_with_its_keys_arguments_result_and_cost(script: Script) -> None:
-    own = script.text[script.text.index(f"-- {script.name}: ") :]  # behind what it shares with others
+    own = script.text[script.text.index(f"-- {script.name}: ") :]  # after the shared functions
     head = read_head(script.name, own)
     assert head.keys == script.keys
     assert head.keys.names or head.keys.tail

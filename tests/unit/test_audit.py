@@ -1,4 +1,4 @@
-"""The audit: finds what disagrees, and mends it."""
+"""The audit: it finds what disagrees, and repairs it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_is_counted_page_by_page_adds_up(
 def test_batches_that_move_while_they_are_counted_are_counted_again(
     busy: Broker, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    """One dies between two pages, as often as that: it is not taken for one that was lost or doubled."""
+    """A batch dies between two pages, again and again. It must not be reported as lost or doubled."""
     monkeypatch.setattr(tally, "_PAGE", 1)
     perform, firsts = busy.server._perform, list[int]()
     first_page = (
@@ -110,7 +110,7 @@ def test_a_batch_with_an_event_that_cannot_be_read_is_as_it_should_be(
     busy: Broker, client: FakeClient, ledger: str
 ) -> None:
     (batch_id,) = client.zrange(getattr(busy.keys, ledger), 0, -1)
-    client.lset(busy.keys.batch(batch_id.decode()), 2, "of another version")  # which will die of it, or has
+    client.lset(busy.keys.batch(batch_id.decode()), 2, "of another version")  # its batch died of it, or will
     assert found(busy) == {}
 
 
@@ -198,7 +198,7 @@ def test_keys_of_the_wrong_type_are_named(busy: Broker, client: FakeClient) -> N
     assert repair(busy) == []  # the active scheduler quarantines it
 
 
-def test_an_id_that_is_none_is_quarantined(busy: Broker, client: FakeClient) -> None:
+def test_an_invalid_id_is_quarantined(busy: Broker, client: FakeClient) -> None:
     client.zadd(busy.keys.dead, {b"\xff\nx": 1})
     assert found(busy)[busy.keys.batch("\\xff\\nx")] == "its id is none of a batch"
     repair(busy)

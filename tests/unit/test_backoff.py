@@ -1,4 +1,4 @@
-"""Backoff: what is logged of a server that does not do its part."""
+"""Backoff: the log of a server that fails or refuses for a while."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AWAY, LOST = Unavailable("no server"), InDoubt("lost")
 NO, FULL, LATER = Refused("no"), BatcherFull("full"), RefusedForNow("later")
 
 Step = MicrobatchError | float | str
-"""An error, some seconds that pass, or a success: "some" of what is tried, or "all"."""
+"""An error, some seconds that pass, or a success: of "some" of the calls, or of "all"."""
 
 
 @pytest.mark.parametrize(

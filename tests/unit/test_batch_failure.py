@@ -1,4 +1,4 @@
-"""Batches that fail: tried again, then dead, with what their author needs to know."""
+"""Batches that fail: they are tried again, then dead, with the details that their author needs."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def test_a_failed_batch_is_retried_ever_later_and_then_dead(
 
 
 class Bare(BaseException):
-    """What `except Exception` lets through."""
+    """An exception that `except Exception` does not catch."""
 
 
 class Unspeakable(Exception):
-    """One that can't be shown."""
+    """An exception that can't be shown."""
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
@@ -226,7 +226,7 @@ def test_a_zombie_whose_last_attempt_fails_buries_nothing(
 
 
 class Away:
-    """A change that the server can't be asked for at first."""
+    """A change that fails at first, because the server can't be asked."""
 
     def __init__(self, *errors: Exception) -> None:
         self._errors = list(errors)
@@ -239,7 +239,7 @@ class Away:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The runner's pauses, which pass at once."""
+    """The runner's pauses. They take no time."""
     found: list[float] = []
     set_time(monkeypatch, module, monotonic=lambda: sum(found), sleep=found.append)
     return found

@@ -1,4 +1,4 @@
-"""The runner: a batch's processor is called, and what comes of it recorded, once."""
+"""The runner: it calls a batch's processor, and records the outcome once."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_there_is_nothing_to_do_for_a_batch_that_is_gone_or_at_work(make_runner:
 
 
 def test_two_runs_of_a_batch_commit_once(make_runner: MakeRunner, clock: ManualClock) -> None:
-    """The first goes silent during its work, and comes back after the second has finished."""
+    """The first run sends no heartbeat for too long, and ends after the second has finished."""
     results = iter(["zombie", "second"])
     reports = []
 
@@ -117,7 +117,7 @@ def test_without_a_processor_that_can_be_called_there_is_no_runner(
 
 
 @pytest.mark.parametrize("batch_id", ["", "events", "../x", "0" * 31, "A" * 32, "0" * 32 + "-x"])
-def test_what_is_no_id_never_becomes_a_key(batch_id: str, make_runner: MakeRunner) -> None:
+def test_an_invalid_id_never_becomes_a_key(batch_id: str, make_runner: MakeRunner) -> None:
     with pytest.raises(DecodeError, match="is no batch's id"):
         make_runner(total).run(batch_id)
 

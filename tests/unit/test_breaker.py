@@ -1,4 +1,4 @@
-"""The breaker: the row of failures since a run last succeeded, and when it opens."""
+"""The breaker: the row of failures since the last success, and when the breaker opens."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_each_batch_counts_once_whatever_of_it_fails(breaker: Breaker) -> None:
 def test_it_opens_when_so_many_batches_failed_in_a_row(breaker: Breaker) -> None:
     found = [breaker.note_failure(str(i), KIND, now_ms=1_000 + i) for i in range(OPENS_AT_BATCHES + 2)]
     assert [health.is_open for health in found] == [False] * (OPENS_AT_BATCHES - 1) + [True] * 3
-    assert found[-1].opened_ms == 1_000 + OPENS_AT_BATCHES - 1  # and stays so
+    assert found[-1].opened_ms == 1_000 + OPENS_AT_BATCHES - 1  # this does not change later
     assert breaker.health() == found[-1]
 
 
@@ -83,7 +83,7 @@ def test_the_kind_is_that_of_the_last_error(breaker: Breaker) -> None:
 
 
 def test_a_row_that_begins_later_than_now_begins_anew(breaker: Breaker) -> None:
-    """The server's clock was set back meanwhile."""
+    """The server's clock was set back in between."""
     breaker.note_failure("a", KIND, now_ms=9_000_000)
     health = breaker.note_failure("b", KIND, now_ms=1_000)
     assert (health.batches, health.since_ms) == (1, 1_000)
@@ -95,7 +95,7 @@ def test_a_row_of_many_batches_is_counted_up_to_a_thousand(breaker: Breaker, cli
     assert client.zcard("mb:{letters}:failing") == 1_000
 
 
-def test_the_row_goes_by_itself(breaker: Breaker, broker: Broker, client: FakeClient) -> None:
+def test_the_row_expires(breaker: Breaker, broker: Broker, client: FakeClient) -> None:
     breaker.note_failure("a", KIND, now_ms=1_000)
     for key in (broker.keys.failing, broker.keys.breaker):
         assert 0 < client.pttl(key) <= 86_400_000
@@ -138,7 +138,7 @@ def test_wake_of_a_wrong_type_does_not_keep_it_closed(
         {"done": "0", "since": "9" * 40, "opened": "9" * 40, "kind": b"\xff\n"},
     ],
 )
-def test_a_row_that_is_none_is_read_all_the_same(
+def test_an_invalid_row_is_read(
     breaker: Breaker, broker: Broker, client: FakeClient, row: dict[str, bytes | str]
 ) -> None:
     client.hset(broker.keys.breaker, mapping=row)
@@ -153,7 +153,7 @@ def test_what_is_done_in_part_is_a_success(breaker: Breaker, broker: Broker) -> 
     assert breaker.health() == Health(done=1)
 
 
-def test_a_division_alone_is_none(breaker: Breaker, broker: Broker) -> None:
+def test_a_division_alone_is_not_a_success(breaker: Breaker, broker: Broker) -> None:
     breaker.note_failure("a", KIND, now_ms=1_000)
     claimed = claim(broker, record_and_cut(broker, 1, 2))
     assert broker.ledger.divide(claimed.id, claimed.run, halves_of(claimed, claimed.run, due_ms=1))

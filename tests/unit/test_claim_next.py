@@ -1,4 +1,4 @@
-"""What a worker is given that asks for the next job's batch: the batch, or a job's id that is not for it."""
+"""What a worker gets that asks for the next job's batch: the batch, or the id of a job that is not for it."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ def test_where_no_job_waits_there_is_nothing(broker: Broker, client: FakeClient)
     assert snapshot(client) == before
 
 
-def test_the_job_of_a_batch_that_there_is_none_to_run_for_is_one_of_the_others(
-    broker: Broker, client: FakeClient
-) -> None:
+def test_a_job_without_a_batch_to_run_is_one_of_the_others(broker: Broker, client: FakeClient) -> None:
     done, dead, busy = (record_and_cut(broker, number) for number in range(3))
     broker.ledger.commit(done, ())
     bury(broker, dead, claim(broker, dead).run)
@@ -66,8 +64,8 @@ def test_the_job_of_a_batch_that_there_is_none_to_run_for_is_one_of_the_others(
 
 
 @pytest.mark.parametrize("job_id", [b"", b"1", b"\xff", b"letters", b"f" * 31, b"F" * 32])
-def test_what_is_no_batchs_id_makes_no_key(broker: Broker, client: FakeClient, job_id: bytes) -> None:
-    """Though there is a batch under the key that it would make."""
+def test_an_invalid_batch_id_makes_no_key(broker: Broker, client: FakeClient, job_id: bytes) -> None:
+    """Not even if there is a batch under that key."""
     batch_id = record_and_cut(broker, 1)
     client.copy(broker.keys.batch(batch_id), broker.keys.batch("").encode() + job_id)
     client.zadd(broker.keys.inflight, {job_id: 1})

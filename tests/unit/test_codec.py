@@ -1,4 +1,4 @@
-"""Values on their way through JSON, and back by annotation."""
+"""Values encoded as JSON, and rebuilt by annotation."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_an_event_that_is_not_one_value_does_not_move_the_others(annotation: Any
 @example([b"1,2", b'"a', b'b"'])
 @example([b'{"a":1', b'"b":2},3'])
 def test_events_that_are_forged_together_are_no_values_either(bodies: list[bytes]) -> None:
-    """As two halves of one value would be, with a third that makes up for the one that is missing."""
+    """Two halves of one value, for example, with a third body that makes up for the one that is missing."""
 
     def read_alone() -> list[Any] | None:
         try:
@@ -243,7 +243,7 @@ def test_a_type_that_nothing_can_be_rebuilt_as_is_refused() -> None:
 
 
 def digits(count: int) -> int:
-    """An integer of so many digits. Python itself reads no such text."""
+    """An integer with this many digits. Python itself would not parse its text."""
     return int(7 * (10**count - 1) // 9)
 
 
@@ -289,7 +289,7 @@ def test_what_no_reader_takes_is_refused(value: object, what: str) -> None:
     ],
     ids=["lists", "dicts", "digits", "long numbers", "text of digits", "text", "texts", "wide", "wide dicts"],
 )
-def test_what_only_looks_like_it_is_taken(value: object) -> None:
+def test_values_that_only_look_too_large_are_accepted(value: object) -> None:
     assert Decoder(object).one(encode(value)) == value
 
 

@@ -1,4 +1,4 @@
-"""Settings: where each comes from, and what a wrong one is told."""
+"""Settings: the sources of their values, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_file_of_settings_that_is_not_utf_8_is_told(tmp_path: Path, text: byte
 
 
 def test_a_file_of_settings_that_can_not_be_read_is_told(tmp_path: Path) -> None:
-    Path(".env").symlink_to("/proc/self/mem")  # which even root can't read from its beginning
+    Path(".env").symlink_to("/proc/self/mem")  # even root can't read it from its beginning
     with pytest.raises(ConfigError) as caught:
         Config(name="letters")
     assert str(caught.value) == f"{tmp_path}/.env can't be read: Input/output error"

@@ -1,4 +1,4 @@
-"""URLs, and what becomes of redis-py's errors."""
+"""URLs of servers, and how redis-py's errors are translated."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ PASSWORDS = [
     ],
 )
 def test_no_part_of_a_password_is_ever_shown(form: str, password: str) -> None:
-    """Also where it isn't percent-encoded as it should be, and the URL falls apart in odd places."""
+    """Not even if it is not percent-encoded correctly, and the URL is split at odd places."""
     url = form.format(password)
     shown = []
     for show in (safe_url, open_client):

@@ -1,4 +1,4 @@
-"""The whole path without a wait: record, stop, cut, run, and then the handlers."""
+"""The whole path without waiting: record, stop, cut, run, and then the handlers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def total(batch: list[int]) -> Report | None:
 
 
 class Path:
-    """A batcher of batches of three, whose batches are cut and run in this thread."""
+    """A batcher with batches of three, which this thread cuts and runs."""
 
     def __init__(self, make_broker: MakeBroker, clock: ManualClock, **handlers: Any) -> None:
         settings = {"batch_processor": total, "max_size": 3, "max_retries": 0, **handlers}
@@ -54,7 +54,7 @@ class Path:
         self._runner = BatchRunner(self.broker.config, broker=self.broker)
 
     def cut_and_run(self) -> None:
-        self.broker.server.client.delete(self.broker.keys.wake)  # the manual listener leaves it there
+        self.broker.server.client.delete(self.broker.keys.wake)  # the manual listener does not remove it
         self._listener.wake(Wake.FLUSH)
         self._scheduler.run_once()
         queued: Any = self.broker.server.client.lrange("rq:queue:mb:letters", 0, -1)
@@ -126,7 +126,7 @@ class Collection(list[object]):
         self.append(result)
 
 
-def test_a_handler_that_is_empty_is_a_handler_all_the_same(make_path: MakePath) -> None:
+def test_a_handler_that_is_empty_is_still_a_handler(make_path: MakePath) -> None:
     handled = Collection()
     path = make_path(result_handler=handled)
     path.record_and_stop(1, 2)
@@ -183,7 +183,7 @@ def test_what_was_handled_before_a_handler_raises_does_not_come_again(make_path:
 def test_a_slow_handler_has_each_result_acknowledged_as_it_is_handled(
     make_path: MakePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If it is killed, the result at hand comes again and those before it do not."""
+    """If the consumer is killed, only the result in hand comes again, and none before it."""
     hurry(monkeypatch, acknowledge_seconds=0.0)
     left: list[int] = []
 
@@ -208,7 +208,7 @@ def test_a_dead_batch_is_given_to_the_failure_handler(make_path: MakePath) -> No
     assert failure.events == [1, 13, 5]
     assert (failure.batch.size, failure.batch.attempt) == (3, 1)
     assert results == []
-    assert len(path.broker.dead.events(failure.batch.id)) == 3  # they stay
+    assert len(path.broker.dead.events(failure.batch.id)) == 3  # they are kept
 
 
 def test_without_a_failure_handler_it_is_logged(
@@ -224,7 +224,7 @@ def test_without_a_failure_handler_it_is_logged(
     assert "thirteen" not in line.getMessage()
 
 
-def test_events_that_are_none_are_shown_as_they_are(make_path: MakePath, client: FakeClient) -> None:
+def test_invalid_events_are_shown_as_they_are(make_path: MakePath, client: FakeClient) -> None:
     failures: list[BatchFailure] = []
     path = make_path(failure_handler=failures.append)
     client.rpush(path.broker.keys.events, b"by hand \xff")
@@ -302,7 +302,7 @@ def test_an_entry_that_is_no_result_is_quarantined_and_told(
 def test_an_entry_is_quarantined_when_the_server_answers_again(
     make_path: MakePath, client: FakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The reply is lost, and the entry does not come again."""
+    """The reply is lost, and the entry is not delivered again."""
     quarantine = Results.quarantine
     lost: list[str] = []
 

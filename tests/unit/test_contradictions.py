@@ -1,4 +1,4 @@
-"""Settings that make little sense together are told of, once."""
+"""Settings that make little sense together are reported once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SOUND: list[dict[str, Any]] = [
     {"retry_delay": 5, "max_retry_delay": 5, "retry_for": 5},
     {"max_retries": 0, "retry_for": 0},
     {"retry_delay": 0, "retry_for": 0},
-    {"retry_on": OSError, "give_up_on": ConnectionError},  # all of OSError but that
+    {"retry_on": OSError, "give_up_on": ConnectionError},  # all of OSError except that
     {"results": "discard"},
     {"results_max": 10},
 ]

@@ -1,4 +1,4 @@
-"""A counter that is no number: what would count there is refused before anything is written or counted."""
+"""A counter that is not a number: the change that would count there is refused before anything is written."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_what_cannot_be_counted_is_not_done(
     assert snapshot(client) == before
     assert len(quarantine_keys(broker.server, broker.keys)) == 1
     if kept is not None:
-        client.hset(broker.keys.stats, field, kept)  # as `verify --repair` sees to
+        client.hset(broker.keys.stats, field, kept)  # `verify --repair` does this
     assert act()
     check_account(broker)
 

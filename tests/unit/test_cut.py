@@ -30,7 +30,7 @@ from tests.unit.steps import (
 
 
 def stored(broker: Broker, batch: NewBatch) -> list[int]:
-    """The events of a batch, once its two first values are found to be as they should."""
+    """The events of a batch, after a check of the two values before them."""
     header, run, *events = client_of(broker).lrange(broker.keys.batch(batch.id), 0, -1)
     assert Header.decode(header) == batch.header
     assert RunRecord.decode(run) == RunRecord()
@@ -44,7 +44,7 @@ def waiting(broker: Broker) -> list[int]:
 def cut_one(
     broker: Broker, batch: NewBatch, *jobs: Command, meanwhile: Callable[[], object] = int
 ) -> list[int]:
-    """Cut a batch; something else happens just before that is sent."""
+    """Cut a batch. Something else happens just before the transaction is sent."""
     with lease_of(broker).fence() as fence:
         meanwhile()
         return fence.cut([batch], jobs, due_ms=1).sizes
@@ -68,7 +68,7 @@ def test_a_batch_of_all_that_waits_takes_the_whole_list(broker: Broker) -> None:
     (batch,) = cut(broker, 3)
     assert stored(broker, batch) == [1, 2, 3]
     assert client_of(broker).exists(broker.keys.events) == 0
-    record(broker, 4)  # into a list of its own, not into the batch
+    record(broker, 4)  # into a new list, not into the batch
     assert waiting(broker) == [4]
     assert stored(broker, batch) == [1, 2, 3]
     check_account(broker)
@@ -95,7 +95,7 @@ def test_more_events_than_one_move_takes_stay_in_order(broker: Broker, left: int
 
 
 def text(length: int) -> str:
-    """A value whose event has so many bytes: a version, a stamp, and two quotes."""
+    """A value whose event has this many bytes: a version, a time, and two quotes included."""
     return "x" * (length - 14)
 
 
@@ -107,7 +107,7 @@ def cut_of(broker: Broker, *sizes: int, max_bytes: int, event_bytes: int = 0) ->
 
 
 def lengths(broker: Broker, batch: NewBatch) -> list[int]:
-    """The bytes of a batch's events, once its header is found to tell how many there are."""
+    """The sizes of a batch's events in bytes, after a check that its header has their number."""
     header, _, *events = client_of(broker).lrange(broker.keys.batch(batch.id), 0, -1)
     assert Header.decode(header) == replace(batch.header, size=len(events))
     return [len(event) for event in events]
@@ -115,7 +115,10 @@ def lengths(broker: Broker, batch: NewBatch) -> list[int]:
 
 @pytest.mark.parametrize("event_bytes", [0, 1, 100, 10**6])
 def test_a_batch_is_closed_at_its_bytes(broker: Broker, event_bytes: int) -> None:
-    """A batch takes exactly as many bytes as it may; the next one begins with the event that was too much."""
+    """A batch may have exactly as many bytes as allowed.
+
+    The next one begins with the event that did not fit.
+    """
     record(broker, *(text(100) for _ in range(30)), text(101), *(text(50) for _ in range(9)))
     made, batches = cut_of(broker, 40, 40, 40, max_bytes=1_000, event_bytes=event_bytes)
     assert made == Made([10, 10, 10], 3_000)
@@ -138,7 +141,7 @@ def test_an_event_larger_than_a_batch_may_be_goes_alone(broker: Broker) -> None:
 
 
 def test_no_batch_is_begun_beyond_the_bytes_of_one_call(broker: Broker) -> None:
-    """Batches that were not made leave nothing behind, and their events wait."""
+    """Batches that were not made leave nothing behind, and their events still wait."""
     record(broker, *(text(1_000_000) for _ in range(20)))
     made, batches = cut_of(broker, 3, 3, 3, 3, 3, max_bytes=8_000_000)
     assert made == Made([3, 3], 6_000_000)

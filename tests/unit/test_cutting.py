@@ -1,4 +1,4 @@
-"""What to cut, as arithmetic."""
+"""The plan of what to cut, as arithmetic."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_rest_of_a_backlog_waits_for_its_turn() -> None:
     assert sizes(99 * 30 + 7, 30, TICK) == [(30, SIZE)] * 99 + [(7, TICK)]
 
 
-def test_a_batch_larger_than_the_bound_is_cut_all_the_same() -> None:
+def test_a_batch_larger_than_the_bound_is_cut() -> None:
     assert sizes(250_000, 200_000, TICK) == [(200_000, SIZE)]
     assert sizes(150_000, 200_000, TICK) == [(150_000, TICK)]
 

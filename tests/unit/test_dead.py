@@ -1,4 +1,4 @@
-"""Dead batches: kept, brought back, thrown away."""
+"""Dead batches: how they are kept, replayed and purged."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_dead_batch_that_is_requeued_runs_again(make_runner: MakeRunner, clock
     ]
 
 
-def test_nothing_is_revived_into_what_is_no_ledger(broker: Broker, client: FakeClient) -> None:
+def test_nothing_is_revived_into_a_ledger_of_a_wrong_type(broker: Broker, client: FakeClient) -> None:
     dead = bury(broker, 1, 2)
     client.set(broker.keys.inflight, "hostile")
     before = snapshot(client)

@@ -1,4 +1,4 @@
-"""The demo's own judgement of what came out."""
+"""The demo's own check of what came out."""
 
 from __future__ import annotations
 

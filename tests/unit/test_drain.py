@@ -45,7 +45,7 @@ def test_events_are_cut_and_committed_and_handled_before_it(broker: Broker, resu
     handle(results)
     assert not finish.reached()
     entry = results.read(count=1)
-    assert not finish.reached()  # delivered, and not handled yet
+    assert not finish.reached()  # delivered, but not handled yet
     results.acknowledge([entry[0].id])
     assert finish.reached()
     assert finish.reached()
@@ -102,7 +102,7 @@ def test_results_that_come_later_are_not_waited_for(broker: Broker, results: Res
     early = record_and_cut(broker, 1)
     finish = finish_now(broker)
     broker.ledger.commit(early, ENTRY)
-    assert not finish.reached()  # from here on it waits for one entry
+    assert not finish.reached()  # from now on, it waits for one entry
     broker.ledger.commit(record_and_cut(broker, 2), ENTRY)
     handle(results)
     assert finish.reached()
@@ -214,18 +214,18 @@ def test_the_scheduler_is_told_again_until_all_is_cut(broker: Broker, client: Fa
 
 
 def test_what_one_thread_has_seen_another_need_not_ask_for(broker: Broker, results: Results) -> None:
-    """Threads ask in turns of their own; each step that one finds true is true for all."""
+    """Threads ask independently. What one of them finds true is true for all."""
     batch_id = record_and_cut(broker, 1)
     finish = finish_now(broker)
     all_cut, asked = finish._all_cut, list[bool]()
 
     def meanwhile() -> bool:
-        """Another thread asks while this one does."""
+        """Another thread asks at the same time."""
         found = all_cut()
         if not asked:
             asked.append(found)
             broker.ledger.commit(batch_id, ENTRY)
-            assert not finish.reached()  # up to the last entry now
+            assert not finish.reached()  # now only the last entry is left
         return found
 
     finish._all_cut = meanwhile  # type: ignore[method-assign]

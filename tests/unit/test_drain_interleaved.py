@@ -1,4 +1,4 @@
-"""Whatever brings the finish nearer, and at whatever moment of a look for it: the wait for it ends."""
+"""The wait for the finish ends, whatever brings the finish nearer, at any moment of a look for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from microbatch.producer import MicroBatcher
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import cut, record
 
-ENTRY = ("v", 1, "result", "6")  # no outcome: it is quarantined, which is an end as good as any
+ENTRY = ("v", 1, "result", "6")  # not an outcome: it is quarantined, which ends the wait too
 
 VERBS: list[tuple[type, str]] = [
     (Results, "read_own"),
@@ -36,7 +36,7 @@ VERBS: list[tuple[type, str]] = [
 
 
 class Steps:
-    """One event on its way to the end, step by step, by other hands than the consumer's."""
+    """One event on its way to the end, moved step by step from outside the consumer."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -46,7 +46,7 @@ class Steps:
         self._taken = 0
 
     def take(self, to: int) -> None:
-        """So many in all."""
+        """Take steps until ``to`` have been taken."""
         while self._taken < to:
             self._taken += 1
             self._steps[self._taken - 1]()
@@ -58,7 +58,7 @@ class Steps:
         assert self._broker.ledger.commit(self._batch.id, ENTRY)
 
     def _deliver(self) -> None:
-        """To another consumer, unless this one has it already."""
+        """Deliver it to another consumer, unless the consumer under test already has it."""
         self._other.prepare()
         self._entries = self._other.read(count=1)
 
@@ -68,7 +68,7 @@ class Steps:
 
 
 def at(name: str, owner: type, moment: str, do: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
-    """Do it once, before or after the next call of a verb."""
+    """Call ``do`` once, before or after the next call of a verb."""
     wrapped, pending = getattr(owner, name), [do]
 
     def interleaved(self: Any, *args: Any, **kwargs: Any) -> request.Steps[Any]:
@@ -105,7 +105,7 @@ def test_the_wait_ends(  # noqa: PLR0917 - what is parametrized is given by name
     name: str,
     moment: str,
 ) -> None:
-    """``done`` steps before the wait for results, those up to ``to`` at the moment."""
+    """``done`` steps happen before the wait for results, and those up to ``to`` at the given moment."""
     broker = make_broker()
     steps = Steps(broker)
     steps.take(done)
@@ -119,7 +119,7 @@ def test_the_wait_ends(  # noqa: PLR0917 - what is parametrized is given by name
 
     monkeypatch.setattr(Progress, "wait", verb(ends))
     at(name, owner, moment, lambda: steps.take(to), monkeypatch)
-    # Where the verb is not asked before the wait, the rest is done at the wait.
+    # If the verb is not called before the wait, the rest happens at the wait.
     at("wait", Progress, "before", lambda: steps.take(to), monkeypatch)
     assert batcher.wait_for_results(20)
     assert broker.unhandled.count() == 0

@@ -14,7 +14,7 @@ TIMES = [0, 1, NOW_MS, BAND_MS - 1]
 @pytest.mark.parametrize("time_ms", TIMES)
 def test_the_due_time_is_read_from_the_score(state: type, time_ms: int) -> None:
     assert due_ms(state(time_ms)) == time_ms
-    assert due_ms(float(state(time_ms))) == time_ms  # as the server tells it
+    assert due_ms(float(state(time_ms))) == time_ms  # the type in which the server returns it
 
 
 def test_each_state_has_its_own_band_and_within_it_the_order_is_that_of_the_due_times() -> None:
@@ -25,11 +25,11 @@ def test_each_state_has_its_own_band_and_within_it_the_order_is_that_of_the_due_
 
 
 def test_a_score_keeps_its_milliseconds() -> None:
-    """A score is a double on the server, exact up to 2 ** 53."""
+    """The server stores a score as a double, which is exact up to 2 ** 53."""
     assert retrying(BAND_MS) < 2**53
     assert float(retrying(NOW_MS + 1)) - float(retrying(NOW_MS)) == 1
 
 
 @pytest.mark.parametrize("score", [float("inf"), float("-inf"), 1e300, -1e300])
-def test_a_score_without_end_is_a_time_all_the_same(score: float) -> None:
+def test_an_infinite_score_is_a_time(score: float) -> None:
     assert 0 <= due_ms(score) <= BAND_MS

@@ -1,4 +1,4 @@
-"""Durations: what a text stands for, and what is refused."""
+"""Durations: the value of each text, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of version 2, which carry fields: read as they were written, and refused in one clear line."""
+"""Events of version 2, which carry fields: they are read as written, or refused in one clear line."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ TEXT_OF_AN_EVENT = st.sampled_from(
 
 
 def with_fields(fields: bytes, body: bytes = b"1") -> bytes:
-    """An event of version 2 by hand."""
+    """An event of version 2, made by hand."""
     return b"2" + STAMP + b"%03x" % len(fields) + fields + body
 
 
-def test_an_event_with_fields_is_a_digit_a_time_their_length_they_and_its_json() -> None:
+def test_the_format_of_an_event_with_fields() -> None:
     event = Event(b'{"a":1}', AT_MS, ((Tag.KEY, b"user 7"), (Tag.TRACEPARENT, b"")))
     raw = event.encode()
     assert raw == b'218bcfe5687b00ck06user 7T00{"a":1}'
@@ -50,7 +50,7 @@ def test_each_field_has_the_letter_that_servers_hold() -> None:
     }  # fmt: skip
 
 
-def test_an_event_without_fields_is_written_as_ever() -> None:
+def test_an_event_without_fields_is_written_in_version_1() -> None:
     event = Event(b"1", AT_MS)
     assert event.encode() == encode_event(b"1", AT_MS) == b"1" + STAMP + b"1"
     assert Event.decode(event.encode()) == event
@@ -71,7 +71,7 @@ def test_an_event_is_read_as_it_was_written(body: bytes, recorded_at_ms: int, fi
 
 @given(st.binary() | st.lists(TEXT_OF_AN_EVENT | st.binary(max_size=3)).map(b"".join))
 @example(with_fields(b"k01"))
-def test_whatever_it_is_it_is_an_event_or_a_decode_error(raw: bytes) -> None:
+def test_any_bytes_are_an_event_or_a_decode_error(raw: bytes) -> None:
     for read in (Event.decode, event_body, event_recorded_at_ms):
         with suppress(DecodeError):
             read(raw)
@@ -120,7 +120,7 @@ def test_an_event_that_is_malformed_is_refused_in_words_that_quote_nothing(raw: 
     assert SECRET[:4].decode() not in str(caught.value)
 
 
-def test_a_field_that_must_be_understood_is_named_to_who_reads_the_dead_batch() -> None:
+def test_a_field_that_must_be_understood_is_named_in_the_error() -> None:
     with pytest.raises(DecodeError, match=r"this version: 'z'$"):
         event_body(with_fields(b"z00"))
 
@@ -131,7 +131,7 @@ def test_a_field_that_may_be_ignored_is_left_out() -> None:
     assert Event.decode(raw) == Event(b"1", AT_MS, ((Tag.KEY, b"a"),))
 
 
-def test_where_it_means_something_a_field_is_there_several_times() -> None:
+def test_a_field_may_be_repeated() -> None:
     event = Event(b"1", AT_MS, ((Tag.REPLY_TO, b"a"), (Tag.KEY, b"k"), (Tag.REPLY_TO, b"b")))
     read = Event.decode(event.encode())
     assert read == event
@@ -146,7 +146,7 @@ def test_the_time_of_an_event_can_be_read_although_its_fields_can_not() -> None:
     assert event_recorded_at_ms(with_fields(b"z00")) == AT_MS
 
 
-def test_a_time_that_has_no_digits_is_written_as_the_nearest_that_has() -> None:
+def test_a_time_out_of_range_is_written_as_the_nearest_in_range() -> None:
     fields = ((Tag.KEY, b""),)
     stamps = [event_recorded_at_ms(Event(b"1", at_ms, fields).encode()) for at_ms in (-1, 2**70)]
     assert stamps == [0, 0xFFFFFFFFFFF]
@@ -164,7 +164,7 @@ def test_a_time_that_has_no_digits_is_written_as_the_nearest_that_has() -> None:
         (((Tag.REPLY_TO, b"a" * 255),) * 16, "the fields of the event have 4,128 bytes; the most is 4,095"),
     ],
 )
-def test_fields_that_no_event_has_are_not_written(fields: Fields, message: str) -> None:
+def test_invalid_fields_are_not_written(fields: Fields, message: str) -> None:
     with pytest.raises(EncodeError, match=message):
         Event(b"1", AT_MS, fields).encode()
 

@@ -1,4 +1,4 @@
-"""The waiting events, and the word to the scheduler."""
+"""The waiting events, and the words that wake the scheduler."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_record_tells_how_many_wait(broker: Broker) -> None:
     assert broker.events.waiting() == 3
 
 
-def test_what_stands_before_all_may_be_given_once(broker: Broker) -> None:
+def test_a_common_prefix_is_given_once(broker: Broker) -> None:
     assert broker.events.record([b"1", b"22"], event_prefix(5)) == 2
     expected = [encode_event(body, 5) for body in (b"1", b"22")]
     assert client_of(broker).lrange(broker.keys.events, 0, -1) == expected

@@ -1,4 +1,4 @@
-"""The feed: lines into events, in chunks, and what is said when that breaks."""
+"""The feed: it makes events of lines, in chunks, and reports an error with its position."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.unit.steps import FakeClient
 
 
 class Feeding:
-    """A feed over a fake server, and what it was told."""
+    """A feed over a fake server, and its progress reports."""
 
     def __init__(self, broker: Broker, *, rate: float | None = None, skip: bool = False) -> None:
         self.recorder = Recorder(broker, max_size=3)
@@ -58,7 +58,7 @@ def bodies(broker: Broker, client: FakeClient) -> list[bytes]:
         (b"1", [b"1"]),
         (b"1\n2\n", [b"1", b"2"]),
         (b"1\r\n2", [b"1", b"2"]),
-        (b"\xef\xbb\xbf1\n2\n", [b"1", b"2"]),  # as some editors begin a file
+        (b"\xef\xbb\xbf1\n2\n", [b"1", b"2"]),  # some editors begin a file like this
         (b' {"a": 1} \n""\n', [b'{"a": 1}', b'""']),
     ],
 )
@@ -71,7 +71,7 @@ def test_lines_of_json(broker: Broker, client: FakeClient, text: bytes, events: 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1 << 16])
 def test_lines_are_whole_however_they_arrive(broker: Broker, client: FakeClient, size: int) -> None:
-    """A long line comes in many blocks, a block holds many lines."""
+    """A long line arrives in many blocks, and a block has many lines."""
     lines = [b"%d" % 10**length for length in range(20)] + [b'"%s"' % (b"x" * 200_000)]
 
     class Drips(io.BytesIO):
@@ -140,7 +140,7 @@ TEXT = '{"a": 1}\n'
     ],
     ids=["gzip", "bzip2", "xz", "zstd", "zip", "utf-16", "utf-16-le", "utf-16-be"],
 )  # fmt: skip
-def test_what_has_no_lines_is_told(broker: Broker, data: bytes, why: str, *, skip: bool) -> None:
+def test_input_without_lines_is_reported(broker: Broker, data: bytes, why: str, *, skip: bool) -> None:
     with pytest.raises(FeedBroken) as raised:
         Feeding(broker, skip=skip).read(data)
     assert str(raised.value) == f"events: {why}; 0 events were recorded"
@@ -159,7 +159,7 @@ def test_a_line_of_text_is_a_string() -> None:
 
 
 class Breaking:
-    """A server that takes so many chunks and no more."""
+    """A server that accepts a number of chunks and no more."""
 
     def __init__(self, broker: Broker, chunks: int, error: Exception) -> None:
         self._record = broker.events.append
@@ -211,7 +211,7 @@ def test_a_full_batch_wakes_the_scheduler(broker: Broker, client: FakeClient) ->
 
 @pytest.fixture
 def moving_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """What was slept; a sleep moves the time and takes none."""
+    """The seconds that were slept. A sleep advances the time without waiting."""
     slept: list[float] = []
     set_time(monkeypatch, pace, monotonic=lambda: 50 + sum(slept), sleep=slept.append)
     return iter([slept])

@@ -1,4 +1,4 @@
-"""What a processor's own forks do when they come back from it."""
+"""A fork that a processor makes, and that returns from the processor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_fork_ends_as_a_program_would(leave: object, code: int) -> None:
             if child == 0:
                 leave()
     finally:
-        if child == 0:  # it came back: end it here, before it goes on with the other tests
+        if child == 0:  # it came back: end it here, before it runs the other tests
             os._exit(99)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
 

@@ -1,4 +1,4 @@
-"""The user's functions in all the forms that they may take."""
+"""The user's functions in all their possible forms."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_async_calls_share_one_loop() -> None:
 
 
 class Interrupt(Exception):
-    """As a time limit raises one in a signal handler, which comes out of the loop that waits."""
+    """An exception from a signal handler, as a time limit raises it. It comes out of the loop that waits."""
 
 
 def test_an_async_call_that_is_interrupted_does_not_go_on_in_the_next() -> None:
@@ -304,7 +304,7 @@ def test_names_for_type_checkers_alone_may_be_anywhere_else(function: object, re
 
 
 def test_the_batch_may_be_annotated_for_type_checkers_alone() -> None:
-    """As some linters want it."""
+    """Some linters require this."""
     source = (
         "from __future__ import annotations\nfrom typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n    from microbatch.producer import BatchInfo\n"
@@ -329,7 +329,7 @@ def test_an_async_one_in_a_running_loop_is_told_what_to_do(function: object) -> 
         assert await asyncio.to_thread(user, [1, 2], INFO) == 3
 
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # that it was never awaited
+        warnings.simplefilter("error")  # a warning that it was never awaited
         asyncio.run(main())
     gc.collect()
 
@@ -407,7 +407,7 @@ def lambda_of_opaque(result: Opaque) -> None: ...
 
 def test_a_partial_is_annotated_as_what_it_completes() -> None:
     def total(factor: int, batch: list[datetime], info: BatchInfo) -> None:
-        """Takes the events as its second parameter."""
+        """The events are its second parameter."""
 
     processor = UserFunction("batch_processor", functools.partial(total, 2))
     assert processor.item_decoder().many([b'"2026-11-23T00:00:00"']) == [datetime(2026, 11, 23)]  # noqa: DTZ001

@@ -35,7 +35,7 @@ CLOSED = Health(done=8)
 
 @pytest.fixture
 def survey(broker: Broker, clock: ManualClock) -> Survey:
-    """One of an idle batcher."""
+    """The survey of an idle batcher."""
     return broker.recovery.survey(clock.ms, retries=0, others=0)
 
 
@@ -211,16 +211,16 @@ def test_the_scheduler_is_woken_when_few_enough_have_a_job(
     batches = cut(broker, *[2] * 5)
     assert broker.recovery.room(5, 3) == 0
     end(broker, batches[0].id)
-    assert b"room" not in words(broker)  # four have one: not yet
+    assert b"room" not in words(broker)  # four have a job: not yet
     end(broker, batches[1].id)
     assert words(broker).count(b"room") == 1
     end(broker, batches[2].id)
-    assert words(broker).count(b"room") == 1  # it was told
+    assert words(broker).count(b"room") == 1  # it is told once
     assert not client_of(broker).exists(broker.keys.held)
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_nobody_is_woken_who_does_not_wait_for_room(
+def test_a_scheduler_that_does_not_wait_for_room_is_not_woken(
     broker: Broker, end: Callable[[Broker, str], None]
 ) -> None:
     record(broker, 1, 2)
@@ -231,7 +231,10 @@ def test_nobody_is_woken_who_does_not_wait_for_room(
 
 
 def test_a_batch_that_ends_before_the_scheduler_asks_is_room(broker: Broker) -> None:
-    """Count and note are one step: what ends before is counted, what ends after finds the note."""
+    """Counting and noting are one step.
+
+    A batch that ends before is counted; one that ends after finds the note.
+    """
     record(broker, 1, 2)
     first, second = cut(broker, 1, 1)
     committed(broker, first.id)
@@ -243,14 +246,14 @@ def test_a_batch_that_ends_before_the_scheduler_asks_is_room(broker: Broker) -> 
     assert words(broker) == [b"room"]
 
 
-def test_the_note_goes_by_itself(broker: Broker, client: FakeClient) -> None:
+def test_the_note_expires(broker: Broker, client: FakeClient) -> None:
     record_and_cut(broker, 1)
     assert broker.recovery.room(1, 0) == 0
     assert 0 < client.pttl(broker.keys.held) <= 60_000
 
 
 @pytest.mark.parametrize("value", ["x", "", "-1"])
-def test_a_note_that_is_none_keeps_no_batch_from_its_end(
+def test_an_invalid_note_does_not_keep_a_batch_from_ending(
     broker: Broker, client: FakeClient, value: str
 ) -> None:
     client.set(broker.keys.held, value)
@@ -258,7 +261,7 @@ def test_a_note_that_is_none_keeps_no_batch_from_its_end(
 
 
 @pytest.mark.parametrize("key", ["held", "wake"])
-def test_a_hint_of_a_wrong_type_keeps_no_batch_from_its_end(
+def test_a_hint_of_a_wrong_type_does_not_keep_a_batch_from_ending(
     broker: Broker, client: FakeClient, key: str
 ) -> None:
     batch_id = record_and_cut(broker, 1)

@@ -1,4 +1,4 @@
-"""The house: one namespace over five source roots, and a wheel of nothing else."""
+"""The source layout: one namespace over five source roots, and a wheel with nothing else."""
 
 from __future__ import annotations
 

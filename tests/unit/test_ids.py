@@ -1,4 +1,4 @@
-"""Batch ids are random, so that nothing from before a server's loss can touch what came after it."""
+"""Batch ids are random, so that nothing from before a loss of data can affect what came after it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.unit.steps import FakeClient, claim, record_and_cut
 
 @pytest.fixture
 def counted_ids(client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ids from a counter at the server, which begins again when the server has lost it."""
+    """Ids from a counter at the server. It restarts when the server has lost its data."""
     monkeypatch.setattr(identity, "new_id", lambda: f"{client.incr('test:ids'):032x}")
 
 
 def commit_from_before_the_loss(broker: Broker, client: FakeClient) -> tuple[bool, list[str]]:
-    """A worker commits a batch of a server that has lost everything and been given another since."""
+    """A worker commits a batch of a server that has since lost all data and got another batch."""
     zombie = claim(broker, record_and_cut(broker, "before"))
     client.flushall()
     record_and_cut(broker, "after")

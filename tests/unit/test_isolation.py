@@ -1,4 +1,4 @@
-"""Failures of a part: what fails is found, and nothing else dies of it."""
+"""Partial failures: the events that fail are found, and no other events die."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def run_all(
     others_succeed: bool = False,
     **settings: object,
 ) -> Broker:
-    """Record the events as one batch, and run whatever comes due until nothing is in flight.
+    """Record the events as one batch, and run what is due until nothing is in flight.
 
-    Between its runs a batch of one other event succeeds, if ``others_succeed``.
+    With ``others_succeed``, a batch with another event succeeds between the runs.
     """
     runner = make_runner(processor, **{"isolate_failures": True, "max_retries": 1, **settings})
     broker = runner.broker
@@ -72,7 +72,7 @@ def run_all(
 def test_one_poison_event_among_a_thousand_dies_alone(
     make_runner: MakeRunner, clock: ManualClock, others_succeed: bool
 ) -> None:
-    """Where nothing else goes on, one of its other events is run alone, and shows that this is no outage."""
+    """If nothing else runs, one of its other events is run alone, and shows that this is not an outage."""
     runs: list[int] = []
 
     def processor(batch: list[int], info: BatchInfo) -> int:
@@ -86,7 +86,7 @@ def test_one_poison_event_among_a_thousand_dies_alone(
     assert sum(int(result or 0) for result in results(broker)) == sum(range(1_000)) - 500
     probe = [] if others_succeed else [1, 999]
     assert runs[: 2 + len(probe)] == [1_000, 1_000, *probe]
-    # Where nothing else runs, it is tried for 15 s more, in case it was an outage.
+    # If nothing else runs, the event is tried for another 15 s, in case this is an outage.
     assert len(runs) <= 2 + len(probe) + 2 * math.ceil(math.log2(1_000)) + (1 if others_succeed else 5)
     assert broker.stats.counters().dead_events_now == 1
 
@@ -102,7 +102,7 @@ def test_where_all_events_of_a_batch_fail_each_division_costs_two_runs(
         raise ValueError("poison")
 
     broker = run_all(make_runner, clock, processor, range(size), others_succeed=True, max_retries=2)
-    # And one more for each, to see it fail by itself while others succeed.
+    # Each event runs once more, to see it fail on its own while others succeed.
     assert len(runs) == (1 + 2) + (2 * size - 2) + (size if size > 1 else 0)
     assert runs.count(size) == 3 or size == 1
     assert dead_events(broker) == [("ValueError: poison", [event]) for event in range(size)]
@@ -164,7 +164,7 @@ def test_a_part_names_its_events_by_runs_of_neighbours(
 @pytest.mark.parametrize("seed", range(5))
 def test_each_part_gets_its_own_events_in_order(broker: Broker, seed: int) -> None:
     dice = Random(seed)
-    count = 1_300  # more than is pushed at once
+    count = 1_300  # more than one push takes
     claimed = claim(broker, record_and_cut(broker, *range(count)))
     where = [dice.choice("aabbb-") for _ in range(count)]
     wanted = {name: [i for i in range(count) if where[i] == name] for name in "ab"}
@@ -218,14 +218,14 @@ def test_the_only_event_of_a_batch_fails_with_its_own_error(
     assert dead_events(broker) == [("ValueError: odd", [0])]
     assert results(broker) == []
     assert len(seen) == 2
-    assert len(set(seen)) == 1  # it was not divided
+    assert len(set(seen)) == 1  # the batch was not divided
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_an_isolated_event_has_its_time_whether_it_is_named_or_not(
     named: bool, make_runner: MakeRunner, clock: ManualClock
 ) -> None:
-    """It is run again a second later, in which an outage would show."""
+    """The event runs again a second later. An outage would show in that time."""
     alone_at: list[int] = []
 
     def processor(batch: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""The job: a worker runs batches of its own app, whatever Redis says."""
+"""The job: a worker runs only batches of its own app, whatever Redis contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys, as operators find them on the server."""
+"""The names of the keys, as operators find them on the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lease: one active scheduler at a time."""
+"""The lease: there is one active scheduler at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_one_at_a_time(broker: Broker, client: FakeClient) -> None:
     assert not second.renew()
     assert client.get(broker.keys.lease) == first.token.encode()
     assert 0 < client.pttl(broker.keys.lease) <= broker.config.lease_ttl_ms
-    assert first.acquire()  # still its own
+    assert first.acquire()  # it still holds the lease
 
 
 def test_renew_prolongs_it(broker: Broker, client: FakeClient) -> None:
@@ -48,13 +48,13 @@ def test_one_that_ran_out_is_not_renewed_but_can_be_taken_again(broker: Broker, 
 def test_release_hands_it_over_at_once(broker: Broker, client: FakeClient) -> None:
     first, second = broker.lease(), broker.lease()
     first.acquire()
-    second.release()  # not its to give
+    second.release()  # the lease is not its own, so it can't release it
     assert client.get(broker.keys.lease) == first.token.encode()
     first.release()
     assert second.acquire()
 
 
-def test_one_whose_reply_was_lost_is_known_for_ones_own(
+def test_a_lease_whose_reply_was_lost_is_recognized(
     broker: Broker, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = broker.lease()
@@ -102,7 +102,7 @@ HOUR_MS = 3_600_000
 
 
 class Watch:
-    """The monotonic clock of this host."""
+    """A double for the monotonic clock of this host."""
 
     def __init__(self) -> None:
         self.seconds = 50.0
@@ -119,7 +119,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 
 
 def outlive(client: FakeClient, broker: Broker) -> None:
-    """Have the lease last an hour longer, as it does when the server's clock is set back by one."""
+    """Extend the lease by an hour, as happens when the server's clock is set back by an hour."""
     client.pexpire(broker.keys.lease, HOUR_MS)
 
 
@@ -204,7 +204,7 @@ def test_a_seizure_whose_reply_was_lost_is_found_out(
 
     def lose_the_reply(request: Request[Any]) -> Any:
         reply = perform(request)
-        if request.calls:  # the script that seizes it
+        if request.calls:  # the script that seizes the lease
             raise InDoubt("reset")
         return reply
 

@@ -1,4 +1,4 @@
-"""What happens to a batch in flight. Whoever comes second changes nothing."""
+"""What happens to a batch in flight. A caller that comes second changes nothing."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def run_record(broker: Broker, batch_id: str) -> RunRecord:
 
 
 def enqueue_again(broker: Broker, due_ms: int) -> DueBatch:
-    """The one batch that is due is enqueued again."""
+    """Enqueue the one batch that is due again."""
     (batch,) = due(broker, broker.clock.now_ms())
     with lease_of(broker).fence() as fence:
         assert fence.enqueue_again([batch], (), due_ms=due_ms) == [batch]
     return batch
 
 
-# take
+# claim
 
 
-def test_take_claims_the_batch_and_reads_it(broker: Broker, clock: ManualClock) -> None:
+def test_a_claim_returns_the_batch_with_its_events(broker: Broker, clock: ManualClock) -> None:
     batch_id = record_and_cut(broker, 1, 2, 3)
     claimed = claim(broker, batch_id, owner="me", ttl_ms=500)
     assert claimed.id == batch_id
@@ -86,7 +86,7 @@ def test_a_batch_whose_owner_went_silent_is_given_to_another(broker: Broker, clo
     assert claim(broker, batch_id, owner="second").run == RunRecord(owner="second")
 
 
-def test_a_batch_that_is_gone_or_dead_is_not_taken(broker: Broker, client: FakeClient) -> None:
+def test_a_batch_that_is_gone_or_dead_is_not_claimed(broker: Broker, client: FakeClient) -> None:
     done, dead = record_and_cut(broker, 1), record_and_cut(broker, 2)
     broker.ledger.commit(done, ())
     bury(broker, dead, claim(broker, dead).run)
@@ -138,7 +138,7 @@ def test_retry_gives_the_batch_up_until_it_is_due(broker: Broker, clock: ManualC
 
 
 @pytest.mark.parametrize("meanwhile", ["taken by another", "committed", "buried", "deleted", "struck out"])
-def test_who_no_longer_owns_a_batch_changes_nothing(
+def test_a_former_owner_of_a_batch_changes_nothing(
     broker: Broker, client: FakeClient, clock: ManualClock, meanwhile: str
 ) -> None:
     claimed = claim(broker, record_and_cut(broker, 1), owner="zombie")
@@ -154,7 +154,7 @@ def test_who_no_longer_owns_a_batch_changes_nothing(
             client.delete(broker.keys.batch(claimed.id))
         case _:
             client.zrem(broker.keys.inflight, claimed.id)
-    clock.advance(1)  # at the same moment it would be the same burial, whose reply was lost
+    clock.advance(1)  # at the same moment, it would count as the same burial whose reply was lost
     before = snapshot(client)
     assert not broker.claims.renew(claim_of(claimed), due_ms=clock.ms + 1)
     assert not retry(broker, claimed, due_ms=clock.ms + 1)
@@ -162,7 +162,7 @@ def test_who_no_longer_owns_a_batch_changes_nothing(
     assert snapshot(client) == before
 
 
-# what the scheduler looks at
+# what is due
 
 
 def test_enqueue_again_takes_the_batch_from_its_owner(broker: Broker, clock: ManualClock) -> None:
@@ -175,13 +175,11 @@ def test_enqueue_again_takes_the_batch_from_its_owner(broker: Broker, clock: Man
     assert not broker.claims.renew(claim_of(zombie), due_ms=clock.ms + 9_000)
     check_account(broker)
     assert claim(broker, batch_id, owner="next").run == RunRecord(owner="next")
-    assert broker.ledger.commit(batch_id, ())  # the zombie's, say
+    assert broker.ledger.commit(batch_id, ())  # for example by the zombie
     check_account(broker)
 
 
-def test_enqueue_again_writes_the_record_that_the_batch_is_to_have_then(
-    broker: Broker, clock: ManualClock
-) -> None:
+def test_enqueue_again_writes_the_new_run_record(broker: Broker, clock: ManualClock) -> None:
     claimed = claim(broker, record_and_cut(broker, 1))
     clock.advance(8_000)
     (silent,) = due(broker, clock.ms)
@@ -192,7 +190,7 @@ def test_enqueue_again_writes_the_record_that_the_batch_is_to_have_then(
     assert claim(broker, claimed.id).run.attempt == 2
 
 
-def test_a_batch_taken_meanwhile_keeps_its_owner(broker: Broker, clock: ManualClock) -> None:
+def test_a_batch_claimed_meanwhile_keeps_its_owner(broker: Broker, clock: ManualClock) -> None:
     batch_id = record_and_cut(broker, 1)
     (seen,) = due(broker, clock.ms)
     claimed = claim(broker, batch_id, owner="quick", ttl_ms=500)
@@ -202,7 +200,7 @@ def test_a_batch_taken_meanwhile_keeps_its_owner(broker: Broker, clock: ManualCl
     assert score(broker, batch_id) == running(clock.ms + 500)
 
 
-def test_due_lists_what_is_to_be_looked_at_oldest_first(broker: Broker, clock: ManualClock) -> None:
+def test_due_lists_the_batches_to_look_at_oldest_first(broker: Broker, clock: ManualClock) -> None:
     record(broker, *range(6))
     late, early, later = [cut(broker, 2, due_ms=due_ms)[0].id for due_ms in (20, 10, 30)]
     assert [batch.id for batch in due(broker, 20)] == [early, late]
@@ -255,14 +253,14 @@ def test_the_first_retry_is_the_one_that_is_due_first(broker: Broker, clock: Man
     assert first.id == early.id
 
 
-# what is due too late: the server's clock was set back
+# what is due too late, because the server's clock was set back
 
 
 LONGEST_RETRY_MS, LONGEST_LATER_MS = 100_000, 3_600_000
 
 
 def clamp(broker: Broker, limit: int = 100) -> list[str]:
-    """A job or a sign of life is due in 8 s, a retry in 100 s, one that was asked for in an hour."""
+    """A job or a heartbeat is due in 8 s, a retry in 100 s, and a wait that was asked for in an hour."""
     return broker.recovery.clamp(
         broker.clock.now_ms(),
         soon_ms=8_000,
@@ -311,7 +309,7 @@ def test_what_is_due_too_late_is_due_as_late_as_it_may_be(
         batch_id: most for batch_id, (most, _) in longest.items()
     }
     assert {batch_id: run_record(broker, batch_id) for batch_id in longest} == records
-    assert broker.claims.renew(claim_of(owned), due_ms=clock.ms + 9_000)  # its owner, if alive, goes on
+    assert broker.claims.renew(claim_of(owned), due_ms=clock.ms + 9_000)  # its owner, if alive, continues
     assert clamp(broker) == []
 
 
@@ -336,11 +334,11 @@ def test_what_is_no_batch_and_due_too_late_is_looked_at_soon(
     assert len(survey.unreadable) == 4
 
 
-# what is no batch
+# what is not a batch
 
 
 def unreadable(broker: Broker) -> Unreadable:
-    """The one that is in the ledger."""
+    """The one unreadable batch in the ledger."""
     (found,) = broker.recovery.survey(broker.clock.now_ms(), retries=10, others=10).unreadable
     return found
 
@@ -358,7 +356,9 @@ def test_what_is_quarantined_twice_is_kept_twice(broker: Broker, client: FakeCli
 
 
 @pytest.mark.parametrize("part", ["inflight", "dead"])
-def test_nothing_is_quarantined_where_a_ledger_is_none(broker: Broker, client: FakeClient, part: str) -> None:
+def test_nothing_is_quarantined_from_a_ledger_of_a_wrong_type(
+    broker: Broker, client: FakeClient, part: str
+) -> None:
     batch_id = "0" * 32
     client.set(broker.keys.batch(batch_id), "hostile")
     client.zadd(broker.keys.inflight, {batch_id: 0})

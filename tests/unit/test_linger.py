@@ -1,4 +1,4 @@
-"""Lingering events: sent together, in order, never lost in silence and never sent twice."""
+"""Lingering events: they are sent together and in order, never lost silently, and never sent twice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WAKE = "mb:{letters}:wake"
 
 @pytest.fixture
 def batcher(make_batcher: MakeBatcher) -> MicroBatcher:
-    """One that sends nothing by itself before the test is over."""
+    """A batcher that sends nothing on its own before the test is over."""
     return make_batcher()
 
 
@@ -40,7 +40,7 @@ Call = Callable[..., int]
 
 
 def on_record(batcher: MicroBatcher, monkeypatch: pytest.MonkeyPatch, do: Callable[[Call, Any], int]) -> None:
-    """Have ``do`` called in the place of `Events.append`, with a way to do that and the events."""
+    """Call ``do`` instead of `Events.append`. It gets the original function and the events."""
     recorder = batcher._recorder
     append = recorder._append
     monkeypatch.setattr(
@@ -57,7 +57,7 @@ def test_a_wrong_time_is_refused(make_batcher: MakeBatcher, wrong: Any) -> None:
 
 
 @pytest.mark.parametrize("off", [None, 0])
-def test_without_it_an_event_is_there_at_once(
+def test_without_linger_an_event_is_recorded_at_once(
     make_batcher: MakeBatcher, client: FakeClient, off: Any
 ) -> None:
     batcher = make_batcher(off)
@@ -129,7 +129,9 @@ def test_what_goes_out_at_once_goes_after_what_lingers(make_batcher: MakeBatcher
     assert waiting(client) == [0, 1, 2, 3, 4]
 
 
-def test_what_can_be_told_at_the_call_is(make_batcher: MakeBatcher, client: FakeClient) -> None:
+def test_errors_that_are_known_at_the_call_are_raised_there(
+    make_batcher: MakeBatcher, client: FakeClient
+) -> None:
     batcher = make_batcher(max_event_bytes=10)
     with pytest.raises(EncodeError, match="object"):
         batcher.record_event(object())
@@ -182,7 +184,7 @@ def test_what_the_server_refuses_stays_until_it_is_taken(batcher: MicroBatcher, 
     assert waiting(client) == ["a"]
 
 
-def test_it_is_tried_again_unasked(
+def test_sending_is_tried_again_without_a_call(
     make_batcher: MakeBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batcher = make_batcher(1)
@@ -229,14 +231,14 @@ def test_a_full_buffer_is_told_when_the_server_takes_nothing(
     client.set(EVENTS, "a string")
     batcher.record_event(0)
     with pytest.raises(Refused):
-        batcher.flush()  # so this one is on its way
+        batcher.flush()  # so this one is being sent
     for event in (1, 2, 3):
         batcher.record_event(event)
     for _ in range(3):
         with pytest.raises(Refused, match=r"WRONGTYPE.*\(events that linger here: 4\)"):
             batcher.record_event(4)
     assert batcher._buffer is not None
-    assert len(batcher._buffer._waiting) == 4  # those who were told have left nothing behind
+    assert len(batcher._buffer._waiting) == 4  # the calls that raised have left nothing behind
     client.delete(EVENTS)
     batcher.flush()
     assert waiting(client) == [0, 1, 2, 3]
@@ -341,7 +343,7 @@ def test_while_it_closes_it_is_tried_again_and_again(
 ) -> None:
     hurry(monkeypatch, close_seconds=3)
     batcher = make_batcher()
-    errors: Iterator[Exception] = iter([Unavailable("gone")] * 10)  # which otherwise take half a minute
+    errors: Iterator[Exception] = iter([Unavailable("gone")] * 10)  # otherwise, they take half a minute
 
     def record(record: Call, raws: Any) -> int:
         if error := next(errors, None):

@@ -1,4 +1,4 @@
-"""Lingering events, and signals and threads that come at any moment."""
+"""Lingering events while signals and threads interfere at any moment."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_a_signal_may_stop_it_at_any_moment(make_batcher: MakeBatcher, client: F
             batcher = make_batcher(1)
             signal.setitimer(signal.ITIMER_REAL, 0.002 + moment / 20_000)
             taken = record_until_stopped()
-            # What was taken before the stop is there. The call that it interrupted goes on after it.
+            # What was recorded before the stop is there. The call that it interrupted continues after it.
             assert taken - 1 <= stopped[-1] <= taken
             batcher.close()
             assert waiting(client) == list(range(taken))
 
 
 def record_on(batcher: MicroBatcher, taken: list[int], seconds: float) -> None:
-    """Record 0, 1, 2 and so on until an error comes, with a signal after so many seconds."""
+    """Record 0, 1, 2 and so on until an error is raised. A signal arrives after ``seconds``."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
     while True:
         batcher.record_event(len(taken))
@@ -62,12 +62,12 @@ def test_a_signal_may_close_it_at_any_moment(make_batcher: MakeBatcher, client: 
             taken: list[int] = []
             with pytest.raises(Stopped):
                 record_on(make_batcher(1), taken, 0.002 + moment / 20_000)
-            # If there was no thread yet, it sends the event that the call was about after the handler.
+            # If there was no thread yet, the event of the interrupted call is sent after the handler.
             wait_until(lambda taken=taken: waiting(client) == taken)  # type: ignore[misc]
 
 
 class Interrupt(Exception):
-    """As Ctrl-C raises one."""
+    """An exception like the one from Ctrl-C."""
 
 
 def test_an_interrupt_at_any_moment_holds_up_nothing(make_batcher: MakeBatcher, client: FakeClient) -> None:
@@ -82,7 +82,7 @@ def test_an_interrupt_at_any_moment_holds_up_nothing(make_batcher: MakeBatcher, 
             taken = [0]
             with pytest.raises(Interrupt):
                 record_on(batcher, taken, 0.002 + moment / 20_000)
-            # Nobody flushes: the thread has to get on by itself. The call may have taken its event.
+            # Nobody flushes: the thread must send on its own. The call may have accepted its event.
             wait_until(lambda taken=taken: client.llen(EVENTS) >= len(taken))  # type: ignore[misc]
             batcher.close()
             assert waiting(client) in (taken, [*taken, len(taken)])

@@ -43,7 +43,7 @@ from tests.unit.steps import values_of
 
 @pytest.fixture(autouse=True)
 def the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches due at the same moment come in the order of their ids. No time counts but the manual clock."""
+    """Order batches that are due at the same moment by their ids, and use no time but the manual clock."""
     monkeypatch.setattr(identity, "secrets", SameSecrets)
     hurry(monkeypatch, first_sign_seconds=0.0)
 
@@ -54,12 +54,12 @@ def on_a_real_server(make_server: MakeServer) -> Iterator[None]:
         yield
 
 
-some = st.integers(0, 7)  # which of those that there are, from the newest on
+some = st.integers(0, 7)  # an index into what exists, newest first
 outcomes_of_runs = st.sampled_from(["done", "failed", "failed", "failed in part", "alive", "silent"])
 
 
 class Microbatch(Modelled):
-    """Two schedulers, any number of workers (dead ones too), two consumers, an operator."""
+    """Two schedulers, any number of workers (also dead ones), two consumers, and an operator."""
 
     # --- producers
 
@@ -169,7 +169,7 @@ class Microbatch(Modelled):
             self.batches_appear(parts)
 
     def end_silent_runs(self) -> list[InFlight]:
-        """What becomes of batches whose workers have gone silent; the parts that are new."""
+        """Apply what happens to batches whose workers went silent. Returns the parts that are new."""
         parts = []
         for batch_id, batch in list(self.model.in_flight.items()):
             if not batch.owner or batch.alive_until > self.clock.ms:
@@ -184,7 +184,7 @@ class Microbatch(Modelled):
         return parts
 
     def probe_or_bury(self, parts: list[InFlight]) -> None:
-        """While all batches fail the scheduler tries one event, and buries what is out of time."""
+        """While all batches fail, the scheduler tries one event, and buries what is out of time."""
         there = self.broker.ledger.in_flight()
         for batch_id, batch in list(self.model.in_flight.items()):
             if batch_id in there:
@@ -223,8 +223,8 @@ class Microbatch(Modelled):
         self.end(runs[-1 - which % len(runs)], outcome)
 
     def end(self, run: ClaimedBatch, outcome: str) -> None:
-        """End a run, which may be over long since, or have lost its batch to another."""
-        self.clock.advance(1)  # the same burial at the same moment would be one whose reply was lost
+        """End a run. It may already be over, or have lost its batch to another."""
+        self.clock.advance(1)  # the same burial at the same moment would count as one whose reply was lost
         match outcome:
             case "done":
                 self.commit(run)
@@ -263,7 +263,7 @@ class Microbatch(Modelled):
         return True
 
     def batch_of(self, run: ClaimedBatch) -> InFlight | None:
-        """The batch of a run, if it is still that run's."""
+        """The batch of a run, if that run still owns it."""
         batch = self.model.in_flight.get(run.id)
         return batch if batch is not None and batch.owner == run.run.owner else None
 
@@ -274,7 +274,7 @@ class Microbatch(Modelled):
             batch.alive_until = self.clock.ms + RUN_MS
 
     def commit(self, run: ClaimedBatch) -> None:
-        first = run.id in self.model.in_flight  # whoever of several runs it is
+        first = run.id in self.model.in_flight  # any one of several runs
         assert self.broker.ledger.commit(run.id, self.result_of(run)) == first
         if first:
             self.model.finish(run.id)
@@ -293,7 +293,7 @@ class Microbatch(Modelled):
         self.carry_out(verdict, run, self.after(run, health))
 
     def carry_out(self, verdict: Verdict, run: ClaimedBatch, then: RunRecord) -> None:
-        """What becomes of a batch as a whole, which is still that run's."""
+        """Apply the verdict on a whole batch, which the run still owns."""
         match verdict:
             case Verdict.RETRY:
                 batch = self.model.in_flight[run.id]
@@ -306,7 +306,7 @@ class Microbatch(Modelled):
                 self.model.die(run.id)
 
     def after(self, run: ClaimedBatch, health: Health) -> RunRecord:
-        """The record after a run has failed. It is charged, unless all batches fail."""
+        """The run record after a failed run. The run is charged, unless all batches fail."""
         return after_failure(run.run, len(run.events), health, self.broker.policy, self.clock.ms).free()
 
     def fail_in_part(self, run: ClaimedBatch) -> None:
@@ -322,7 +322,7 @@ class Microbatch(Modelled):
         then, late = self.after(run, health), is_out_of_time(run.run, self.broker.policy, self.clock.ms)
         verdict = judge(run.run, len(run.events), health, self.broker.policy, self.clock.ms)
         last = late or then.failures > self.max_retries
-        # Where nothing else succeeds it may be an outage, and the events stay together instead of dying.
+        # If nothing else succeeds, it may be an outage, and the events stay together instead of dying.
         together = (
             whole
             and not late
@@ -353,7 +353,7 @@ class Microbatch(Modelled):
         return [InFlight(events, run) for events in (batch.events[:half], batch.events[half:])]
 
     def probe(self, events: tuple[int, ...], then: RunRecord) -> list[InFlight]:
-        """One event of a batch, and the others."""
+        """One event of a batch, and the rest."""
         at = then.runs % len(events)
         probe = InFlight((events[at],), replace(then, mode=Mode.PROBE))
         return [probe, InFlight(events[:at] + events[at + 1 :], then)]
@@ -370,12 +370,12 @@ class Microbatch(Modelled):
         if how == "leave":
             self.consumers[which].leave_group()
             return
-        if how == "take over":  # from the other, which dies; its name comes back with its next read
+        if how == "take over":  # the other dies; its name comes back with its next read
             claimed = self.consumers[which].take_over(idle_ms=0, count=count)
             assert {entry.id for entry in claimed} <= self.delivered
             self.consumers[1 - which].leave_group()
         entries = self.consumers[which].read(count=count)
-        for hint in [entry for entry in entries if entry.is_hint]:  # of what was handed back
+        for hint in [entry for entry in entries if entry.is_hint]:  # hints that a hand-back left
             self.consumers[which].acknowledge([hint.id])
             entries.remove(hint)
         assert not self.delivered & {entry.id for entry in entries}
@@ -424,9 +424,9 @@ class Microbatch(Modelled):
             self.model.in_flight[batch_id] = InFlight(self.model.dead.pop(batch_id))
 
     def teardown(self) -> None:
-        """Whatever has happened, it comes to an end: nothing waits or is in flight for ever."""
+        """Whatever has happened, everything ends: nothing waits or is in flight for ever."""
         for finding in Audit(self.broker).findings():
-            # Whether somebody looks at what is due was up to the rules.
+            # The rules decided whether somebody looks at what is due.
             assert "are due and nobody looks at them" in finding.what, finding
         self.the_lease_runs_out()
         self.schedulers[0]._leadership.stand_by()
@@ -448,7 +448,7 @@ TestMachine = pytest.mark.early(Microbatch.TestCase)
 TestMachine.settings = settings(
     max_examples=100,
     stateful_step_count=50,
-    derandomize=True,  # the same runs everywhere; none is kept in a file
+    derandomize=True,  # the same runs everywhere; no example is stored in a file
     database=None,
     deadline=None,
     suppress_health_check=list(HealthCheck),

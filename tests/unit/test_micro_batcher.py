@@ -1,4 +1,4 @@
-"""MicroBatcher: what is sent when, and what is refused."""
+"""MicroBatcher: what is sent and when, and what is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Wire:
 
     def __init__(self, client: FakeClient) -> None:
         self.sent: list[list[bytes]] = []
-        connection = client.connection_pool.get_connection()  # the one that all use in turn
+        connection = client.connection_pool.get_connection()  # the one connection that all calls use in turn
         self._send = connection.send_packed_command
         connection.send_packed_command = self._note
         client.connection_pool.release(connection)
@@ -62,7 +62,7 @@ def waiting(client: FakeClient) -> list[Any]:
 
 
 def words(client: FakeClient) -> list[bytes]:
-    """What the scheduler was told since this was last asked."""
+    """The words that the scheduler was told since the last call."""
     found: list[bytes] = client.lrange(WAKE, 0, -1)
     client.delete(WAKE)
     return found
@@ -176,7 +176,7 @@ def test_many_events_keep_their_order(
     assert words(client) == [b"size"]
 
 
-def test_a_reply_that_was_not_read_is_not_taken_for_anothers(
+def test_an_unread_reply_is_not_taken_for_that_of_another_call(
     batcher: MicroBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = client.connection_pool.get_connection()
@@ -229,7 +229,7 @@ def test_after_a_stop_nothing_is_recorded(batcher: MicroBatcher, client: FakeCli
     assert batcher.record_events([]) == 0
 
 
-def test_a_stop_in_the_midst_of_many_is_told(batcher: MicroBatcher, client: FakeClient) -> None:
+def test_a_stop_during_many_is_reported(batcher: MicroBatcher, client: FakeClient) -> None:
     def events() -> Iterator[int]:
         yield from range(1_200)
         batcher.stop()
@@ -299,7 +299,7 @@ def test_the_error_of_a_block_comes_out_and_ours_is_logged(
     ours: Exception,
     theirs: BaseException,
 ) -> None:
-    """A caller that takes ours for the error of its call would repeat a call that has recorded its event."""
+    """A caller that takes our error for its call's would repeat a call that has recorded its event."""
     closed = closings(batcher, monkeypatch)
     fail_to_stop(batcher, monkeypatch, ours)
     with pytest.raises(type(theirs)) as raised, batcher:
@@ -341,7 +341,7 @@ def fail_to_stop(batcher: MicroBatcher, monkeypatch: pytest.MonkeyPatch, error: 
 
 
 def closings(batcher: MicroBatcher, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """True for each time that its connections were closed."""
+    """True for each time that the batcher's connections were closed."""
     closed: list[bool] = []
     monkeypatch.setattr(batcher._broker, "close", lambda **_options: closed.append(True))
     return closed

@@ -1,4 +1,4 @@
-"""Who is told of each change: in which order, with which facts, and never with what is in an event."""
+"""The observer is told of each change: in order, with facts, and never with an event's content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ START_MS = 1_000_000
 
 
 class Failing:
-    """An observer each of whose methods raises."""
+    """An observer whose methods all raise."""
 
     sees_success = True
 
@@ -60,7 +60,7 @@ def notes() -> Notes:
 def make_flow(
     client: FakeClient, clock: ManualClock, notes: Notes, monkeypatch: pytest.MonkeyPatch
 ) -> MakeFlow:
-    """Flows that tell `notes`, or the observer that is given, with dice that fall in the middle."""
+    """Flows that tell `notes` or the given observer. Random values are fixed at the middle of their range."""
     monkeypatch.setattr("random.uniform", lambda low, high: (low + high) / 2)
 
     def make(processor: object, *, observer: Any = notes, **settings: Any) -> Flow:
@@ -75,7 +75,10 @@ def no(batch: list[Any]) -> None:
 
 
 def run_all(flow: Flow) -> None:
-    """Until all but a good event has come to its end. Good ones succeed meanwhile, so it is no outage."""
+    """Run until all but a good event are done or dead.
+
+    Good events succeed in between, so this is not an outage.
+    """
     while any(batch != ["good"] for batch in flow.in_flight()):
         flow.record("good")
         flow.step()
@@ -83,7 +86,7 @@ def run_all(flow: Flow) -> None:
 
 
 def consume(flow: Flow) -> None:
-    """Have all that is there handled, as a consumer does."""
+    """Handle everything that is there, as a consumer does."""
     batcher = MicroBatcher(flow.broker.config, broker=flow.broker)
     batcher.stop()
     assert batcher.wait_for_results(60)
@@ -155,7 +158,7 @@ def test_a_batch_that_is_divided(make_flow: MakeFlow, notes: Notes) -> None:
         parts = facts["outlook"].parts
         assert sum(part.header.size for part in parts) == facts["run"].header.size
         assert {part.header.parent for part in parts} == {facts["run"].id}
-    # Each batch that was cut, or made by a division, comes to one end.
+    # Each batch that was cut, or made by a division, ends once.
     begun = [batch.id for facts in notes.all("cut") for batch in facts["batches"]]
     begun += [part.id for facts in divided for part in facts["outlook"].parts]
     ended = [facts["run"].id for facts in (*notes.all("committed"), *notes.all("dead"), *divided)]
@@ -165,7 +168,7 @@ def test_a_batch_that_is_divided(make_flow: MakeFlow, notes: Notes) -> None:
 
 
 def test_a_batch_that_fails_in_part(make_flow: MakeFlow, notes: Notes) -> None:
-    """Two of its events are done, one is dead, one is run again."""
+    """Two of its events are done, one is dead, and one runs again."""
 
     def process(batch: list[str]) -> None:
         if len(batch) > 1:
@@ -233,7 +236,7 @@ def test_each_call_that_records_is_told_once(make_flow: MakeFlow, notes: Notes) 
     batcher.record_events(list(range(1_500)))
     batcher.record_events(iter(range(3)))
     batcher.record_event("a", id="one")
-    batcher.record_event("a", id="one")  # seen: nothing is recorded
+    batcher.record_event("a", id="one")  # seen before, so nothing is recorded
     with MicroBatcher(flow.broker.config, linger=60_000, broker=flow.broker) as lingering:
         for event in range(5):
             lingering.record_event(event)
@@ -262,7 +265,7 @@ def test_an_entry_whose_handler_raised_is_not_told_as_handled(make_flow: MakeFlo
 
 
 def test_an_event_is_never_told(make_flow: MakeFlow, notes: Notes) -> None:
-    """Whatever goes wrong, its error quotes the events."""
+    """Whatever fails, the error quotes the events."""
     runs = 0
 
     def process(batch: list[str]) -> object:
@@ -328,7 +331,7 @@ def test_a_log_that_raises_does_not_stop_the_work(
 
 
 def test_the_log_is_told_by_default(make_flow: MakeFlow, caplog: pytest.LogCaptureFixture) -> None:
-    """These lines, with their levels and the names of their loggers, are what people search and filter."""
+    """People search and filter for these lines, with their levels and the names of their loggers."""
     caplog.set_level(logging.INFO, "microbatch")
     flow = make_flow(no, observer=None, max_retries=1, retry_delay=2, isolate_failures=False, max_size=2)
     flow.record("a", "b", "good")

@@ -1,4 +1,4 @@
-"""Outages and bad events: each is told from the other, and treated as what it is."""
+"""Outages and bad events: each is recognised, and treated as what it is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.steps import FakeClient, claim, record_and_cut, retry
 
 
 class Database:
-    """What a processor writes to. It may be away, and it takes no event above 1,000."""
+    """A database that a processor writes to. It may be away, and it rejects every event above 1,000."""
 
     def __init__(self) -> None:
         self.is_away = False
@@ -40,7 +40,10 @@ MakeFlow = Callable[..., Flow]
 
 @pytest.fixture
 def client(valkey_server: RealServer) -> Iterator[FakeClient]:
-    """Of a real server: these tests run thousands of scripts, which take a fake one ten times as long."""
+    """A client of a real server.
+
+    These tests run thousands of scripts, for which a fake takes ten times as long.
+    """
     with open_client(valkey_server.socket_url) as client:
         yield client
 
@@ -54,7 +57,7 @@ def database() -> Database:
 def make_flow(
     make_broker: MakeBroker, clock: ManualClock, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> MakeFlow:
-    """Flows whose processor writes to the database, with dice that fall in the middle."""
+    """Flows whose processor writes to the database. Random values are fixed at the middle of their range."""
     monkeypatch.setattr("random.uniform", lambda low, high: (low + high) / 2)
 
     def make(processor: Any = database.run, **settings: Any) -> Flow:
@@ -79,9 +82,9 @@ def test_an_outage_leaves_all_batches_whole_and_charges_nothing(
     assert max(record.failures for record in records) <= 3
     probes = [batch for batch in flow.in_flight() if len(batch) == 1]
     assert len(probes) <= 8
-    # None is halved. The batch that has waited longest has given its events to the probes.
+    # No batch is halved. The batch that has waited longest has given its events to the probes.
     assert len([batch for batch in flow.in_flight() if 1 < len(batch) < 10]) <= 1
-    assert flow.broker.events.waiting() >= 600  # nothing is cut meanwhile
+    assert flow.broker.events.waiting() >= 600  # nothing is cut during the outage
     runs = len(flow.runs)
     assert runs < 60
     database.is_away = False
@@ -148,7 +151,10 @@ def test_after_an_outage_batches_come_back_ever_more_at_once(make_flow: MakeFlow
 def test_an_outage_while_nothing_else_goes_on_leaves_a_batch_alive(
     make_flow: MakeFlow, database: Database
 ) -> None:
-    """One batch of several events fails alone: one of its events shows that it is not the batch."""
+    """One batch of several events fails.
+
+    One of its events, run alone, shows that the batch is not the cause.
+    """
     flow = make_flow(max_retries=1)
     database.is_away = True
     flow.record(1, 2, 3)
@@ -205,7 +211,7 @@ def test_a_bad_event_while_nothing_else_goes_on_dies_alone(make_flow: MakeFlow) 
     flow.finish(60)
     assert flow.dead() == [("ValueError: it takes no such event", [POISON])]
     assert flow.done() == 999
-    assert len(flow.runs) <= 2 + 2 + 2 * 10 + 4  # the last one, alone, is tried a few times more
+    assert len(flow.runs) <= 2 + 2 + 2 * 10 + 4  # the last event, alone, is tried a few more times
 
 
 def test_a_bad_event_alone_in_its_batch_dies(make_flow: MakeFlow) -> None:
@@ -217,16 +223,16 @@ def test_a_bad_event_alone_in_its_batch_dies(make_flow: MakeFlow) -> None:
 
 
 def test_a_bad_event_that_is_the_probe_dies_as_well(make_flow: MakeFlow) -> None:
-    """The probe is another event each time, so a bad one is not taken for an outage for ever."""
+    """Each probe takes another event, so a bad event is not taken for an outage for ever."""
     flow = make_flow(max_retries=1)
-    flow.record(1, 2, POISON, 4, 5)  # of the run after two, the third is the probe
+    flow.record(1, 2, POISON, 4, 5)  # the third event of the run after two is the probe
     flow.finish(120)
     assert flow.dead() == [("ValueError: it takes no such event", [POISON])]
     assert flow.done() == 4
 
 
 @pytest.mark.parametrize("good", [1, 3])
-def test_where_all_are_bad_but_few_the_others_are_done(make_flow: MakeFlow, good: int) -> None:
+def test_the_few_good_events_among_bad_ones_are_done(make_flow: MakeFlow, good: int) -> None:
     flow = make_flow(max_retries=1)
     flow.record(*range(2_000, 2_020 - good), *range(good))
     flow.finish(600)
@@ -239,7 +245,7 @@ def test_bad_events_in_a_row_hold_the_others_back_for_a_few_probes(
 ) -> None:
     flow = make_flow(max_retries=1)
     bad = range(2_000, 2_070)
-    flow.record(*bad)  # seven batches of them
+    flow.record(*bad)  # they make seven batches
     flow.step()
     assert flow.broker.breaker.health().is_open
     began = clock.ms
@@ -268,7 +274,7 @@ TOLD: dict[str, Callable[[list[int]], BaseException]] = {
 @pytest.mark.parametrize("settings", [{}, {"retry_on": (OSError,)}, {"max_retries": 3}])
 @pytest.mark.parametrize("events", [100, 10])
 @pytest.mark.parametrize("how", TOLD)
-def test_an_outage_lets_none_die_however_it_is_told(
+def test_no_event_dies_in_an_outage_however_it_is_reported(
     make_flow: MakeFlow, database: Database, how: str, events: int, settings: dict[str, Any]
 ) -> None:
     """In ten batches, and in one. A processor that makes a call for each event names all of them."""
@@ -331,7 +337,7 @@ def test_a_clock_that_is_set_back_does_not_put_the_next_probe_off(
 def test_an_outage_lasts_though_no_failure_comes_for_long(
     make_flow: MakeFlow, database: Database, client: FakeClient
 ) -> None:
-    """As where probes hang, or no worker runs."""
+    """Because probes hang, for example, or no worker runs."""
     flow = make_flow()
     database.is_away = True
     flow.record(*range(100))

@@ -1,4 +1,4 @@
-"""A batch's outcome: committed or buried, once, by the first that comes."""
+"""A batch's outcome: it is committed or buried once, by the first call."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_dead_batch_stays_dead(broker: Broker, client: FakeClient) -> None:
     assert not broker.ledger.commit(claimed.id, ENTRY)
     assert not bury(broker, claimed.id, claimed.run, after_ms=1)
     assert not bury(broker, claimed.id, claimed.run, failure=Failure("another", "", 1))
-    assert bury(broker, claimed.id, claimed.run)  # the reply to the first call was lost: it did it
+    assert bury(broker, claimed.id, claimed.run)  # the reply to the first call was lost
     assert snapshot(client) == before
 
 

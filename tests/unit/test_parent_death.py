@@ -22,7 +22,7 @@ print("child", child.pid, flush=True)
 time.sleep(600)
 """
 
-# Its parent does not wait for it to ask, so what it asks for comes too late.
+# Its parent does not wait for it to make the request, so the request comes too late.
 ORPHAN = """
 import os, signal, time
 from microbatch.broker.process.parent_death import die_with_parent

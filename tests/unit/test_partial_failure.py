@@ -1,4 +1,4 @@
-"""What a processor may name the failed events by."""
+"""The values by which a processor may name the failed events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from microbatch.broker.wire.batch import PartialFailure
 
 @dataclass(frozen=True)
 class Int64:
-    """An integer of another type, as NumPy's are."""
+    """An integer of another type, like NumPy's integers."""
 
     value: int
 
@@ -22,7 +22,7 @@ class Int64:
 
 @dataclass(frozen=True)
 class RefusesToBeAnIndex:
-    """As NumPy's bool and its arrays do, though they have the method."""
+    """Like NumPy's bool and its arrays, which have the method but raise."""
 
     def __index__(self) -> int:
         raise TypeError("only integer scalar arrays can be converted to a scalar index")
@@ -40,7 +40,7 @@ def test_integers_of_every_type_are_positions() -> None:
 
 @pytest.mark.parametrize("position", [0.5, 1.0, "1", None, True, (0,), RefusesToBeAnIndex()])
 def test_what_is_not_an_integer_is_refused_where_it_is_said(position: object) -> None:
-    """Not when the outcome is recorded: by then the events that are done could not be told any more."""
+    """Recording the outcome would be too late for the error: the events that are done would be unknown."""
     with pytest.raises(TypeError, match="an event's position is an integer, not ") as refused:
         errors_of({0: "a", position: "b"})
     assert repr(position) in str(refused.value)

@@ -1,4 +1,4 @@
-"""What a terminal is shown: nothing that it would act upon."""
+"""A terminal is shown nothing that it would act upon."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from microbatch.ops.views.json_lines import json_line
 
 HOSTILE = {
     "\x1b[2J": r"\x1b[2J",  # clears the screen
-    "\x9b31m": r"\x9b31m",  # the same in one character
-    "\x85": r"\x85",  # the next line, where the terminal takes it for that
+    "\x9b31m": r"\x9b31m",  # the same command in one character
+    "\x85": r"\x85",  # the next line, on terminals that take it for that
     "\r": r"\r",
     "\x07": r"\x07",
     "\x08": r"\x08",
     "\x7f": r"\x7f",
     "\x0b": r"\x0b",
     "\x0c": r"\x0c",
-    "\u202e": r"\u202e",  # what follows runs from right to left
+    "\u202e": r"\u202e",  # the following text runs from right to left
     "\u2066": r"\u2066",
     "\u200f": r"\u200f",
     "\u2028": r"\u2028",
@@ -31,7 +31,7 @@ HOSTILE = {
     "\ufeff": r"\ufeff",
     "\u00ad": r"\xad",
     "\ud800": r"\ud800",
-    "\U000e0041": r"\U000e0041",  # a tag, which nobody sees
+    "\U000e0041": r"\U000e0041",  # an invisible tag
 }
 HARMLESS = [
     "",

@@ -1,4 +1,4 @@
-"""What becomes of a batch whose run has failed, and when it is run again."""
+"""What happens to a batch whose run has failed, and when it runs again."""
 
 from __future__ import annotations
 
@@ -58,16 +58,17 @@ def mode(run: RunRecord, mode: Mode) -> RunRecord:
         (SPENT, 9, OTHERS_SUCCEED, DIVIDE),
         (SPENT, 2, OTHERS_SUCCEED, DIVIDE),
         (SPENT, 1, OTHERS_SUCCEED, BURY),
-        # Nothing succeeds. One event of several tells a bad event from an outage.
+        # Nothing succeeds. One event of several distinguishes a bad event from an outage.
         (SPENT, 9, ALONE, PROBE),
         (SPENT, 2, BESIDE, PROBE),
         (SPENT, 1, ALONE, BURY),
         (SPENT, 1, BESIDE, RETRY),
         (mode(SPENT, Mode.PROBE), 1, ALONE, BURY),
         (mode(SPENT, Mode.LATER), 9, ALONE, PROBE),
-        # What was found to be at fault already is divided further, whatever happens around it.
+        # A batch that was already found to be at fault is divided further, whatever else happens.
         (mode(SPENT, Mode.ISOLATING), 9, ALONE, DIVIDE),
-        # A single event dies if something succeeded since it failed by itself, or nothing else ran for long.
+        # A single event dies if something has succeeded since it failed on its own, or nothing else ran for
+        # long.
         (mode(SPENT, Mode.ISOLATING), 1, BESIDE, RETRY),
         (mode(SPENT, Mode.ISOLATING), 1, OTHERS_SUCCEED, RETRY),
         (mode(SPENT, Mode.SUSPECT), 1, BESIDE, RETRY),
@@ -76,14 +77,14 @@ def mode(run: RunRecord, mode: Mode) -> RunRecord:
         (replace(mode(SPENT, Mode.SUSPECT), failures=SPENT.failures + 4), 1, BESIDE, BURY),
         (mode(SPENT, Mode.SUSPECT), 1, OPEN, RETRY),
         (mode(ONCE, Mode.ISOLATING), 9, ALONE, RETRY),
-        # The breaker is open: nothing is divided, and nothing is dead.
+        # The breaker is open: nothing is divided, and nothing dies.
         (FRESH, 9, OPEN, RETRY),
         (SPENT, 9, OPEN, RETRY),
         (SPENT, 1, OPEN, RETRY),
         (SPENT, 9, OPEN_BY_IT, RETRY),
         (mode(SPENT, Mode.ISOLATING), 9, OPEN, RETRY),
         (mode(SPENT, Mode.PROBE), 1, OPEN, RETRY),
-        # It is out of time: isolated, or, while the breaker is open, dead whole.
+        # It is out of time: it is isolated, or, while the breaker is open, dead as a whole.
         (late(ONCE), 9, ALONE, DIVIDE),
         (late(UNCHARGED), 9, BESIDE, DIVIDE),
         (late(UNCHARGED), 1, BESIDE, BURY),
@@ -113,7 +114,7 @@ def test_what_is_not_isolated_is_never_divided(
 
 
 def test_the_first_failure_of_a_batch_is_no_sign_that_others_succeed() -> None:
-    """Events were done before its first run, which says nothing about what is so now."""
+    """Events that were done before its first run say nothing about the present."""
     config = make(max_retries=0)
     assert judge(FRESH, 9, OTHERS_SUCCEED, config, NOW_MS) is PROBE
     assert judge(FRESH, 1, OTHERS_SUCCEED, config, NOW_MS) is BURY
@@ -126,8 +127,8 @@ def test_a_batch_is_out_of_time_when_it_has_failed_for_retry_for() -> None:
     assert is_out_of_time(RunRecord(1, since_ms=NOW_MS - HOUR_MS), config, NOW_MS)
 
 
-def test_without_time_for_retries_there_is_one_all_the_same() -> None:
-    """Time counts from the first failure."""
+def test_without_time_for_retries_there_is_still_one() -> None:
+    """The time counts from the first failure."""
     config = make(retry_for=0)
     assert judge(FRESH, 9, ALONE, config, NOW_MS) is RETRY
     assert judge(RunRecord(1, 1, since_ms=NOW_MS), 9, ALONE, config, NOW_MS) is DIVIDE
@@ -171,7 +172,7 @@ def test_what_is_given_up_at_once(settings: dict[str, object], given_up: list[Ex
 
 @pytest.fixture
 def dice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dice that fall in the middle."""
+    """Random values are fixed at the middle of their range."""
     monkeypatch.setattr(random, "uniform", lambda low, high: (low + high) / 2)
 
 
@@ -186,13 +187,13 @@ def test_the_delay_doubles_with_each_run_up_to_the_longest(run: int, seconds: fl
 @pytest.mark.usefixtures("dice")
 def test_the_longest_delay_is_a_setting() -> None:
     assert retry_delay(12, make(max_retry_delay="10m")) == 600
-    assert retry_delay(1, make(retry_delay=90)) == 90  # which is more than the longest, and was asked for
+    assert retry_delay(1, make(retry_delay=90)) == 90  # more than the longest delay, but asked for
     assert retry_delay(9, make(retry_delay=90)) == 90
 
 
 @pytest.mark.usefixtures("dice")
 @pytest.mark.parametrize("run", [1, 7, 5_000])
-def test_no_delay_stays_none(run: int) -> None:
+def test_a_delay_of_zero_stays_zero(run: int) -> None:
     assert retry_delay(run, make(retry_delay=0)) == 0
 
 

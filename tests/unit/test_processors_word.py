@@ -1,4 +1,4 @@
-"""What a processor may say of a failure: not now, never, and what is of no use to repeat."""
+"""What a processor may say about a failure: try later, reject, or do not retry."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_batch_that_is_put_off_is_due_then_and_charged_nothing(
         clock.advance(45_000)
         (batch,) = due(runner.broker, clock.ms)
         assert batch.run == RunRecord(runs=runs, since_ms=started_ms, mode=Mode.LATER)
-    assert not runner.broker.breaker.health().batches  # it is no failure
+    assert not runner.broker.breaker.health().batches  # this is not a failure
 
 
 def test_a_batch_is_put_off_until_retry_for_and_then_fails(make_flow: MakeFlow) -> None:
@@ -86,7 +86,7 @@ def test_single_events_are_put_off(make_flow: MakeFlow) -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1, -0.001, 3_601, float("nan"), float("inf"), True])
-def test_a_wait_that_is_none_is_refused_where_it_is_written(seconds: float) -> None:
+def test_an_invalid_wait_is_refused_where_it_is_written(seconds: float) -> None:
     with pytest.raises(ValueError, match="RetryLater takes 0 to 3,600 seconds, not"):
         RetryLater(seconds)
 
@@ -111,7 +111,7 @@ def test_a_rejected_batch_is_dead_at_once_and_whole(
     (batch,) = runner.broker.dead
     assert (batch.failure.error, len(runner.broker.dead.events(batch.id))) == (told, 2)
     assert len(outcomes(runner.broker)) == 1
-    assert not runner.broker.breaker.health().batches  # it says nothing of others
+    assert not runner.broker.breaker.health().batches  # it says nothing about other batches
 
 
 def test_rejected_events_alone_are_dead(make_flow: MakeFlow) -> None:

@@ -1,4 +1,4 @@
-"""The progress stream: what happens after it was opened ends the wait for it, in any order."""
+"""The progress stream: whatever happens after it was opened ends the wait for it, in any order."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_one_that_expired_during_a_wait_is_opened_before_the_next_look(
 def test_one_that_expired_meanwhile_is_opened_before_the_next_look(
     broker: Broker, client: FakeClient
 ) -> None:
-    """While the waiter was busy with a handler for a minute."""
+    """The waiter was busy with a handler for a minute."""
     progress = Progress(broker.server, broker.keys, renew_seconds=0.0)
     progress.open()
     client.delete(broker.keys.progress)

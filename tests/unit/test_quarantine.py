@@ -1,4 +1,4 @@
-"""Values under a batcher's keys that Microbatch has not written: quarantined, and none overwrites another."""
+"""Values that Microbatch has not written are quarantined, and no quarantined value overwrites another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.unit.steps import FakeClient, snapshot
 
 
 def where(line: str) -> str:
-    """The key that a line tells."""
+    """The key that a line names."""
     return line.rpartition(" is quarantined as ")[2]
 
 

@@ -1,4 +1,4 @@
-"""The reconciler: what stands still is run, what is being run is left alone."""
+"""The reconciler: a batch that stands still is run, and a batch that is being run is left alone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LOOK_AGAIN_MS, ON_THE_WAY_MS = Timing.look_again_ms, Timing.on_the_way_ms
 
 
 class Stand:
-    """A reconciler whose scheduler is active, and one batch cut and enqueued."""
+    """A reconciler whose scheduler is active, and one batch that was cut and enqueued."""
 
     def __init__(self, broker: Broker, clock: ManualClock) -> None:
         self.broker = broker
@@ -63,14 +63,14 @@ class Stand:
         self.id = batch.id
 
     def after(self, by_ms: int) -> int:
-        """What the reconciler does so many milliseconds later."""
+        """Advance the clock, and let the reconciler work. Returns how many batches it enqueued again."""
         self.clock.advance(by_ms)
         acted = self.reconciler.run_once()
         check_account(self.broker)
         return acted
 
     def dequeue(self) -> None:
-        """As a worker does: the job's id is in a list of its own until the job has begun."""
+        """Take the job off the queue as a worker does: its id is in a separate list until the job begins."""
         assert self.client.lmove(QUEUE, INTERMEDIATE, "RIGHT", "LEFT") == self.id.encode()
 
     def begin(self) -> None:
@@ -89,7 +89,7 @@ class Stand:
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """One that can be set back by an hour."""
+    """A clock that can be set back by an hour."""
     return ManualClock(1_700_000_000_000)
 
 
@@ -231,16 +231,16 @@ def test_a_job_that_was_on_the_way_before_has_its_time_anew(stand: Stand) -> Non
     stand.dequeue()
     assert stand.after(0) == 0
     stand.client.delete(INTERMEDIATE)
-    assert stand.after(ON_THE_WAY_MS) == 1  # lost on the way
+    assert stand.after(ON_THE_WAY_MS) == 1  # it was lost on the way
     stand.dequeue()
     assert stand.after(LOOK_AGAIN_MS) == 0
     assert stand.after(ON_THE_WAY_MS) == 1
 
 
-def test_a_committed_batch_is_none_of_its_business(stand: Stand) -> None:
+def test_a_committed_batch_is_left_alone(stand: Stand) -> None:
     stand.broker.ledger.commit(stand.id, ())
     assert stand.after(60_000) == 0
-    assert stand.queued() == [stand.id]  # a worker finds that nothing is to be done
+    assert stand.queued() == [stand.id]  # a worker finds that there is nothing to do
 
 
 def test_a_former_leader_enqueues_nothing(stand: Stand) -> None:
@@ -266,7 +266,7 @@ def test_a_former_leader_gives_nothing_up(stand: Stand) -> None:
 
 
 def transactions(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How long each transaction that enqueues leaves the lease to last, in ms; as they are done."""
+    """The remaining time of the lease after each transaction that enqueues, in ms."""
     left: list[int] = []
     enqueue_again = Fence.enqueue_again
 
@@ -311,7 +311,7 @@ def test_many_that_are_given_up_keep_the_lease_and_leave_some_for_later(
         return bury(*args, **options)
 
     monkeypatch.setattr(stand.broker.ledger, "bury", take_long)
-    assert stand.after(8_000) == 101  # and the one that has lost its job does not wait for them
+    assert stand.after(8_000) == 101  # the batch that has lost its job does not wait for them
     assert stand.queued() == [stand.id]
     assert stand.after(500) == 50
     assert len(left) == 150
@@ -344,7 +344,7 @@ def test_a_job_that_a_batch_has_no_need_of_any_more_finds_nothing(
 HOUR_MS = 3_600_000
 
 
-def test_a_worker_that_dies_when_the_clock_is_set_back_is_noticed_all_the_same(
+def test_a_worker_that_dies_when_the_clock_is_set_back_is_noticed(
     stand: Stand, caplog: pytest.LogCaptureFixture
 ) -> None:
     stand.dequeue()
@@ -372,7 +372,7 @@ def test_a_worker_that_lives_on_when_the_clock_is_set_back_keeps_its_batch(stand
 
 
 class CountingOn(ManualClock):
-    """Tells what it told before, until it is to look again."""
+    """A clock that stands still until it must read the server's time again."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock.ms)
@@ -415,7 +415,7 @@ def test_a_retry_is_late_by_its_longest_delay_at_most_when_the_clock_is_set_back
     claimed = claim(stand.broker, stand.id)
     stand.begin()
     assert retry(stand.broker, claimed, due_ms=stand.clock.ms + 110_000)
-    assert stand.after(0) == 0  # nobody has touched the clock: it waits for as long as it was told to
+    assert stand.after(0) == 0  # nobody has changed the clock: it waits for as long as it was told to
     assert stand.after(-HOUR_MS) == 0
     assert stand.after(124_999) == 0
     assert stand.after(1) == 1
@@ -448,7 +448,7 @@ def test_a_batch_of_what_is_no_event_is_looked_after_as_well(
 def test_workers_have_some_seconds_to_show_themselves_when_a_scheduler_becomes_active(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server may have been away: then no worker could, however well it is."""
+    """The server may have been away. Then no worker could send a heartbeat, however healthy it is."""
     stand.dequeue()
     claim(stand.broker, stand.id)
     stand.begin()

@@ -1,4 +1,4 @@
-"""The recorder's bounds: ids, room, sizes."""
+"""The recorder's limits: ids, room, sizes."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_an_id_has_a_length(event_id: str, make_broker: MakeBroker) -> None:
         MicroBatcher(broker.config, broker=broker).record_event(1, id=event_id)
 
 
-def test_no_more_wait_than_may(make_broker: MakeBroker) -> None:
+def test_no_more_events_wait_than_max_waiting(make_broker: MakeBroker) -> None:
     broker = make_broker(max_waiting=3)
     batcher = MicroBatcher(broker.config, broker=broker)
     batcher.record_events([1, 2])

@@ -1,4 +1,4 @@
-"""The results stream: each entry to one consumer, and to another when that has gone silent."""
+"""The results stream: each entry goes to one consumer, and to another if the first goes silent."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def test_the_group_begins_with_the_first_entry(broker: Broker) -> None:
     commit(broker, "early")
     results = broker.results()
     results.prepare()
-    results.prepare()  # once more, as every consumer does
+    results.prepare()  # again, as every consumer does
     assert read(results.read(count=10)) == [b"early"]
 
 
-def test_a_stream_that_is_none_is_told(broker: Broker, client: FakeClient) -> None:
+def test_a_stream_of_a_wrong_type_is_reported(broker: Broker, client: FakeClient) -> None:
     client.set(broker.keys.results, "a string")
     with pytest.raises(Refused, match="WRONGTYPE"):
         broker.results().prepare()
@@ -76,7 +76,7 @@ def test_what_is_handled_is_deleted(broker: Broker, results: Results, client: Fa
     assert not broker.unhandled.any_up_to(entries[0].id)
     assert broker.unhandled.any_up_to(last)
     results.acknowledge([entries[1].id])
-    results.acknowledge([entries[1].id])  # by two consumers, say
+    results.acknowledge([entries[1].id])  # for example by two consumers
     assert client.xlen(broker.keys.results) == 0
     assert client.xpending(broker.keys.results, GROUP)["pending"] == 0
     assert broker.unhandled.last_id() == last
@@ -100,8 +100,8 @@ def test_no_more_than_asked_for_is_taken_over_at_a_time(
     assert read(other.take_over(idle_ms=0, count=3)) == [b"a", b"b", b"c"]
 
 
-def test_one_takes_over_from_oneself_too(broker: Broker, results: Results) -> None:
-    """As after a reply that was lost: the entry is pending with a consumer that has never seen it."""
+def test_a_consumer_takes_over_its_own_entries_too(broker: Broker, results: Results) -> None:
+    """After a lost reply, the entry is pending with a consumer that has never seen it."""
     commit(broker, "a")
     results.read(count=10)
     assert read(results.take_over(idle_ms=0, count=10)) == [b"a"]
@@ -147,7 +147,7 @@ def test_a_consumer_with_nothing_in_hand_leaves_no_trace(
     assert names(broker, client) == set()
 
 
-def test_one_that_is_there_is_told_of_what_was_handed_back(
+def test_another_consumer_is_told_of_handed_back_entries(
     broker: Broker, results: Results, other: Results
 ) -> None:
     commit(broker, "a")
@@ -160,7 +160,7 @@ def test_one_that_is_there_is_told_of_what_was_handed_back(
     assert read(other.take_over(idle_ms=60_000, count=10)) == [b"a"]
 
 
-def test_where_nobody_is_there_nobody_is_told(
+def test_without_other_consumers_nobody_is_told(
     broker: Broker, results: Results, other: Results, client: FakeClient
 ) -> None:
     commit(broker, "a")
@@ -198,8 +198,8 @@ def test_the_silent_are_forgotten_unless_they_have_something_in_hand(
     broker: Broker, results: Results, other: Results, client: FakeClient
 ) -> None:
     commit(broker, "a")
-    results.read(count=10)  # and dies
-    other.read(count=10)  # and dies as well
+    results.read(count=10)  # then it dies
+    other.read(count=10)  # then it dies as well
     taker = broker.results()
     taker.read(count=10)
     assert taker.forget_silent(idle_ms=60_000) == 0
@@ -268,7 +268,7 @@ def test_what_is_quarantined_leaves_the_stream(broker: Broker, results: Results,
 def test_an_entry_is_quarantined_once(
     broker: Broker, results: Results, other: Results, client: FakeClient
 ) -> None:
-    """By a consumer, and by another that has taken it over meanwhile."""
+    """A consumer and another one, which has taken the entry over in between, both try."""
     client.xadd(broker.keys.results, {"by": "hand"})
     (entry,) = results.read(count=10)
     other.take_over(idle_ms=0, count=10)
@@ -277,10 +277,10 @@ def test_an_entry_is_quarantined_once(
     assert client.llen(broker.keys.quarantine("results")) == 1
 
 
-def test_where_no_list_stands_an_entry_is_quarantined_elsewhere(
+def test_without_a_list_an_entry_is_quarantined_elsewhere(
     broker: Broker, results: Results, client: FakeClient
 ) -> None:
-    """As after a stream of the wrong type was quarantined itself."""
+    """This happens after a stream of the wrong type was itself quarantined."""
     client.set(broker.keys.quarantine("results"), "a string")
     client.xadd(broker.keys.results, {"by": "hand"})
     (entry,) = results.read(count=10)

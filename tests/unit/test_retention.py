@@ -35,7 +35,7 @@ def make(make_broker: MakeBroker) -> Make:
 
 
 def die(broker: Broker, clock: ManualClock, count: int) -> list[str]:
-    """So many batches of two events die, one each second."""
+    """Let ``count`` batches of two events die, one each second."""
     ids = []
     for number in range(count):
         ids.append(bury(broker, number, number))

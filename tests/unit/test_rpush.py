@@ -1,4 +1,4 @@
-"""Events as the bytes of one command."""
+"""Events encoded as the bytes of one command."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""RQ's internals: each that our workers rely on is still there, and RQ still uses it as they expect.
+"""RQ's internals: each that our workers rely on still exists, and RQ still uses it as they expect.
 
-What fails here names what a release of RQ has changed, and the module whose docstring says what it is for.
+A failure here names what a release of RQ has changed, and the module whose docstring says what it is for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from microbatch.worker.rq.report import ReportingWorker
 from microbatch.worker.rq.resilient import ResilientWorker
 from microbatch.worker.rq.worker import BatchWorker
 
-# Ours, what it is made from, and what it overrides of that.
+# Our class, its base class, and the methods that it overrides.
 CLASSES: list[tuple[type, type, str]] = [
     (
         BatchWorker,
@@ -61,7 +61,7 @@ CLASSES: list[tuple[type, type, str]] = [
         "setup_death_penalty cancel_death_penalty handle_death_penalty",
     ),
 ]
-# Our module, a function of RQ's, and the names and fields in it that the module relies on.
+# Our module, a function of RQ's, and the names and fields in the function that the module relies on.
 USES: list[tuple[Any, Any, str]] = [
     (
         rq_worker,
@@ -100,7 +100,7 @@ USES: list[tuple[Any, Any, str]] = [
 
 
 def words(code: CodeType) -> Iterator[str]:
-    """The names and texts in a function, and in those inside it."""
+    """The names and texts in a function, and in the functions inside it."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -110,7 +110,7 @@ def words(code: CodeType) -> Iterator[str]:
 
 
 def parameters(function: Callable[..., Any]) -> list[str]:
-    """The names of a function's parameters; those that one of ours makes no use of begin with "_"."""
+    """The names of a function's parameters. Ours begin with "_" if they are unused."""
     return [f"{p.kind.name} {p.name.lstrip('_')}" for p in inspect.signature(function).parameters.values()]
 
 
@@ -142,6 +142,6 @@ def test_every_name_that_is_relied_on_is_in_the_docstring_of_its_module() -> Non
 
 
 def test_who_in_rq_calls_what_is_overridden_is_in_the_table() -> None:
-    """What is overridden and never called would go unseen if RQ gave it another name."""
+    """If RQ renamed what is overridden, our method would never be called, and nobody would notice."""
     called = {name for _, _, names in USES for name in names.split()}
     assert {name for _, _, names in CLASSES for name in names.split()} <= called

@@ -1,4 +1,4 @@
-"""The run record: how a batch's runs have ended, and who runs it."""
+"""The run record: how a batch's runs have ended, and who runs it now."""
 
 from __future__ import annotations
 

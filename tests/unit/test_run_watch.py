@@ -1,4 +1,4 @@
-"""The run watch and the heartbeat: one beat at a time."""
+"""The run watch and the heartbeat, one beat at a time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def claimed(run_watch: RunWatch, broker: Broker, owner: str = "worker") -> Claim
 
 
 def is_due_at(broker: Broker, batch: ClaimedBatch, ms: int) -> bool:
-    """Whether that is the moment from which on the scheduler takes the batch's worker for dead."""
+    """Whether the scheduler takes the batch's worker for dead exactly from that moment on."""
     return [silent_at(broker, at) for at in (ms - 1, ms)] == [[], [batch.id]]
 
 
@@ -70,14 +70,14 @@ def test_several_beats_fit_into_the_time_that_a_worker_may_be_silent() -> None:
 
 
 def test_a_worker_that_hangs_is_ended_in_time() -> None:
-    """Past its time limit, its batch runs elsewhere within 15 seconds, with some for the scheduler."""
+    """Past its time limit, its batch runs elsewhere within 15 seconds, with time for the scheduler."""
     assert Timing.overrun_seconds + Timing.beat_seconds / 2 + RUN_TTL_MS / 1000 < 15 - 0.5
 
 
 def test_a_beat_keeps_what_is_claimed_also_while_it_is_read(
     run_watch: RunWatch, broker: Broker, clock: ManualClock
 ) -> None:
-    """The worker knows of no batch yet, only of its claim."""
+    """The worker knows only of its claim, not yet of a batch."""
     batch = claimed(run_watch, broker)
     for _ in range(3):
         clock.advance(RUN_TTL_MS - 1)
@@ -88,7 +88,7 @@ def test_a_beat_keeps_what_is_claimed_also_while_it_is_read(
 def test_a_beat_keeps_a_batch_whose_due_time_another_has_changed(
     run_watch: RunWatch, broker: Broker, clock: ManualClock
 ) -> None:
-    """As the scheduler does when the server's clock was set back."""
+    """The scheduler does this when the server's clock was set back."""
     batch = claimed(run_watch, broker)
     client_of(broker).zincrby(broker.keys.inflight, -3_600_000, batch.id)
     clock.advance(-3_600_000)
@@ -138,7 +138,7 @@ def test_a_batch_that_was_given_away_is_told_once(
         for _ in range(3):
             run_watch.heartbeat.once()
     assert caplog.text.count(f"letters: batch {batch.id}: it was given to another worker") == 1
-    assert is_due_at(broker, batch, clock.ms + RUN_TTL_MS)  # as the other has claimed it
+    assert is_due_at(broker, batch, clock.ms + RUN_TTL_MS)  # the time of the other's claim
 
 
 def test_a_beat_that_failed_is_told_once_and_does_not_end_the_heart(

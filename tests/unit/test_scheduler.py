@@ -1,4 +1,4 @@
-"""The scheduler, step by step: when it cuts, what, and with which jobs."""
+"""The scheduler, step by step: when it cuts, what it cuts, and which jobs it makes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUEUE = "rq:queue:mb:letters"
 
 
 class Stand:
-    """A scheduler of batches of ten, and what it is moved by."""
+    """A scheduler with batches of ten, and the doubles that drive it."""
 
     def __init__(self, broker: Broker, clock: ManualClock, ticker: Any = None) -> None:
         self.broker = broker
@@ -80,7 +80,7 @@ def test_what_is_cut(stand: Stand, waiting: int, full: int, over: int, reason: s
     counters = stand.broker.stats.counters()
     assert counters.cut_batches == len(expected)
     assert len(jobs(client_of(stand.broker))) == len(expected)
-    assert stand.step() == 0  # and nothing twice
+    assert stand.step() == 0  # nothing is cut twice
 
 
 def test_no_batch_is_ever_empty(stand: Stand) -> None:
@@ -102,7 +102,7 @@ def test_each_batch_has_a_job_that_carries_its_id_and_no_event(stand: Stand, cli
         assert job.args == ["letters", job.id]
         assert job.kwargs == {}
         assert job.timeout == stand.broker.config.batch_timeout
-        assert job.ttl is None  # else a worker would drop it when it has waited long
+        assert job.ttl is None  # otherwise a worker would drop a job that has waited long
         assert job.result_ttl == 10
         raw = client.hgetall(f"rq:job:{job.id}")
         assert not [value for value in raw.values() if b"secret" in value]

@@ -1,4 +1,4 @@
-"""Each use of a script gives it as many keys and arguments as the script's head lists."""
+"""Every call of a script passes as many keys and arguments as the script's head lists."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ USES: dict[str, Use] = {
 
 
 def users() -> dict[str, set[str]]:
-    """The functions that use scripts, and the names that they use them by."""
+    """The functions that use scripts, and the names of these scripts."""
     found: dict[str, set[str]] = {}
     for path in ROOT.rglob("*.py"):
         for name, node in functions_of(ast.parse(path.read_text("utf-8"))):
@@ -173,7 +173,7 @@ def functions_of(tree: ast.AST, within: str = "") -> Iterator[tuple[str, ast.Fun
 
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
-    """The script of each call that is packed, and how many keys and arguments it is given."""
+    """Each script call that is packed: the script, and the numbers of its keys and arguments."""
     names = {script.sha: script.name for script in SCRIPTS} | {script.text: script.name for script in SCRIPTS}
     found: list[tuple[str, int, int]] = []
     pack = vars(request)["pack_command"]

@@ -1,4 +1,4 @@
-"""The heads of scripts: what a script calls its keys and arguments, and how many it takes."""
+"""The heads of scripts: the names of keys and arguments, and how many of each a call may pass."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ every_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: scr
 
 
 def body_of(script: Script) -> str:
-    """What comes behind the head, and behind the names that the loader puts there."""
+    """The script after its head and after the names that the loader inserts."""
     head = script.text[script.text.index(f"-- {script.name}: ") :]
     body = re.sub(r"\A(?:--.*\n)*", "", head)
     names = script.keys.as_locals() + script.args.as_locals()
@@ -69,7 +69,7 @@ def test_it_tells_how_many_a_call_may_give() -> None:
         ("most", "here", "move.lua: a key and an argument have one name: here"),
     ],
 )
-def test_one_that_cannot_be_read_is_told_of_in_one_line(line: str, instead: str, told: str) -> None:
+def test_an_invalid_head_is_reported_in_one_line(line: str, instead: str, told: str) -> None:
     wrong = GOOD.replace(line, instead)
     assert wrong != GOOD
     with pytest.raises(ValueError, match=f"^{re.escape(told)}") as raised:

@@ -1,4 +1,4 @@
-"""One server: what is sent, and what comes back."""
+"""One server: what is sent to it, and what comes back."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_every_script_has_its_file_and_says_what_it_does() -> None:
 
 
 class Failing:
-    """A client whose commands fail, also as its own pool and connection."""
+    """A client whose commands fail. It is also its own pool and connection."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -72,7 +72,7 @@ class Failing:
         return self
 
     def send_packed_command(self, packed: object) -> None:
-        """It is sent, and then something happens."""
+        """The command is sent, and then something happens."""
 
     def read_response(self) -> None:
         raise self._error
@@ -115,7 +115,7 @@ def test_a_fake_server_that_is_away_is_in_doubt_or_unavailable() -> None:
 
 
 class Info(Server):
-    """A server that tells of itself what a test says."""
+    """A server that reports about itself what a test says."""
 
     def __init__(self, **info: str) -> None:
         super().__init__(fakeredis.FakeRedis(), "redis://cache")

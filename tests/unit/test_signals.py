@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop, at whatever moment they come."""
+"""Signals that ask a process to stop, at any moment."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from microbatch.broker.process.signals import NUMBERS, StopSignals
 from tests.doubles import set_time
 from tests.waiting import wait_until
 
-# A signal comes at the first line that is run after a wait began, at the second, and so on: also where the
-# main thread holds a lock.
+# A signal arrives at the first line that runs after a wait began, at the second line, and so on. So it also
+# arrives while the main thread holds a lock.
 AT_EVERY_LINE = """
 import signal, sys
 from microbatch.scheduler import service
@@ -96,7 +96,7 @@ def test_two_within_a_second_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_notice_from_another_thread_ends_a_wait_and_is_no_signal() -> None:
     with StopSignals() as signals:
-        for _ in range(100_000):  # more than the pipe takes
+        for _ in range(100_000):  # more than the pipe holds
             signals.notify()
         thread = threading.Thread(target=signals.notify)
         thread.start()
@@ -107,7 +107,7 @@ def test_a_notice_from_another_thread_ends_a_wait_and_is_no_signal() -> None:
 
 
 def test_a_hangup_that_is_ignored_stays_so() -> None:
-    """As under nohup."""
+    """nohup does this."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopSignals() as signals:
@@ -131,7 +131,7 @@ def test_a_fork_ends_by_them_as_any_program_does(number: signal.Signals) -> None
         signals.end_in_forks()
         child = os.fork()
         if child == 0:
-            os.close(2)  # where Python would write of a KeyboardInterrupt
+            os.close(2)  # where Python would report a KeyboardInterrupt
             try:
                 signal.raise_signal(number)
             finally:

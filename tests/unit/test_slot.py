@@ -1,4 +1,4 @@
-"""The slot: what a worker process notes of its claims, as its pool reads it."""
+"""The slot: what a worker process notes about its claims, as its pool reads it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fd() -> Iterator[int]:
 
 
 def noted(slot: Slot) -> list[tuple[str, int, bool]]:
-    """The owner, the due time, and whether there is a limit, of each claim."""
+    """The owner and the due time of each claim, and whether it has a limit."""
     return [(claim.owner, claim.due_ms, claim.limit_at < inf) for claim in slot.claims()]
 
 
@@ -40,7 +40,7 @@ def test_another_process_reads_what_is_noted(fd: int) -> None:
         worker.claim("host:1:a", 1_700_000_000_000)
         worker.begin("host:1:a", 12.5)
         os._exit(0)
-    os.waitpid(child, 0)  # what it has noted outlives it
+    os.waitpid(child, 0)  # its note outlives it
     assert pool.description() == ABOUT
     (claim,) = pool.claims()
     assert claim == NotedClaim("host:1:a", 1_700_000_000_000, claim.claimed_at, 12.5)
@@ -53,14 +53,14 @@ def test_the_turns_of_a_worker(fd: int) -> None:
     worker.begin("a", 9.0)
     assert noted(pool) == [("a", 1, True)]
     worker.limitless()
-    worker.claim("b", 2)  # with the commit of the batch before
-    worker.claim("c", 3)  # again: the reply was lost
+    worker.claim("b", 2)  # together with the commit of the batch before
+    worker.claim("c", 3)  # again, because the reply was lost
     assert noted(pool) == [("a", 1, False), ("c", 3, False)]
     worker.over()
     assert noted(pool) == [("c", 3, False)]
     worker.begin("c", 9.0)
     worker.claim("d", 4)
-    worker.unclaim()  # no job waited
+    worker.unclaim()  # no job was waiting
     assert noted(pool) == [("c", 3, True)]
     worker.over()
     assert noted(pool) == []

@@ -1,4 +1,4 @@
-"""A snapshot: everything at one instant."""
+"""A snapshot: the whole state at one instant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several schedulers: who is active, and how the others take over."""
+"""Several schedulers: which one is active, and how another takes over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.steps import FakeClient, batches_of, record
 
 
 class Stopwatch:
-    """A monotonic clock for the scheduler's chores, moved by hand."""
+    """A monotonic clock for the scheduler's chores, moved by a test."""
 
     def __init__(self) -> None:
         self.seconds = 1_000.0
@@ -28,7 +28,10 @@ class Stopwatch:
 
 
 class Pauses:
-    """What the scheduler waits with where it can't be woken: notes each pause, and ends after some."""
+    """The scheduler's wait when it can't be woken.
+
+    It records each pause, and ends the scheduler after some.
+    """
 
     def __init__(self, until: int) -> None:
         self.seconds: list[float] = []
@@ -214,7 +217,7 @@ def test_a_stopped_scheduler_hands_over_at_once(
     active.run_once()
     standby.run_once()
     active.stop()
-    assert client.lrange(active.broker.keys.wake, 0, -1) == [b"reconcile"]  # else it would wait for its tick
+    assert client.lrange(active.broker.keys.wake, 0, -1) == [b"reconcile"]  # otherwise it waits for its tick
     active.run()
     assert not active.active
     assert not client.exists(active.broker.keys.lease, active.broker.keys.wake)

@@ -1,4 +1,4 @@
-"""The run at hand, begun and ended on one thread, shown and stopped on others."""
+"""The current run: it begins and ends on one thread, and is shown and stopped on others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.unit.steps import claim, record_and_cut
 
 
 class Shown:
-    """RQ's record of a run, as far as it matters here."""
+    """RQ's record of a run, with only the parts that matter here."""
 
     def __init__(self) -> None:
         self.batches: list[ClaimedBatch] = []
@@ -54,6 +54,6 @@ def test_only_the_run_of_the_job_that_was_named_is_stopped(broker: Broker) -> No
     stopped: list[str] = []
     run = StartedRun(Shown())
     run.begin(second)
-    run.stop(first.id, lambda: stopped.append("first"))  # which has ended just before
+    run.stop(first.id, lambda: stopped.append("first"))  # this run has just ended
     run.stop(second.id, lambda: stopped.append("second"))
     assert stopped == ["second"]

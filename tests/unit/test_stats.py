@@ -1,4 +1,4 @@
-"""The counters, how fast they grow, and the clock that all hosts share."""
+"""The counters, their rates, and the clock that all hosts share."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_clock_set_back_makes_no_negative_rates(broker: Broker) -> None:
 
 
 class TimeServer(Server):
-    """A server that has its own time, and counts how often it is asked for that."""
+    """A server with its own time, which counts how often it is asked for that."""
 
     def __init__(self) -> None:
         super().__init__(fakeredis.FakeRedis())
@@ -78,7 +78,7 @@ def test_the_servers_time_is_asked_for_once_a_second(monkeypatch: pytest.MonkeyP
     assert clock.now_ms() == 5_000_999
     assert there.asked == 1
     here.seconds += 0.001
-    there.ms = 5_002_500.0  # it goes faster, or was set
+    there.ms = 5_002_500.0  # it runs faster, or was set
     assert clock.now_ms() == 5_002_500
     assert there.asked == 2
 

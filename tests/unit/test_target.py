@@ -1,4 +1,4 @@
-"""A target: an app, or a batcher's name."""
+"""A target: an app, or the name of a batcher."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_name_is_one_even_beside_a_module_of_that_name(tmp_path: Path) -> None
     assert load_target("letters").name == "letters"
 
 
-def test_what_is_neither() -> None:
+def test_a_target_that_is_neither_is_refused() -> None:
     with pytest.raises(ConfigError, match="name: 'my letters' won't do"):
         load_target("my letters")
     with pytest.raises(AppError, match=r"there is no file 'nothing\.py'"):

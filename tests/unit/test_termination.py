@@ -1,4 +1,4 @@
-"""A signal that asks a command to end, wherever it comes."""
+"""A signal that asks a command to end, wherever it arrives."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def test_a_signal_ends_the_block() -> None:
     with pytest.raises(Terminated) as ended, terminable():
         os.kill(os.getpid(), signal.SIGTERM)
     assert ended.value.exit_code == 128 + signal.SIGTERM
-    raise_if_terminated()  # it has been heeded
+    raise_if_terminated()  # the signal was already dealt with
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_one_that_comes_where_nothing_can_be_raised_is_heeded_later() -> None:
+def test_a_signal_where_nothing_can_be_raised_counts_later() -> None:
     class Finalized:
         def __del__(self) -> None:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -16,7 +16,7 @@ def test_the_time_to_the_next_tick() -> None:
     assert ticker.remaining_ms(10_300) == 700
     assert ticker.remaining_ms(10_999) == 1
     assert ticker.remaining_ms(11_000) == 0
-    assert ticker.remaining_ms(11_400) == 0  # until it is asked for, it is due
+    assert ticker.remaining_ms(11_400) == 0  # it stays due until it is asked for
     assert ticker.ticked(11_400)
     assert ticker.remaining_ms(11_400) == 600
 

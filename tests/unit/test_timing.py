@@ -1,4 +1,4 @@
-"""The times of a batcher: in one place, so that tests change them in one place."""
+"""The times of a batcher are in one place, so that tests change them in one place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.times import hurry, retime
 TESTS = Path(__file__).parents[1]
 A_TIME = re.compile(r"_?[A-Z][A-Z_]*_(?:MS|SECONDS)")
 SHARED_BELOW = "microbatch.broker.transport.connection"
-BOUNDS = ("BAND_MS", "LAST_MS")  # of numbers that stand for moments
+BOUNDS = ("BAND_MS", "LAST_MS")  # of numbers that stand for times
 
 
 def test_the_lease_is_renewed_in_time() -> None:

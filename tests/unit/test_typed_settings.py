@@ -18,7 +18,7 @@ from tests.processes import clean_environment
 
 ROOT = Path(__file__).parents[2]
 
-# Each line that is wrong says so.
+# Each wrong line says so.
 PROGRAM = """\
 import sqlite3
 from microbatch.producer import BatchInfo, Config
@@ -87,5 +87,5 @@ def test_all_that_a_caller_may_get_is_in_one_module() -> None:
         "EventError",
         "LeaseLost",
         "LeaseChanged",
-    }  # the root of two, and what only a scheduler raises
+    }  # the base class of two others, and what only a scheduler raises
     assert raised - internal <= set(producer.__all__)

@@ -1,4 +1,4 @@
-"""Results that wait while nobody comes for them: what is said of them, and when."""
+"""Results that wait while no consumer runs: what is reported about them, and when."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEXT = "1 result or failure waits for a handler, the oldest for {} h, and there 
 
 
 def wait(broker: Broker, client: FakeClient, *, since_ms: int, hint: bool = False) -> None:
-    """Have an entry on the stream that was added at this time."""
+    """Put an entry on the stream that was added at this time."""
     client.xadd(broker.keys.results, {"handed_back" if hint else "result": "1"}, id=f"{since_ms}-1")
 
 
@@ -45,18 +45,18 @@ def test_results_are_neglected_after_an_hour(broker: Broker, client: FakeClient)
 
 
 def test_they_are_not_while_a_consumer_shows_itself(broker: Broker, client: FakeClient) -> None:
-    """It may have more to do than it can, or a handler that raises."""
+    """The consumer may have too much to do, or a handler that raises."""
     wait(broker, client, since_ms=1_000)
     results = broker.results()
     results.prepare()
     results.read(count=1)
     assert said(broker, 10 * HOUR_MS) is None
     results.leave_group()
-    assert said(broker, 10 * HOUR_MS) == TEXT.format(9)  # what was handed back waits for somebody
+    assert said(broker, 10 * HOUR_MS) == TEXT.format(9)  # what was handed back waits for a consumer
 
 
 def seen(monkeypatch: pytest.MonkeyPatch, *consumers: Seen) -> None:
-    """Have the server see these consumers."""
+    """Make the server see these consumers."""
     answer = command("PING").then(lambda _: list(consumers))
     monkeypatch.setattr(unhandled, "consumers_of", lambda _stream: answer)
 
@@ -103,7 +103,7 @@ SCHEDULERS = '1 result or failure waits for a handler, and {}; run a consumer, o
 
 
 class Watch:
-    """A scheduler's watch, whose minutes a test counts."""
+    """A scheduler's watch, with minutes that a test counts."""
 
     def __init__(self, broker: Broker, patch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture) -> None:
         self._now = 0.0
@@ -111,7 +111,7 @@ class Watch:
         self._watch, self._log = NeglectWatch(broker), log
 
     def look(self, minutes: int) -> list[str]:
-        """Look once a minute, for so long. Returns what it said."""
+        """Look once a minute for ``minutes``. Returns what was reported."""
         self._log.clear()
         for _ in range(minutes):
             self._now += 60.0
@@ -134,7 +134,7 @@ def test_the_scheduler_says_so_once_an_hour(
     client.xtrim(broker.keys.results, maxlen=0)
     assert watch.look(60) == []
     wait(broker, client, since_ms=2_000)
-    assert watch.look(60) == []  # an hour begins anew
+    assert watch.look(60) == []  # the hour begins anew
     assert watch.look(1) == [f"letters: {text}"]
 
 

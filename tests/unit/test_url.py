@@ -1,4 +1,4 @@
-"""URLs of servers: what is wrong with one is told, without its password."""
+"""URLs of servers: an error says what is wrong with one, without its password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wire format. Servers keep it longer than a version lives: a change here needs a new digit."""
+"""The wire format. Servers keep it longer than a version lives, so a change here needs a new digit."""
 
 from __future__ import annotations
 
