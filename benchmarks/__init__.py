@@ -1,1 +1,1 @@
-"""What Microbatch does in a second, held against what others do on the same machine: ``make bench``."""
+"""What Microbatch does in a second, compared with other systems on the same machine: ``make bench``."""

@@ -1,4 +1,4 @@
-"""``make bench``: measures all rows, or those that are named, and prints and writes what they came to."""
+"""``make bench``: measures all rows or the named ones, and prints and writes the results."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ ROWS = {row.NAME: row for row in _ALL}
 @click.option("--backlog", "waiting", default=Scale.backlog, show_default=True, help="The most that waits.")
 @click.option("--output", type=click.Path(resolve_path=True, path_type=Path), help="The JSON file to write.")
 def main(only: tuple[str, ...], rounds: int, seconds: float, waiting: int, output: Path | None) -> None:
-    """Measure, print the table, and write it; without --output a complete one only."""
+    """Measure the rows, print the table and write it. Without --output, write it only if it is complete."""
     os.chdir(ROOT)
     for name in [name for name in os.environ if name.startswith("MICROBATCH_")]:
         del os.environ[name]

@@ -1,8 +1,8 @@
 """The bare floor: the least that can be done for a batch, in one process, without any guarantee.
 
-One round trip a batch: the sum of the batch before is added to a stream and read from it, the events of
-the next one, encoded beforehand, are pushed to a list and popped from it. Then these are decoded and added
-up. What is in hand is lost with the process.
+There is one round trip per batch. It adds the sum of the last batch to a stream and reads it from there, and
+pushes the next events, which were encoded before, to a list and pops them. Then these events are decoded and
+added up. What is in hand is lost with the process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Bare:
         self._size = size
 
     def end_to_end(self, count: int) -> Figures:
-        """Carry so many events."""
+        """Process ``count`` events."""
         size, tally, last = self._size, Tally(count), b"0"
         raws = [events.encode(event) for event in events.some(count)]
         numbers: list[int] = []

@@ -1,4 +1,4 @@
-"""celery-batches as it is measured: workers in the peers' venv, at a server of their own."""
+"""celery-batches as it is measured: workers in the peers' venv, on their own server."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _OPTIONS = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--lo
 
 
 class CeleryBatches:
-    """Celery workers with a task that takes batches.
+    """Celery workers with a task that processes batches.
 
     Args:
-        workers: how many worker programs.
-        concurrency: how many processes each of them has.
-        prefetch: how many messages each program may hold, in multiples of its processes.
+        workers: the number of worker programs.
+        concurrency: the number of processes of each program.
+        prefetch: how many messages a program may hold, as a multiple of its processes.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class CeleryBatches:
         wait_until(lambda: int(self._server.admin.get("ready") or 0) == workers, "Celery's workers")
 
     def end_to_end(self, count: int) -> Figures:
-        """Record so many events in a process of its own, and handle what comes of them in this one."""
+        """Record ``count`` events in another process, and handle the results in this one."""
         tally = Tally(count)
         producer = Producer(PEERS_PYTHON, "-m", _APP, str(count), **self._variables)
         producer.go()

@@ -1,4 +1,4 @@
-"""The events of all benchmarks: 150 bytes of JSON each. The same for every system."""
+"""The events of all benchmarks: 150 bytes of JSON each, the same for every system."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ def _event(number: int) -> dict[str, Any]:
 
 
 def encode(event: object) -> bytes:
-    """Its JSON, as our own encoder writes it."""
+    """An event as JSON, as our own encoder writes it."""
     return json.dumps(event, separators=(",", ":")).encode()
 
 
 KINDS = [_event(number) for number in range(_FIRST, _FIRST + _KINDS)]
-"""The different events. A benchmark records them over and over, so that making them costs it nothing."""
+"""The different events. A benchmark records them again and again, so that making events costs it nothing."""
 
 
 def some(count: int, after: int = 0) -> Iterator[dict[str, Any]]:
-    """The first ``count`` events, or as many ``after`` so many others."""
+    """``count`` events, starting ``after`` others."""
     first = after % _KINDS
     return itertools.islice(itertools.cycle(KINDS), first, first + count)
 
 
 def total(count: int, after: int = 0) -> int:
-    """What the numbers of these events add up to."""
+    """The sum of the numbers of these events."""
     return _total(after + count) - _total(after)
 
 

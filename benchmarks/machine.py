@@ -1,4 +1,4 @@
-"""The machine and the versions that figures came from."""
+"""The machine and the versions that the figures come from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PEERS = ("celery", "celery-batches", "kombu", "redis", "hiredis")
 
 
 def describe() -> dict[str, object]:
-    """Processor, cores, memory, system, Python, server, packages."""
+    """The processor, cores, memory, system, Python, server and packages."""
     with server() as found:
         info = found.admin.info("server")
     return {
@@ -41,7 +41,7 @@ def _processor() -> str:
 
 
 def _peers_packages() -> dict[str, str]:
-    """None where the peers are not installed: some rows need none."""
+    """Empty if the peers are not installed: some rows need none."""
     if not Path(PEERS_PYTHON).exists():
         return {}
     code = f"import importlib.metadata as m, json; print(json.dumps({{n: m.version(n) for n in {_PEERS!r}}}))"

@@ -1,7 +1,7 @@
-"""Measuring: systems take turns for some rounds, and are held against each other round by round.
+"""Measuring: systems take turns in several rounds, and are compared round by round.
 
-A machine is faster in one minute than in the next. So each round has all systems, in an order that
-changes, and a ratio is the median of the rounds' own ratios: it compares what was measured seconds apart.
+A machine is faster in one minute than in the next. So each round has all systems, in an order that changes,
+and a ratio is the median of the ratios of all rounds: it compares figures that were measured seconds apart.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from statistics import median
 from typing import Protocol
 
 Figures = Mapping[str, float]
-"""What one round of one system came to: the figure by its name, which tells the unit."""
+"""The result of one round of one system: figures by name. The name includes the unit."""
 
 Rounds = dict[tuple[str, str], list[float]]
 """A figure of a system, by both their names, in each round."""
@@ -23,11 +23,11 @@ Rounds = dict[tuple[str, str], list[float]]
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is done."""
+    """How much is measured."""
 
     rounds: int = 5
     seconds: float = 1.0
-    """What a round of one system should take, where it is for us to choose."""
+    """How long a round of one system should take, in seconds, if the benchmark can choose."""
     backlog: int = 5_000_000
     """How many events wait in the largest backlog."""
 
@@ -37,11 +37,11 @@ class System:
     """Something that is measured.
 
     Args:
-        run: does one round of so many events, batches, calls, and returns its figures.
-        first: how many in the round that warms it up, and tells how many a second it does.
-        step: all other rounds are of a multiple of this.
-        rate: the figure that tells how many to do in a second; without one, all rounds are of ``first``.
-        share: how much of a round's usual time it takes.
+        run: does one round of this many events, batches or calls, and returns its figures.
+        first: the number for the round that warms the system up and shows its rate.
+        step: all other rounds use a multiple of this.
+        rate: the figure that tells how many it does in a second. Without one, all rounds use ``first``.
+        share: the share of a round's usual time that it takes.
     """
 
     name: str
@@ -54,20 +54,20 @@ class System:
 
 @dataclass(frozen=True)
 class Claim:
-    """What one figure of ours is to be, as a multiple of a peer's; without a peer, in the figure's unit."""
+    """The target for one of our figures: a multiple of a peer's, or without a peer, in the figure's unit."""
 
     figure: str
     of: str
     target: float
     against: str = ""
     against_figure: str = ""
-    """The peer's figure, where it has another name."""
+    """The peer's figure, if it has another name."""
     at_most: bool = False
     what: str = ""
-    """What it is about, where the row has several."""
+    """The subject of the claim, if the row has several."""
 
     def ratios(self, rounds: Rounds) -> list[float]:
-        """What it came to in each round."""
+        """The result in each round."""
         ours = rounds[self.of, self.figure]
         if not self.against:
             return ours
@@ -79,7 +79,7 @@ class Claim:
 
 
 class Row(Protocol):
-    """One line of the table: what it is about, and how it is measured."""
+    """One line of the table: its subject, and how it is measured."""
 
     @property
     def NAME(self) -> str: ...  # noqa: N802 - a module's constants
@@ -91,12 +91,12 @@ class Row(Protocol):
     def CLAIMS(self) -> Sequence[Claim]: ...  # noqa: N802
 
     def systems(self, scale: Scale, stack: ExitStack) -> Iterable[System]:
-        """The systems, started; what is to be ended after the last round is put on the stack."""
+        """The started systems. What must end after the last round is put on the stack."""
         ...
 
 
 def measure(row: Row, scale: Scale) -> Rounds:
-    """Measure a row; one that claims nothing is a curve, and has one round.
+    """Measure a row. A row without claims is a curve, and has one round.
 
     Raises WrongError if any system lost, changed or doubled an event.
     """
@@ -117,7 +117,7 @@ def measure(row: Row, scale: Scale) -> Rounds:
 
 
 def _warm_up(row: Row, system: System, scale: Scale) -> int:
-    """How many a round is to do."""
+    """The number for one round."""
     _tell(f"{row.NAME}: warming up {system.name}")
     if not system.rate:
         system.run(max(1, system.first // 10))
@@ -134,11 +134,11 @@ def _tell(what: str) -> None:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that this share of them does not exceed."""
+    """The value that this share of the values does not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median, least and most."""
+    """The median, the least and the greatest value."""
     return median(values), min(values), max(values)

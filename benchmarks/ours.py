@@ -1,4 +1,4 @@
-"""Microbatch as it is measured: the app ``sums`` at a server of its own."""
+"""Microbatch as it is measured: the app ``sums`` on its own server."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.servers import RealServer
 
 WORKERS = 2
 UNBOUNDED = 10_000_000
-"""The `max_in_flight` of rows that have all batches cut before any is run."""
+"""The `max_in_flight` of rows in which all batches are cut before any is run."""
 
 
 class Ours:
-    """One batcher and its server, without any process at first.
+    """One batcher and its server, at first without any process.
 
-    ``settings`` are the batcher's, and go to all its processes.
+    ``settings`` are the batcher's, and all its processes get them.
     """
 
     def __init__(self, stack: ExitStack, **settings: int) -> None:
@@ -43,31 +43,31 @@ class Ours:
 
     @contextmanager
     def everything(self, workers: int = WORKERS) -> Iterator[None]:
-        """A scheduler and workers, as `microbatch up` starts them."""
+        """Run a scheduler and workers, started as `microbatch up` does."""
         with environment(**self.variables), Stack(sums.APP, self.config, workers=workers):
             yield
 
     @contextmanager
     def worker(self) -> Iterator[subprocess.Popen[str]]:
-        """One worker process, alone."""
+        """Run one worker process."""
         with running(PYTHON, "-m", "microbatch.worker", sums.APP, **self.variables) as process:
             yield process
 
     def scheduler(self) -> Scheduler:
-        """An active scheduler in this process, to be called step by step."""
+        """An active scheduler in this process, which the caller runs step by step."""
         found = Scheduler(self.config)
         while not found.active:
             found.run_once()
         return found
 
     def fill(self, count: int, after: int = 0) -> None:
-        """Have so many events wait, ``after`` so many that were recorded before."""
+        """Make ``count`` events wait, starting ``after`` others that were recorded before."""
         batcher = start(self.config)
         batcher.record_events(events.some(count, after))
         batcher.close()
 
     def end_to_end(self, count: int) -> Figures:
-        """Record so many events in a process of its own, and handle what comes of them in this one."""
+        """Record ``count`` events in another process, and handle the results in this one."""
         producer = self.producer(count)
         producer.go()
         tally = self.handle(count)
@@ -75,7 +75,7 @@ class Ours:
         return {"processed/s": tally.rate_since(begun), "recorded/s": count / (ended - begun)}
 
     def producer(self, count: int, *how: str) -> Producer:
-        """A process that is to record so many events; see ``sums``."""
+        """A process that will record ``count`` events; see ``sums``."""
         return Producer(PYTHON, "-m", "benchmarks.sums", str(count), *how, **self.variables)
 
     def handle(
@@ -86,9 +86,9 @@ class Ours:
         after: int = 0,
         stop: bool = True,
     ) -> Tally:
-        """Handle the results of so many events, and stop, so that it is seen that all are dealt with.
+        """Handle the results of ``count`` events, and stop, which shows that everything is dealt with.
 
-        ``look`` is given when each batch was run, and the batch. Without ``stop`` other events may wait.
+        ``look`` gets the time of each batch's run, and the batch. Without ``stop``, other events may wait.
         """
         tally = Tally(count, after)
 

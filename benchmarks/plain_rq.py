@@ -1,4 +1,4 @@
-"""Plain RQ as it is measured: a job per event, and workers of the fastest kind that it has."""
+"""Plain RQ as it is measured: one job per event, and workers of RQ's fastest kind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOOK_SECONDS = 0.01
 
 
 class PlainRQ:
-    """Two of RQ's SimpleWorkers at a server of their own."""
+    """Two of RQ's SimpleWorkers on their own server."""
 
     def __init__(self, stack: ExitStack) -> None:
         found = stack.enter_context(server())
@@ -31,7 +31,7 @@ class PlainRQ:
             stack.enter_context(running(PYTHON, *WORKER, "--url", found.url, "events"))
 
     def end_to_end(self, count: int) -> Figures:
-        """Enqueue so many in a process of its own, and look what came of them."""
+        """Enqueue ``count`` jobs in another process, and read their results."""
         registry = FinishedJobRegistry("events", self._client, serializer=JSONSerializer)
         tally = Tally(count)
         producer = Producer(PYTHON, "-m", "benchmarks.peers.rq_jobs", str(count), BENCH_URL=self._url)

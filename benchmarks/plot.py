@@ -1,4 +1,4 @@
-"""Two pictures of a file of results. Runs in the peers' venv, where matplotlib is.
+"""Two pictures of a file of results. Runs in the peers' venv, which has matplotlib.
 
     .venv-bench/bin/python -m benchmarks.plot benchmarks/results/2026-01-01.json
 
@@ -23,7 +23,7 @@ _COLOURS = {
     "celery-batches": "#15803d",
     "RQ, a job per event": "#1d4ed8",
 }
-# Readable on a light page and on a dark one: the picture brings its own paper.
+# Readable on a light page and on a dark one: the picture has its own background.
 mpl.rcParams.update(
     {
         "svg.hashsalt": "microbatch",  # the same file from the same figures
@@ -38,7 +38,7 @@ mpl.rcParams.update(
 
 
 def _sizes(row: dict[str, Any], axes: Any) -> None:
-    """Events a second by the size of a batch."""
+    """Events per second by batch size."""
     for name, colour in _COLOURS.items():
         points = [(int(f["figure"]), f["median"]) for f in row["figures"] if f["system"] == name]
         flat = len({rate for _, rate in points}) == 1
@@ -51,7 +51,7 @@ def _sizes(row: dict[str, Any], axes: Any) -> None:
 
 
 def _growth(rows: dict[str, Any], axes: Any) -> None:
-    """Milliseconds for a batch by what is there already."""
+    """Milliseconds per batch, by what waits or is in flight already."""
     for name, label, colour in (
         ("growth-waiting", "events waiting", "#c2410c"),
         ("growth-in-flight", "batches in flight", "#1d4ed8"),
@@ -70,7 +70,7 @@ def _growth(rows: dict[str, Any], axes: Any) -> None:
 
 
 def main(path: Path) -> None:
-    """Draw what the file has."""
+    """Draw the pictures for which the file has rows."""
     rows = {row["row"]: row for row in json.loads(path.read_text())["rows"]}
     if "sizes" in rows:
         _draw(path.with_name(f"{path.stem}-sizes.svg"), lambda axes: _sizes(rows["sizes"], axes))
@@ -79,7 +79,7 @@ def main(path: Path) -> None:
 
 
 def _in_words(axis: Any) -> None:
-    """1,000 and not 10³."""
+    """Write 1,000, not 10³."""
     axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 

@@ -1,4 +1,4 @@
-"""Processes of a benchmark: they end with it, however it ends."""
+"""The processes of a benchmark. They end with it, however it ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 120.0
 
 @contextmanager
 def server() -> Iterator[RealServer]:
-    """A Valkey of its own for each system, in memory only, reached over TCP on the loopback interface."""
+    """A Valkey for one system, in memory only, reached over TCP on the loopback interface."""
     with tempfile.TemporaryDirectory(prefix="mb-bench-") as folder:
         found = RealServer("valkey", Path(folder), tcp=True)
         with found:
@@ -34,13 +34,13 @@ def server() -> Iterator[RealServer]:
 
 
 def clear(client: redis.Redis) -> None:
-    """Remove all that a server holds, and return when its memory is free, which else takes a while."""
+    """Remove all data of a server, and return when its memory is free, which otherwise takes a while."""
     client.execute_command("FLUSHALL", "SYNC")
 
 
 @contextmanager
 def environment(**changes: str | int) -> Iterator[None]:
-    """What is started in the block sees these variables."""
+    """Set these environment variables for processes that are started in the block."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update({name: str(value) for name, value in changes.items()})
     try:
@@ -69,7 +69,7 @@ def _start(
 
 @contextmanager
 def running(*command: str, **variables: str | int) -> Iterator[subprocess.Popen[str]]:
-    """A process, for as long as the block lasts; its errors go to the person who runs the benchmark."""
+    """Run a process for the duration of the block. Its stderr is that of the benchmark."""
     process = _start(command, variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         yield process
@@ -83,10 +83,10 @@ def running(*command: str, **variables: str | int) -> Iterator[subprocess.Popen[
 
 
 class Producer:
-    """A program that gets ready, records when it is told to, and then says when it began and ended.
+    """A program that gets ready, records when it is told to, and then reports when it began and ended.
 
-    It writes a line when it is ready, reads one, and writes its two moments of the monotonic clock, which
-    is the same for all processes.
+    It writes a line when it is ready, reads a line, and writes its two times. They are from the monotonic
+    clock, which all processes share.
     """
 
     def __init__(self, *command: str, **variables: str | int) -> None:
@@ -94,13 +94,13 @@ class Producer:
         self._read()
 
     def go(self) -> None:
-        """Have it record."""
+        """Tell the program to record."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
 
     def moments(self) -> tuple[float, float]:
-        """When it began and ended recording."""
+        """When the program began and ended recording."""
         begun, ended = json.loads(self._read())
         self._process.communicate()
         return begun, ended
@@ -113,7 +113,7 @@ class Producer:
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Look every few milliseconds. Raises TimeoutError."""
+    """Check the condition every few milliseconds. Raises TimeoutError if it does not become true in time."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:

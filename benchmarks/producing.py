@@ -1,4 +1,4 @@
-"""A producer program's side of a benchmark; see ``processes.Producer``."""
+"""The producer program's side of a benchmark; see ``processes.Producer``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 def produce(record: Callable[[], object]) -> None:
-    """A producer's side of it."""
+    """Wait for the order to record, record, and write when this began and ended."""
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()

@@ -1,4 +1,4 @@
-"""The README's table: written by ``make figures`` from the newest file of results."""
+"""The README's table, which ``make figures`` writes from the newest file of results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEAD = "| what | Microbatch | the other | ratio | least to most | wanted |\n|--
 
 
 def markdown(found: Found, pictures: str) -> str:
-    """The table, the pictures, and the machine. ``pictures``: what the names of their files begin with."""
+    """The table, the pictures, and the machine. ``pictures``: the prefix of the pictures' file names."""
     return f"{_HEAD}{_lines(found)}\n{_machine(found)}\n\n" + "\n".join(
         f"![{text}]({pictures}-{name}.svg)"
         for name, text in (
@@ -51,7 +51,7 @@ def _machine(found: Found) -> str:
 
 
 def put_between_marks(text: str, table: str) -> str:
-    """The text with the table in its place. Raises ValueError if it has none."""
+    """Put the table into its place in the text. Raises ValueError if the text has no place for it."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

@@ -1,4 +1,4 @@
-"""The report: what was measured, as JSON and as a table for the terminal."""
+"""The report: the results as JSON, and as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Found = Mapping[str, Any]
 
 
 def found(row: Row, rounds: Rounds) -> dict[str, Any]:
-    """What a row came to, fit for JSON."""
+    """The results of a row, as JSON can hold them."""
     return {
         "row": row.NAME,
         "title": row.TITLE,
@@ -50,14 +50,14 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def number(value: float) -> str:
-    """With three digits that count, or all before the point."""
+    """With three significant digits, or all digits before the point."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 
 
 def show(rows: Sequence[Found], console: Console) -> None:
-    """The table for the terminal: each claim with the figures that it is made of; a curve's figures."""
+    """Print the table: each claim with the figures that it is made of, and the figures of each curve."""
     if not any(row["claims"] for row in rows):
         for row in rows:
             _show_curves(row, console)
@@ -89,14 +89,14 @@ def _show_curves(row: Found, console: Console) -> None:
 
 
 def sides(row: Found, claim: Found) -> tuple[Found, Found | None]:
-    """The figures that a claim holds against each other."""
+    """The figures that a claim compares."""
     figures = {(figure["system"], figure["figure"]): figure for figure in row["figures"]}
     theirs = figures[claim["against"], claim["against_figure"]] if claim["against"] else None
     return figures[claim["of"], claim["figure"]], theirs
 
 
 def target(claim: Found) -> str:
-    """What was to be reached."""
+    """The target of a claim."""
     return f"{'≤' if claim['at_most'] else '≥'} {claim['target']:g}{' times' if claim['against'] else ''}"
 
 
@@ -106,6 +106,6 @@ def figure_of(figure: Found) -> str:
 
 
 def load(path: Path) -> Found:
-    """A file of results."""
+    """Read a file of results."""
     found: Found = json.loads(path.read_text())
     return found

@@ -1,12 +1,12 @@
 """The soak: a steady rate for minutes, after which nothing may have grown.
 
     make soak                 ten minutes
-    make soak SECONDS=60      one
+    make soak SECONDS=60      one minute
 
-A real server with its append-only file, a scheduler, two workers, a producer and a consumer. One batch in
-a hundred fails at first and is tried again. Every few seconds it notes what the server holds in memory and
-in keys, and what each process does. At the end the last quarter is compared with the second: the first is
-for warming up.
+It runs a real server with its append-only file, a scheduler, two workers, a producer and a consumer. One
+batch in a hundred fails at first and is tried again. Every few seconds, the soak notes the server's memory
+and number of keys, and the resident memory of each process. At the end, it compares the last quarter with the
+second: the first is for warming up.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RATE = 500
 EVERY_SECONDS = 2.0
 ALLOWED_GROWTH = 0.05
 ALLOWED_BYTES = 1_000_000
-ALLOWED_KEYS = 50  # the jobs of the last ten seconds are more or fewer
+ALLOWED_KEYS = 50  # the number of jobs of the last ten seconds varies
 
 
 def process(batch: list[int], info: BatchInfo) -> int:
@@ -41,7 +41,7 @@ config = Config(name="soak", batch_processor=process, frequency=100, max_size=10
 
 @dataclass(frozen=True)
 class Sample:
-    """What was there at one moment."""
+    """The state at one moment."""
 
     server_bytes: int
     keys: int
@@ -53,7 +53,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all below it."""
+    """A process and all its descendants."""
     children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return [pid, *(below for child in children for below in family(child))]
 
@@ -70,7 +70,7 @@ def sample(broker: Broker, own_pid: int) -> Sample:
 
 
 def growth(samples: list[Sample]) -> list[tuple[str, float, float, float]]:
-    """For each figure: its median in the second quarter and in the last, and what of that may be growth."""
+    """For each figure: its median in the second quarter and in the last, and how much growth is allowed."""
     quarter = len(samples) // 4
     early, late = samples[quarter : 2 * quarter], samples[-quarter:]
     rows = [

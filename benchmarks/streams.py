@@ -1,4 +1,4 @@
-"""Reading what a peer adds to its stream: the place of our handler."""
+"""Reading what a peer adds to its stream, in place of our handler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.tally import Tally
 
 
 def read_sums(client: redis.Redis, stream: str, tally: Tally) -> None:
-    """Fill the tally with counts and sums from a stream, and remove that. Raises TimeoutError."""
+    """Add the counts and sums of a stream to the tally, and remove them. Raises TimeoutError."""
     last, deadline = b"0", time.monotonic() + PATIENCE_SECONDS
     while not tally.full:
         reply: Any = client.xread({stream: last}, count=100, block=1_000)

@@ -1,4 +1,4 @@
-"""The app that is measured: adds up the numbers of a batch. As a program, it records so many events.
+"""The app that is measured: it adds up the numbers of a batch. As a program, it records events.
 
 All other settings come from the environment.
 """
@@ -17,7 +17,7 @@ APP = "benchmarks.sums:config"
 
 
 def add_up(batch: list[Any]) -> list[float]:
-    """How many, their sum, and when this was."""
+    """The number of events, their sum, and the time."""
     return [len(batch), sum(event["number"] for event in batch), time.monotonic()]
 
 
@@ -25,7 +25,7 @@ config = Config(name="sums", batch_processor=add_up)
 
 
 def main(count: int, *how: str) -> None:
-    """Record so many events, in chunks or ``singly``."""
+    """Record ``count`` events, in chunks or ``singly``."""
     some = list(events.some(count))
     with start(config) as batcher:
 

@@ -1,4 +1,4 @@
-"""The tally: counts what arrives, adds it up, and says how fast it came."""
+"""The tally: counts what arrives, adds it up, and says how fast it arrived."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _MEASURED = 0.95
 
 
 class WrongError(Exception):
-    """What came out is not what went in. However fast it was, the benchmark has failed."""
+    """What came out is not what went in. The benchmark has failed, however fast it was."""
 
 
 def check(what: str, found: float, expected: float) -> None:
-    """Raises WrongError unless they are equal."""
+    """Raises WrongError unless both are equal."""
     if found != expected:
         raise WrongError(f"{what}: {found:,} and not {expected:,}")
 
 
 class Tally:
-    """What a handler has been given of so many events, ``after`` so many that others have had.
+    """What a handler was given of ``expected`` events, which come ``after`` others.
 
-    The rate is that of the first 95 %: the last events may wait for a tick, or for what another system has
-    instead of one, which says nothing about how many a second it carries.
+    The rate is that of the first 95 %: the last events may wait for a tick, or for another system's
+    equivalent, which says nothing about throughput.
     """
 
     def __init__(self, expected: int, after: int = 0) -> None:
@@ -35,7 +35,7 @@ class Tally:
 
     @property
     def full(self) -> bool:
-        """Whether all has come."""
+        """Whether everything has arrived."""
         return self._count >= self._expected
 
     def add(self, count: int, total: int) -> None:
@@ -46,12 +46,12 @@ class Tally:
             self._mark = self._count, time.monotonic()
 
     def check(self) -> None:
-        """Raises WrongError if more or less came, or other events."""
+        """Raises WrongError if more or fewer events arrived, or others."""
         check("events handled", self._count, self._expected)
         check("the sum of their numbers", self._sum, events.total(self._expected, self._after))
 
     def rate_since(self, begun: float) -> float:
-        """Events a second since this moment of the monotonic clock. Raises WrongError as `check` does."""
+        """Events per second since this moment of the monotonic clock. Raises WrongError as `check` does."""
         self.check()
         assert self._mark is not None
         count, at = self._mark

@@ -1,1 +1,1 @@
-"""What we are compared with. Celery's side runs in a venv of its own; nothing of ours is imported there."""
+"""The systems that we are compared with. Celery's side runs in its own venv, and imports nothing of ours."""

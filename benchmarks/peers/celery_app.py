@@ -1,7 +1,7 @@
-"""The same with celery-batches: a task that adds up the numbers of a batch. As a program, it records.
+"""The same work with celery-batches: a task that adds up the numbers of a batch. As a program, it records.
 
-Runs in the peers' venv. Set up for speed: no results of Celery's own, acknowledged early, no events; the
-sum goes to a stream, one command a batch, where the benchmark reads it.
+It runs in the peers' venv, and is set up for speed: no results of Celery's own, early acknowledgement, no
+events. The sum goes to a stream, with one command per batch, and the benchmark reads it there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ app.conf.update(
 
 
 def add_up(requests: list[Any]) -> None:
-    """How many, and their sum."""
+    """Add the number of events and their sum to the stream."""
     numbers = [request.args[0]["number"] for request in requests]
     client.xadd(SUMS, {"count": len(numbers), "sum": sum(numbers)})
 
@@ -46,7 +46,7 @@ record = app.task(
 
 
 def tell_ready(**_about: Any) -> None:
-    """Celery's signal that a worker takes tasks now."""
+    """The handler of Celery's signal that a worker accepts tasks now."""
     client.incr(READY)
 
 
@@ -54,7 +54,7 @@ worker_ready.connect(tell_ready)
 
 
 def main(count: int) -> None:
-    """Record so many events."""
+    """Record ``count`` events."""
     some = list(events.some(count))
 
     def all_of_them() -> None:

@@ -1,4 +1,4 @@
-"""What RQ's own workers run. As a program, it enqueues a job per event."""
+"""The functions that RQ's own workers run. As a program, it enqueues one job per event."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from benchmarks.producing import produce
 
 
 def nothing(_batcher: str, _batch_id: str) -> None:
-    """What a job of ours names, and an empty function."""
+    """An empty function, with the arguments of our jobs."""
 
 
 def number_of(event: dict[str, Any]) -> int:
-    """A job per event: says which it was."""
+    """The function of a job per event: returns the event's number."""
     number: int = event["number"]
     return number
 
 
 def main(count: int) -> None:
-    """Enqueue so many."""
+    """Enqueue ``count`` jobs."""
     client = redis.Redis.from_url(os.environ["BENCH_URL"])
     queue = Queue("events", connection=client, serializer=JSONSerializer)
 

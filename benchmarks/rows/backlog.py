@@ -1,4 +1,4 @@
-"""Growth with what waits: a batch costs the same whether thousands of events wait or millions."""
+"""Growth with waiting events: a batch costs the same whether thousands of events wait or millions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLAIMS = (Claim(FIGURE, MOST, 1.2, LEAST, at_most=True),)
 _FEWEST = 5_000
 _BATCHES = 800
 _CUT_SECONDS = 0.05
-_NEVER = 10**9  # ms: no tick cuts the few that make no full batch
+_NEVER = 10**9  # ms: no tick cuts the last few events that do not fill a batch
 _MULTIPLY = """
 local raws = redis.call('LRANGE', KEYS[1], 0, 999)
 for _ = 1, ARGV[1] do redis.call('RPUSH', KEYS[1], unpack(raws)) end
@@ -38,7 +38,7 @@ def systems(scale: Scale, stack: ExitStack) -> Iterator[System]:
 
 
 def steps(least: int, most: int) -> list[int]:
-    """From one to the other, ten times as many each."""
+    """From ``least`` to ``most``, each ten times the one before."""
     found = [least]
     while found[-1] * 10 < most:
         found.append(found[-1] * 10)
@@ -46,7 +46,7 @@ def steps(least: int, most: int) -> list[int]:
 
 
 class _Backlog:
-    """A batcher, at a server of its own, for which so many thousands of events wait."""
+    """A batcher on its own server, for which ``waiting`` events wait."""
 
     def __init__(self, stack: ExitStack, waiting: int) -> None:
         self._ours = ours = Ours(stack, max_size=SIZE, frequency=_NEVER)
@@ -59,7 +59,7 @@ class _Backlog:
         assert ours.broker.events.waiting() == waiting
 
     def measure(self, batches: int) -> Figures:
-        """Cut and run so many batches or some more."""
+        """Cut and run ``batches`` batches, or slightly more."""
         seconds, made, before = 0.0, 0, self._cut
         while made < batches:
             self._fill_up()
@@ -84,7 +84,10 @@ class _Backlog:
         self._recorded += missing
 
     def _cut_for_a_while(self) -> tuple[float, int]:
-        """Cut all that waits, but no longer than some milliseconds. Returns how long it took, how many."""
+        """Cut waiting events, but only for some milliseconds.
+
+        Returns the duration and the number of batches.
+        """
         scheduler = self._scheduler()
         self._ours.broker.wake.tell(Wake.SIZE)
         timer = threading.Timer(_CUT_SECONDS, scheduler.stop)
@@ -95,11 +98,11 @@ class _Backlog:
         timer.cancel()
         timer.join()
         scheduler.stop()
-        scheduler.run()  # gives the lease back
+        scheduler.run()  # returns the lease
         return took, made
 
     def _scheduler(self) -> Scheduler:
-        """One that has become active, while for a moment nothing was there to be cut, and no word of it."""
+        """A scheduler that became active while nothing could be cut, and no wake-up word was there."""
         events = self._ours.broker.keys.events
         self._client.delete(self._ours.broker.keys.wake)
         self._client.rename(events, "kept")

@@ -28,7 +28,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
     theirs = stack.enter_context(server())
     client = stack.enter_context(redis.Redis.from_url(theirs.url))
     queue = Queue("sums", connection=client, serializer=JSONSerializer)
-    queue.get_redis_server_version()  # otherwise it asks once within a pipeline
+    queue.get_redis_server_version()  # otherwise RQ asks once within a pipeline
 
     def microbatch(count: int) -> Figures:
         scheduler = ours.scheduler()
@@ -56,7 +56,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
 
 
 def enqueue_many(queue: Queue, count: int, function: str = "microbatch.worker.job.run_batch") -> None:
-    """Enqueue so many jobs that say what ours say."""
+    """Enqueue ``count`` jobs with the same content as ours."""
     ids = [uuid.uuid4().hex for _ in range(count)]
     with queue.connection.pipeline() as pipe:
         queue.enqueue_many(

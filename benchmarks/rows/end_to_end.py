@@ -1,4 +1,4 @@
-"""End to end, small batches: from ``record_events`` to the handler, everything running at once."""
+"""End to end, small batches: from ``record_events`` to the handler, with everything running at once."""
 
 from __future__ import annotations
 

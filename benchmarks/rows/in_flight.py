@@ -1,4 +1,4 @@
-"""Growth with what is in flight: a batch costs the same whether ten are in flight or ten thousand."""
+"""Growth with batches in flight: a batch costs the same whether ten are in flight or ten thousand."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _RUN_UP = 50
 
 
 def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
-    # A scheduler here stands still while a worker runs what it has cut, and keeps its lease all the same.
+    # A scheduler here keeps its lease while it pauses for a worker to run what it has cut.
     ours = Ours(stack, max_size=SIZE, max_in_flight=UNBOUNDED, lease_ttl=600)
     for in_flight in steps(_FEWEST, _MOST):
         yield System(f"{in_flight:,} in flight", _InFlight(ours, in_flight).measure, first=_BATCHES)
 
 
 class _InFlight:
-    """So many batches that are cut and wait for a worker."""
+    """``in_flight`` batches that are cut and wait for a worker."""
 
     def __init__(self, ours: Ours, in_flight: int) -> None:
         self._ours = ours
@@ -42,12 +42,12 @@ class _InFlight:
         self._recorded = self._handled = 0
 
     def measure(self, batches: int) -> Figures:
-        """Cut so many batches, ten at a time, and run so many, from where so many are in flight."""
+        """Cut ``batches`` batches, ten at a time, and run as many, starting with ``in_flight`` in flight."""
         cut, run = self._cut(batches), self._run(batches)
         return {FIGURE: (cut + run) * 1000, "of it cut": cut * 1000, "there": self._in_flight}
 
     def _cut(self, batches: int) -> float:
-        """Seconds per batch. Those in flight become no more than a tenth more meanwhile."""
+        """Seconds per batch. Meanwhile, the number in flight grows by at most a tenth, or by ten."""
         seconds, made = 0.0, 0
         while made < batches:
             scheduler = self._begin()
@@ -63,9 +63,9 @@ class _InFlight:
     def _run(self, batches: int) -> float:
         """Seconds per batch, from one start of the processor to the next.
 
-        A worker's first batches take longer, and so do the first after a pause. So it has run as many when
-        this begins, however few are in flight; and it stands still while they are cut, and runs some more
-        before those that are measured.
+        A worker's first batches take longer, and so do the first after a pause. So the worker has always run
+        as many batches when the measurement begins, however few are in flight. It stands still while the
+        batches are cut, and runs some more before those that are measured.
         """
         scheduler, seconds, intervals = self._begin(), 0.0, 0
         with self._ours.worker() as worker:
@@ -88,7 +88,7 @@ class _InFlight:
         return seconds / intervals
 
     def _handle(self, batches: int) -> list[float]:
-        """Handle the results of so many more. Returns when they were run."""
+        """Handle the results of ``batches`` more batches. Returns when they were run."""
         moments: list[float] = []
         self._ours.handle(
             batches * SIZE, lambda at, _info: moments.append(at), after=self._handled, stop=False
@@ -100,13 +100,13 @@ class _InFlight:
         return int(self._client.xlen(self._ours.broker.keys.results))
 
     def _begin(self) -> Scheduler:
-        """With nothing at the server, and an active scheduler."""
+        """An active scheduler, with nothing else on the server."""
         clear(self._client)
         self._recorded = self._handled = 0
         return self._ours.scheduler()
 
     def _put_in_flight(self, scheduler: Scheduler, batches: int) -> float:
-        """Cut so many more. Returns how long it took."""
+        """Cut ``batches`` more batches. Returns how long it took."""
         self._ours.fill(batches * SIZE, self._recorded)
         self._recorded += batches * SIZE
         begun, made = time.perf_counter(), 0

@@ -1,4 +1,4 @@
-"""Latency: from ``record_event`` to the handler, for a batch of one, while nothing else is to do."""
+"""Latency: from ``record_event`` to the handler, for a batch of one event, with nothing else to do."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from microbatch.producer import start
 
 NAME = "latency"
 TITLE = "an event from `record_event` to the handler, idle, a batch of one, against six bare round trips"
-# A processor that has slept takes its time to wake up, so both are measured in both ways: each event recorded
-# as soon as the one before is handled, beside six round trips in a row; and each event, and each round trip,
-# after a pause. The median of the round trips for all claims: their own p99 would be easier to keep to.
+# A processor that has slept takes time to wake up, so both systems are measured in two ways: each event is
+# recorded as soon as the one before is handled, compared with six round trips in a row; and each event and
+# each round trip comes after a pause. All claims use the median of the round trips: a comparison with their
+# own p99 would be easier to pass.
 CLAIMS = (
     Claim("median ms", "Microbatch", 4.0, "six in a row", at_most=True),
     Claim("p99 ms", "Microbatch", 20.0, "six in a row", "median ms", at_most=True),
@@ -66,7 +67,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
 
 
 def _round_trips(client: redis.Redis, pause_seconds: float, count: int) -> Figures:
-    """Six bare round trips, so many times, with a pause before each."""
+    """Time six bare round trips ``count`` times, with a pause before each."""
     took = []
     for _ in range(count):
         six = 0.0

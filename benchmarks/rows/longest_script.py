@@ -1,4 +1,4 @@
-"""The longest script: for how long one script holds the server, whatever the sizes."""
+"""The longest script: how long one script occupies the server, for all sizes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def systems(scale: Scale, stack: ExitStack) -> Iterator[System]:
 
 
 class _Scripts:
-    """A batcher at a server of its own, for whose events every script is run that goes through a batch."""
+    """A batcher on its own server, for whose events every script of a batch's life is run."""
 
     def __init__(self, stack: ExitStack, bodies: list[bytes], least: int) -> None:
         self._least = least
@@ -61,7 +61,7 @@ class _Scripts:
         self._broker.server._perform = self._perform_and_note  # type: ignore[method-assign]  # noqa: SLF001
 
     def measure(self, waiting: int) -> Figures:
-        """The most that each script took, with so many events waiting; the least of some repeats."""
+        """The longest time of each script while ``waiting`` events wait; the least of some repeats."""
         clear(self._client)
         found: dict[str, float] = {}
         for _ in range(_REPEATS):
@@ -74,7 +74,7 @@ class _Scripts:
         return {FIGURE: max(found.values()), **{f"{name} ms": value for name, value in found.items()}}
 
     def _fill(self, waiting: int) -> None:
-        """Have at least so many events wait."""
+        """Make at least ``count`` events wait."""
         events_key = self._broker.keys.events
         while (there := self._broker.events.waiting()) < waiting:
             if there < 1_000:
@@ -83,7 +83,7 @@ class _Scripts:
                 self._client.eval(MULTIPLY, 1, events_key, min(100, -(-(waiting - there) // 1_000)))
 
     def _repeat(self) -> None:
-        """Each script once: what is cut is committed, or divided, buried, and put back or thrown away."""
+        """Run each script once: cut batches are committed, divided, buried, replayed or purged."""
         dead, ledger = self._broker.dead, self._broker.ledger
         assert ledger.commit(self._cut_and_claim().id, ())
         whole = self._cut_and_claim()
@@ -125,9 +125,9 @@ class _Scripts:
 
     @contextmanager
     def _noted(self, name: str) -> Iterator[None]:
-        """Note what the block costs the server's one thread that runs scripts, if that is its most so far.
+        """Note how long the block occupies the server's script thread, if that is the longest so far.
 
-        In CPU time: what other processes of the machine take from it is not the script's.
+        This is CPU time: the time that the server loses to other processes of the machine does not count.
         """
         before = self._cpu_ms()
         yield

@@ -1,4 +1,4 @@
-"""Memory: what an event costs while it waits."""
+"""Memory: the cost of an event while it waits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
     theirs = stack.enter_context(server())
 
     def microbatch(count: int) -> Figures:
-        """All that was added to the server, bookkeeping included."""
+        """Everything that was added to the server, including bookkeeping."""
         before = _used(ours.server.admin)
         ours.fill(count)
         after = _used(ours.server.admin)
@@ -49,7 +49,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
 
 
 def _used(client: Any) -> int:
-    """What the server holds, but for what its clients' connections need."""
+    """The memory of the server, without the memory for its clients' connections."""
     found = client.info("memory")
     used: int = found["used_memory"] - found["mem_clients_normal"]
     return used

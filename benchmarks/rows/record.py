@@ -1,4 +1,4 @@
-"""Record: one durable event a call."""
+"""Record: one durable event per call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLAIMS = (Claim("calls/s", "Microbatch", 0.85, "bare RPUSH"),)
 
 def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
     ours = Ours(stack)
-    # As redis-py makes one.
+    # A client with redis-py's defaults.
     client = stack.enter_context(redis.Redis.from_url(ours.server.url))
     kinds = [stamped(event) for event in events.KINDS]
     batcher = start(ours.config)
@@ -62,7 +62,7 @@ def stamped(event: dict[str, Any]) -> bytes:
 
 
 def check_recorded(ours: Ours, count: int) -> None:
-    """Raises WrongError unless these events wait; takes them away."""
+    """Raises WrongError unless these events wait. Removes them."""
     client: Any = ours.server.admin
     found: Counter[bytes] = Counter()
     while raws := client.lpop(ours.broker.keys.events, 10_000):

@@ -1,4 +1,4 @@
-"""Record, many: a thousand events a call."""
+"""Record, many: a thousand events per call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recover: a worker is killed at its batch; how long until that batch is run again, with a backlog."""
+"""Recover: with a backlog, how long it takes until the batch of a killed worker is run again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def systems(scale: Scale, stack: ExitStack) -> Iterator[System]:
         with running(PYTHON, "-m", "microbatch.ops", "scheduler", holding.APP, **ours.variables):
             ours.fill(_IN_FLIGHT * SIZE)
             wait_until(lambda: client.zcard(keys.inflight) == _IN_FLIGHT, "batches in flight")
-            client.xadd(keys.results, {"v": 1})  # cutting is held back, so all that comes now waits
+            client.xadd(keys.results, {"v": 1})  # cutting is held back, so all events now wait
             wait_until(ours.broker.held_back, "the reason")
             ours.fill(min(waiting, 1_000))
             for some in range(1_000, waiting, 100_000):
@@ -46,7 +46,7 @@ def systems(scale: Scale, stack: ExitStack) -> Iterator[System]:
 
 
 def _recovery(ours: Ours, client: Any) -> float:
-    """Seconds from the kill of the worker that holds a batch until another runs that batch."""
+    """Seconds from the kill of the worker that holds a batch until another worker runs that batch."""
     worker = (PYTHON, "-m", "microbatch.worker", holding.APP)
     with running(*worker, **ours.variables) as victim:
         wait_until(lambda: client.exists(holding.HELD), "a worker at its batch")
@@ -59,7 +59,7 @@ def _recovery(ours: Ours, client: Any) -> float:
 
 
 def _runs_of(client: Any, batch_id: str) -> list[float]:
-    """The moments at which a batch began to run, when there are two."""
+    """The two times at which the batch began to run, as soon as there are two."""
     found: list[float] = []
 
     def twice() -> bool:

@@ -31,7 +31,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
     queue = Queue("sums", connection=client, serializer=JSONSerializer)
 
     def microbatch(count: int) -> Figures:
-        """Its processor adds up 30 numbers, and its results are stored: we count them."""
+        """The processor adds up 30 numbers, and its results are stored: the benchmark counts them."""
         scheduler, made = ours.scheduler(), 0
         ours.fill(count * SIZE)
         while made < count:
@@ -46,7 +46,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
         return {"batches/s": rate([int(entry.partition(b"-")[0]) / 1000 for entry, _ in entries])}
 
     def simple_worker(count: int) -> Figures:
-        """Its function does nothing and returns nothing."""
+        """The function does nothing and returns nothing."""
         for _ in range(count // _STEP):
             enqueue_many(queue, _STEP, "benchmarks.peers.rq_jobs.nothing")
         ids = queue.job_ids
@@ -63,6 +63,6 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
 
 
 def rate(moments: list[float]) -> float:
-    """How many a second, from the first tenth on, in which a process warms up, to the last."""
+    """How many per second, from the first tenth on (a process warms up in it) to the last."""
     first, *_, last = measured = sorted(moments)[len(moments) // 10 :]
     return (len(measured) - 1) / (last - first)

@@ -1,4 +1,4 @@
-"""The curve: throughput against the size of a batch, for all systems."""
+"""The curve: throughput against batch size, for all systems."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def systems(scale: Scale, _stack: ExitStack) -> Iterator[System]:
         return lambda _count: {f"{size}": _rate(system, size, 6 * size, scale) for size in SIZES}
 
     def celery_batches(_count: int) -> Figures:
-        # Each of its two workers may be left with a batch that isn't full, and waits a second for more. So
-        # there are enough events that these are none of the 95 % that are measured. Of the largest sizes no
-        # batch gets full within the second in which it is flushed.
+        # Each of its two workers may be left with a batch that isn't full, and waits a second for more
+        # events. So there are enough events that these are not among the 95 % that are measured. With the
+        # largest sizes, no batch gets full within the second after which it is flushed.
         return {
             f"{size}": _rate(_celery_batches, size, min(60 * size, _MOST_CELERY), scale) for size in SIZES
         }
 
     def plain_rq(_count: int) -> Figures:
         rate = _rate(lambda stack, _size: PlainRQ(stack).end_to_end, 1, 0, scale)
-        return {f"{size}": rate for size in SIZES}  # it knows no batches
+        return {f"{size}": rate for size in SIZES}  # it has no batches
 
     yield System("bare redis-py, one process", curve(_bare), first=1)
     yield System("Microbatch", curve(_microbatch), first=1)
@@ -43,7 +43,7 @@ def systems(scale: Scale, _stack: ExitStack) -> Iterator[System]:
 
 
 def _rate(system: Callable[[ExitStack, int], _EndToEnd], size: int, least: int, scale: Scale) -> float:
-    """Events a second in batches of so many, after a first run that tells how many to take."""
+    """Events per second in batches of ``size``, after a first run that tells how many events to use."""
     least = max(least, _FEWEST)
     with ExitStack() as stack:
         run = system(stack, size)

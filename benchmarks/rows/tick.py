@@ -1,4 +1,4 @@
-"""Tick: how far from their grid ticks are, while a producer records as fast as it can."""
+"""Tick: how far ticks are from their grid, while a producer records as fast as it can."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
 
 
 def _late(by_tick: Sequence[int], cuts: Sequence[int]) -> list[int]:
-    """For each tick from the first cut to the last, the milliseconds from it to its batch.
+    """For each tick from the first cut to the last, the milliseconds from the tick to its batch.
 
-    Now and then the events come out even, and a tick finds none left over: then to the next cut of any
-    kind, so that a tick which never came is not passed over.
+    Sometimes the events fill all batches, and a tick finds none left over. Then the next cut of any kind
+    counts, so that a tick that never came is not overlooked.
     """
     by_tick, cuts = sorted(by_tick), sorted(cuts)
     late = []
