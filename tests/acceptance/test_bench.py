@@ -73,7 +73,7 @@ def test_a_text_without_a_place_for_the_figures() -> None:
 
 
 @pytest.mark.parametrize(("count", "total"), [(29, 0), (30, 1), (31, 0)])
-def test_what_comes_out_wrong_fails(count: int, total: int) -> None:
+def test_a_wrong_result_fails(count: int, total: int) -> None:
     tally = Tally(30)
     tally.add(count, total)
     with pytest.raises(WrongError):

@@ -34,7 +34,7 @@ from microbatch.worker import failure_recorder
 
 
 def retry_connections() -> None:
-    """Have what got no reply sent again, by redis-py and by ourselves."""
+    """Send every command without a reply again, in redis-py and in our own code."""
 
     def retry(_backoff: Any, _retries: int) -> Retry:
         return Retry(ConstantBackoff(0.05), 3)
@@ -59,7 +59,7 @@ def commit_without_check() -> None:
 
 
 def acknowledge_before_handler() -> None:
-    """Take a result from the stream before its handler is called."""
+    """Remove a result from the stream before its handler is called."""
     call_for = Handlers.call_for
 
     def too_early(self: Handlers, entry: Entry, results: Results) -> Call | None:
@@ -70,7 +70,7 @@ def acknowledge_before_handler() -> None:
 
 
 def pop_outside_script() -> None:
-    """Take the events from the list by a command of its own, before the transaction that makes batches."""
+    """Pop the events with a separate command, before the transaction that makes batches."""
 
     execute = FencedTransaction.execute
 
@@ -89,7 +89,7 @@ def pop_outside_script() -> None:
 
 
 def open_progress_late() -> None:
-    """Look first whether the end is there, and listen afterwards for what brings it."""
+    """Look for the end first, and open the progress stream only afterwards."""
     open_progress, wait = Progress.open, Progress.wait
 
     def open_later(_self: Progress) -> Steps[None]:
@@ -166,6 +166,6 @@ MUTANTS = {
 
 @functools.cache  # a pool's worker is a fork of a process that has done it
 def apply(name: str) -> None:
-    """Take out the protection of this name; none for an empty one."""
+    """Remove the protection of this name. An empty name removes none."""
     if name:
         MUTANTS[name]()

@@ -124,7 +124,7 @@ def test_one_that_is_killed_is_replaced_and_its_workers_batches_run_again(
     assert attempts == [2]
 
 
-def test_one_that_does_not_answer_is_replaced(valkey_server: RealServer, tmp_path: Path) -> None:
+def test_a_fork_server_that_does_not_answer_is_replaced(valkey_server: RealServer, tmp_path: Path) -> None:
     with Fleet(valkey_server, tmp_path, NOTES_ITS_IMPORT) as fleet:
         pool = fleet.run(STOPPED, fleet.folder / "app.py")
         pool.wait_for_line(r"the process that starts workers does not answer \(timed out\); starting another")

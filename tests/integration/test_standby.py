@@ -91,7 +91,7 @@ def test_one_that_is_told_to_end_hands_over_at_once(server: RealServer, tmp_path
         fleet.finish(mb)
 
 
-def test_one_that_is_told_to_end_while_it_is_stopped_ends_when_it_goes_on(
+def test_a_stopped_scheduler_that_is_told_to_end_ends_when_it_continues(
     valkey_server: RealServer, tmp_path: Path
 ) -> None:
     """The signal may then be delivered to any of its threads."""
@@ -147,7 +147,7 @@ def test_ticks_lie_on_a_grid(server: RealServer, tmp_path: Path) -> None:
     assert max(off_grid(infos, frequency)) < LATE_MS
 
 
-def test_one_that_ends_before_it_is_woken_leaves_no_word(
+def test_a_scheduler_that_ends_before_it_is_woken_leaves_no_word(
     valkey_server: RealServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Fleet(valkey_server, tmp_path) as fleet, fleet.scheduling() as scheduler:

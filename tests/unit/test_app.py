@@ -317,7 +317,7 @@ def test_a_neighbour_comes_before_an_installed_package() -> None:
         ({"folder/app_one.py": ONE}, "folder/app_one:config", "did you mean 'folder/app_one.py'?"),
     ],
 )
-def test_what_helps_is_told(tmp_path: Path, files: dict[str, str], app: str, told: str) -> None:
+def test_the_error_gives_a_hint(tmp_path: Path, files: dict[str, str], app: str, told: str) -> None:
     for name, text in files.items():
         write(name, text)
     names = {"here": tmp_path, "folder": tmp_path.name, "above": tmp_path.parent}

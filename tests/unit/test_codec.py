@@ -232,7 +232,7 @@ def test_events_that_are_forged_together_are_no_values_either(bodies: list[bytes
         assert repr(values) == repr(read_alone())
 
 
-def test_one_names_what_it_reads() -> None:
+def test_an_error_names_what_was_read() -> None:
     with pytest.raises(DecodeError, match="the result does not fit: Input should be a valid integer"):
         Decoder(int).one(b'"x"')
 
@@ -267,7 +267,7 @@ def nested(levels: int, innermost: object = 1, *, key: str = "") -> Any:
     ids=["lists", "in a dict", "dicts", "digits", "negative", "inside", "two lengths"],
 )
 @pytest.mark.parametrize("what", ["event", "result"])
-def test_what_no_reader_takes_is_refused(value: object, what: str) -> None:
+def test_values_that_no_reader_accepts_are_refused(value: object, what: str) -> None:
     with pytest.raises(EncodeError, match=f"the {what} cannot be encoded as JSON: .* no reader takes it: "):
         encode(value, what)
     with pytest.raises(EncodeError, match="no reader takes it"):

@@ -161,7 +161,7 @@ def test_a_file_of_settings_that_can_not_be_read_is_told(tmp_path: Path) -> None
     assert str(caught.value) == f"{tmp_path}/.env can't be read: Input/output error"
 
 
-def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MICROBATCH_FREQUENCY", "")
     monkeypatch.setenv("MICROBATCH_REDIS_URL", "")
     config = make()
@@ -285,7 +285,7 @@ def test_a_missing_url_is_asked_for_when_it_is_needed() -> None:
     assert make(redis_url="redis://cache").required_url() == "redis://cache"
 
 
-def test_durations_are_told_in_milliseconds_inside() -> None:
+def test_durations_are_milliseconds_internally() -> None:
     config = make(lease_ttl=2.5, claim_after=1.25)
     assert (config.lease_ttl_ms, config.claim_after_ms) == (2_500, 1_250)
 

@@ -32,12 +32,12 @@ NONSENSE: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize("settings", SOUND, ids=str)
-def test_what_makes_sense_is_not_told_of(settings: dict[str, Any]) -> None:
+def test_what_makes_sense_is_not_reported(settings: dict[str, Any]) -> None:
     assert list(contradictions(Config(name="letters", **settings))) == []
 
 
 @pytest.mark.parametrize(("settings", "line"), NONSENSE, ids=[line for _, line in NONSENSE])
-def test_what_makes_none_is_one_line(settings: dict[str, Any], line: str) -> None:
+def test_what_makes_no_sense_is_reported_in_one_line(settings: dict[str, Any], line: str) -> None:
     (told,) = contradictions(Config(name="letters", **settings))
     assert told.startswith(line)
 

@@ -67,7 +67,7 @@ def test_what_should_come_out() -> None:
         (EXPECTED, 8, count(done=7, waiting=1), True, "0 batches in flight, 1 events waiting"),
     ],
 )
-def test_what_should_not(
+def test_what_should_not_come_out(
     totals: tuple[Total, ...], recorded: int, found: Snapshot, *, finished: bool, said: str
 ) -> None:
     (difference,) = differences(totals, recorded, found, finished=finished)

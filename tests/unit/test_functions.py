@@ -318,7 +318,7 @@ def test_the_batch_may_be_annotated_for_type_checkers_alone() -> None:
 @pytest.mark.parametrize(
     "function", [eventually, AsyncRunner(), AsyncCallme(), functools.partial(eventually)]
 )
-def test_an_async_one_in_a_running_loop_is_told_what_to_do(function: object) -> None:
+def test_an_async_function_in_a_running_loop_gets_an_error_with_advice(function: object) -> None:
     user = UserFunction("result_handler", function)
 
     async def main() -> None:

@@ -29,7 +29,7 @@ def test_a_commit_from_before_a_loss_touches_nothing(broker: Broker, client: Fak
     assert len(in_flight) == 1
 
 
-def test_with_counted_ids_it_would_take_another_batch_with_it(
+def test_with_counted_ids_it_would_end_another_batch(
     broker: Broker, client: FakeClient, counted_ids: None
 ) -> None:
     committed, in_flight = commit_from_before_the_loss(broker, client)

@@ -36,7 +36,9 @@ def test_renew_prolongs_it(broker: Broker, client: FakeClient) -> None:
     assert client.pttl(broker.keys.lease) > 100_000
 
 
-def test_one_that_ran_out_is_not_renewed_but_can_be_taken_again(broker: Broker, client: FakeClient) -> None:
+def test_a_lease_that_ran_out_is_not_renewed_but_can_be_acquired_again(
+    broker: Broker, client: FakeClient
+) -> None:
     lease = broker.lease()
     lease.acquire()
     client.delete(broker.keys.lease)
@@ -128,7 +130,7 @@ def short(make_broker: MakeBroker) -> Broker:
     return make_broker(lease_ttl=100)
 
 
-def test_one_that_is_not_renewed_for_three_times_its_length_is_seized(
+def test_a_lease_that_is_not_renewed_for_three_times_its_length_is_seized(
     short: Broker, client: FakeClient, watch: Watch
 ) -> None:
     gone, standby = short.lease(), short.lease()
@@ -144,7 +146,7 @@ def test_one_that_is_not_renewed_for_three_times_its_length_is_seized(
     assert standby.renew()
 
 
-def test_one_that_is_renewed_is_never_seized(short: Broker, client: FakeClient, watch: Watch) -> None:
+def test_a_lease_that_is_renewed_is_never_seized(short: Broker, client: FakeClient, watch: Watch) -> None:
     active, standby = short.lease(), short.lease()
     assert active.acquire()
     for renewal in range(20):
@@ -153,7 +155,7 @@ def test_one_that_is_renewed_is_never_seized(short: Broker, client: FakeClient, 
         watch.seconds += 299
 
 
-def test_one_that_changes_hands_is_not_seized(short: Broker, client: FakeClient, watch: Watch) -> None:
+def test_a_lease_that_changes_hands_is_not_seized(short: Broker, client: FakeClient, watch: Watch) -> None:
     standby = short.lease()
     for holder in ("a", "b", "c"):
         client.set(short.keys.lease, holder)
@@ -161,7 +163,7 @@ def test_one_that_changes_hands_is_not_seized(short: Broker, client: FakeClient,
         watch.seconds += 299
 
 
-def test_one_that_nobody_holds_is_not_seized(short: Broker, client: FakeClient, watch: Watch) -> None:
+def test_a_lease_that_nobody_holds_is_not_seized(short: Broker, client: FakeClient, watch: Watch) -> None:
     standby = short.lease()
     for _ in range(10):
         assert not standby.seize()

@@ -270,7 +270,7 @@ def clamp(broker: Broker, limit: int = 100) -> list[str]:
     )
 
 
-def test_what_is_due_as_it_may_be_is_left_alone(
+def test_a_due_time_within_its_limit_is_left_alone(
     broker: Broker, client: FakeClient, clock: ManualClock
 ) -> None:
     record(broker, 1)
@@ -287,7 +287,7 @@ def test_what_is_due_as_it_may_be_is_left_alone(
 
 
 @pytest.mark.parametrize("ahead_ms", [1, 3_600_000, 10**12])
-def test_what_is_due_too_late_is_due_as_late_as_it_may_be(
+def test_a_due_time_beyond_its_limit_is_set_to_the_limit(
     broker: Broker, client: FakeClient, clock: ManualClock, ahead_ms: int
 ) -> None:
     waiting = record_and_cut(broker, 0)
@@ -313,7 +313,7 @@ def test_what_is_due_too_late_is_due_as_late_as_it_may_be(
     assert clamp(broker) == []
 
 
-def test_one_that_is_due_too_late_is_found_among_many_long_retries(
+def test_a_batch_that_is_due_too_late_is_found_among_many_long_retries(
     broker: Broker, client: FakeClient, clock: ManualClock
 ) -> None:
     for i in range(10):
@@ -371,7 +371,7 @@ def test_nothing_is_quarantined_from_a_ledger_of_a_wrong_type(
 
 
 @pytest.mark.parametrize("meanwhile", ["restored", "there again", "dead", "committed"])
-def test_what_has_changed_since_it_was_seen_is_left_where_it_is(
+def test_a_batch_that_has_changed_since_it_was_seen_is_not_quarantined(
     broker: Broker, client: FakeClient, meanwhile: str
 ) -> None:
     claimed = claim(broker, record_and_cut(broker, 1, 2))

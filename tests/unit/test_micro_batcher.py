@@ -137,7 +137,7 @@ def test_no_more_is_taken_than_a_chunk_before_it_is_recorded(
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), RecursionError("mine"), KeyboardInterrupt()])
-def test_an_error_of_the_events_own_ends_it_as_it_is(
+def test_an_error_of_the_events_iterator_is_raised_unchanged(
     batcher: MicroBatcher, client: FakeClient, error: BaseException
 ) -> None:
     def events() -> Iterator[int]:

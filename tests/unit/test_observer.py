@@ -330,7 +330,7 @@ def test_a_log_that_raises_does_not_stop_the_work(
     assert flow.done() == 1
 
 
-def test_the_log_is_told_by_default(make_flow: MakeFlow, caplog: pytest.LogCaptureFixture) -> None:
+def test_changes_are_logged_by_default(make_flow: MakeFlow, caplog: pytest.LogCaptureFixture) -> None:
     """People search and filter for these lines, with their levels and the names of their loggers."""
     caplog.set_level(logging.INFO, "microbatch")
     flow = make_flow(no, observer=None, max_retries=1, retry_delay=2, isolate_failures=False, max_size=2)

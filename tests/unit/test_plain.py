@@ -53,7 +53,7 @@ def test_what_a_terminal_acts_upon_is_shown_by_its_code(text: str, shown: str) -
 
 
 @pytest.mark.parametrize("text", HARMLESS, ids=map(ascii, HARMLESS))
-def test_what_it_only_shows_stays(text: str) -> None:
+def test_what_a_terminal_only_shows_is_unchanged(text: str) -> None:
     assert plain(text) == text
 
 

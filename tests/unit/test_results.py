@@ -211,7 +211,7 @@ def test_the_silent_are_forgotten_unless_they_have_something_in_hand(
     assert names(broker, client) == {taker.consumer}
 
 
-def test_one_that_was_given_something_meanwhile_is_not_forgotten(
+def test_a_consumer_that_got_an_entry_meanwhile_is_not_forgotten(
     broker: Broker, results: Results, other: Results, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert other.read(count=10) == []
@@ -232,7 +232,7 @@ def test_one_that_was_given_something_meanwhile_is_not_forgotten(
     assert read(other.read_own(count=10)) == [b"a"]
 
 
-def test_one_that_was_forgotten_too_early_reads_on(
+def test_a_consumer_that_was_forgotten_too_early_can_still_read(
     broker: Broker, results: Results, other: Results, client: FakeClient
 ) -> None:
     assert results.read(count=10) == []

@@ -78,7 +78,7 @@ def test_an_invalid_head_is_reported_in_one_line(line: str, instead: str, told: 
 
 
 @every_script
-def test_a_body_calls_what_it_is_given_by_its_name(script: Script) -> None:
+def test_a_body_uses_the_names_of_its_keys_and_arguments(script: Script) -> None:
     assert re.findall(r"(?:KEYS|ARGV)\[\d+\]", body_of(script)) == []
 
 

@@ -73,7 +73,7 @@ def test_each_of_them_is_noted_and_ends_a_wait(number: signal.Signals) -> None:
         assert not signals.wait(0)
 
 
-def test_one_that_comes_while_it_is_waited_for_ends_the_wait() -> None:
+def test_a_signal_during_a_wait_ends_the_wait() -> None:
     with StopSignals() as signals:
         timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM))
         timer.start()

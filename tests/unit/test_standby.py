@@ -146,7 +146,7 @@ def test_the_lease_is_renewed_in_time(
     assert client.pttl(scheduler.broker.keys.lease) > 50_000
 
 
-def test_one_that_slept_over_its_lease_notices_before_it_waits(
+def test_a_scheduler_that_slept_past_its_lease_notices_before_it_waits(
     make_broker: MakeBroker, clock: ManualClock, client: FakeClient, stopwatch: Stopwatch
 ) -> None:
     scheduler = scheduler_of(make_broker(), clock)

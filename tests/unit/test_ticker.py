@@ -46,7 +46,7 @@ def test_ticks_that_were_missed_are_not_made_up_for() -> None:
     assert ticker.ticked(56_000)
 
 
-def test_two_that_started_apart_tick_together() -> None:
+def test_two_tickers_that_started_apart_tick_together() -> None:
     first, second = GridTicker(250), GridTicker(250)
     first.remaining_ms(10_001)
     second.remaining_ms(10_249)
@@ -54,7 +54,7 @@ def test_two_that_started_apart_tick_together() -> None:
     assert second.ticked(10_250)
 
 
-def test_one_that_starts_on_a_tick_waits_for_the_next() -> None:
+def test_a_ticker_that_starts_on_a_tick_waits_for_the_next() -> None:
     ticker = GridTicker(1_000)
     assert not ticker.ticked(11_000)
     assert ticker.remaining_ms(11_000) == 1_000

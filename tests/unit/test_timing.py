@@ -27,7 +27,7 @@ def test_the_lease_is_renewed_in_time() -> None:
     assert (timing.acquire_seconds, timing.announce_seconds, timing.renew_seconds) == (0.3, 3.0, 2.0)
 
 
-def test_each_says_its_unit() -> None:
+def test_each_time_names_its_unit() -> None:
     assert [field.name for field in fields(Timing) if not field.name.endswith(("_ms", "_seconds"))] == []
 
 
