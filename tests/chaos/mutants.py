@@ -106,7 +106,7 @@ def open_progress_late() -> None:
 
 
 def requeue_at_tail() -> None:
-    """Enqueue a batch that has lost its worker behind all others."""
+    """Put the new job of a batch that has lost its worker at the tail of the queue."""
     to_enqueue_again = JobQueue.to_enqueue_again
 
     def at_the_tail(self: JobQueue, batches: Sequence[DueBatch], *, at_front: bool) -> list[Command]:
@@ -116,7 +116,7 @@ def requeue_at_tail() -> None:
 
 
 def cut_without_bound() -> None:
-    """Cut whatever waits, however many batches have a job."""
+    """Cut all waiting events, however many batches have a job."""
     room_for_cuts = Gates.room_for_cuts
 
     def much_room(self: Gates) -> int:

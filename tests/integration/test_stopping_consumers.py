@@ -1,4 +1,4 @@
-"""A consumer that is told to stop does so at once, and leaves unbegun results to others."""
+"""A consumer that is told to stop does so at once, and leaves results that it has not begun."""
 
 from __future__ import annotations
 

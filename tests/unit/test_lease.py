@@ -56,7 +56,7 @@ def test_release_hands_it_over_at_once(broker: Broker, client: FakeClient) -> No
     assert second.acquire()
 
 
-def test_a_lease_whose_reply_was_lost_is_recognized(
+def test_a_lease_whose_reply_was_lost_is_recognised(
     broker: Broker, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = broker.lease()
