@@ -223,6 +223,16 @@ def test_a_producer_may_record_what_a_replica_has_to_confirm(
     assert refusals(guarded) == []
 
 
+@pytest.mark.leaves("quarantine")
+def test_a_consumer_may_quarantine_an_entry_that_is_not_a_result(guarded: RealServer) -> None:
+    guarded.admin.xadd(KEY + "results", {"not": "a result"})
+    with start(Config(name="letters", redis_url=url_of(guarded, "consumer"))) as mb:
+        mb.stop()
+        assert mb.wait_for_results(timeout=10)
+    assert guarded.admin.llen(KEY + "quarantine:results") == 1
+    assert refusals(guarded) == []
+
+
 def operate(command: Command, server: RealServer, url: str) -> None:
     """Do everything that an operator does."""
 
