@@ -19,7 +19,7 @@ def process(batch):
     return sum(batch)
 """
 NOBODY_CUTS = "letters: 2 events wait to be cut, and no scheduler is active: start `microbatch scheduler`"
-NOBODY_WORKS = "letters: 1 batch is to be run, and no worker takes any: start `microbatch worker`"
+NOBODY_WORKS = "letters: 1 batch is to be run, and no worker claims any: start `microbatch worker`"
 
 
 @pytest.fixture(autouse=True)

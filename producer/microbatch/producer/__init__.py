@@ -1,4 +1,4 @@
-"""What an application imports: record events, and handle what comes of them."""
+"""What an application imports: it records events, and handles their results."""
 
 from microbatch.broker.app.config import Config
 from microbatch.broker.errors import (

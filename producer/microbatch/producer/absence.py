@@ -18,10 +18,10 @@ _RUN_RECORD_AT = 1
 
 
 class AbsenceWatch:
-    """Looks now and then while nothing comes, and says once a minute what is not there.
+    """Looks now and then while no result comes, and says once a minute what is missing.
 
-    It goes by what a consumer may read: the lease of the scheduler, and whether a worker has taken any batch
-    in flight.
+    It uses what a consumer may read: the scheduler's lease, and whether a worker has claimed any batch in
+    flight.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -33,13 +33,13 @@ class AbsenceWatch:
         self._untouched: tuple[bytes, ...] = ()
 
     def came(self, count: int) -> None:
-        """So many results came. If there are any, all that it takes is there."""
+        """Note that ``count`` results came. If there are any, a scheduler and a worker are there."""
         if count:
             self._look_at = time.monotonic() + self._pause
             self._untouched = ()
 
     def look(self) -> None:
-        """Look, if it is time to. It is only for people: an error ends nothing."""
+        """Look, if it is time. Errors of the server are not raised: this only informs people."""
         now = time.monotonic()
         if now < self._look_at:
             return
@@ -59,7 +59,7 @@ class AbsenceWatch:
             self._tell("scheduler", f"{what} to be cut, and no scheduler is active")
 
     def _look_for_workers(self) -> None:
-        """None is there if batches are in flight at two looks, and no batch was ever taken."""
+        """Warn if no batch in flight was ever claimed, and one of them was in flight at the look before."""
         server, keys = self._broker.server, self._broker.keys
         ids = server.do("ZRANGE", keys.inflight, 0, _BATCHES_LOOKED_AT - 1)
         batches = [keys.batch(raw.decode("ascii", "replace")) for raw in ids]
@@ -68,12 +68,12 @@ class AbsenceWatch:
         before, self._untouched = self._untouched, untouched
         if untouched and set(before) & set(untouched):
             what = "1 batch is" if len(ids) == 1 else f"{len(ids):,} batches are"
-            self._tell("worker", f"{what} to be run, and no worker takes any")
+            self._tell("worker", f"{what} to be run, and no worker claims any")
 
     def _tell(self, role: str, what: str) -> None:
         self._log.note(logging.WARNING, role, f"{self._name}: {what}: start `microbatch {role}`")
 
 
 def _is_untouched(raw: object) -> bool:
-    """Whether a batch's run record says that no worker has ever taken it."""
+    """Whether a batch's run record says that no worker has ever claimed it."""
     return isinstance(raw, bytes) and RunRecord.decode(raw) == RunRecord()

@@ -1,4 +1,4 @@
-"""The background consumer: a thread that handles results while the program does something else."""
+"""The background consumer: a thread that handles results while the program does other work."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ log = logging.getLogger(__name__)
 
 
 class BackgroundConsumer:
-    """A thread that handles results, as `MicroBatcher.start_consuming` starts it.
+    """A thread that handles results, started by `MicroBatcher.start_consuming`.
 
     It ends
 
     - when everything recorded before the batcher's `stop` is handled;
-    - when it is told to by `stop`, by `MicroBatcher.stop_consuming` or by `MicroBatcher.close`;
+    - when `stop`, `MicroBatcher.stop_consuming` or `MicroBatcher.close` tells it to;
     - with an error: what a handler raised, or `ServerError`. It is logged, and `stop` and `join` raise it.
 
     With ``on_error`` it goes on after an error: ``on_error(error)`` is called on the consumer's thread, and a
     second later the result is delivered again, here or to another consumer. If ``on_error`` raises, the
     consumer ends with that error.
 
-    As a context manager it stops at the end of the block. It ends with its process, whatever it is doing. It
-    is not there in a process that is forked from this one.
+    As a context manager it stops at the end of the block. It ends with its process, whatever it is doing. A
+    process that is forked from this one does not have it.
     """
 
     def __init__(
@@ -48,30 +48,32 @@ class BackgroundConsumer:
 
     @property
     def error(self) -> BaseException | None:
-        """The error that it ended with; None if there was none, or it goes on."""
+        """The error that the consumer ended with; None if it ended without one or is still running."""
         return self._error
 
     @property
     def is_running(self) -> bool:
-        """Whether it goes on."""
+        """Whether the consumer is still running."""
         return self._thread.is_alive()
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Have it end when the handler in hand has returned, and wait for that as `join` does.
+        """End the consumer when the running handler has returned, and wait for that as `join` does.
 
-        Results that it was given and has not begun go to other consumers at once. May be called again.
+        Results that were delivered to it and that no handler has begun go to other consumers at once. May be
+        called more than once. Raises as `join` does.
         """
         self._is_told = True
         self._consumer.wake()
         return self.join(timeout)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended, for up to ``timeout`` seconds. Returns whether it has.
+        """Wait for up to ``timeout`` seconds until the consumer has ended. Returns whether it has.
 
-        In a handler, on its own thread, it does not wait.
+        In a handler, on the consumer's own thread, it does not wait.
 
         Raises:
-            Exception: what it ended with, as a handler raised it; or ServerError: the server refused.
+            Exception: the error that the consumer ended with: what a handler raised, or a ServerError because
+                the server refused.
         """
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
@@ -90,19 +92,19 @@ class BackgroundConsumer:
         except Exception:
             if error is None:
                 raise
-            # It was logged when it was raised. What the block itself raised comes out.
+            # This error was logged when it was raised. The error of the block goes on.
 
     def _run(self) -> None:
         try:
             while not self._consume():
                 self._consumer.pause(self._pause, is_told=self._stops)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, nobody else would hear of it
+        except BaseException as error:  # noqa: BLE001 - any error, or it would be lost with the thread
             self._error = error
-            # Its text may quote a result, and comes out of `stop` and `join`.
+            # Its text may quote a result, so it is not logged. `stop` and `join` raise the error itself.
             log.error("%s: the background consumer ends: %s", self._name, trace(error))  # noqa: TRY400
 
     def _consume(self) -> bool:
-        """Whether it is over, and not only interrupted by an error."""
+        """Handle results. Returns whether the consumer is to end, or False to go on after an error."""
         try:
             self._consumer.run(None, is_told=self._stops)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""MicroBatcher: records events, and hands what comes of them to the handlers."""
+"""MicroBatcher: records events, and passes results and failures to the handlers."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ log = logging.getLogger(__name__)
 
 
 class MicroBatcher:
-    """One batcher, as a producer and a consumer see it.
+    """Records events for one batcher, and handles its results.
 
     Safe to use from several threads and in a forked process. As a context manager it stops, then closes.
 
     With ``linger``, `record_event` returns before the server holds the event. Events wait in this process for
-    up to so many milliseconds, and a thread sends them together. **If the process is killed or crashes, those
-    that it has not sent yet are lost**: as many as came within ``linger`` and one round trip, or, while the
-    server is away or slow, about 11,000 events or 11 MB. `flush`, `stop`, `close` and the end of the program
-    send them; not ``os._exit``, by which a job of ``rq worker`` ends.
+    up to ``linger`` milliseconds, and a thread sends them together. **If the process is killed or crashes,
+    the events that it has not sent yet are lost**: those of ``linger`` and one round trip, or about 11,000
+    events or 11 MB while the server is away or slow. `flush`, `stop`, `close` and the end of the program
+    send them. ``os._exit`` does not, and a job of ``rq worker`` ends with it.
 
     Args:
         config: the batcher's settings.
         linger: how long single events may wait in this process, in ms, up to 60,000; 0 or None: not at all.
-        broker: the batcher's verbs, where they are not to be made from its settings.
+        broker: the batcher's verbs; without it they are made from the settings.
+
     Raises:
         ConfigError: no server is set, a handler can't be used, or ``linger`` is not a number of milliseconds.
     """
@@ -55,23 +56,26 @@ class MicroBatcher:
     def record_event(self, event: object, id: str | None = None) -> None:  # noqa: A002 - what it is
         """Record one event. When this returns, the server holds it; with ``linger``, this process does.
 
-        With ``linger`` and an ``id`` it is sent at once, after what lingers.
+        With ``linger`` and an ``id``, the event is sent at once, after the events that linger.
 
         Args:
-            event: anything that pydantic can put into JSON.
-            id: makes it safe to repeat a call that failed in doubt: of the calls with one id within
+            event: anything that pydantic can encode as JSON.
+            id: makes it safe to repeat a call that failed in doubt. Of the calls with one id within
                 ``dedupe_window`` seconds, one records its event. At most 200 characters.
 
         Raises:
-            EncodeError: it has no JSON, or too much of it; nothing was sent.
+            EncodeError: the event can't be encoded as JSON or is too large, or the ``id`` is not valid.
+                Nothing was sent.
+            ConfigError: there is an ``id``, and no ``dedupe_window`` is set.
             Stopped: `stop` was called before.
-            BatcherFull: ``max_waiting`` events wait, and went on to for ``block_when_full`` seconds.
+            BatcherFull: ``max_waiting`` events wait, and no room was made for ``block_when_full`` seconds.
             Unavailable, Refused: nothing was recorded.
-            InDoubt: the connection broke after sending, or no replica confirmed: it may have been recorded.
+            InDoubt: the connection broke after sending, or no replica confirmed. The event may have been
+                recorded.
 
-        With ``linger`` and no ``id``, Unavailable, Refused and BatcherFull come when the buffer is full and
-        the server takes nothing: this event is not recorded, those in the buffer are tried again. InDoubt
-        comes from `flush`.
+        With ``linger`` and no ``id``, Unavailable, Refused and BatcherFull are raised when the buffer is full
+        and the server accepts nothing. This event is then not recorded, and the events in the buffer are
+        tried again. `flush` raises InDoubt.
         """
         if self._stopped:
             raise _is_stopped(self.config.name, "the event was")
@@ -87,17 +91,17 @@ class MicroBatcher:
             self._recorder.record([body], id)
 
     def record_events(self, events: Iterable[object]) -> int:
-        """Record many events, in one round trip per chunk. Returns how many.
+        """Record many events, in one round trip per chunk. Returns how many were recorded.
 
         A chunk (1,000 events or 1 MB of them) is recorded whole or not at all. An event that can't be
-        encoded ends it: the chunks before that were recorded, the one that it is in was not.
+        encoded ends the call: the chunks before it were recorded, and its own chunk was not.
 
-        With ``linger`` they are sent at once as well, after what lingers.
+        With ``linger``, these events are also sent at once, after the events that linger.
 
         Raises as `record_event` does without ``linger``, and EncodeError for a text, a mapping or a model.
         """
         refuse_one_event(events)
-        # What is in memory is encoded while the chunk before is on its way. Anything else may take its time.
+        # Events in memory are encoded while the chunk before is on its way. Any other source may be slow.
         return self._recorder.record_chunks(self._chunks(events), ahead=isinstance(events, (list, tuple)))
 
     def _chunks(self, events: Iterable[object]) -> Iterator[list[bytes]]:
@@ -110,68 +114,71 @@ class MicroBatcher:
             yield chunk
 
     def flush(self) -> None:
-        """Return when the server holds all that this process, on any thread, recorded before the call.
+        """Return when the server holds every event that any thread of this process recorded before the call.
 
-        Of use with ``linger`` alone. It has nothing cut.
+        It is needed only with ``linger``. It does not cut batches.
 
         Raises:
-            InDoubt: events may or may not have been recorded; it says how many. They are not sent again, and
-                the next flush does not tell of them. All others are held.
-            Unavailable, Refused, BatcherFull: the server did not take what was sent. It stays in the buffer,
-                and is sent when the server takes it; call this again to be sure.
+            InDoubt: events may or may not have been recorded; the message says how many. They are not sent
+                again, and the next flush does not report them. The server holds all others.
+            Unavailable, Refused, BatcherFull: the server did not accept the events. They stay in the buffer,
+                and are sent when the server accepts them. Call this again to be sure.
         """
         if self._buffer is not None:
             self._buffer.flush()
 
     def wait_for_results(self, timeout: float | None = None) -> bool:
-        """Hand results and failures to the handlers, in this thread, until stopped and all is handled.
+        """Pass results and failures to the handlers, in this thread, until stopped and all is handled.
 
-        All is every event that was recorded before the stop, by any host: committed or dead, and its
-        result handled, by this consumer or another. Returns True then, or False if ``timeout`` seconds
-        passed first.
+        All is handled when every event that any host recorded before the stop is committed or dead, and this
+        consumer or another has handled its result. The call then returns True. It returns False if
+        ``timeout`` seconds passed first.
 
-        A result is acknowledged after its handler has returned. If the handler raises, the exception
-        comes out here, and the result is delivered again: to the next call, or to another consumer.
+        A result is acknowledged after its handler has returned. If the handler raises, this call raises the
+        same exception, and the result is delivered again: to the next call, or to another consumer.
 
-        A server that goes away is waited for. Several threads may be in it at the same time: each is a
-        consumer of its own, and each result goes to one of them.
+        If the server goes away, the call waits for it. Several threads may call this at the same time: each
+        is a consumer of its own, and each result goes to one of them.
 
-        Returns False as well after `stop_consuming` or `close`.
+        It also returns False after `stop_consuming` or `close`.
 
         Raises:
-            Refused: the server answers, but does not do it. Nothing is lost; call it again.
+            Refused: the server answers, but refuses a command. Nothing is lost; call this again.
         """
         return self._consumer.run(timeout)
 
     def start_consuming(self, on_error: Callable[[Exception], object] | None = None) -> BackgroundConsumer:
-        """Handle results on a thread of its own from now on, as `wait_for_results` does.
+        """Start a background thread that handles results as `wait_for_results` does.
 
         Call it again for a second thread.
 
         Args:
             on_error: called on that thread with what a handler raised; consuming then goes on. Without it an
-                error ends the consumer, is logged, and is raised by its ``stop`` and ``join``.
+                error ends the consumer and is logged, and the consumer's ``stop`` and ``join`` raise it.
         """
         return BackgroundConsumer(self._broker, self._consumer, on_error)
 
     def stop_consuming(self) -> None:
-        """Handle no more results here: not on any thread, and not later. Returns at once.
+        """Stop handling results in this batcher, on every thread and for good. Returns at once.
 
-        A handler that is running is not interrupted, and its result is acknowledged. Results that this
-        process was given and has not begun go to other consumers at once. Then `wait_for_results` returns
-        False, and background consumers end. May be called in a signal handler, and again.
+        A handler that is running is not interrupted, and its result is acknowledged. Results that were
+        delivered to this process and that no handler has begun go to other consumers at once. Then
+        `wait_for_results` returns False, and background consumers end. May be called more than once, and in a
+        signal handler.
         """
         self._consumer.quit()
 
     def stop(self) -> None:
-        """Record no more here, and have all that waits cut now.
+        """Stop recording here, and have all waiting events cut now. Events that linger are sent first.
 
-        May be called again, from any thread, and in a signal handler. What lingers is sent before.
+        May be called more than once, from any thread, and in a signal handler.
+
         Raises:
-            ServerError: the server could not be told; the next tick cuts what waits all the same. With
-                ``linger`` also what `flush` raises: after InDoubt it is stopped, else call this again.
+            ServerError: the server could not be told; the next tick cuts the waiting events anyway. With
+                ``linger``, also what `flush` raises. After InDoubt the batcher is stopped; otherwise call
+                this again.
         """
-        # Without a lock: two who stop at once do it twice, which harms nothing.
+        # There is no lock: two threads that stop at once do it twice, which is harmless.
         self._stopped = True
         doubt = self._flushed()
         if not self._consumer.stopping:
@@ -189,11 +196,11 @@ class MicroBatcher:
     def close(self) -> None:
         """Stop consuming, as `stop_consuming` does, and close the connections.
 
-        Handlers that are running on other threads are waited for, for up to 5 seconds. Results that are not
-        handled yet stay for other consumers, who get those that this process was given at once.
+        It waits up to 5 seconds for handlers that are running on other threads. Results that are not handled
+        yet stay for other consumers. Those that were delivered to this process go to them at once.
 
-        What lingers is sent before. If that can't be done within 5 seconds, it is lost, and an error is
-        logged that says how many events that are.
+        Events that linger are sent first. Those that can't be sent within 5 seconds are lost, and an error is
+        logged that says how many they are.
         """
         self._stopped = True
         self._consumer.quit()
@@ -215,7 +222,7 @@ class MicroBatcher:
             self.close()
 
     def _leave(self, error: BaseException | None) -> None:
-        """Stop, at the end of a block. What the block raised comes out, whatever the stop comes to."""
+        """Stop, at the end of a block. An error of the stop does not replace an error of the block."""
         try:
             self.stop()
         except Exception as ours:

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class ClaimHeartbeat:
-    """Shows, every ``every`` seconds, that the consumer is at work on its entries. For a ``with`` block."""
+    """Extends the consumer's claim on its entries every ``every`` seconds. For a ``with`` block."""
 
     def __init__(self, results: Results, every: float) -> None:
         self._results = results
@@ -26,7 +26,7 @@ class ClaimHeartbeat:
         self._thread = threading.Thread(target=self._run, name="claim heartbeat", daemon=True)
 
     def keep(self, entry_ids: Sequence[str]) -> None:
-        """From now on, keep these."""
+        """Extend the claim on these entries from now on, and on no others."""
         self._ids = entry_ids
 
     def _run(self) -> None:
@@ -36,7 +36,7 @@ class ClaimHeartbeat:
                 try:
                     self._results.extend_claim(ids)
                 except ServerError as error:
-                    if not self._missed:  # once, however long it lasts
+                    if not self._missed:  # one warning for each outage
                         log.warning("results in hand may be taken over by others: %s", error)
                     self._missed = True
                 else:

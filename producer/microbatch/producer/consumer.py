@@ -1,4 +1,4 @@
-"""The consumer: handles results on as many threads as ask for it."""
+"""The consumer: handles results on each thread that calls it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class Consumer:
-    """Handles a batcher's results. Each thread that is in `run` is a member of the group by itself.
+    """Handles a batcher's results. Each thread that is in `run` is its own member of the group.
 
-    Everything but `run` may be called in a signal handler: so there are no locks, and what is told is an
-    attribute that is set. After a fork the child has no memberships yet.
+    Everything but `run` may be called in a signal handler. So there are no locks, and what the consumer is
+    told is kept in attributes. After a fork the child has no memberships yet.
 
     Raises:
         ConfigError: a handler can't be used.
@@ -36,11 +36,11 @@ class Consumer:
         self._drain: Drain | None = None
         self._has_quit = self._has_left = False
         self.renew()
-        self._idle.append(Member(broker))  # what can't be used is to show now
+        self._idle.append(Member(broker))  # made now, so that a handler that can't be used is reported now
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """Begin without any membership, as in a process that was forked just now."""
+        """Begin without any membership, as in a process that was forked now."""
         self._idle: list[Member] = []
         self._running: list[Member] = []
 
@@ -58,22 +58,23 @@ class Consumer:
         self.wake()
 
     def quit(self) -> None:
-        """Have every `run` return, now and later, as soon as the handler in hand has returned.
+        """Have every `run`, now and later, return as soon as its running handler has returned.
 
-        What was delivered and not begun goes to other consumers at once.
+        Results that were delivered and that no handler has begun go to other consumers at once.
         """
         self._has_quit = True
         self.wake()
 
     def wake(self) -> None:
-        """Have every `run` look at what it was told."""
+        """Have every `run` check what it was told."""
         for member in tuple(self._running):
             member.wake()
 
     def run(self, timeout: float | None, *, is_told: Callable[[], bool] | None = None) -> bool:
-        """Handle outcomes until stopped and all is handled: True.
+        """Handle outcomes until stopped and all is handled. Returns True then.
 
-        False after ``timeout`` seconds, after `quit`, or when ``is_told`` is true: that needs a `wake`.
+        Returns False after ``timeout`` seconds, after `quit`, or when ``is_told`` returns true, which needs a
+        `wake` to be noticed.
         """
         refuse_while_importing("wait_for_results()")
         with self._in_use() as member:
@@ -84,12 +85,12 @@ class Consumer:
             )
 
     def pause(self, seconds: float, *, is_told: Callable[[], bool]) -> None:
-        """Wait for so long, or until `run` would end at once for what it was told."""
+        """Wait for ``seconds``, or until `run` would end at once because it was told to."""
         with self._in_use() as member:
             member.pause(seconds, lambda: self._has_quit or is_told())
 
     def leave(self) -> None:
-        """Leave the group, after `quit`. What was given to this process and is not handled goes to others.
+        """Leave the group, after `quit`. Results delivered to this process and not handled go to others.
 
         A membership that is in use leaves when its `run` returns.
         """
@@ -102,7 +103,7 @@ class Consumer:
                 log.debug("%s: its name leaves the group later: %s", self._name, error)
 
     def wait(self, seconds: float) -> bool:
-        """Whether every `run` on other threads has returned, within so many seconds."""
+        """Whether every `run` on other threads has returned, within ``seconds``."""
         deadline = time.monotonic() + seconds
         others = [member for member in tuple(self._running) if member.thread != threading.get_ident()]
         for member in others:
@@ -131,4 +132,4 @@ class Consumer:
                 if self._has_left:
                     self.leave()
             finally:
-                member.over.release()  # at last: `wait` is for all that needs a connection
+                member.over.release()  # last, so that `wait` includes everything that needs a connection

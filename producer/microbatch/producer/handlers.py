@@ -28,15 +28,17 @@ class Call:
 
     make: Callable[[], object]
     tell_handled: Callable[[], None]
-    """Tells the observer, once the entry is acknowledged."""
+    """Tells the observer. Called once the entry is acknowledged."""
 
 
 def _tell_nobody() -> None:
-    """For an observer that does not see what goes well."""
+    """Does nothing: the observer does not see successes."""
 
 
 class Handlers:
-    """A batcher's result handler and failure handler. For one thread at a time, as async ones have a loop.
+    """A batcher's result handler and failure handler.
+
+    For one thread at a time, because async handlers have an event loop.
 
     Raises:
         ConfigError: a handler can't be used.
@@ -47,7 +49,7 @@ class Handlers:
         self._broker = broker
         self._name = config.name
         self._log = FailureLog(log)
-        # Not "or": an object with run() may well be empty, such as a list of what it was given.
+        # "is None" and not "or": an object with run() may be falsy, such as a list of the results so far.
         on_result, on_failure = config.result_handler, config.failure_handler
         self._on_result = UserFunction("result_handler", _ignore if on_result is None else on_result)
         self._on_failure = UserFunction("failure_handler", self._tell if on_failure is None else on_failure)
@@ -56,9 +58,9 @@ class Handlers:
         self._plain = Decoder(object)
 
     def _tell(self, failure: BatchFailure) -> None:
-        """The failure handler of those who gave none. An error may quote events: only its kind is logged.
+        """The failure handler if the config has none. It logs only the error's kind: a text may quote events.
 
-        One without a traceback has none: it is a text of the processor's own.
+        An error without a traceback has no kind: it is a text that the processor made.
         """
         batch, kind = failure.batch, f": {failure.error.partition(':')[0]}" if failure.traceback else ""
         line = (
@@ -70,8 +72,8 @@ class Handlers:
     def call_for(self, entry: Entry, results: Results) -> Call | None:
         """The call of a handler for one entry, to be made next.
 
-        None if no handler can be called for it: it is quarantined then, and said so in the log. Raises
-        ServerError if the server can't be asked; then this is called again for the entry.
+        None if no handler can be called for the entry: then the entry is quarantined, and that is logged.
+        Raises ServerError if the server can't be asked; this is then called again for the entry.
         """
         try:
             outcome = _outcome(entry)
@@ -108,7 +110,7 @@ class Handlers:
     def _misfit(
         self, entry: Entry, outcome: Outcome, info: BatchInfo, why: DecodeError, results: Results
     ) -> Callable[[], object] | None:
-        """A result that does not fit the annotation of its handler, or that is none at all."""
+        """The call for a result that can't be decoded as its handler's annotation says, or None."""
         plain, why_not = _decoded(self._plain, outcome)
         if self._takes_misfits and why_not is None:
             failure = BatchFailure(info, f"DecodeError: {why}", "", [], result=plain)
@@ -121,7 +123,7 @@ class Handlers:
         try:
             place = results.quarantine(entry)
         except InDoubt:
-            # If it was, the entry does not come again.
+            # If it was quarantined, the entry is not delivered again.
             log.warning("%s: %s may have been quarantined: %s", self._name, what, why)
             raise
         if place:
@@ -139,12 +141,12 @@ class Handlers:
     def _plain_event(self, raw: bytes) -> object:
         try:
             return self._plain.one(event_body(raw), "event")
-        except DecodeError:  # what the batch died of, perhaps: shown as it is
+        except DecodeError:  # perhaps what the batch died of, so the event is shown as it is
             return raw.decode("utf-8", "backslashreplace")
 
 
 def _outcome(entry: Entry) -> Outcome:
-    """Raises DecodeError if no worker of ours has added the entry."""
+    """An entry's outcome. Raises DecodeError if no worker of ours has added the entry."""
     outcome = Outcome.decode(entry.fields)
     if not identity.is_batch_id(outcome.batch_id):
         raise DecodeError("it names no batch's id")
@@ -152,7 +154,7 @@ def _outcome(entry: Entry) -> Outcome:
 
 
 def _decoded(decoder: Decoder, outcome: Outcome) -> tuple[object, DecodeError | None]:
-    """An outcome's result; or why it can't be decoded."""
+    """An outcome's result, or why it can't be decoded."""
     try:
         return decoder.one(outcome.result or b"null"), None
     except DecodeError as error:
@@ -160,4 +162,4 @@ def _decoded(decoder: Decoder, outcome: Outcome) -> tuple[object, DecodeError | 
 
 
 def _ignore(result: object) -> None:
-    """The result handler of those who gave none."""
+    """The result handler if the config has none."""

@@ -1,7 +1,8 @@
-"""The end of a process, as Celery, gunicorn and multiprocessing announce it.
+"""The end of a process, as multiprocessing and Celery announce it.
 
-Python's `atexit` is not enough: a child of ``multiprocessing`` or Celery ends by ``os._exit``, and calls only
-what was registered with these. RQ offers nothing.
+Python's `atexit` is not enough: a child of ``multiprocessing`` or Celery ends with ``os._exit``, and calls
+only what was registered with that library. A program that ends in the usual way, such as a worker of
+gunicorn, calls what was registered with ``multiprocessing`` too. RQ offers no such hook.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 
 class AtTheEnd:
-    """Calls ``function`` when this process ends, as long as its host lets it: once or more often.
+    """Calls ``function`` when this process ends, once or more than once, if the host allows it.
 
     Celery's children send ``worker_process_shutdown``.
     """
@@ -26,7 +27,7 @@ class AtTheEnd:
             self._signal.connect(self._receive, weak=False)
 
     def cancel(self) -> None:
-        """Call it no more."""
+        """Stop calling the function."""
         self._finalizer.cancel()
         if self._signal is not None:
             self._signal.disconnect(self._receive)
@@ -36,6 +37,6 @@ class AtTheEnd:
 
 
 def is_job_of_rq() -> bool:
-    """Whether this thread runs a job of an RQ worker. Its process may end without anything being called."""
+    """Whether this thread runs a job of an RQ worker. Such a process may end without calling anything."""
     current_job: Callable[[], object] | None = getattr(sys.modules.get("rq"), "get_current_job", None)
     return current_job is not None and current_job() is not None

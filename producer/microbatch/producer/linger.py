@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 LONGEST_LINGER = 60_000
 MOST_EVENTS = 11 * CHUNK_EVENTS
 MOST_BYTES = 11 * CHUNK_BYTES
-"""What may wait in a process, with the chunk that is on its way."""
+"""The most that may wait in a process, including the chunk that is on its way."""
 _CLOSE_PAUSE_SECONDS = 0.05
 
 
@@ -31,12 +31,12 @@ class Buffer:
     """Events of one batcher that are still in this process, and the thread that sends them.
 
     They are sent when the oldest has waited for ``linger`` milliseconds, or as soon as they make a chunk.
-    What the server did not take (`Unavailable`, `Refused`, `BatcherFull`) stays, and is tried again until it
-    does. What is in doubt is not sent again: it is logged, and `flush` raises it.
+    Events that the server did not accept (`Unavailable`, `Refused`, `BatcherFull`) stay, and are tried again
+    until it does. Events in doubt are not sent again: the doubt is logged, and `flush` raises it.
 
-    A signal handler may call anything during a call: the lock is re-entrant, and who waits leaves it
-    to the thread. So nothing is sent, logged or joined under it. After a fork the child begins with an empty
-    buffer and a thread of its own: what was in the buffer before, the parent sends.
+    A signal handler may call any method during a call of another. So the lock is re-entrant, a caller that
+    waits releases it to the thread, and nothing is sent, logged or joined while it is held. After a fork the
+    child begins with an empty buffer and a thread of its own, and the parent sends the events of before.
 
     Raises:
         ConfigError: ``linger`` is not a number of milliseconds from 1 to 60,000.
@@ -56,24 +56,24 @@ class Buffer:
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """Begin with nothing, as in a process that was forked just now."""
+        """Begin with an empty buffer, as in a process that was forked now."""
         self._lock = threading.RLock()  # Ctrl-C during "with self._changed" would leave it locked
         self._changed = threading.Condition(self._lock)
-        self._waiting: list[bytes] = []  # the oldest first, with those that are on their way
-        self._bytes = 0  # in all that waits
-        self._settled = 0  # how many events the server holds, or are in doubt
-        self._wanted = 0  # how many are to be settled now, without lingering
-        self._wake_at = inf  # how many must wait for the thread to be woken
+        self._waiting: list[bytes] = []  # the oldest first, including those that are on their way
+        self._bytes = 0  # the total size of the waiting events
+        self._settled = 0  # how many events the server holds or are in doubt
+        self._wanted = 0  # up to which count events must be settled now, without lingering
+        self._wake_at = inf  # how many events must wait before the thread is woken
         self._at_once = self._recorder.chunk_events
-        self._failure: Exception | None = None  # of the last try that failed
-        self._doubts: list[tuple[int, Exception]] = []  # that nobody was told of yet
-        self._thread: threading.Thread | None = None  # ends when it is None again
+        self._failure: Exception | None = None  # the error of the last try that failed
+        self._doubts: list[tuple[int, Exception]] = []  # not reported yet
+        self._thread: threading.Thread | None = None  # the thread ends when this is None again
         self._at_exit: AtTheEnd | None = None
 
     def add(self, body: bytes) -> bool:
-        """Take the event with this JSON, once there is room for it. False if the buffer is closed.
+        """Add the event with this JSON, once there is room for it. False if the buffer is closed.
 
-        Raises as `wait_sent` does, where there is no room and the server takes nothing.
+        Raises as `wait_sent` does, if there is no room and the server accepts nothing.
         """
         with self._lock:
             while len(self._waiting) >= MOST_EVENTS or self._bytes >= MOST_BYTES:
@@ -89,14 +89,14 @@ class Buffer:
             if len(self._waiting) >= self._wake_at or self._bytes - size < CHUNK_BYTES <= self._bytes:
                 self._wake_at = inf
                 self._changed.notify_all()
-            # A signal handler may have closed it just now, before the event was added or after.
+            # A signal handler may have closed the buffer before or after the event was added.
             return self._thread is not None or not self._waiting
 
     def wait_sent(self) -> None:
-        """Return when nothing that was added before the call is on its way any more.
+        """Return when every event that was added before the call is settled: held by the server, or in doubt.
 
         Raises:
-            Unavailable, Refused, BatcherFull: a try failed. What was not sent stays in the buffer.
+            Unavailable, Refused, BatcherFull: a try failed. The events that were not sent stay in the buffer.
         """
         with self._lock:
             before, wanted = self._failure, self._want_all()
@@ -105,11 +105,11 @@ class Buffer:
             )
             if self._settled < wanted:
                 error = self._failure or Unavailable("the batcher was closed before all was sent")
-                # A new one, as several threads may be told.
+                # A new exception for each caller, because several threads may raise it.
                 raise type(error)(f"{error} (events that linger here: {len(self._waiting):,})") from error
 
     def flush(self) -> None:
-        """`settle`, and raise InDoubt if events have been in doubt since it was last raised."""
+        """`wait_sent`, and raise InDoubt if events have been in doubt since it was last raised."""
         self.wait_sent()
         with self._lock:
             doubts, self._doubts = self._doubts, []
@@ -118,7 +118,7 @@ class Buffer:
             raise InDoubt(f"{_events(count)} may or may not have been recorded: {cause}") from cause
 
     def close(self) -> None:
-        """Take nothing more, and send what is left. What can't be sent within 5 seconds is lost."""
+        """Accept no more events, and send those that are left. Those not sent within 5 seconds are lost."""
         with self._lock:
             self._closed = True
             self._linger_ms = 0
@@ -131,12 +131,12 @@ class Buffer:
             self._thread = None
             self._changed.notify_all()
         if lost:
-            log.error("%s: lost are %s that lingered: %s", self._batcher, _events(lost), failure)
+            log.error("%s: lost %s that lingered: %s", self._batcher, _events(lost), failure)
         if self._at_exit is not None:
             self._at_exit.cancel()
 
     def _want_all(self) -> int:
-        """Have all that waits sent now. Returns how many will be settled then."""
+        """Have all waiting events sent now. Returns how many will be settled then."""
         self._wanted = self._settled + len(self._waiting)
         if self._waiting:
             self._changed.notify_all()
@@ -144,7 +144,7 @@ class Buffer:
 
     def _start(self) -> None:
         name = f"{self._batcher} linger"
-        # Whether it is a job's process is known on this thread only, and the other one may log.
+        # Only this thread knows whether the process runs a job. Only the other one may log.
         words = (is_job_of_rq(),)
         self._thread = thread = threading.Thread(target=self._run, args=words, name=name, daemon=True)
         self._at_exit = AtTheEnd(self.close)
@@ -162,12 +162,12 @@ class Buffer:
             try:
                 if chunk := self._next_chunk():
                     self._send(chunk, backoff)
-            except Exception:  # noqa: BLE001 - a handler of the program's log may raise anything
+            except Exception:  # noqa: BLE001 - a log handler of the program may raise anything
                 traceback.print_exc()
                 time.sleep(self._timing.stumble_seconds)
 
     def _next_chunk(self) -> list[bytes]:
-        """The oldest events, as soon as they are due. None at the end."""
+        """The oldest events, as soon as they are due. Empty at the end."""
         with self._lock:
             self._wake_at = 1
             self._changed.wait_for(lambda: self._waiting or self._thread is None)
@@ -186,7 +186,7 @@ class Buffer:
         return is_chunk or self._wanted > self._settled
 
     def _send(self, chunk: list[bytes], backoff: Backoff) -> None:
-        """Try to send them, and pause if nothing was recorded."""
+        """Try to send a chunk, and pause if nothing was recorded."""
         doubt: Exception | None = None
         try:
             self._recorder.record_stamped(chunk)
@@ -195,14 +195,14 @@ class Buffer:
                 self._at_once = len(chunk) // 2  # there may be room for fewer
                 return
             with self._lock:
-                self._failure, self._wanted = error, 0  # all who wait are told, and may want it again
+                self._failure, self._wanted = error, 0  # every waiting caller sees it, and may ask again
                 self._changed.notify_all()
             pause = backoff.failed(error)
             with self._lock:
                 pause = _CLOSE_PAUSE_SECONDS if self._closed else pause
                 self._changed.wait_for(lambda: self._wanted > self._settled, pause)
             return
-        except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows what the server has done
+        except Exception as error:  # noqa: BLE001 - after any other error it is unknown what the server did
             doubt = error
         with self._lock:
             del self._waiting[: len(chunk)]

@@ -1,4 +1,4 @@
-"""One member of the group that handles a batcher's results: reads entries, and has them handled."""
+"""One member of the group that handles a batcher's results: reads entries, and calls their handlers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from microbatch.producer.handlers import Handlers
 log = logging.getLogger(__name__)
 
 _COUNT = 10
-_FORGET_AFTER = 10  # times claim_after: then a consumer that has nothing in hand is gone for good
+_FORGET_AFTER = 10  # times claim_after: a consumer that is silent for longer and has no entries is gone
 
 
 class Member:
-    """A membership of its own, with a connection and handlers. For one thread at a time.
+    """One membership, with its own connection and handlers. For one thread at a time.
 
-    Only `wake` may be called from elsewhere.
+    Only `wake` may be called from other threads.
 
     Raises:
         ConfigError: a handler can't be used.
@@ -48,18 +48,21 @@ class Member:
         self._claim_at = self._forget_at = 0.0
         self._joined = False
         self._handled: list[str] = []
-        """Entries whose handler has returned, and which are not acknowledged yet."""
+        """Entries whose handler has returned and that are not acknowledged yet."""
         self._untold: list[Callable[[], None]] = []
-        """What the observer is told of them then."""
+        """Calls that tell the observer of these entries once they are acknowledged."""
         self._backoff = Backoff(self._name)
         self.thread = 0
-        """The thread that it is used by."""
+        """The thread that uses this membership."""
         self.over = threading.Lock()
-        """Held by that thread meanwhile."""
+        """Held by that thread while it uses this membership."""
 
     def run(self, is_told: Callable[[], bool], drain: Callable[[], Drain | None], until: float) -> bool:
-        """Handle entries until ``drain`` is reached: True. False if told to end, or at ``until``."""
-        unhandled = True  # of an earlier call, or delivered in a reply that was lost
+        """Handle entries until the drain is reached. Returns True then.
+
+        Returns False when ``is_told`` returns true, or at ``until``.
+        """
+        unhandled = True  # entries of an earlier call, or delivered in a reply that was lost
         with ClaimHeartbeat(self._results, self._claim_after / 3) as heartbeat:
             while time.monotonic() < until:
                 self._listener.clear()
@@ -84,7 +87,7 @@ class Member:
         return False
 
     def pause(self, seconds: float, is_told: Callable[[], bool]) -> None:
-        """Wait for so long, or until it is woken for what it is told."""
+        """Wait for ``seconds``, or until a wake finds that ``is_told`` returns true."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self._listener.clear()
@@ -93,7 +96,7 @@ class Member:
             self._listener.pause(left)
 
     def leave(self) -> None:
-        """Leave the group, if it has joined it. What was not handled goes to the others at once."""
+        """Leave the group, if it has joined. Entries that were not handled go to the others at once."""
         self._listener.close()
         self._acknowledge()
         if self._joined:
@@ -106,12 +109,12 @@ class Member:
             self._joined = True
 
     def _wait(self, error: ServerError, is_told: Callable[[], bool], until: float) -> None:
-        """Wait for a server that is away, or in a state that passes."""
+        """Wait for a server that is away, or that refuses for now."""
         if not is_told():
             self._listener.pause(min(self._backoff.failed(error), until - time.monotonic()))
 
     def _next(self, drain: Drain | None, until: float) -> list[Entry] | None:
-        """What to handle next; it may be nothing yet. None if there is nothing more to come."""
+        """The entries to handle next, empty if there are none yet. None if no more will come."""
         now = time.monotonic()
         if now >= self._claim_at:
             self._claim_at = now + self._claim_after / 6
@@ -124,7 +127,7 @@ class Member:
             if not (entries := self._wait_for_entries(wait_ms)):
                 self._absence.look()
             return entries
-        self._progress.open()  # before the first look: whatever happens after that ends the wait
+        self._progress.open()  # before the first look, so that any later change ends the wait
         if entries := self._results.read(count=_COUNT):
             return entries
         if drain.reached():
@@ -139,12 +142,12 @@ class Member:
         return self._listener.perform(self._results.wait.asked(count=_COUNT, wait_ms=wait_ms))
 
     def _tell_what_holds_back(self) -> None:
-        """Say why the end does not come, if the scheduler has said so."""
+        """Log why the drain is not reached, if the scheduler says that cutting is held back."""
         if reason := self._broker.held_back():
             self._log.note(logging.WARNING, "held back", f"{self._name}: the end waits, held back: {reason}")
 
     def _forget_the_silent(self, now: float) -> None:
-        """Those who died without leaving would otherwise stay in the group for ever."""
+        """Remove consumers that died without leaving. Otherwise they stay in the group forever."""
         if now >= self._forget_at:
             self._forget_at = now + self._claim_after
             if gone := self._results.forget_silent(idle_ms=int(self._claim_after * 1000 * _FORGET_AFTER)):
@@ -153,9 +156,10 @@ class Member:
     def _handle(
         self, entries: Sequence[Entry], is_told: Callable[[], bool], until: float, heartbeat: ClaimHeartbeat
     ) -> bool:
-        """Have entries handled; those whose handler has returned are acknowledged together.
+        """Call the handlers for entries, and acknowledge together those whose handler has returned.
 
-        Returns whether all were: none is begun once this is told to end, or the server does not do its part.
+        Returns whether all were handled and acknowledged. No handler is called once this is told to end, or
+        once a request to the server has failed.
         """
         heartbeat.keep([entry.id for entry in entries])
         self._absence.came(len(entries))
@@ -167,7 +171,7 @@ class Member:
                 if entry.is_hint:
                     self._claim_at = 0.0
                 else:
-                    # Apart from the call, as what a handler raises is never waited for.
+                    # Separate from the call: an error that the handler raises must not be waited for.
                     try:
                         call = self._handlers.call_for(entry, self._results)
                     except PASSING as error:
@@ -187,7 +191,7 @@ class Member:
         return all_acknowledged
 
     def _is_acknowledged(self) -> bool:
-        """Whether what is handled is acknowledged. If not, `run` waits for the server and does so first."""
+        """Acknowledge. Returns whether that succeeded: if not, `run` waits for the server and tries again."""
         try:
             self._acknowledge()
         except PASSING as error:
@@ -196,7 +200,7 @@ class Member:
         return True
 
     def _acknowledge(self) -> None:
-        """Acknowledge what is handled. May be repeated. Raises ServerError."""
+        """Acknowledge the handled entries. May be repeated. Raises ServerError."""
         if self._handled:
             self._results.acknowledge(tuple(self._handled))
             self._handled.clear()
@@ -205,10 +209,10 @@ class Member:
                 tell()
 
     def _hand_back(self, *, unhandled: bool) -> None:
-        """Give what was delivered and not begun to the others. If that fails, they get it in time."""
+        """Give entries that no handler has begun to the others. If that fails, they take them over later."""
         if self._joined:
             try:
-                self._acknowledge()  # what is handled is not for the others
+                self._acknowledge()  # handled entries must not go to the others
                 if unhandled:
                     self._results.hand_back()
             except ServerError as error:

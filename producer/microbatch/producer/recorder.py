@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 CHUNK_EVENTS = 1_000
 CHUNK_BYTES = 1_000_000
-"""The most that should go in one round trip."""
+"""The most events, and the most bytes of them, that should go in one round trip."""
 _MAX_ID_LENGTH = 200
 _ONE_EVENT = (str, bytes, bytearray, memoryview, Mapping, BaseModel)
 
@@ -28,7 +28,7 @@ class Recorder:
 
     Args:
         broker: the batcher's.
-        max_size: the size of a full batch, where it is not the config's.
+        max_size: the size of a full batch, if it differs from the config's.
     """
 
     def __init__(self, broker: Broker, max_size: int | None = None) -> None:
@@ -50,12 +50,12 @@ class Recorder:
     def record(self, bodies: Sequence[bytes], event_id: str | None = None) -> None:
         """Record the events with these JSON texts, all or none; the server holds them when this returns.
 
-        An ``event_id`` is that of the one event given: if it was seen lately, nothing is recorded.
+        An ``event_id`` is for a single event. If it was seen within ``dedupe_window``, nothing is recorded.
 
         Raises:
-            EncodeError: one is too large; nothing was sent.
-            ConfigError: there is an id, but ids are not remembered.
-            BatcherFull: there is no room, and was none for ``block_when_full`` seconds.
+            EncodeError: an event is too large, or the id is not valid; nothing was sent.
+            ConfigError: there is an id, but no ``dedupe_window`` is set.
+            BatcherFull: there was no room for ``block_when_full`` seconds.
             Unavailable, Refused: nothing was recorded.
             InDoubt: it may have been recorded.
         """
@@ -66,14 +66,14 @@ class Recorder:
             self._record(bodies, _prefix_now(), event_id or "")
 
     def check_sizes(self, bodies: Sequence[bytes]) -> None:
-        """Raises EncodeError if one of these JSON texts, of which there is at least one, is too large."""
+        """Raises EncodeError if one of these JSON texts is too large. There must be at least one."""
         if (largest := max(map(len, bodies))) > self._max_event_bytes:
             raise EncodeError(
                 f"an event has {largest:,} bytes; max_event_bytes allows {self._max_event_bytes:,}"
             )
 
     def record_stamped(self, raws: Sequence[bytes]) -> None:
-        """Record events that say themselves when they were recorded, and are not too large.
+        """Record events that carry the time they were recorded, and are not too large.
 
         Raises as `record` does.
         """
@@ -82,10 +82,10 @@ class Recorder:
     def record_chunks(self, chunks: Iterable[Sequence[bytes]], *, ahead: bool) -> int:
         """Record chunks of at least one event in turn, as `record` does. Returns how many events.
 
-        What ``chunks`` raises comes out when all before it are recorded.
+        If ``chunks`` raises, this raises the same error once all chunks before it are recorded.
 
-        ``ahead``: let each chunk be made while the one before is on its way, if the batcher's settings allow
-        it. Only for chunks that are made quickly: the server's answer is read when the next is there.
+        ``ahead``: whether each chunk is made while the one before is on its way, if the batcher's settings
+        allow it. Only for chunks that are made quickly: the server's reply is read when the next one is made.
         """
         count = 0
         sent: list[tuple[PendingReply[int], int]] = []  # one at most
@@ -110,7 +110,7 @@ class Recorder:
 
     def _record(self, bodies: Sequence[bytes], prefix: bytes, event_id: str) -> None:
         """Record, and wait for room if there is none."""
-        if self._events.is_plain and not event_id:  # one round trip, in as few steps as can be
+        if self._events.is_plain and not event_id:  # the fast path: one round trip, and few steps
             self._note_appended(self._append(bodies, prefix, full_at=self._max_size), len(bodies))
             return
         record = functools.partial(self._events.record, bodies, prefix, event_id, full_at=self._max_size)
@@ -129,7 +129,7 @@ class Recorder:
 
     def _note(self, count: int, waiting: int) -> None:
         self.recorded += count
-        if waiting and self._observer.sees_success:  # none waits where the event's id had been seen
+        if waiting and self._observer.sees_success:  # waiting is 0 if the event's id had been seen
             self._observer.recorded(batcher=self._name, count=count, waiting=waiting)
 
     def _record_when_there_is_room(self, record: Callable[[], int]) -> int:
@@ -162,7 +162,7 @@ def _prefix_now() -> bytes:
 
 
 def refuse_one_event(events: object) -> None:
-    """Raises EncodeError for what is one event by itself, and has letters or keys that are taken for many."""
+    """Raises EncodeError for a single event that is iterable, such as a text or a mapping."""
     if isinstance(events, _ONE_EVENT):
         raise EncodeError(
             f"record_events takes many events, and was given one {type(events).__name__}: "

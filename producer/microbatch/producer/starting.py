@@ -15,18 +15,18 @@ log = logging.getLogger(__name__)
 
 
 def start(config: Config, *, linger: int | None = None, wait: float | None = None) -> MicroBatcher:
-    """A batcher to record events with, its server reached (or waited for) and found fit.
+    """Start a batcher, and return it once its server has answered and can be used.
 
     Args:
-        config: its settings.
+        config: the batcher's settings.
         linger: how long single events may wait in this process, in ms: see `MicroBatcher`.
         wait: how long to wait for a server that is away, in seconds; None: for as long as it takes.
 
     Raises:
         ConfigError: no server is set, a handler can't be used, or ``linger`` is not a number of milliseconds.
-        AppError: it is called by an app that is being imported, and not by a program.
-        Refused, Unsupported: the server does not let us in, or is too old.
-        Unavailable, InDoubt, RefusedForNow: it was still not there after ``wait``.
+        AppError: an app calls this while it is being imported; only a program may call it.
+        Refused, Unsupported: the server refuses access, or is too old or in cluster mode.
+        Unavailable, InDoubt, RefusedForNow: the server could still not be used after ``wait`` seconds.
     """
     refuse_while_importing("start()")
     broker = Broker(config)
