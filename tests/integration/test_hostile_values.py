@@ -340,7 +340,7 @@ def test_forged_jobs_are_refused_in_one_line_each(house: House, tmp_path: Path) 
     wait_until(lambda: house.admin.llen("rq:queue:mb:letters") == 0)
     house.assert_all_well()
     assert not (tmp_path / "forged").exists()
-    lines = [line for line in house.worker.lines if "is no batch's, and is refused" in line]
+    lines = [line for line in house.worker.lines if "is not a batch's job, and is refused" in line]
     # RQ skips a job without data.
     assert len(lines) == 2 * (len(JOBS) - 1), house.worker.output
 

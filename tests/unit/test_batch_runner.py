@@ -118,7 +118,7 @@ def test_without_a_processor_that_can_be_called_there_is_no_runner(
 
 @pytest.mark.parametrize("batch_id", ["", "events", "../x", "0" * 31, "A" * 32, "0" * 32 + "-x"])
 def test_an_invalid_id_never_becomes_a_key(batch_id: str, make_runner: MakeRunner) -> None:
-    with pytest.raises(DecodeError, match="is no batch's id"):
+    with pytest.raises(DecodeError, match="is not a batch's id"):
         make_runner(total).run(batch_id)
 
 

@@ -1,4 +1,4 @@
-"""The process that runs batches: takes them from RQ, calls the processor, commits the outcome."""
+"""The process that runs batches: it claims them, calls the processor, and commits the outcome."""
 
 from microbatch.broker.wire.batch import BatchInfo, PartialFailure, Reject, RetryLater
 

@@ -22,15 +22,15 @@ from microbatch.worker.slot import Description, Slot, slot_file
 
 log = logging.getLogger(__name__)
 
-_REPLY_SECONDS = 2.0  # a connection that has died is to cost few beats
-_END_SECONDS = 2.0  # for a process that was killed, which is never long in ending
+_REPLY_SECONDS = 2.0  # so that a dead connection costs few beats
+_END_SECONDS = 2.0  # for a process that was killed, which ends soon
 
 
 class Child:
     """One worker process.
 
     Args:
-        server: starts it.
+        server: the fork server, which starts the process.
     """
 
     def __init__(self, server: ForkServer) -> None:
@@ -58,7 +58,7 @@ class Child:
         self._process.send(number)
 
     def beat(self) -> None:
-        """Show the scheduler that it is alive, if it is; end it if its run is long past its time limit."""
+        """Send its heartbeat if it is alive, or kill it if its run is long past its time limit."""
         if self.poll() is not None or self._is_stopped() or (heartbeat := self._beats()) is None:
             return
         if heartbeat.is_overdue():
@@ -68,17 +68,17 @@ class Child:
             heartbeat.once()
 
     def show(self) -> None:
-        """Have RQ show that it is alive, if it is. Of less weight than its beat, and not to hold that up."""
+        """Have RQ show that it is alive, if it is. Less important than `beat`, and must not delay it."""
         if self._shown is not None and self.poll() is None and not self._is_stopped():
             self._shown.keep()
 
     def forget(self) -> None:
-        """Show no more of it, when it has ended otherwise than by itself: it could not do that."""
+        """Delete its keys in RQ if it ended with an error or by a signal: then it could not do so itself."""
         if self.poll() and self._beats() is not None and self._shown is not None:
             self._shown.forget()
 
     def end_hard(self, seconds: float) -> None:
-        """End it at once, and give back what it had in hand; that takes ``seconds`` at most."""
+        """Kill it, and give back the batches that it had claimed, which takes ``seconds`` at most."""
         self.send(signal.SIGKILL)
         self._process.wait(_END_SECONDS)
         heartbeat, description = self._beats(), self._description
@@ -87,7 +87,7 @@ class Child:
         self.forget()
 
     def _beats(self) -> RunHeartbeat | None:
-        """Its heartbeat, once it has said what batches it runs."""
+        """Its heartbeat, once it has described itself in its slot."""
         if self._heartbeat is None and (about := self._slot.description()) is not None:
             server, clock = _server_at(about.url)
             claims = Claims(server, Keys(about.key_prefix, about.name))
@@ -100,11 +100,11 @@ class Child:
         return self._heartbeat
 
     def _is_stopped(self) -> bool:
-        """Whether somebody has stopped it, as SIGSTOP does: nothing says that it will ever go on."""
+        """Whether a signal such as SIGSTOP has stopped it: it may never go on."""
         try:
             state = Path(f"/proc/{self.pid}/stat").read_text("latin-1").rpartition(")")[2].split()[0]
         except OSError:
-            return False  # it has just ended, or this system has no such file
+            return False  # it has ended, or this system has no such file
         return state in ("T", "t")
 
 

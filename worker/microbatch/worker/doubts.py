@@ -1,7 +1,7 @@
 """Claims whose reply was lost.
 
-The reply to a claim can get lost: the connection breaks, or what came can't be read. The batch may be this
-worker's by then, and nobody else would run it before its worker had been silent for long enough to be taken
+The reply to a claim can get lost: the connection breaks, or the reply can't be read. The batch may be claimed
+by this worker then. No other worker would run it before this one had been silent for long enough to be taken
 for dead.
 """
 
@@ -25,7 +25,7 @@ _LOOK_AGAIN_SECONDS = 1.0
 
 
 class Doubts:
-    """One worker's claims in doubt, each until its batch is found, or until it would have run out."""
+    """One worker's claims in doubt. Each is kept until its batch is found, or until it would have run out."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -33,15 +33,15 @@ class Doubts:
         self._look_at = 0.0
 
     def add(self, claim: Claim) -> None:
-        """A claim that may have been made."""
+        """Add a claim that may have been made."""
         self._claims.append(claim)
         self._look_at = 0.0
 
     def next(self) -> ClaimedBatch | None:
-        """A batch that was claimed, to be run; None if there is none.
+        """A batch that was claimed and must be run; None if there is none.
 
-        Asks the server only where there are doubts, once a second: a claim may still be on its way. Raises
-        ServerError; then it is asked again.
+        Asks the server only if there are doubts, and once a second: a claim may still be on its way. Raises
+        ServerError; the next call then asks again.
         """
         if not self._claims or time.monotonic() < self._look_at:
             return None
@@ -53,7 +53,7 @@ class Doubts:
         return None
 
     def resolve(self, claim: Claim) -> ClaimedBatch | None:
-        """The batch that was claimed; None if there is none, or none that can be read."""
+        """The batch that was claimed; None if there is none, or if it can't be read."""
         found = self._broker.claims.find(claim.owner, claim.due_ms)
         batch = None if found is None else self._read(found)
         if (found is not None or self._broker.clock.now_ms() > claim.due_ms) and claim in self._claims:
@@ -61,18 +61,18 @@ class Doubts:
         return batch
 
     def clear_up(self, claim: Claim) -> None:
-        """Give back what was claimed, if anything was, of a claim whose reply was of no use."""
+        """Give back the batch of a claim whose reply named none that can be run, if one was claimed."""
         try:
             self.resolve(claim)
         except ServerError:
             self.add(claim)
 
     def resolve_until_answered(self, claim: Claim) -> ClaimedBatch | None:
-        """As `resolve`, of a claim that was not added. Raises as `retry_until_answered`."""
+        """As `resolve`, for a claim that was not added. Raises as `retry_until_answered`."""
         return retry_until_answered(self._broker.config.name, lambda: self.resolve(claim))
 
     def claimed(self) -> Iterator[FoundClaim]:
-        """What was claimed, for a worker that does not run it any more. Raises ServerError."""
+        """The batches that were claimed, for a worker that will not run them. Raises ServerError."""
         while self._claims:
             claim = self._claims.pop()
             if (found := self._broker.claims.find(claim.owner, claim.due_ms)) is not None:
@@ -83,6 +83,6 @@ class Doubts:
             return self._broker.claims.read(found)
         except DecodeError as error:
             log.error("%s: batch %s: %s", self._broker.config.name, printable(found.id), error.public)  # noqa: TRY400
-            # The scheduler is to look at it: it quarantines what is not a batch.
+            # Given back so that the scheduler looks at it: it quarantines what is not a batch.
             self._broker.claims.give_back(found, None, due_ms=self._broker.clock.now_ms())
             return None

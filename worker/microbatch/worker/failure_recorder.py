@@ -1,8 +1,8 @@
 """Decides and records what becomes of a batch whose processor raised.
 
-retry ──▶ run again later                 while it has retries left, and as long as all batches fail
-probe ──▶ one event is run alone          where nothing succeeds, to tell a bad event from an outage
-divide ─▶ its halves run by themselves    where others succeed, down to the events that really fail
+retry ──▶ run again later              while it has retries left, and as long as all batches fail
+probe ──▶ one event is run alone       if nothing succeeds, to tell a bad event from an outage
+divide ─▶ its halves are run alone     if others succeed, down to the events that really fail
 bury ───▶ dead, with its events
 """
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class RunStopped(MicrobatchError):
-    """Somebody had the run of a batch stopped."""
+    """A person stopped the run of a batch."""
 
 
 class FailureRecorder:
@@ -54,7 +54,7 @@ class FailureRecorder:
         self._policy = broker.policy
 
     def record(self, batch: ClaimedBatch, error: BaseException | str) -> RunReport:
-        """A run failed. Returns what comes next."""
+        """Record that a run failed. Returns a report of what comes next."""
         now_ms = self._now_ms()
         match error:
             case RunStopped():
@@ -75,7 +75,7 @@ class FailureRecorder:
     def _hold_back(
         self, batch: ClaimedBatch, then: RunRecord, error: BaseException | str, now_ms: int
     ) -> RunReport:
-        """The breaker is open. It is due at once, and the scheduler holds it back until a batch succeeds."""
+        """The breaker is open: the batch is due at once, but held back until another batch succeeds."""
         self._record_retry(batch, then, now_ms)
         return self._report(batch, error, Outlook(NextStep.HELD_BACK), now_ms)
 
@@ -101,7 +101,7 @@ class FailureRecorder:
                 return self._die(batch, error, now_ms)
 
     def _health_after(self, batch: ClaimedBatch, error: BaseException | str, now_ms: int) -> Health:
-        """The row of failures with this one. What is known to be a bad event says nothing about others."""
+        """The row of failures, including this one unless its events are known to be bad."""
         breaker, mode = self._broker.breaker, batch.run.mode
         if mode in (Mode.ISOLATING, Mode.SUSPECT) or is_given_up(error, self._policy):
             return retry_until_answered(self._name, breaker.health)
@@ -123,7 +123,7 @@ class FailureRecorder:
         retry_until_answered(self._name, lambda: self._broker.ledger.retry(batch, then, due_ms=due_ms))
 
     def _divide(self, batch: ClaimedBatch, parts: Sequence[Part], entry: Sequence[Value] = ()) -> None:
-        """Have the parts take the batch's place. Events that are in none are done."""
+        """Replace the batch by its parts. Events that are in none of them are done."""
         divide = self._broker.ledger.divide
         is_ours = retry_until_answered(self._name, lambda: divide(batch.id, batch.run, parts, entry))
         done = batch.header.size - sum(part.header.size for part in parts)
@@ -139,7 +139,7 @@ class FailureRecorder:
         )
 
     def record_partial(self, batch: ClaimedBatch, partial: PartialFailure, entry: list[Value]) -> RunReport:
-        """Some events failed, the others are done. Returns what comes next."""
+        """Record that some events failed and the others are done. Returns a report of what comes next."""
         now_ms, attempt, size = self._now_ms(), batch.run.attempt, batch.header.size
         if size == 1 and partial.errors:
             (error,) = partial.errors.values()

@@ -1,12 +1,12 @@
 """The fork server: a process of a pool that has imported all that a worker needs, and forks the workers.
 
-So a worker starts in some ten milliseconds, and shares the memory of those imports with the others. The
-server is forked from the pool's process before that has imported the app or started a thread, and does
-neither itself: nothing that an app opens or starts on import is shared between workers. The idea is that of
-the fork server of Python's ``multiprocessing``.
+So a worker starts in about ten milliseconds, and shares the memory of those imports with the others. The
+server is forked from the pool's process before the pool imports the app or starts a thread. The server does
+neither, so nothing that an app opens or starts on import is shared between workers. The fork server of
+Python's ``multiprocessing`` works in the same way.
 
-The pool asks over a socket. With each question come two descriptors: the slot of the new worker, and the
-writing end of a pipe into which the server writes the worker's exit code. The answer is the worker's pid.
+The pool sends requests over a socket. Each request carries two descriptors: the slot of the new worker, and
+the writing end of a pipe into which the server writes the worker's exit code. The reply is the worker's pid.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from microbatch.worker.process import main
 log = logging.getLogger(__name__)
 
 _fork = get_context("fork")
-_NAME = "MainProcess"  # as in a program: by this name apps and their logs tell it from their own children
-_DEFAULTS = {signal.SIGINT: signal.default_int_handler}  # Python's own; of others the system's
+_NAME = "MainProcess"  # as in a program: apps and their logs use the name to recognize their own children
+_DEFAULTS = {signal.SIGINT: signal.default_int_handler}  # Python's handler; other signals have the system's
 
 _NUMBER = struct.Struct("=i")
 _ANSWER_SECONDS = 10.0
 _PAUSE_SECONDS = 0.01
-_LOOK_SECONDS = 1.0  # a worker whose own children hold its sentinel open is seen to end by then
+_LOOK_SECONDS = 1.0  # how soon the end is seen of a worker whose own children hold its sentinel open
 
 
 class Forked:
@@ -62,17 +62,17 @@ class Forked:
         self._code: int | None = None
 
     def poll(self) -> int | None:
-        """Its exit code, negative for a signal's number; None while it runs. May be called on any thread."""
+        """Its exit code, or minus the signal's number; None while it runs. May be called on any thread."""
         with self._lock, suppress(BlockingIOError):
             if self._code is None:
                 said = os.read(self._ending, _NUMBER.size)
-                # A server that ended without a word took its workers along.
+                # If nothing was written, the server has ended, and its workers were killed with it.
                 self._code = _NUMBER.unpack(said)[0] if said else -signal.SIGKILL
                 os.close(self._ending)
         return self._code
 
     def wait(self, seconds: float) -> int | None:
-        """Its exit code, as soon as it has ended; None if that takes longer than ``seconds``."""
+        """Wait for its end. Returns its exit code; None if that takes longer than ``seconds``."""
         end_at = time.monotonic() + seconds
         while self.poll() is None and time.monotonic() < end_at:
             time.sleep(_PAUSE_SECONDS)
@@ -86,10 +86,10 @@ class Forked:
 
 
 class ForkServer:
-    """The pool's end of it. Make it on the main thread, before the app is imported and a thread is started.
+    """The pool's side. Make it on the main thread, before the app is imported or a thread is started.
 
     Args:
-        app: whose batches the workers run.
+        app: the app whose batches the workers run.
     """
 
     def __init__(self, app: str) -> None:
@@ -104,11 +104,11 @@ class ForkServer:
         self._socket.settimeout(_ANSWER_SECONDS)
 
     def fork(self, slot: int) -> Forked:
-        """Start a worker that notes its claims in the slot of this descriptor.
+        """Start a worker that notes its claims in the slot with this descriptor.
 
         A server that does not answer is replaced by another. Its workers end with it.
 
-        Raises OSError if the system has no room for another process.
+        Raises OSError if the system can't start another process.
         """
         try:
             return self._ask(slot)
@@ -130,11 +130,11 @@ class ForkServer:
         return forked
 
     def _replace(self) -> None:
-        """By a new program: this process has threads now, and the app, so it is not to be forked any more."""
+        """Start a new server, as a new program: this process has threads and the app by now, so no fork."""
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
-            self._pid = 0  # from now on it may be another process's
+            self._pid = 0  # from now on another process may have this pid
         ours, theirs = socket.socketpair()
         with theirs, _stop_signals_blocked():
             theirs.set_inheritable(True)
@@ -157,17 +157,17 @@ def _pid_in(answer: bytes) -> int:
 
 
 class _Server:
-    """The server's end of it."""
+    """The server's side."""
 
     def __init__(self, requests: socket.socket, app: str) -> None:
         self._requests = requests
         self._app = app
-        self._workers: dict[int, tuple[ForkProcess, int]] = {}  # by their sentinels, with the pipes' ends
+        self._workers: dict[int, tuple[ForkProcess, int]] = {}  # by sentinel, with the end of the pipe
 
     def run(self) -> None:
         """Fork a worker for each request, until the pool ends."""
         gc.collect()
-        gc.freeze()  # what the collector does not look at stays shared
+        gc.freeze()  # memory that the collector does not visit stays shared
         while True:
             ready = connection.wait([self._requests, *self._workers], _LOOK_SECONDS)
             self._tell_of_the_ended()
@@ -180,7 +180,7 @@ class _Server:
                 os.close(slot)
 
     def _fork(self, slot: int, ending: int) -> int:
-        """Returns the worker's pid, or the negative number of the error that there was instead."""
+        """Returns the worker's pid, or minus the number of the error if none could be started."""
         worker = _fork.Process(target=self._work, args=(slot, ending, os.getpid()), name=_NAME)
         try:
             worker.start()
@@ -200,9 +200,9 @@ class _Server:
                 del self._workers[sentinel]
 
     def _work(self, slot: int, ending: int, server_pid: int) -> None:
-        """Be a worker."""
+        """Run as a worker, in the forked process."""
         die_with_parent(signal.SIGKILL, server_pid)
-        os.setsid()  # a Ctrl-C reaches the pool alone, which passes it on once
+        os.setsid()  # so that only the pool gets a Ctrl-C, and passes it on once
         self._requests.close()
         for end in (ending, *(other for _, other in self._workers.values())):
             os.close(end)
@@ -210,18 +210,19 @@ class _Server:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, _DEFAULTS.get(number, signal.SIG_DFL))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
-        # Not the command's, which reports that it can't be written: a processor may print.
+        # Not the command's output, which ends the command when it can't be written: a processor may print.
         sys.stdout = sys.__stdout__ or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
         join_pool(slot)
-        set_start_method(None, force=True)  # which is the app's to choose
+        set_start_method(None, force=True)  # so that the app can choose one
         end_fork_with(lambda: main(self._app))
 
 
 @contextmanager
 def _stop_signals_blocked() -> Iterator[None]:
-    """What starts meanwhile goes on with them blocked: it ends with the pool, and only so.
+    """Block the stop signals, so that a process that is started in the block keeps them blocked.
 
-    A worker lets them in when it is ready for them. Those that came before are delivered then.
+    The server keeps them blocked and ends with the pool. A worker unblocks them when it is ready, and is then
+    sent those that came before.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
     try:
@@ -231,13 +232,13 @@ def _stop_signals_blocked() -> Iterator[None]:
 
 
 def _serve_to_the_end(requests: socket.socket, app: str, pool_pid: int) -> NoReturn:
-    """End this process in any case. The kernel ends the workers that are left with it."""
+    """Run the server, and end this process in any case. The kernel then kills the workers that are left."""
     code = 1
     try:
         die_with_parent(signal.SIGKILL, pool_pid)
         _Server(requests, app).run()
         code = 0
-    except BaseException:  # noqa: BLE001 - a fork is not to go on in what its parent was doing
+    except BaseException:  # noqa: BLE001 - a fork must not go on with its parent's work
         traceback.print_exc()
     os._exit(code)
 

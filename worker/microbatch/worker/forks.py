@@ -1,4 +1,4 @@
-"""Forks that a processor makes: they do none of the worker's work."""
+"""Ends forks that a processor makes, so that they do none of the worker's work."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from microbatch.broker.process.loggable import trace
 
 @contextmanager
 def forks_end_here() -> Iterator[None]:
-    """End any process but this one that leaves the block, with the exit code that a program would have.
+    """End every process but this one when it leaves the block, with the exit code that a program would have.
 
-    Otherwise it would go on as a second worker of the same name, which nobody ends.
+    Otherwise a fork would go on as a second worker of the same name, which no pool would end.
     """
     pid = os.getpid()
     code: object = 0
@@ -32,7 +32,7 @@ def forks_end_here() -> Iterator[None]:
         raise
     finally:
         if os.getpid() != pid:
-            # What multiprocessing calls at a program's end, and os._exit() leaves out.
+            # multiprocessing calls these at a program's end, and os._exit() does not.
             util._run_finalizers(0)  # type: ignore[attr-defined] # noqa: SLF001 - it has no other name
             sys.stdout.flush()
             os._exit(code if isinstance(code, int) else int(code is not None))

@@ -1,7 +1,7 @@
 """The heartbeat of a worker process: extends its claims while it is alive.
 
-It goes by the worker's slot, so it is the same wherever it comes from: from the worker's pool, or, without
-a pool, from a thread of the worker itself.
+It reads the claims from the worker's slot. So the worker's pool and, without a pool, a thread of the worker
+itself send the same heartbeat.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ log = logging.getLogger(__name__)
 
 
 class RunHeartbeat:
-    """Beats for the claims in one slot.
+    """Sends heartbeats for the claims in one slot.
 
     Args:
-        slot: where the worker notes what it claims.
-        name: the batcher's, for the log.
+        slot: where the worker notes its claims.
+        claims: the batcher's claims on the server.
+        clock: the server's clock.
+        name: the batcher's name, for the log.
         ttl_ms: how long the worker may be silent.
-        beat_seconds: how old a claim is when the first beat comes. Further ones come twice as often.
+        beat_seconds: how old a claim is at its first heartbeat. Further ones come after half that time.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class RunHeartbeat:
         self._missed = False
 
     def once(self) -> None:
-        """Beat for each claim for which it is time. Does not raise if the server can't be asked."""
+        """Send the heartbeats that are due. Does not raise if the server can't be asked."""
         claims = {claim.owner: claim for claim in self._slot.claims()}
         for forgotten in self._next_at.keys() - claims.keys():
             del self._next_at[forgotten]
@@ -57,15 +59,15 @@ class RunHeartbeat:
                 self._beat(claim)
 
     def is_overdue(self) -> bool:
-        """Whether the processor is at a batch for longer than its process may go on."""
+        """Whether a processor has been running for so long that its process must be ended."""
         now = time.monotonic()
         return any(now > claim.limit_at for claim in self._slot.claims())
 
     def give_back(self, rq: RqPlace, seconds: float) -> None:
-        """Give back what the worker has claimed: it is about to be ended, or has been.
+        """Give back the batches that the worker has claimed: it is about to be ended, or has been.
 
-        Returns after ``seconds`` at the latest; what was not given back then is run again all the same, when
-        its worker has been silent for too long.
+        Returns after ``seconds`` at the latest. A batch that was not given back by then is also run again,
+        once its worker has been silent for too long.
         """
         thread = threading.Thread(target=self._give_all_back, args=(rq,), name="give back", daemon=True)
         thread.start()
@@ -88,7 +90,7 @@ class RunHeartbeat:
             self._next_at[claim.owner] = inf
 
     def _find(self, claim: NotedClaim) -> FoundClaim | None:
-        """What was claimed; None if that is nothing, or is not claimed yet."""
+        """The claimed batch; None if nothing was claimed, or not yet."""
         if claim.owner not in self._found:
             found = self._claims.find(claim.owner, claim.due_ms)
             if found is None:
@@ -112,7 +114,7 @@ class RunHeartbeat:
 
 
 def heartbeat_of(broker: Broker, slot: Slot) -> RunHeartbeat:
-    """The heartbeat of this process, where nobody else beats for it."""
+    """The heartbeat of this process, for a worker without a pool."""
     return RunHeartbeat(
         slot, broker.claims, broker.clock,
         name=broker.config.name, ttl_ms=broker.timing.run_ttl_ms, beat_seconds=broker.timing.beat_seconds,

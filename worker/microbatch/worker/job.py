@@ -1,7 +1,7 @@
-"""The job: what RQ calls for each batch. The one function that a worker runs.
+"""The job: the function that RQ calls for each batch, and the only one that a worker runs.
 
-Nothing in it says what code processes the batch. That is the processor of the worker's own app, which
-the environment's ``MICROBATCH_APP`` names; a stock ``rq worker`` runs batches by it as well.
+The job does not say what code processes the batch. The processor is that of the worker's own app, which the
+environment variable ``MICROBATCH_APP`` names. So a stock ``rq worker`` can run batches too.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from microbatch.worker.runner import BatchRunner
 
 
 def run_batch(batcher: str, batch_id: str, *, enqueued_at: datetime | None = None) -> str:
-    """Run one batch and record its outcome. Returns what came of it, for RQ to show.
+    """Run one batch and record its outcome. Returns a text about the outcome, for RQ to show.
 
-    ``enqueued_at`` tells a dead batch that somebody has requeued from a stray job of before its death.
+    ``enqueued_at``: when the job was enqueued. If the batch died before, a person has requeued it by hand;
+    otherwise this is a stray job.
 
     Raises:
         AppError: this worker's app is for another batcher.
-        BatchDead: the processor failed for the last time.
+        BatchDead: the batch, or a part of it, is dead.
     """
     runner = runner_of_this_process()
     if batcher != runner.config.name:
@@ -32,11 +33,11 @@ def run_batch(batcher: str, batch_id: str, *, enqueued_at: datetime | None = Non
 
 
 def runner_of_this_process() -> BatchRunner:
-    """What runs the batches of the app that the environment names. Raises ConfigError and AppError."""
+    """The runner for the app that the environment names. Raises ConfigError and AppError."""
     return _runner(os.getpid())
 
 
 @functools.lru_cache(maxsize=1)
 def _runner(_pid: int) -> BatchRunner:
-    """One per process: connections and threads don't cross a fork."""
+    """One runner per process: connections and threads don't survive a fork."""
     return BatchRunner(load_config_from_environment(), slot=slot_of_the_pool())

@@ -10,11 +10,11 @@ _slots: dict[int, Slot] = {}
 
 
 def join_pool(slot: int) -> None:
-    """Note this process's claims in the slot of this descriptor, which is closed."""
+    """Note this process's claims in the slot with this descriptor, and close the descriptor."""
     _slots[os.getpid()] = Slot(slot)
     os.close(slot)
 
 
 def slot_of_the_pool() -> Slot | None:
-    """The slot of this process; None if it is not a pool's, as a fork of a worker is not."""
+    """The slot of this process; None if no pool started it. A fork of a worker has none either."""
     return _slots.get(os.getpid())

@@ -1,4 +1,4 @@
-"""What becomes of each event that a `PartialFailure` names."""
+"""Decides what becomes of each event that a `PartialFailure` names."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from microbatch.worker.user_errors import summarize
 def of_an_outage(
     batch: ClaimedBatch, partial: PartialFailure, policy: Policy, now_ms: int
 ) -> BaseException | str | None:
-    """One of the errors that may come of an outage, if every event of the batch is named.
+    """One of the errors that an outage may have caused, if every event of the batch is named; otherwise None.
 
-    The processor has said that the others do not: `Reject`, `RetryLater`, and what the settings give up on.
+    `Reject`, `RetryLater` and errors that the settings give up on are not caused by an outage.
     """
     if len(partial.errors) < batch.header.size:
         return None
@@ -38,8 +38,8 @@ def judge_all(
 ) -> Verdict | None:
     """What becomes of a batch all of whose events are named; None if each event goes its own way.
 
-    Where others succeed it is the events, and while they have retries left they are tried by themselves.
-    Otherwise it may be an outage, in which none of them is to die.
+    If other batches succeed, the events are bad; and while retries are left, each event is tried on its own.
+    Otherwise there may be an outage, in which no event may die.
     """
     verdict = judge(batch.run, batch.header.size, health, policy, now_ms)
     if verdict is Verdict.BURY or is_out_of_time(batch.run, policy, now_ms):
@@ -58,10 +58,10 @@ def sort_named(
     *,
     bury_by_ms: int,
 ) -> tuple[list[Part], list[tuple[Part, BaseException | str]]]:
-    """The parts that are run again, and those that are dead with their errors.
+    """The parts that are run again, and the parts that are dead, with their errors.
 
-    Each dead batch has one error, so the failed events are grouped by what went wrong with them. The dead are
-    due at ``bury_by_ms`` only: until then they are this worker's to bury. If it dies they are run once more.
+    Each dead batch has one error, so the failed events are grouped by their error. The dead parts are due at
+    ``bury_by_ms``, so that this worker can bury them before. If it dies first, they are run once more.
     """
     late = is_out_of_time(batch.run, policy, now_ms)
     retries: dict[float | None, list[int]] = {}

@@ -1,7 +1,7 @@
 """The pool: keeps a number of worker processes running, and sends their heartbeats.
 
-None is a fork of a process that has imported the app, so nothing that the app opened or started on import is
-shared between them.
+No worker is a fork of a process that has imported the app. So nothing that the app opens or starts on import
+is shared between workers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NO_ROOM_SECONDS = 1.0
 
 @dataclass
 class _Place:
-    """One worker's place in the pool, and the process that holds it now."""
+    """One worker's place in the pool, and its current process."""
 
     child: Child | None = None
     start_at: float = 0.0
@@ -44,10 +44,10 @@ class WorkerPool:
     Make it before the app is imported or a thread is started: it forks the process that starts the workers.
 
     Args:
-        app: whose batches they run.
+        app: the app whose batches they run.
         concurrency: how many processes there are.
         grace: how long they may take for the batches in hand when the pool is told to stop, in seconds.
-        look_seconds: how often it looks whether one has ended.
+        look_seconds: how often the pool checks whether a process has ended.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class WorkerPool:
         self._ended: deque[Child] = deque()
 
     def run(self) -> None:
-        """Work until SIGTERM, SIGINT or SIGHUP: workers finish the batch in hand.
+        """Run until SIGTERM, SIGINT or SIGHUP. Workers then finish the batch in hand.
 
-        A worker that takes longer than the grace for it is killed, and its batch is given back, to be run
-        elsewhere. A second signal does that at once.
+        A worker that takes longer than ``grace`` is killed, and its batch is given back, to be run elsewhere.
+        A second signal does that at once.
         """
         with StopSignals() as signals:
             for target in (self._beat, self._show):
@@ -86,7 +86,7 @@ class WorkerPool:
             signals.wait(self._look_seconds / 4)
 
     def _end_hard(self, children: list[Child]) -> None:
-        """At the same time: what waits for a server that is away must not add up."""
+        """End all children at the same time, so that waits for a server that is away don't add up."""
         threads = [
             threading.Thread(target=child.end_hard, args=(_GIVE_BACK_SECONDS,), daemon=True)
             for child in children
@@ -120,14 +120,14 @@ class WorkerPool:
         return [child for child in children if child is not None and child.poll() is None]
 
     def _beat(self) -> None:
-        """Not on the main thread, which has to see signals and ends while a server does not answer."""
+        """On its own thread: the main thread must see signals and ended workers while a server is slow."""
         while True:
             time.sleep(_BEAT_SECONDS)
             for child in self._running():
                 self._attempt(child.beat)
 
     def _show(self) -> None:
-        """Not on the thread that beats: a slow server must not keep it from that."""
+        """On its own thread, so that a slow server does not delay the heartbeats."""
         while True:
             time.sleep(_BEAT_SECONDS)
             for child in self._running():
@@ -138,7 +138,7 @@ class WorkerPool:
     def _attempt(self, act: Callable[[], None]) -> None:
         try:
             act()
-        except Exception:  # noqa: BLE001 - the others are to be beaten for all the same
+        except Exception:  # noqa: BLE001 - the other workers still need their heartbeats
             traceback.print_exc()
 
 
@@ -147,7 +147,7 @@ def _outcome(code: int) -> str:
 
 
 def _name_of_signal(number: int) -> str:
-    """The signal's name. Of the real-time signals Python knows the first and the last only."""
+    """The signal's name. Python names only the first and the last of the real-time signals."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -11,7 +11,7 @@ from microbatch.broker.wire.in_flight import Part
 
 
 class BatchDead(MicrobatchError):
-    """A batch was given up, or parts of it. RQ takes an error for a failed job, and nothing else."""
+    """A batch or parts of it are dead. Only an error makes RQ show a failed job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +19,16 @@ class RunReport:
     """What became of a run of a batch."""
 
     text: str
-    """In words."""
+    """The report in words."""
     is_dead: bool = False
-    """Whether the batch, or a part of it, was given up."""
+    """Whether the batch, or a part of it, is dead."""
     error: BaseException | None = None
-    """What a dead batch died of, if that was raised."""
+    """The exception that a dead batch died of, if there is one."""
     dead_parts: Sequence[tuple[Part, Failure]] = ()
-    """The parts that were given up, where it is not the whole batch."""
+    """The dead parts, if it is not the whole batch."""
 
     def tell_rq(self) -> str:
-        """The words, for RQ to keep as a job's result. Raises BatchDead if RQ is to show a failed job."""
+        """The text, for RQ to keep as the job's result. Raises BatchDead if RQ must show a failed job."""
         if self.is_dead:
             raise BatchDead(self.text) from self.error
         return self.text

@@ -1,11 +1,10 @@
-"""The run watch: a thread of the worker that works while the processor has the main thread.
+"""The run watch: a thread of the worker that runs while the processor has the main thread.
 
-It tells of a run that takes long enough to be shown to people, and ends the process when it is told to stop
-hard. In a worker without a pool it does two more things. It sends the heartbeat for what the worker has
-claimed. It ends the process when a run is long past its time limit and the interpreter could not be
-interrupted (a C extension that never returns): the batch is run elsewhere, and a new worker takes this
-one's place. With a pool, the pool does both, because this thread stands still while a processor keeps the
-interpreter's lock.
+It reports a run that takes long enough to be shown to people, and ends the process at a second stop signal.
+In a worker without a pool it does two more things. It sends the heartbeat for what the worker has claimed. It
+ends the process when a run is long past its time limit and the interpreter could not be interrupted (a C
+extension that never returns): the batch is run elsewhere, and a new worker replaces this one. With a pool,
+the pool does both, because this thread stands still while a processor holds the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ from microbatch.worker.slot import Description, Slot
 
 log = logging.getLogger(__name__)
 
-_CLOSE_SECONDS = 1.0  # of a beat that a server does not answer
+_CLOSE_SECONDS = 1.0  # how long to wait for a heartbeat that the server does not answer
 
 
 class RunWatch:
-    """Looks after the claims and the run at hand of one worker process.
+    """Watches the claims and the current run of one worker process.
 
     Args:
         broker: the batcher's.
         batch_timeout: the time limit of a run, in seconds.
-        slot: the pool's, which then beats by it.
+        slot: a slot that the pool reads to send the heartbeats; without it this sends them.
     """
 
     def __init__(self, broker: Broker, batch_timeout: float, slot: Slot | None = None) -> None:
@@ -58,14 +57,14 @@ class RunWatch:
         self._closed = threading.Event()
         self._shown: ShownWorker | None = None
         self.on_long_run: Callable[[ClaimedBatch], None] = _nobody_asks
-        """Called once for each batch whose run takes long, on the watch's thread."""
+        """Called on the watch's thread, once for each batch whose run takes long."""
         self.on_beat: Callable[[], None] = _nothing
         """Called on the watch's thread, several times a second."""
 
     def describe(self, rq: RqPlace, worker: str = "", worker_sets: tuple[str, ...] = ()) -> None:
-        """Leave for the pool what it needs to know to beat for this process, and to give back what it has.
+        """Tell the pool what it needs to send heartbeats for this process, and to give back its batches.
 
-        ``worker`` and ``worker_sets`` are the keys by which RQ shows it.
+        ``worker`` and ``worker_sets`` are the keys that RQ keeps for this worker.
         """
         config = self._broker.config
         about = Description(
@@ -80,19 +79,19 @@ class RunWatch:
             self._shown = ShownWorker(self._broker.server, about)
 
     def claiming(self, claim: Claim) -> None:
-        """A claim is about to be made: from now on the worker is shown to be alive for it."""
+        """Note that a claim is about to be made. From now on heartbeats are sent for it."""
         self._slot.claim(claim.owner, claim.due_ms)
         if self._thread is None:
             self._thread = threading.Thread(target=self._live, name="run watch", daemon=True)
             self._thread.start()
 
     def claimed_nothing(self) -> None:
-        """The last claim found no batch."""
+        """Note that the last claim found no batch."""
         self._slot.unclaim()
 
     @contextmanager
     def beating_for(self, batch: ClaimedBatch) -> Iterator[None]:
-        """``batch`` is run while the block does."""
+        """Within the block, ``batch`` is the current run."""
         self._since = time.monotonic()
         self._limit_at = self._since + self._limit_seconds
         self._slot.begin(batch.run.owner, self._limit_at)
@@ -104,17 +103,17 @@ class RunWatch:
             self._slot.over()
 
     def processed(self) -> None:
-        """The processor has returned: from now on there is no limit, a server that is away is waited for."""
+        """Note that the processor has returned: the run has no limit now, and may wait for the server."""
         self._limit_at = inf
         self._slot.limitless()
 
     @property
     def is_overdue(self) -> bool:
-        """Whether the processor has been at the batch for longer than its process may go on."""
+        """Whether the processor has been running for so long that the process must be ended."""
         return time.monotonic() > self._limit_at
 
     def close(self) -> None:
-        """Beat no more, once nothing is claimed."""
+        """Stop the watch and its heartbeats. Call it once nothing is claimed."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join(_CLOSE_SECONDS)
@@ -124,7 +123,7 @@ class RunWatch:
         while not self._closed.wait(pause):
             try:
                 self._once()
-            except Exception:  # noqa: BLE001 - a handler of the app's log may raise anything
+            except Exception:  # noqa: BLE001 - a log handler of the app may raise anything
                 traceback.print_exc()
 
     def _once(self) -> None:
@@ -138,7 +137,7 @@ class RunWatch:
         if not self._beats_here:
             return
         if batch is not None and self.is_overdue:
-            self._end_process(batch)  # with no more beat, on which its batch would wait
+            self._end_process(batch)  # before the next heartbeat, which would delay the batch's next run
             return
         self.heartbeat.once()
         if self._shown is not None:
@@ -148,7 +147,7 @@ class RunWatch:
         try:
             self.on_long_run(batch)
         except Exception as error:  # noqa: BLE001 - see below
-            # Whatever it is, it must not end this thread: the worker would be taken for dead.
+            # No error may end this thread: the worker would be taken for dead.
             log.error("%s: batch %s: its run can't be shown: %s", self._name, batch.id, trace(error))  # noqa: TRY400
 
     def _end_process(self, batch: ClaimedBatch) -> None:
@@ -160,8 +159,8 @@ class RunWatch:
 
 
 def _nobody_asks(batch: ClaimedBatch) -> None:
-    """What is told of long runs where nothing else is set."""
+    """The default of `RunWatch.on_long_run`."""
 
 
 def _nothing() -> None:
-    """What is called at each beat where nothing else is set."""
+    """The default of `RunWatch.on_beat`."""

@@ -33,20 +33,22 @@ from microbatch.worker.unreadable import body_of, without_unreadable
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of a batch that is over, and not recorded yet."""
+    """A run of a batch that is over and not recorded yet."""
 
     batch: ClaimedBatch
     entry: list[Value] | None = None
-    """The result's entry on the stream, empty if there is none to handle; None if the whole batch failed."""
+    """The result's entry on the stream, empty if there is no result; None if the whole batch failed."""
     error: BaseException | None = None
-    """What the processor raised; a `PartialFailure` beside an entry is for a part of the batch."""
+    """What the processor raised. A `PartialFailure` beside an entry concerns a part of the batch."""
 
 
 class BatchRunner:
     """Runs batches of one batcher in this process, one at a time.
 
     Args:
-        slot: where to note what is claimed, for a pool that looks after this process.
+        config: the batcher's settings.
+        broker: the batcher's verbs; without it they are made from the settings.
+        slot: where to note claims, if a pool watches this process.
 
     Raises:
         ConfigError: the config has no usable processor, or no server.
@@ -66,17 +68,17 @@ class BatchRunner:
         self._failures = FailureRecorder(self.broker)
 
     def run(self, batch_id: str, *, enqueued_at: datetime | None = None) -> RunReport:
-        """Run one batch and record its outcome, once, however often it is called for the same batch.
+        """Run one batch and record its outcome, once, however often this is called for the same batch.
 
-        A dead batch whose job was enqueued after its death (somebody requeued it by hand) is run again.
-        Returns what came of it.
+        A dead batch whose job was enqueued after its death, because a person requeued it, is run again.
+        Returns a report of what became of the batch.
 
         Raises:
-            DecodeError: it is not a batch's id, or the batch can't be read.
+            DecodeError: this is not a batch's id, or the batch can't be read.
             ServerError: the server can't be asked; the batch stays in flight and is run again.
         """
         if not identity.is_batch_id(batch_id):
-            raise DecodeError(f"{batch_id[:50]!r} is no batch's id")
+            raise DecodeError(f"{batch_id[:50]!r} is not a batch's id")
         batch = self.claim(batch_id)
         if batch is None and enqueued_at is not None and self._revive(batch_id, enqueued_at):
             batch = self.claim(batch_id)
@@ -86,7 +88,7 @@ class BatchRunner:
             return self.record_outcome(self.process(batch))
 
     def claim(self, batch_id: str) -> ClaimedBatch | None:
-        """Claim a batch for one run, or None if there is nothing to run. Raises as `run` does."""
+        """Claim a batch for one run. Returns None if there is nothing to run. Raises as `run` does."""
         claim = self.new_claim()
         try:
             batch = self.broker.ledger.claim(
@@ -102,17 +104,17 @@ class BatchRunner:
         return batch
 
     def new_claim(self) -> Claim:
-        """A claim to the next run in this process, which is about to be made. Raises ServerError."""
+        """A new claim for the next run in this process, noted before it is made. Raises ServerError."""
         now_ms = self.broker.clock.now_ms()
         claim = Claim(f"{self._owner}{secrets.token_hex(4)}", now_ms, now_ms + self.broker.timing.run_ttl_ms)
         self.run_watch.claiming(claim)
         return claim
 
     def process(self, batch: ClaimedBatch) -> Run:
-        """Call the processor. Whatever it raises is in the run that is returned."""
+        """Call the processor. The returned run holds whatever the processor raised."""
         try:
             run = self._process_events(batch)
-        except BaseException as error:  # noqa: BLE001 - sys.exit() too: it is the batch's failure, not ours
+        except BaseException as error:  # noqa: BLE001 - sys.exit() too: that fails the batch, not the worker
             run = Run(batch, error=error)
         finally:
             self.run_watch.processed()
@@ -121,7 +123,7 @@ class BatchRunner:
         return run
 
     def record_outcome(self, run: Run) -> RunReport:
-        """Record what a run came to. Raises as `run` does."""
+        """Record the outcome of a run, and report it. Raises as `run` does."""
         if run.error is None:
             return RunReport("done" if self.commit(run) else "nothing changed: another worker was first")
         if isinstance(run.error, PartialFailure) and run.entry is not None:
@@ -129,7 +131,7 @@ class BatchRunner:
         return self._failures.record(run.batch, run.error)
 
     def commit(self, run: Run) -> bool:
-        """Record that a run has succeeded, until the server answers. False if somebody else was first."""
+        """Record that a run succeeded, and retry until the server answers. False if another was first."""
         batch, commit = run.batch, self.broker.ledger.commit
         is_ours = retry_until_answered(self.config.name, lambda: commit(batch.id, run.entry or []))
         if is_ours:
@@ -162,12 +164,12 @@ class BatchRunner:
             return Run(batch, self._entry(batch, failure.result), failure if failure.errors else None)
 
     def _entry(self, batch: ClaimedBatch, result: object) -> list[Value]:
-        """The result's entry on the stream; empty if there is nothing to handle."""
+        """The result's entry on the stream; empty if there is no result to handle."""
         if result is None or self.config.results == "discard":
             return []
         body = codec.encode(result, "result")
         if len(body) > self.config.max_result_bytes:
-            # Here, and not by the server: it would hang up in the middle, as if it were away.
+            # Checked here, because the server would close the connection, which looks like an outage.
             most = self.config.max_result_bytes
             raise EncodeError(f"the result has {len(body):,} bytes; the most is {most:,} (max_result_bytes)")
         return Outcome(batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms, result=body).encode()

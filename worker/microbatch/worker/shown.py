@@ -1,7 +1,7 @@
 """A worker's keys in RQ: renewed while its process lives, deleted when it was killed.
 
-The pool does both, since it sees its processes live and end. A processor that keeps the interpreter's lock
-holds up neither.
+The pool does both, because it sees whether its processes are alive. So a processor that holds the
+interpreter's lock delays neither.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class ShownWorker:
         self._keep_at = 0.0
 
     def keep(self) -> None:
-        """Show that the process is alive, if it is time to."""
+        """Show that the process is alive, if it is time."""
         now = time.monotonic()
         if now < self._keep_at:
             return
         self._keep_at = now + _KEEP_SECONDS
         try:
-            # What has expired is not made again by half: the worker itself sees to that.
+            # Expired keys are left to the worker, because this could write only a part of them.
             if self._server.do("EXPIRE", self._key, self._seconds):
                 moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-                # With the expiry again: if the key has gone meanwhile, this makes it anew.
+                # The expiry is set again, because HSET makes the key anew if it has expired meanwhile.
                 show = commands(
                     ("HSET", self._key, "last_heartbeat", moment), ("EXPIRE", self._key, self._seconds),
                     ("EXPIRE", self._executions, self._seconds),
@@ -52,10 +52,10 @@ class ShownWorker:
             log.debug("%s: %s is not shown: %s", self._name, self._key, error)
 
     def forget(self) -> None:
-        """Show no more of the process, which has ended."""
+        """Delete the keys of the process, which has ended."""
         changes = [("UNLINK", self._key, self._executions)]
         changes += [("SREM", workers, self._key) for workers in self._sets]
         try:
             self._server.perform(commands(*changes))
         except ServerError as error:
-            log.debug("%s: %s expires by itself: %s", self._name, self._key, error)
+            log.debug("%s: %s can't be deleted, and expires: %s", self._name, self._key, error)

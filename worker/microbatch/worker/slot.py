@@ -1,12 +1,11 @@
 """The slot: memory in which a worker process notes its claims, and which its pool reads.
 
-The pool shows the scheduler by it that the worker is alive, also while a processor keeps the interpreter's
-lock, and gives back what a worker had in hand that the pool has ended. A worker without a pool has a slot
-of its own.
+From the slot the pool sends the worker's heartbeats, also while a processor holds the interpreter's lock, and
+gives back the batches of a worker that it has ended. A worker without a pool has a slot of its own.
 
-A slot has room for two claims: a worker commits one batch and claims the next in one round trip. It holds
-no lock, so neither side waits for the other, and a process that is killed leaves nothing locked. What is
-read while it is written is found out by its checksum, and is read again.
+A slot has room for two claims, because a worker commits one batch and claims the next in one round trip. It
+has no lock, so neither side waits for the other, and a process that is killed leaves nothing locked. A
+checksum detects a claim that is read while it is written, and the claim is read again.
 """
 
 from __future__ import annotations
@@ -23,32 +22,30 @@ from math import inf
 from typing import Any
 
 _SIZE = 8_192
-_HEAD = struct.Struct("=II")  # of the description: its length, its checksum
-_CLAIM = struct.Struct(
-    "=dd"
-)  # when it was made, and until when its processor may run, both by `time.monotonic`
-_BODY = struct.Struct("=d200s")  # until when it was made, and the owner
+_HEAD = struct.Struct("=II")  # the description's length and checksum
+_CLAIM = struct.Struct("=dd")  # claimed_at and limit_at
+_BODY = struct.Struct("=d200s")  # due_ms and the owner
 _SUM = struct.Struct("=I")
-_MOMENT = struct.Struct("d")  # written and read at once
+_MOMENT = struct.Struct("d")  # written and read in one step
 _CLAIMS_AT = (7_168, 7_680)
 _TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class NotedClaim:
-    """A claim as it stands in a slot. Times are those of `time.monotonic`."""
+    """A claim in a slot. Its times are of `time.monotonic`, except ``due_ms``."""
 
     owner: str
     due_ms: int
-    """Until when it was made, by the server's clock (unix ms)."""
+    """The due time that the claim was made with, by the server's clock (unix ms)."""
     claimed_at: float
     limit_at: float
-    """When its process is to be ended."""
+    """When the process must be ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a pool needs to know of a worker: it has not imported the app."""
+    """What a pool needs to know about a worker, because the pool may not have imported the app."""
 
     url: str
     key_prefix: str
@@ -59,15 +56,15 @@ class Description:
     """How long the worker may be silent."""
     beat_seconds: float
     shown_seconds: int
-    """How long RQ still shows the worker when nobody shows it to be alive."""
+    """How long RQ still shows the worker after the last sign of life."""
     worker: str = ""
-    """The key of what RQ shows of the worker."""
+    """The key of RQ's record of the worker."""
     worker_sets: tuple[str, ...] = ()
     """The keys of RQ's sets of workers."""
 
 
 class Slot:
-    """One worker process's slot. One process writes it, and any may read it."""
+    """One worker process's slot. One process writes it, and any process may read it."""
 
     def __init__(self, fd: int = -1) -> None:
         self._memory = mmap.mmap(fd, _SIZE)
@@ -77,7 +74,7 @@ class Slot:
     # The worker's side.
 
     def describe(self, description: Description) -> None:
-        """Leave for the pool what it needs to know of this worker."""
+        """Write what the pool needs to know about this worker."""
         text = json.dumps(asdict(description)).encode()
         if len(text) > _CLAIMS_AT[0] - _HEAD.size:
             raise ValueError("a slot's description is too long")
@@ -85,7 +82,7 @@ class Slot:
         self._memory[: _HEAD.size] = _HEAD.pack(len(text), zlib.crc32(text))
 
     def claim(self, owner: str, due_ms: int) -> int:
-        """Note a claim that is about to be made, beside that of the run at hand. Returns its place."""
+        """Note a claim that is about to be made, beside the claim of the current run. Returns its place."""
         place = 1 if self._running == 0 else 0
         body = _BODY.pack(due_ms, owner.encode())
         at = _CLAIMS_AT[place]
@@ -95,25 +92,25 @@ class Slot:
         return place
 
     def begin(self, owner: str, limit_at: float) -> None:
-        """The batch that this owner has claimed is run now, until ``limit_at`` at most."""
+        """Note that the batch that this owner has claimed is run now, until ``limit_at`` at most."""
         place = self._owners.index(owner) if owner in self._owners else self.claim(owner, 0)
         self._running = place
         self._set(place, 8, limit_at)
 
     def limitless(self) -> None:
-        """From now on there is no limit for the run at hand."""
+        """Remove the time limit of the current run."""
         if self._running is not None:
             self._set(self._running, 8, inf)
 
     def over(self) -> None:
-        """The run at hand is over."""
+        """Note that the current run is over."""
         if self._running is not None:
             self._set(self._running, 0, inf)
             self._owners[self._running] = ""
             self._running = None
 
     def unclaim(self) -> None:
-        """Nothing was claimed by the last claim."""
+        """Note that the last claim found no batch."""
         place = 1 if self._running == 0 else 0
         self._set(place, 0, inf)
         self._owners[place] = ""
@@ -133,7 +130,7 @@ class Slot:
         return Description(**{**said, "worker_sets": tuple(said["worker_sets"])})
 
     def claims(self) -> list[NotedClaim]:
-        """The claims of this moment."""
+        """The claims at this moment."""
         return [claim for place in range(2) if (claim := self._read(_CLAIMS_AT[place])) is not None]
 
     def _read(self, at: int) -> NotedClaim | None:
@@ -151,7 +148,7 @@ class Slot:
 
 
 def slot_file() -> int:
-    """A new file for a slot, which no folder lists. Returns its descriptor."""
+    """Make a new file for a slot, without a name in any folder. Returns its descriptor."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("microbatch-slot")
     else:

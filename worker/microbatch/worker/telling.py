@@ -1,4 +1,4 @@
-"""What a worker tells the observer of its batches."""
+"""Tells the observer about a worker's batches."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from microbatch.worker.user_errors import kind_of, locate
 
 
 def run_of(broker: Broker, batch: ClaimedBatch) -> BatchRun:
-    """The present run of a batch, without its events."""
+    """The current run of a batch, without its events."""
     return BatchRun(broker.config.name, batch.id, batch.header, batch.run.attempt)
 
 
 def public(error: BaseException | str) -> PublicError:
-    """An error of the processor, as far as it may be told."""
+    """An error of the processor, without text that may quote events."""
     return PublicError(kind_of(error), locate(error))
 
 
 def tell_claimed(broker: Broker, batch: ClaimedBatch, claim: Claim) -> None:
-    """A batch is this worker's by its claim."""
+    """Tell the observer that this worker has claimed a batch."""
     if not broker.observer.sees_success:
         return
     run, recorded_at_ms = run_of(broker, batch), _recorded_at_ms(batch)
@@ -27,7 +27,7 @@ def tell_claimed(broker: Broker, batch: ClaimedBatch, claim: Claim) -> None:
 
 
 def tell_committed(broker: Broker, batch: ClaimedBatch, events: int) -> None:
-    """So many events of a batch are done."""
+    """Tell the observer that ``events`` events of a batch are done."""
     if not broker.observer.sees_success:
         return
     run, recorded_at_ms = run_of(broker, batch), _recorded_at_ms(batch)
@@ -35,5 +35,5 @@ def tell_committed(broker: Broker, batch: ClaimedBatch, events: int) -> None:
 
 
 def _recorded_at_ms(batch: ClaimedBatch) -> int:
-    """When its oldest event was recorded; when it was cut, if somebody has left it without events."""
+    """When the batch's oldest event was recorded; when it was cut, if its events have been removed."""
     return batch.recorded_at_ms if batch.events else batch.header.cut_at_ms

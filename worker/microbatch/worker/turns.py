@@ -1,17 +1,18 @@
 """Commits a batch and claims the next one, in one round trip.
 
-    end    commit the batch before  +  its job is finished  +  claim the next batch whose job waits
+    end    commit the batch before  +  finish its job  +  claim the next batch whose job waits
 
-An idle worker waits for a job and claims its batch in one round trip as well. A job leaves RQ's queue in the
-script that claims its batch, so there is no moment at which it is on its way.
+An idle worker also waits for a job and claims its batch in one round trip. A job leaves RQ's queue in the
+script that claims its batch, so a job is never between the queue and its worker.
 
 RQ's own worker spends some sixty commands in over twenty round trips on a job. Here a batch whose run
-succeeds takes five, and leaves RQ's keys as RQ would leave them. Everything else goes RQ's own way.
+succeeds takes five, and leaves RQ's keys as RQ would leave them. RQ itself executes every other job.
 
-What this knows of RQ (3.0), beside the names of its keys, which it is given:
+What this module relies on in RQ (3.0), besides the names of RQ's keys, which it is given:
 
-- A queue is a list of jobs' ids, whose first is taken next. A worker moves it to the end of the queue's
-  intermediate list, and takes it from there once it has the job; so does this one with what is not a batch.
+- A queue is a list of job ids, and the first is next. A worker moves it to the end of the queue's
+  intermediate list, and removes it from there once it has the job. This worker does the same with a job that
+  has no batch to run.
 - A job is a hash with the fields ``status``, ``worker_name``, ``started_at``, ``ended_at`` and
   ``last_heartbeat``; a finished one expires when its result does.
 - The registry of finished jobs is a sorted set, scored by when each expires (unix seconds).
@@ -37,22 +38,22 @@ from microbatch.worker.telling import tell_claimed, tell_committed
 
 @dataclass(frozen=True, slots=True)
 class RqKeys:
-    """RQ's names of what a queue's worker touches."""
+    """RQ's names of the keys that a queue's worker uses."""
 
     queue: str
     intermediate: str
     finished: str
     job_prefix: str
-    """What the key of a job begins with."""
+    """The beginning of a job's key."""
 
     @property
     def rq(self) -> RqPlace:
-        """Where a batch's job is put when the batch is given back."""
+        """Where a batch's job goes when the batch is given back."""
         return RqPlace(self.queue, self.job_prefix)
 
 
 class _Try:
-    """A try of a commit that claims the next batch in the same round trip."""
+    """One try of a commit that claims the next batch in the same round trip."""
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
@@ -65,15 +66,15 @@ class _Try:
 
 
 def _committed(answers: Sequence[Any]) -> bool:
-    """What the commit came to, which is the first of the answers. Raises it if it was refused."""
+    """The result of the commit, which is the first answer. Raises it if the server refused the commit."""
     return bool(good(answers[:1])[0])
 
 
 class Turns:
-    """One worker's turns at one queue.
+    """Takes one worker's turns at one queue.
 
-    Raises, from every method, ServerError. A batch that may have been claimed then is found out by the next
-    `wait`, or given back by `leave`.
+    Every method raises ServerError. If a batch may have been claimed then, the next `wait` finds it, or
+    `leave` gives it back.
     """
 
     def __init__(self, runner: BatchRunner, keys: RqKeys, worker: str) -> None:
@@ -86,10 +87,10 @@ class Turns:
         self._keys = keys
         self._worker = worker
         self._own = f"{keys.intermediate}:{worker}"  # holds an id only from one command to the next
-        self._held: ClaimedBatch | None = None  # claimed beside a commit that was refused
+        self._held: ClaimedBatch | None = None  # claimed in the round trip of a commit that was refused
 
     def wait(self, seconds: float) -> Next:
-        """What to do next; waits for a job. None if none came."""
+        """Wait up to ``seconds`` for a job. Returns what to do next; None if no job came."""
         if (batch := self._what_is_claimed()) is not None:
             return batch
         keys, claim = self._keys, self._runner.new_claim()
@@ -103,10 +104,10 @@ class Turns:
         return self._looked_at(found, claim)
 
     def commit_and_claim_next(self, run: Run, began: float, *, go_on: bool) -> Next:
-        """Commit a run that has succeeded, and note its job as finished.
+        """Commit a run that has succeeded, and mark its job as finished.
 
-        ``began`` is when the run did (unix seconds). Returns what to do next, as `wait` does, if that is
-        asked for by ``go_on`` and a job waits.
+        ``began`` is when the run began (unix seconds). With ``go_on`` it also claims the next batch, and
+        returns what to do next, as `wait` does; None if no job waits.
         """
         keys, job_key, now = self._keys, self._keys.job_prefix + run.batch.id, time.time()
         ended = _moment(now)
@@ -115,14 +116,14 @@ class Turns:
                 "HSET", job_key, "status", "finished", "worker_name", self._worker,
                 "started_at", _moment(began), "ended_at", ended, "last_heartbeat", ended,
             ),
-            ("EXPIRE", job_key, self._shown_seconds, "NX"),  # not that of a batch which is dead meanwhile
+            ("EXPIRE", job_key, self._shown_seconds, "NX"),  # NX: the batch may be dead meanwhile
             ("ZADD", keys.finished, int(now) + self._shown_seconds, run.batch.id),
         )  # fmt: skip
         commit = self._commit.request(run.batch.id, run.entry or [])
         tries: list[_Try] = []
 
         def next_try() -> bool:
-            if not go_on or tries:  # the first try may have claimed a batch, though its reply was lost
+            if not go_on or tries:  # the first try may have claimed a batch even if its reply was lost
                 return self._server.perform(together(commit, finish).then(_committed))
             tries.append(_Try(self._runner.new_claim()))
             claim_next = self._claim_next.request(keys.queue, keys.intermediate, tries[0].claim)
@@ -138,35 +139,35 @@ class Turns:
         return self._next_of(tries)
 
     def give_back(self, batch: ClaimedBatch, *, seconds: float) -> None:
-        """Give a batch back whose run could not be recorded; it is run again in so many seconds."""
+        """Give back a batch whose run could not be recorded. It is run again in ``seconds``."""
         due_ms = self._runner.broker.clock.now_ms() + int(seconds * 1000)
         self._claims.give_back(claim_of(batch), None, due_ms=due_ms)
 
     def leave(self) -> None:
-        """Give back what was claimed and is not to be run any more by this worker, which stops."""
+        """Give back the batches that this worker has claimed and not run, because it stops."""
         held, self._held = self._held, None
         claimed = [] if held is None else [claim_of(held)]
         for batch in [*claimed, *self._runner.doubts.claimed()]:
             self._claims.give_back(batch, self._keys.rq, due_ms=self._runner.broker.clock.now_ms())
 
     def _what_is_claimed(self) -> ClaimedBatch | None:
-        """A batch that is this worker's already, from a turn that did not end as it should."""
+        """A batch that this worker has claimed already, in a turn that failed."""
         held, self._held = self._held, None
         return held if held is not None else self._runner.doubts.next()
 
     def _next_of(self, tries: Sequence[_Try]) -> Next:
-        """What the tries of one commit have claimed. Those whose reply was not read are in doubt."""
+        """What the tries of one commit have claimed. A try whose reply was not read is in doubt."""
         found: Next = None
         for each_try in tries:
             if not each_try.is_answered:
                 self._runner.doubts.add(each_try.claim)
-            elif not isinstance(each_try.found, Exception):  # it was refused: `wait` will raise the same
+            elif not isinstance(each_try.found, Exception):  # if it was refused, `wait` will raise the same
                 found = self._looked_at(each_try.found, each_try.claim)
         return found
 
     def _looked_at(self, found: Next, claim: Claim) -> Next:
         if isinstance(found, bytes) and is_batch_id(found.decode("latin-1")):
-            # There is no batch to run for this job, or one that was claimed and can't be read.
+            # This job has no batch to run, or its batch was claimed and can't be read.
             self._runner.doubts.clear_up(claim)
         if isinstance(found, ClaimedBatch):
             tell_claimed(self._runner.broker, found, claim)

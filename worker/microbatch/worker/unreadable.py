@@ -1,7 +1,7 @@
 """Events that can't be read: foreign data, broken JSON, or too large.
 
-Producers refuse to record such events, so somebody else has written them. They say nothing of the processor:
-they are dead at once, and the others of their batch run without them.
+Producers refuse to record such events, so another program has written them. They say nothing about the
+processor. They are dead at once, and the other events of their batch run without them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from microbatch.broker.wire.in_flight import ClaimedBatch
 
 
 def body_of(raw: bytes, most_bytes: int) -> bytes:
-    """The JSON of an event. Raises DecodeError if it is not of ours, or has more bytes than these."""
+    """The JSON of an event. Raises DecodeError if no producer wrote it, or if it is over ``most_bytes``."""
     try:
         body = event_body(raw)
     except DecodeError as error:
@@ -29,9 +29,9 @@ def body_of(raw: bytes, most_bytes: int) -> bytes:
 
 
 def without_unreadable(batch: ClaimedBatch, read: Callable[[bytes], bytes]) -> PartialFailure | None:
-    """What a batch with such events has failed with; None if it has none: the processor's type is wrong.
+    """The failure of a batch with such events. None if it has none: the processor's annotation does not fit.
 
-    ``read`` is `body_of` with the bound in force.
+    ``read`` is `body_of` with the limit in force.
     """
     errors: dict[int, BaseException | str] = {}
     for position, raw in enumerate(batch.events):

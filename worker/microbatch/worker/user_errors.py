@@ -11,7 +11,7 @@ def summarize(error: BaseException | str) -> str:
     """An error on one line."""
     try:
         lines = str(error).strip().splitlines()
-    except BaseException:  # noqa: BLE001 - an error's own __str__ is the user's code as well
+    except BaseException:  # noqa: BLE001 - an error's own __str__ is the user's code too
         lines = []
     if isinstance(error, str):
         return lines[0] if lines else "failed"
@@ -19,12 +19,12 @@ def summarize(error: BaseException | str) -> str:
 
 
 def kind_of(error: BaseException | str) -> str:
-    """The error's name, which never has what is in an event."""
+    """The error's class name, which never quotes an event."""
     return "an error that the processor named" if isinstance(error, str) else type(error).__name__
 
 
 def locate(error: BaseException | str) -> str:
-    """An error as it may be logged: its kind and where it was raised. Its message may quote events."""
+    """An error as it may be logged: its kind and where it was raised. Its text may quote events."""
     return kind_of(error) if isinstance(error, str) else loggable.locate(error)
 
 
@@ -37,7 +37,7 @@ def formatted(error: BaseException | str) -> str:
 
 
 def begin_at_user_code(error: BaseException) -> None:
-    """Leave out of a traceback the frames that lead to the processor: its author knows none of them."""
+    """Remove the frames before the processor from a traceback: the processor's author knows none of them."""
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith("microbatch."):
         frame = frame.tb_next

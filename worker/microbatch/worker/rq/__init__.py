@@ -1,1 +1,1 @@
-"""What is changed in RQ's worker. The only modules of the worker that import RQ."""
+"""Changes to RQ's worker. Only these modules of the worker import RQ."""

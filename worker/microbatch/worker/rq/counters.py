@@ -1,6 +1,6 @@
 """A worker's counters in ``rq info`` and rq-dashboard, written once a second.
 
-They rely on two names of RQ 3.0, the fields ``successful_job_count`` and ``total_working_time`` of a worker's
+They rely on two names of RQ 3.0: the fields ``successful_job_count`` and ``total_working_time`` of a worker's
 hash.
 """
 
@@ -11,19 +11,19 @@ from microbatch.broker.transport.server import Server
 
 
 class Counters:
-    """A worker's runs that have succeeded since they were last noted."""
+    """Counts a worker's successful runs until they are written."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._runs, self._seconds = 0, 0.0
 
     def add(self, seconds: float) -> None:
-        """A run of so many seconds has succeeded."""
+        """Count a successful run that took ``seconds``."""
         self._runs += 1
         self._seconds += seconds
 
     def note(self, worker_key: str) -> bool:
-        """Add them to the worker's counts. Returns whether there were any. Raises ServerError."""
+        """Add the runs to the worker's counters in RQ. Returns whether there were any. Raises ServerError."""
         if not self._runs:
             return False
         runs, seconds, self._runs, self._seconds = self._runs, self._seconds, 0, 0.0

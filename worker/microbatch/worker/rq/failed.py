@@ -1,4 +1,4 @@
-"""Dead parts of batches among RQ's failed jobs."""
+"""Shows dead parts of batches among RQ's failed jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microbatch.worker.rq.job import JOB_FUNCTION, BatchJob
 
 
 def show_as_failed(config: Config, whole: Job, part: Part, failure: Failure) -> None:
-    """Have a dead part of a batch among RQ's failed jobs, as a dead batch is."""
+    """Add a dead part of a batch to RQ's failed jobs, like a dead batch."""
     job = BatchJob.create(
         JOB_FUNCTION,
         args=(config.name, part.id),
@@ -32,8 +32,8 @@ def show_as_failed(config: Config, whole: Job, part: Part, failure: Failure) -> 
 
 
 def storable(text: str) -> str:
-    """The text with what has no UTF-8 (half a surrogate pair, as in undecodable file names) written out.
+    """The text, shortened as errors are elsewhere, and safe to store as UTF-8.
 
-    It is no longer than what is stored of an error elsewhere.
+    Lone surrogates, which undecodable file names contain, are written as escapes.
     """
     return shortened(text).encode("utf-8", "backslashreplace").decode()

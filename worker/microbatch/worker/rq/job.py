@@ -1,8 +1,8 @@
 """RQ's job class for batches: it runs a batch and nothing else.
 
-A job's hash may name any function, callback or webhook, so anybody who can write to Redis could have anything
-run. `BatchJob` keeps none of them. It relies on ``Job.restore`` and ``Job.perform`` of RQ 3.0, on the names
-of a job's fields, and on what says when it was begun and what it returned (``started_at``, ``_result``).
+A job's hash may name any function, callback or webhook, so anybody who can write to Redis could run any code.
+`BatchJob` keeps none of them. It relies on ``Job.restore`` and ``Job.perform`` of RQ 3.0, on the names of a
+job's fields, and on the attributes for when it began and what it returned (``started_at``, ``_result``).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from microbatch.worker.job import run_batch
 from microbatch.worker.run_report import RunReport
 
 JOB_FUNCTION = f"{run_batch.__module__}.{run_batch.__qualname__}"
-# Of a job's fields those that a batch's job has use for: no callbacks, webhooks, repeats, dependencies.
+# The fields that a batch's job needs: no callbacks, webhooks, repeats or dependencies.
 _FIELDS = frozenset(
     b"created_at enqueued_at started_at ended_at last_heartbeat worker_name status origin description "
     b"data timeout result_ttl failure_ttl".split()
 )
-_LARGEST_PAYLOAD = 10_000  # bytes; a batch's has some hundred
+_LARGEST_PAYLOAD = 10_000  # bytes; a batch's payload has some hundred
 
 
 class JobRefused(DecodeError):
-    """A job on the batcher's queue is not a batch's."""
+    """A job on the batcher's queue is not a batch's job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class End:
 
     began: datetime
     said: RunReport | BaseException
-    """What became of it, or why that could not be recorded."""
+    """What became of the batch, or why that could not be recorded."""
     execution: Execution | None = None
-    """What shows the run in RQ, if it has been shown."""
+    """RQ's record of the run, if the run was shown."""
 
     def release(self) -> None:
-        """Let go of the memory that what was raised holds. RQ has been told."""
+        """Release the memory that the raised error holds. Call it once RQ has been told."""
         error = self.said if isinstance(self.said, BaseException) else self.said.error
         if error is not None:
             release(error)
@@ -54,19 +54,19 @@ class BatchJob(Job):
     """A job that can only be a batch's."""
 
     end: End | None = None
-    """Where the batch has been run already, how that ended; then to perform the job is to tell that."""
+    """How the run ended, if the batch has been run already. Performing the job then only reports that."""
 
     def restore(self, raw_data: Any) -> None:
-        """Read the job, without what could make RQ run or call something for it."""
+        """Read the job, without the fields that could make RQ run or call something else."""
         if len(raw_data.get(b"data", b"")) > _LARGEST_PAYLOAD:
             raise JobRefused("its payload is larger than any batch's")
         try:
             super().restore({name: value for name, value in raw_data.items() if name in _FIELDS})
-        except (TimeoutFormatError, AssertionError) as error:  # RQ's ways to say that a time limit is none
-            raise JobRefused(f"its time limit is none: {error}") from error
+        except (TimeoutFormatError, AssertionError) as error:  # RQ raises these for a bad time limit
+            raise JobRefused(f"its time limit is not valid: {error}") from error
 
     def perform(self) -> str:
-        """Run the batch. Raises JobRefused if the job names anything else."""
+        """Run the batch, or report its end. Raises JobRefused if the job names any other function."""
         if self.end is not None:
             self.started_at = self.end.began
             if isinstance(self.end.said, BaseException):

@@ -1,9 +1,9 @@
 """RQ's time limit on a run, which another thread can end early.
 
-RQ's own cut a job short by killing the process that runs it, and can't where there is none. This uses what
-the limit has anyway: a signal, ``SIGALRM``, whose handler raises in the main thread. It relies on
-``UnixSignalDeathPenalty`` of RQ 3.0: on ``setup_death_penalty``, ``cancel_death_penalty``, in which a
-``BaseTimeoutException`` is caught, and ``handle_death_penalty``.
+RQ stops a job by killing the process that runs it, which it can't do if the worker itself runs the job. This
+module uses what the limit already has: a signal, ``SIGALRM``, whose handler raises in the main thread. It
+relies on ``UnixSignalDeathPenalty`` of RQ 3.0: on ``setup_death_penalty``, on ``cancel_death_penalty``, in
+which a ``BaseTimeoutException`` is caught, and on ``handle_death_penalty``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from microbatch.worker import failure_recorder
 
 
 class RunStopped(failure_recorder.RunStopped, BaseTimeoutException):
-    """The limit's own end looks out for RQ's exceptions, should one come at the last moment."""
+    """A person stopped the run. RQ's own exception, so that RQ catches it if it comes as the limit ends."""
 
 
 class RunLimit(UnixSignalDeathPenalty):
-    """Raises in the block that it is the context of: what it is given when time is up, or RunStopped."""
+    """Raises in its ``with`` block: the given exception when time is up, or RunStopped."""
 
     _lock: ClassVar[threading.Lock] = threading.Lock()
     _current: ClassVar[RunLimit | None] = None
@@ -31,13 +31,13 @@ class RunLimit(UnixSignalDeathPenalty):
     stopped = False
     """Whether the run was stopped by hand."""
     raised: BaseException | None = None
-    """What was raised in the block, which may have caught it."""
+    """What this raised in the block, which may have caught it."""
 
     @classmethod
     def stop_current(cls) -> None:
-        """Stop the run that is going on in this process, if there is one. For any thread but the main one."""
+        """Stop the current run in this process, if there is one. For any thread but the main one."""
         with cls._lock:
-            # A processor may have taken the signal for itself: then it would end the process.
+            # A processor may have replaced the handler. Without ours the signal could end the process.
             if (
                 cls._current is not None
                 and signal.getsignal(signal.SIGALRM) == cls._current.handle_death_penalty

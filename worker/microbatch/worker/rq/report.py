@@ -1,14 +1,14 @@
 """RQ's worker class, which also reports runs that are over already.
 
-A batch is run before RQ hears of it, and RQ hears only of runs that failed or took long. It is told by
-having it execute the batch's job, which then only reports (`BatchJob.end`). What it changes, and the RQ
-internals (of 3.0) that this relies on:
+A batch is run before RQ is told, and RQ is told only of runs that failed or took long. To tell RQ, the worker
+has it execute the batch's job, which then only reports (`BatchJob.end`). What this class changes, and the RQ
+internals (of 3.0) that it relies on:
 
-- A run that has been shown as a started job is not shown again (``execute_job``, ``prepare_execution``,
-  ``executions``; ``job_class``), and its job expires even if nobody ends it (``prepare_job_execution``).
-- A failure is reported by what has been recorded of it (``handle_exception``, ``handle_job_failure``).
+- A run that was shown as a started job is not shown again (``execute_job``, ``prepare_execution``,
+  ``executions``; ``job_class``), and its job expires even if nothing ends it (``prepare_job_execution``).
+- A failure is reported with what was recorded of it (``handle_exception``, ``handle_job_failure``).
 
-``tests/unit/test_rq_internals.py`` says who in RQ uses each of these, and fails when that changes.
+``tests/unit/test_rq_internals.py`` says which code in RQ uses each of these, and fails when that changes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _UNENDED_SECONDS = 3_600
 
 
 class ReportingWorker(ResilientWorker):
-    """A worker on one queue, which RQ is told of what it has run."""
+    """A worker on one queue that reports to RQ what it has run."""
 
     job_class = BatchJob
 
@@ -48,7 +48,7 @@ class ReportingWorker(ResilientWorker):
         super().__init__(queue, server, name, broker.config.name, shown_seconds=shown_seconds)
 
     def fetch(self, job_id: bytes) -> BatchJob | None:
-        """The job of this id, or None if there is none, or none that can be read."""
+        """The job with this id; None if there is none, or if it can't be read."""
         try:
             job: BatchJob = BatchJob.fetch(  # type: ignore[assignment]
                 job_id.decode(), connection=self.connection, serializer=self.serializer
@@ -63,7 +63,7 @@ class ReportingWorker(ResilientWorker):
         return None
 
     def _refuse(self, job_id: str, error: BaseException) -> None:
-        log.error("%s: job %s is no batch's, and is refused: %s", self._config.name, job_id, error)
+        log.error("%s: job %s is not a batch's job, and is refused: %s", self._config.name, job_id, error)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run a job. If the server goes away before it is done, the batch is run again elsewhere."""
@@ -75,12 +75,12 @@ class ReportingWorker(ResilientWorker):
                 job.end.release()
 
     def prepare_execution(self, job: Job) -> Execution:
-        """Show that a job is run, unless it has been shown already."""
+        """Show that a job runs, unless it is shown already."""
         end = job.end if isinstance(job, BatchJob) else None
         return super().prepare_execution(job) if end is None or end.execution is None else end.execution
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:  # noqa: FBT001, FBT002 - RQ's signature
-        """Show that a job runs, as RQ does, but for a time. RQ's never expires if its worker is killed."""
+        """Show that a job runs, as RQ does, but let it expire. RQ's would stay if its worker is killed."""
         ttl = self.get_heartbeat_ttl(job)
         with self.connection.pipeline() as pipe:
             self.heartbeat(ttl, pipeline=pipe)
@@ -92,14 +92,14 @@ class ReportingWorker(ResilientWorker):
             pipe.execute()
 
     def let_expire(self, batch_id: str) -> None:
-        """Have a batch's job go by itself in an hour, unless RQ is told how its run has ended."""
+        """Have a batch's job expire in an hour, unless RQ is told how its run ended."""
         with self._outliving_the_server():
             self._server.do("EXPIRE", BatchJob.key_for(batch_id), _UNENDED_SECONDS, "NX")
 
     def end_what_is_shown(self) -> None:
-        """End what is shown of a run which is over, where the server could not be told.
+        """End RQ's records of runs that are over, if the server could not be told before.
 
-        RQ would take that for the job at hand, and stop no other.
+        Otherwise RQ would take such a record for the current job, and could stop no other.
         """
         for execution in list(self.executions.values()):
             with self._outliving_the_server(), self.connection.pipeline() as pipe:
@@ -108,7 +108,7 @@ class ReportingWorker(ResilientWorker):
                 del self.executions[execution.id]
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
-        """Report what went wrong with a job; a dead batch has been reported already."""
+        """Log what went wrong with a job. A dead batch has been reported already."""
         match exc_info[1]:
             case JobRefused() | DeserializationError() as error:
                 self._refuse(job.id, error.__cause__ or error)
@@ -117,8 +117,8 @@ class ReportingWorker(ResilientWorker):
             case MicrobatchError() as error:  # a batch that can't be read, or a server that refuses
                 log.error("%s: batch %s: %s", self._config.name, job.id, locate(error))
             case _ if isinstance(job, BatchJob) and job.end is not None:
-                pass  # it was told when the run ended
-            case error:  # RQ would log its text
+                pass  # it was reported when the run ended
+            case error:  # not left to RQ, which would log the error's text
                 log.error("%s: job %s can't be run: %s", self._config.name, job.id, trace(error))
 
     def _show_dead_parts(self, job: Job) -> None:
@@ -135,5 +135,5 @@ class ReportingWorker(ResilientWorker):
         exc_string: str = "",
         execution: Any = None,
     ) -> None:
-        """Note a failure in RQ, which can't store every string that an error may quote."""
+        """Record a failure in RQ, as text that RQ can store: an error may quote any string."""
         super().handle_job_failure(job, queue, started_job_registry, storable(exc_string), execution)

@@ -1,4 +1,4 @@
-"""The run at hand, as a started job in ``rq info`` and rq-dashboard."""
+"""Shows the current run as a started job in ``rq info`` and rq-dashboard."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from microbatch.broker.wire.in_flight import ClaimedBatch
 
 
 class StartedRun:
-    """The run at hand, shown as a started job once it takes long.
+    """The current run, shown as a started job once it takes long.
 
-    It is begun and over on the worker's thread, and shown on another: ``show`` makes RQ's record of it.
+    The worker's thread begins and ends it, and another thread shows it: ``show`` makes RQ's record of it.
     """
 
     def __init__(self, show: Callable[[ClaimedBatch], Execution | None]) -> None:
@@ -23,7 +23,7 @@ class StartedRun:
         self._execution: Execution | None = None
 
     def begin(self, batch: ClaimedBatch) -> None:
-        """A run begins, unseen."""
+        """Note that a run begins. It is not shown yet."""
         with self._changing:
             self._batch, self._execution = batch, None
 
@@ -34,13 +34,13 @@ class StartedRun:
                 self._execution = self._show(batch)
 
     def stop(self, batch_id: str | None, stop: Callable[[], None]) -> None:
-        """Call ``stop``, unless the run at hand is another batch's. It is not over before that is done."""
+        """Call ``stop``, unless the current run is of another batch. The run can't end during the call."""
         with self._changing:
             if self._batch is None or self._batch.id == batch_id:
                 stop()
 
     def over(self) -> Execution | None:
-        """The run is over. Returns RQ's record of it, if it was shown; that is to be ended as well."""
+        """Note that the run is over. Returns RQ's record of it if it was shown, which must be ended too."""
         with self._changing:
             self._batch = None
             return self._execution

@@ -2,18 +2,18 @@
 
 What it changes, and the RQ internals (of 3.0) that this relies on:
 
-- It takes turns at its queue by itself (`Turns`), and gives RQ's loop only what is not a batch that runs and
-  succeeds (``dequeue_job_and_maintain_ttl``, ``execute_job``; ``death_penalty_class``). What
-  RQ does between jobs it does once a second: the worker's state and counts, its heartbeat, suspension and
+- It claims batches from its queue itself (`Turns`). RQ's loop gets only jobs without a batch to run, and runs
+  that failed or took long (``dequeue_job_and_maintain_ttl``, ``execute_job``; ``death_penalty_class``). What
+  RQ does between jobs, it does once a second: the worker's state and counters, its heartbeat, suspension and
   maintenance (``check_for_suspension``, ``should_run_maintenance_tasks``, ``run_maintenance_tasks``).
-- A run is shown as a started job once it takes long (``prepare_job_execution``), and is then one that RQ can
-  be told to stop (``kill_horse``, which RQ calls on the thread that listens, if ``get_current_job_id`` is
-  that job's; ``_stopped_job_id``).
-- It stops between jobs only. RQ's own worker may be interrupted after the server has handed out a job
-  and before it is marked as started (``_install_signal_handlers``, ``_stop_requested``). When told twice it
-  ends at once.
+- A run is shown as a started job once it takes long (``prepare_job_execution``). From then on RQ can be told
+  to stop it (``kill_horse``, which RQ calls on the thread that listens, if ``get_current_job_id`` is that
+  job's; ``_stopped_job_id``).
+- It stops only between jobs. RQ's own worker may be interrupted after the server has handed out a job and
+  before the job is marked as started (``_install_signal_handlers``, ``_stop_requested``). At a second signal
+  it ends at once.
 
-``tests/unit/test_rq_internals.py`` says who in RQ uses each of these, and fails when that changes.
+``tests/unit/test_rq_internals.py`` says which code in RQ uses each of these, and fails when that changes.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ from microbatch.worker.turns import RqKeys, Turns
 log = logging.getLogger(__name__)
 
 _BLOCK_SECONDS = 1.0  # how soon an idle worker sees that it is to stop
-_SHORTEST_BLOCK_SECONDS = 0.01  # none would be for ever
+_SHORTEST_BLOCK_SECONDS = 0.01  # 0 would block forever
 _CHORES_SECONDS = 1.0
 _LISTED_SECONDS = 5.0  # how soon a worker is shown again by a server that came back empty
-_GIVE_BACK_SECONDS = 3.0  # the most that a hard stop takes for it
+_GIVE_BACK_SECONDS = 3.0  # the longest that a hard stop tries to give the batch back
 
 
 class BatchWorker(ReportingWorker):
@@ -93,9 +93,9 @@ class BatchWorker(ReportingWorker):
         timeout: int | None,  # noqa: ARG002 - RQ's signature
         max_idle_time: int | None = None,  # noqa: ARG002
     ) -> tuple[Job, Queue] | None:
-        """Run batches, and wait for them, and for a server that has gone away, until it is to stop.
+        """Run batches until the worker must stop. Wait for batches, and for a server that has gone away.
 
-        Returns the next job that goes RQ's own way.
+        Returns the next job that RQ itself must execute.
         """
         while not self._is_to_stop():
             self.end_what_is_shown()
@@ -114,7 +114,7 @@ class BatchWorker(ReportingWorker):
         raise StopRequested
 
     def _take_turns(self) -> Job | None:
-        """Run batch after batch, until none waits, there are chores to do, or a job goes RQ's own way."""
+        """Run batch after batch, until none waits, chores are due, or RQ itself must execute a job."""
         seconds = min(_BLOCK_SECONDS, self._chores_at - time.monotonic())
         batch = self._turns.wait(max(seconds, _SHORTEST_BLOCK_SECONDS))
         while batch is not None:
@@ -143,26 +143,26 @@ class BatchWorker(ReportingWorker):
         try:
             with limit:
                 run = self._runner.process(batch)
-        except (JobTimeoutException, RunStopped) as error:  # it came when the processor had just returned
+        except (JobTimeoutException, RunStopped) as error:  # raised after the processor had returned
             run = Run(batch, error=error)
         if limit.raised is not None:
-            # A processor that catches everything has not succeeded for that.
+            # The run has failed even if the processor caught the exception.
             run, limit.raised = Run(batch, error=limit.raised), None
         if run.error is not None:
             release_locals(run.error)
         return run
 
     def _settle(self, run: Run) -> RunReport | BaseException:
-        self.let_expire(run.batch.id)  # RQ is told afterwards, if this process is not killed before
-        keep_loggers()  # its processor may have set up its logging
+        self.let_expire(run.batch.id)  # RQ is told afterwards, unless this process is killed first
+        keep_loggers()  # the processor may have configured logging
         try:
             report = self._runner.record_outcome(run)
-        except Exception as error:  # noqa: BLE001 - the other batches are not to suffer for it
+        except Exception as error:  # noqa: BLE001 - the worker must go on with other batches
             if not isinstance(error, MicrobatchError):
-                name, batch_id = self._config.name, run.batch.id  # which is run again
+                name, batch_id = self._config.name, run.batch.id  # the batch is run again
                 log.error("%s: batch %s: its end can't be recorded: %s", name, batch_id, trace(error))  # noqa: TRY400
             self._give_back(run.batch)
-            release_locals(error)  # RQ is to show the traceback of the run, and drops it then
+            release_locals(error)  # the traceback stays, for RQ to show; RQ drops it afterwards
             return error
         if report.is_dead and report.error is not None:
             release_locals(report.error)  # as above
@@ -171,12 +171,12 @@ class BatchWorker(ReportingWorker):
         return report
 
     def _give_back(self, batch: ClaimedBatch) -> None:
-        """A run was not recorded: have it run again, and not counted as one whose worker died."""
+        """Give back a batch whose run was not recorded: it is run again, and counts as no worker's death."""
         with self._outliving_the_server():
             self._turns.give_back(batch, seconds=self._runner.broker.timing.run_ttl_ms / 1000)
 
     def _job_of(self, batch_id: str, end: End) -> BatchJob | None:
-        """The job by which RQ is told how a run ended, or None if there is none."""
+        """The job that tells RQ how a run ended; None if there is none."""
         job = self.fetch(batch_id.encode())
         if job is not None:
             job.end = end
@@ -194,11 +194,11 @@ class BatchWorker(ReportingWorker):
         return None
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:  # noqa: ARG002 - RQ's signature
-        """Stop the run that is going on: somebody has told RQ to stop its job, which RQ has noted."""
+        """Stop the current run: RQ was told to stop its job, and has noted the job's id."""
         self._started.stop(self._stopped_job_id, RunLimit.stop_current)
 
     def _do_chores(self) -> None:
-        """What RQ does between jobs, once a second."""
+        """Do what RQ does between jobs, once a second."""
         now = time.monotonic()
         if now < self._chores_at:
             return
@@ -207,16 +207,16 @@ class BatchWorker(ReportingWorker):
             self._listed_at = now + _LISTED_SECONDS
             self.be_listed()
         keep_loggers()
-        self.check_for_suspension(burst=False)  # which is RQ's heartbeat as well
+        self.check_for_suspension(burst=False)  # sends RQ's heartbeat too
         if self.should_run_maintenance_tasks:
             self.run_maintenance_tasks()
         with self._outliving_the_server():
             self.show_state(WorkerStatus.BUSY if self._counts.note(self.key) else WorkerStatus.IDLE)
 
     def _install_signal_handlers(self) -> None:
-        """Note the signals that ask to stop: the first lets the batch in hand be finished.
+        """Note the stop signals. After the first, the batch in hand is finished.
 
-        RQ's own handlers log and raise, which must not happen just anywhere.
+        RQ's own handlers log and raise, which is not safe at every point of this worker.
         """
         self._signals.__enter__()
         self._signals.end_in_forks()
@@ -228,7 +228,7 @@ class BatchWorker(ReportingWorker):
         return self._stop_requested
 
     def _end_if_told_twice(self) -> None:
-        """End at once, when told to stop for the second time. Called on the run watch's thread."""
+        """End the process at a second stop signal. Called on the run watch's thread."""
         if self._signals.count > 1:
             log.warning("%s: stopping hard: the batch in hand is run again elsewhere", self._config.name)
             self._runner.run_watch.heartbeat.give_back(self._keys.rq, _GIVE_BACK_SECONDS)
@@ -236,7 +236,7 @@ class BatchWorker(ReportingWorker):
 
 
 def work(config: Config) -> None:
-    """Run batches in this process until SIGTERM, SIGINT or SIGHUP; a second one ends it at once.
+    """Run batches in this process until SIGTERM, SIGINT or SIGHUP. A second signal ends it at once.
 
     Raises:
         ConfigError: the config has no server, or no processor that can be called.
@@ -244,6 +244,6 @@ def work(config: Config) -> None:
     """
     config.required_url()
     runner = runner_of_this_process()
-    server = runner.broker.server  # one pool for both: where one connection is found dead, so are all
+    server = runner.broker.server  # one connection pool for both, so both notice a dead connection
     with server.translated(), closing(runner.run_watch):
         BatchWorker(runner, server).work(logging_level="WARNING")
