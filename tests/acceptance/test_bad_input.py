@@ -182,7 +182,7 @@ def test_an_invalid_command_line(command: Command, letters: str, arguments: list
 
 def test_an_invalid_log_level(command: Command) -> None:
     process = command("microbatch", "status", "letters", env={"MICROBATCH_LOG_LEVEL": "loud"})
-    assert error_of(process).startswith("MICROBATCH_LOG_LEVEL: 'LOUD' is no log level")
+    assert error_of(process).startswith("MICROBATCH_LOG_LEVEL: 'LOUD' is not a log level")
 
 
 def test_the_dashboard_s_port_is_taken(command: Command, letters: str, make_server: MakeServer) -> None:

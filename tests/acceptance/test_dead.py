@@ -299,7 +299,7 @@ def test_verify_reports_jobs_without_a_batch_and_leaves_them(
         verify = command("microbatch", "verify", "letters", *repair, url=valkey_server.url)
         assert verify.wait() == 1, verify.output
         assert verify.lines == [
-            f"rq:job:{job}: it is queued, and is no batch's" for job in ("forged", "\\xff\\n")
+            f"rq:job:{job}: it is queued, and is not a batch's job" for job in ("forged", "\\xff\\n")
         ]
     # The last is a second job of a batch that is done, as there may be after a takeover.
     assert admin.lrange("rq:queue:mb:letters", 0, -1) == jobs

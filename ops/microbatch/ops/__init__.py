@@ -1,4 +1,4 @@
-"""The `microbatch` command, and what it runs: the local stack, the status, the dashboard, the demo."""
+"""The `microbatch` command and its parts: the local stack, the status, the dashboard, the demo."""
 
 from microbatch.ops.pid_one import end_by_signals
 

@@ -1,10 +1,10 @@
-"""``python -m microbatch.ops``: the command, where its script is not on the path."""
+"""``python -m microbatch.ops``: the command, for when its script is not on the path."""
 
 import sys
 
 if __name__ == "__main__":
     if not sys.flags.safe_path:
-        # The current folder, which Python puts first: a click.py or random.py there is not ours.
+        # Python puts the current folder first, and a click.py or random.py there would be imported instead.
         del sys.path[0]
     from microbatch.ops.cli import main
 

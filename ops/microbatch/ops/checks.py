@@ -1,4 +1,4 @@
-"""What a command checks before it starts processes."""
+"""Checks that a command makes before it starts processes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from microbatch.worker.runner import BatchRunner
 
 
 def check_runnable(config: Config, *, wait: float | None = 0.0) -> str:
-    """See that a worker could run the batches of ``config``. Returns where its server is, to be shown.
+    """Check that a worker can run the batches of ``config``. Returns the server's address, fit to be shown.
 
-    A server that is away is waited for, for ``wait`` seconds; None: for as long as it takes.
+    It waits up to ``wait`` seconds for a server that is away; None: for as long as it takes.
 
     Raises:
         ConfigError: there is no processor, it can't be used, or there is no server.

@@ -1,4 +1,4 @@
-"""The `microbatch` command: its subcommands, and the border where every error becomes one line."""
+"""The `microbatch` command: its subcommands, and the place where every error becomes one line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NOBODY_READS = 128 + signal.SIGPIPE
 
 
 class _Commands(click.Group):
-    """Loads a subcommand when it is asked for: none waits for the others' imports."""
+    """Loads a subcommand when it is used, so that none waits for the imports of the others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_COMMANDS)
@@ -47,7 +47,7 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with what may have been meant."""
+        """Find the command as click does, and suggest a similar one if there is none."""
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
             meant = difflib.get_close_matches(args[0], _COMMANDS, n=1)
             hint = f"; did you mean '{meant[0]}'?" if meant else ""
@@ -58,7 +58,7 @@ class _Commands(click.Group):
         try:
             code = super().invoke(ctx)
             sys.stdout.flush()
-        except KeyboardInterrupt:  # click itself would write an empty line
+        except KeyboardInterrupt:  # caught here, because click would write an empty line
             ctx.exit(_INTERRUPTED)
         except BrokenPipeError:
             streams.give_up_output()
@@ -72,18 +72,18 @@ class _Commands(click.Group):
 def cli() -> None:
     """Record single events on many hosts, process them in batches on many others.
 
-    An APP is where your Config is: `module:attribute` or `file.py[:attribute]`; without an attribute it is
-    the one Config there. A TARGET is an APP or just a batcher's name: what has a colon, a slash or .py at
-    its end is an APP; any other word is a name.
+    An APP says where your Config is: `module:attribute` or `file.py[:attribute]`; without an attribute it is
+    the only Config there. A TARGET is an APP or a batcher's name. A TARGET with a colon or a slash, or with
+    .py at its end, is an APP; any other word is a name.
 
-    Settings come from the Config, from MICROBATCH_... in the environment, or from a .env file. The server is
-    MICROBATCH_REDIS_URL.
+    Settings come from the Config, from MICROBATCH_... in the environment, or from a .env file.
+    MICROBATCH_REDIS_URL names the server.
 
     \b
     Examples:
-      microbatch demo                              eight letters, five seconds: see what it does
-      microbatch run letters.py                    your program, with a server and workers of its own
-      microbatch scheduler letters:config          in production: on one host, or on more to stand by
+      microbatch demo                              see what it does: eight letters, five seconds
+      microbatch run letters.py                    your program, with its own server and workers
+      microbatch scheduler letters:config          in production: on one host, or more that stand by
       microbatch worker letters:config --concurrency 8
       microbatch status letters --watch
     """
@@ -97,13 +97,13 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """The command itself."""
+    """Run the command, and end the process with its exit code."""
     streams.set_up()
     end_with(lambda: run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command, and return its exit code: 2, after one line on standard error, for what went wrong."""
+    """Run the command. Returns its exit code: 2 after an error, which becomes one line on standard error."""
     try:
         code = cli.main(list(arguments) or ["--help"], prog_name="microbatch", standalone_mode=False)
     except (click.ClickException, MicrobatchError, OSError) as error:

@@ -1,4 +1,4 @@
-"""A consumer until a signal or until all is handled, and what prints results as JSON lines."""
+"""A consumer that runs until a signal or until all is handled, and handlers that print JSON lines."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ class Consuming:
         self._done = False
 
     def run(self, *, follow: bool) -> int:
-        """Hand results to the handlers until a signal, or, unless ``follow``, until all up to now is handled.
+        """Pass results to the handlers until a signal, or, unless ``follow``, until all so far is handled.
 
-        Returns 0, or 130 after Ctrl-C. Results in hand are finished first; a second Ctrl-C does not wait.
-        With ``follow``, a server that goes away is waited for.
+        Returns 0, or 130 after Ctrl-C. Results in hand are finished first; a second Ctrl-C does not wait. A
+        server that goes away after the start is waited for.
 
         Raises:
-            ServerError: the server can't be reached or used. What was not handled stays.
+            ServerError: the server can't be reached at the start, or refuses. Results that were not handled
+                stay.
         """
         self._broker.server.check_version()
         with self._signals, self._quitting_at_a_signal():
@@ -56,7 +57,7 @@ class Consuming:
 
     @contextmanager
     def _quitting_at_a_signal(self) -> Iterator[None]:
-        """Have the consumer quit at a signal. Not by its handler, as the consumer takes locks for that."""
+        """Make the consumer quit at a signal. A thread does it: a signal handler must not take its locks."""
         watcher = threading.Thread(target=self._watch, name="signals", daemon=True)
         watcher.start()
         try:
@@ -110,5 +111,5 @@ def _about(batch: BatchInfo) -> dict[str, Any]:
 
 
 def _print(line: dict[str, Any]) -> None:
-    """Written out when this returns: only then the result counts as handled."""
+    """Write the line. It is flushed when this returns, and only then the result counts as handled."""
     say_json(line)

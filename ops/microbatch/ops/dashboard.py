@@ -1,11 +1,11 @@
-"""rq-dashboard on a batcher's server. The only module that knows rq-dashboard's insides.
+"""rq-dashboard on a batcher's server. The only module that uses rq-dashboard's internals.
 
-It is made to read jobs with RQ's JSON serializer, everywhere. Its own ``-j`` does so for the queues alone:
-the page of a job and that of the workers go on with pickle, which fails at a busy worker's job, whose call
-string the latter shows. And nothing that is read from the server should ever be unpickled.
+This makes rq-dashboard read jobs with RQ's JSON serializer everywhere. Its own option ``-j`` does so only for
+the queues: the pages of a job and of the workers still use pickle, and the page of the workers fails on a
+busy worker's job, whose call it shows. Besides, nothing that is read from the server may be unpickled.
 
-It is also given our connection instead of a URL, so it reaches whatever server the commands reach, Sentinel's
-included, and shows its address without user and password.
+It also gets our connection instead of a URL. So it reaches every server that the commands reach, with
+Sentinel too, and shows the address without user and password.
 """
 
 from __future__ import annotations
@@ -49,10 +49,13 @@ class Dashboard:
     """rq-dashboard, served by this process.
 
     Args:
-        names: further names that browsers may reach it by, such as a proxy's.
+        broker: the batcher's verbs, whose server is shown.
+        host: the address to listen on.
+        port: the port to listen on; 0 for a free one.
+        names: further host names that browsers may use for it, such as a proxy's.
 
     Raises:
-        DashboardError: it can't listen there.
+        DashboardError: it can't listen on this address and port.
     """
 
     def __init__(self, broker: Broker, host: str, port: int, names: Collection[str] = ()) -> None:
@@ -65,7 +68,7 @@ class Dashboard:
 
     @property
     def url(self) -> str:
-        """Where a browser finds it."""
+        """The address for a browser."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}/"
 
@@ -83,7 +86,7 @@ def _app(broker: Broker, names: Collection[str]) -> flask.Flask:
     web.Job, web.Worker = _JSONJob, _JSONWorker
     web.requeue_job = partial(requeue_job, serializer=JSONSerializer)
     web.from_url = lambda *_, **__: (None, broker.server.client)
-    app = flask.Flask(web.__name__)  # by its name Flask finds its style sheets and scripts
+    app = flask.Flask(web.__name__)  # Flask finds the style sheets and scripts by this name
     app.config["RQ_DASHBOARD_REDIS_URL"] = (broker.server.where,)  # shown on every page
     refuse_other_sites(app, names)
     web.setup_rq_connection(app)

@@ -1,4 +1,4 @@
-"""Selects dead batches, and reads them for a person."""
+"""Selects dead batches, and reads them for display."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from microbatch.broker.wire.event import event_body
 
 
 class NoneChosen(MicrobatchError):
-    """What was chosen by is found in no dead batch."""
+    """The arguments do not select dead batches."""
 
 
 def choose(broker: Broker, ids: Sequence[str], *, error: str | None, everything: bool) -> list[DeadBatch]:
-    """The dead batches with these ids (their beginnings do), or this text in their error, or all.
+    """The dead batches with these ids or beginnings of ids, or with this text in their error, or all.
 
     Raises:
-        NoneChosen: nothing was chosen by, or more than one thing, or an id is that of no dead batch.
+        NoneChosen: none or several of the three criteria are given, an argument is empty, or an id does not
+            match exactly one dead batch.
     """
     if bool(ids) + (error is not None) + everything > 1:
         raise NoneChosen(
-            "which? name batches by their ids, or use --error TEXT, or --all, and no two of these"
+            "which? name batches by their ids, or use --error TEXT, or --all, but only one of these"
         )
     if error == "" or "" in ids:
         raise NoneChosen("an empty text would choose all; use --all for that")
@@ -64,7 +65,7 @@ def as_json(batch: DeadBatch) -> dict[str, Any]:
 
 
 def whole_as_json(broker: Broker, batch: DeadBatch) -> dict[str, Any]:
-    """The same with its traceback and its events."""
+    """A dead batch with its traceback and its events, as `microbatch dead show --json` prints it."""
     events = [_event(raw) for raw in broker.dead.events(batch.id)]
     return {**as_json(batch), "traceback": batch.failure.traceback, "events": events}
 
@@ -72,5 +73,5 @@ def whole_as_json(broker: Broker, batch: DeadBatch) -> dict[str, Any]:
 def _event(raw: bytes) -> Any:
     try:
         return from_json(event_body(raw))
-    except (DecodeError, ValueError):  # what it died of, perhaps: shown as it is
+    except (DecodeError, ValueError):  # perhaps what the batch died of, so the event is shown as it is
         return raw.decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""The demo: eight letters recorded on a schedule, and what became of them."""
+"""The demo: records eight letters on a schedule, and shows what becomes of them."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ SCHEDULE = (
 """When to record which letter, in milliseconds from the start."""
 STOP_MS = 5000
 EXPECTED = (Total(3), Total(4), Total(3), Total(error="could not map letter 'c'"), Total(1))
-"""What the batches come to, in the order of their cuts."""
+"""The expected totals of the batches, in the order of their cuts."""
 
-_LEAD_MS = 100  # the start is a tick, and not one that may be over before the first wait has begun
+_LEAD_MS = 100  # the start is a tick at least this far ahead, so that it is not missed
 _TIMEOUT_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Handled:
-    """A batch, as it was handled."""
+    """A batch and its total, as they were handled."""
 
     total: Total
     batch: BatchInfo
 
 
 class Timeline:
-    """The time since the start, which is a tick of the batcher's grid, by the server's clock."""
+    """The time since the start. The start is a tick of the batcher, by the server's clock."""
 
     def __init__(self, broker: Broker) -> None:
         frequency = broker.config.frequency
@@ -55,8 +55,8 @@ class Demo:
     """One run of the schedule, against a server with a scheduler and workers.
 
     Args:
-        config: the bundled app's, with a server.
-        view: where it is shown.
+        config: the bundled app's settings, with a server.
+        view: shows the demo.
     """
 
     def __init__(self, config: Config, view: DemoView) -> None:
@@ -70,9 +70,9 @@ class Demo:
         self._timeline = Timeline(self._broker)
 
     def run(self, count: Callable[[], Snapshot]) -> list[str]:
-        """Record on schedule, handle what comes of it, and show both.
+        """Record on schedule, handle the results, and show both.
 
-        Returns what came out otherwise than it should; ``count`` tells what the server holds in the end.
+        ``count`` takes the snapshot of the server at the end. Returns the differences from what was expected.
         """
         with MicroBatcher(self._config) as batcher:
             recording = threading.Thread(target=self._record, args=(batcher,), name="recording")
@@ -96,13 +96,13 @@ class Demo:
                 self._view.recorded(self._timeline.now_ms(), letter)
             self._tick_until(STOP_MS)
             self._view.stopped(self._timeline.now_ms())
-        except Exception as error:  # noqa: BLE001 - of this thread; `run` raises it in the caller's
+        except Exception as error:  # noqa: BLE001 - `run` raises it again in the caller's thread
             self._error = error
         finally:
             batcher.stop()
 
     def _tick_until(self, at_ms: int) -> None:
-        """Wait until then, showing the ticks on the way."""
+        """Wait until ``at_ms``, and show the ticks that pass."""
         frequency = self._config.frequency
         for tick_ms in range(self._next_tick_ms, at_ms + 1, frequency):
             self._timeline.sleep_until(tick_ms)
@@ -118,7 +118,7 @@ class Demo:
 
 
 def differences(totals: Sequence[Total], recorded: int, found: Snapshot, *, finished: bool) -> list[str]:
-    """What came out otherwise than the schedule says; nothing if all is as it should be."""
+    """The differences from what the schedule says; empty if all is as it should be."""
     said = []
     if not finished:
         said.append(f"the results were not all there after {_TIMEOUT_SECONDS:g} s")

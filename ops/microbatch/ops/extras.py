@@ -1,4 +1,4 @@
-"""The extras: parts of Microbatch that are installed only if they are asked for."""
+"""The extras: optional parts of Microbatch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The feed: lines of files or of standard input, each of them an event."""
+"""The feed: records each line of files or standard input as an event."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _BLOCK_BYTES = 1 << 16
 
 
 class FeedBroken(MicrobatchError):
-    """Not all lines were recorded. The message says how many were, and at which line to go on."""
+    """Not all lines were recorded. The message says how many were, and where to go on."""
 
 
 class Feed:
     """Records lines.
 
     Args:
-        recorder: what records them.
-        event_of: makes a line's event; raises NoEvent.
-        pace: how fast.
-        on_invalid: told of each line that is not an event, which is then left out. Without it, such a line
-            ends the feed.
-        on_progress: told of the bytes of each block whose events are recorded.
+        recorder: records the events.
+        event_of: makes the event of a line; raises NoEvent.
+        pace: limits the rate.
+        on_invalid: called with a message for each line that is not an event, which is then skipped. Without
+            it, such a line ends the feed.
+        on_progress: called with the size in bytes of each block once its events are recorded.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Feed:
         self._on_progress = on_progress
 
     def read(self, name: str, stream: BinaryIO) -> None:
-        """Record all lines of ``stream``: of a pipe, those that are there before waiting for more.
+        """Record all lines of ``stream``. Lines from a pipe are recorded before it waits for more.
 
         Raises:
-            FeedBroken: a line is not an event, or the server did not take it. All lines before were recorded.
-                Or there are no lines: it is compressed, say.
+            FeedBroken: a line is not an event, or the server did not accept the lines. All lines before them
+                were recorded. Or the stream has no lines of text, for example because it is compressed.
         """
         number = 0
         for lines in _blocks(stream):
@@ -103,7 +103,7 @@ class Feed:
 
 
 def _blocks(stream: BinaryIO) -> Iterator[list[bytes]]:
-    """The lines of ``stream``, without their ends; together those that one read has brought."""
+    """The lines of ``stream`` without their ends, grouped by the read that completed them."""
     read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
     rest: list[bytes] = []
     while block := read(_BLOCK_BYTES):

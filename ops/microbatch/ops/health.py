@@ -1,4 +1,4 @@
-"""Problems in a batcher's status, for monitoring."""
+"""Finds problems in a batcher's status, for monitoring."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from microbatch.ops.views.status import age_text
 
 _LATE_CYCLES = 5
 _LATE_MS = 10_000
-"""An event that waits for no longer is never late."""
+"""An event that has waited for at most this long is never late."""
 
 
 def problems(status: Status) -> Iterator[str]:
-    """One line for each thing that somebody should see to.
+    """One line for each problem that a person should handle.
 
-    The risks are none of them: they are how the server was set up, and stay.
+    The risks are not among them: they come from how the server is set up, and stay.
     """
     count = status.count
     if count.active is None:
@@ -34,7 +34,7 @@ def problems(status: Status) -> Iterator[str]:
 
 
 def not_here(status: Status, role: str, host: str) -> Iterator[str]:
-    """One line if no process of this role, "scheduler" or "worker", shows itself from a host."""
+    """One line if no process of this role, "scheduler" or "worker", is seen on this host."""
     holders = [holder for holder in (status.count.active, *status.count.standbys) if holder is not None]
     if role == "scheduler" and not any(holder.host == host for holder in holders):
         yield f"no scheduler of this host ({host}) is active or stands by"

@@ -1,4 +1,4 @@
-"""The app of `microbatch demo`: letters, each worth something, added up in batches of two."""
+"""The app of `microbatch demo`: adds up the values of letters in batches of two."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ VALUES = {"a": 1, "b": 2, "d": 4}
 
 @dataclass(frozen=True)
 class Total:
-    """What a batch of letters is worth, or why that can't be told."""
+    """The value of a batch of letters, or why it can't be computed."""
 
     value: int = 0
     error: str = ""
 
 
 def total(batch: list[str]) -> Total:
-    """Add the letters up. Runs on a worker, once per batch."""
+    """Add up the letters' values. Runs on a worker, once per batch."""
     for letter in batch:
         if letter not in VALUES:
             return Total(error=f"could not map letter {letter!r}")

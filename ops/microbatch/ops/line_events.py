@@ -19,7 +19,7 @@ _OTHER_FORMATS = {
     b"{\0": ("it is UTF-16", "iconv -f UTF-16LE -t UTF-8"),
     b"\0{": ("it is UTF-16", "iconv -f UTF-16BE -t UTF-8"),
 }
-"""By the first bytes: what it is, and the command that makes text of it."""
+"""By the first bytes of a file: its format, and the command that turns it into text."""
 
 
 class NoEvent(ValueError):
@@ -27,7 +27,7 @@ class NoEvent(ValueError):
 
 
 def json_event(line: bytes) -> bytes:
-    """The event of a line of JSON, as it stands; empty for a blank line. Raises NoEvent."""
+    """The event of a line of JSON: the line, stripped; empty for a blank line. Raises NoEvent."""
     body = line.strip()
     if body:
         try:
@@ -38,17 +38,17 @@ def json_event(line: bytes) -> bytes:
 
 
 def text_event(line: bytes) -> bytes:
-    """The event of a line of text: a string, with U+FFFD for what is not UTF-8."""
+    """The event of a line of text: a string. Bytes that are not UTF-8 become U+FFFD."""
     return codec.encode(line.removesuffix(b"\r").decode("utf-8", "replace"))
 
 
 def without_mark(first_line: bytes) -> bytes:
-    """The first line without the mark with which some editors begin a file."""
+    """The first line without the byte order mark that some editors write."""
     return first_line.removeprefix(_BYTE_ORDER_MARK)
 
 
 def why_no_lines(beginning: bytes) -> str:
-    """Why something that begins so has no lines of UTF-8, and what to do about it; empty if it may have."""
+    """Why a file that begins so has no lines of UTF-8, and what to do about it; empty if it may have some."""
     for start, (what, command) in _OTHER_FORMATS.items():
         if beginning.startswith(start):
             return f"{what}: record what `{command}` makes of it"

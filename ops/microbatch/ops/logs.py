@@ -1,4 +1,4 @@
-"""Logging of the commands: to standard error, at one level, set once and for the child processes too."""
+"""Sets up the commands' logging: to standard error, at one level, which child processes inherit."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _DEFAULT = "INFO"
 
 
 def set_up(level: str | None = None) -> None:
-    """Log at ``level``, otherwise at what the environment says. May be called again to change it.
+    """Log at ``level``, or otherwise at the level in the environment. May be called again to change it.
 
     A level given here is put into the environment, where child processes find it.
 
     Raises:
-        ConfigError: the environment's level is none.
+        ConfigError: the level in the environment is not a log level.
     """
     name = (level or os.environ.get(LEVEL_VARIABLE) or _DEFAULT).upper()
     if name not in LEVELS:
-        raise ConfigError(f"{LEVEL_VARIABLE}: {name!r} is no log level; use one of {', '.join(LEVELS)}")
+        raise ConfigError(f"{LEVEL_VARIABLE}: {name!r} is not a log level; use one of {', '.join(LEVELS)}")
     if level:
         os.environ[LEVEL_VARIABLE] = name
     log_to_standard_error()
@@ -30,5 +30,5 @@ def set_up(level: str | None = None) -> None:
 
 
 def level_of_children(default: str) -> str:
-    """The level for child processes: the one that was asked for, else ``default``."""
+    """The level for child processes: the one in the environment, or otherwise ``default``."""
     return os.environ.get(LEVEL_VARIABLE) or default

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands take."""
+"""Arguments and options that several commands have."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def log_level(function: F) -> F:
         type=click.Choice(logs.LEVELS, case_sensitive=False),
         expose_value=False,
         callback=_set_log_level,
-        help=f"How much to log on standard error; else as {LEVEL_VARIABLE} says.",
+        help=f"How much to log on standard error; without it {LEVEL_VARIABLE} decides.",
     )(function)
 
 
@@ -37,7 +37,7 @@ def app(function: F) -> F:
 
 
 def target(function: F) -> F:
-    """``TARGET``: an app, or just a batcher's name."""
+    """``TARGET``: an app, or a batcher's name."""
     return click.argument("target", metavar="TARGET")(function)
 
 
@@ -50,7 +50,7 @@ def no_wait(function: F) -> F:
         flag_value=0.0,
         default=None,
         type=float,
-        help="End at once, with exit code 2, if the server is away. Otherwise it is waited for.",
+        help="End at once, with exit code 2, if the server is away. Without this, wait for it.",
     )(function)
 
 

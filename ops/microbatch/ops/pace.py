@@ -1,4 +1,4 @@
-"""The pace: holds a stream of events to a rate."""
+"""The pace: limits a stream of events to a rate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from microbatch.producer.recorder import CHUNK_EVENTS
 
 
 class Pace:
-    """Holds events to a rate, counted from the first one; without a rate it holds nothing."""
+    """Limits events to a rate, counted from the first one; without a rate it never waits."""
 
     def __init__(self, per_second: float | None) -> None:
         self._per_second = per_second
@@ -17,7 +17,7 @@ class Pace:
 
     @property
     def at_once(self) -> int:
-        """How many events may go together: a tenth of a second's, and one at least."""
+        """How many events may go together: those of a tenth of a second, and at least one."""
         if self._per_second is None:
             return CHUNK_EVENTS
         return max(1, min(CHUNK_EVENTS, int(self._per_second / 10)))

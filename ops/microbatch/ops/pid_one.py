@@ -1,8 +1,8 @@
 """Handles signals from the start in the first process of a container.
 
-The kernel does not let a signal end the process with pid 1 unless the process handles it. Until a command has
-handlers of its own, or where it has none, SIGTERM and SIGHUP would be lost. This imports next to nothing, so
-that it comes first.
+The kernel does not let a signal end the process with pid 1 unless the process handles the signal. So without
+this module SIGTERM and SIGHUP would be lost until a command has handlers of its own, and in commands that
+have none. The module imports almost nothing, so that it can run first.
 """
 
 from __future__ import annotations
@@ -26,5 +26,5 @@ def end_by_signals() -> None:
 def _end(number: int, _frame: FrameType | None) -> None:
     if os.getpid() == _FIRST:
         os._exit(128 + number)
-    signal.signal(number, signal.SIG_DFL)  # in a fork, which any signal may end
+    signal.signal(number, signal.SIG_DFL)  # this is a fork, which the kernel lets any signal end
     os.kill(os.getpid(), number)

@@ -1,6 +1,6 @@
-"""What RQ knows of a batcher's workers.
+"""What RQ knows about a batcher's workers and jobs.
 
-Besides the dashboard, the only module here that speaks RQ.
+Besides the dashboard, this is the only module of ops that uses RQ.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class WorkerFact:
     batch: str | None
     """The id of the batch that it is running."""
     heartbeat_ms: int | None
-    """When it last showed itself, in unix milliseconds of its own clock."""
+    """When RQ last heard from it, in unix milliseconds of the worker's own clock."""
 
 
 def workers_of(broker: Broker) -> list[WorkerFact]:
     """The workers of a batcher, by name.
 
-    Raises ServerError if the server can't be asked, and DecodeError if RQ can't read what it holds of them.
+    Raises ServerError if the server can't be asked, and DecodeError if RQ can't read the workers' keys.
     """
     try:
         with broker.server.translated():
@@ -60,9 +60,9 @@ def _unix_ms(moment: datetime | None) -> int | None:
 
 
 def queued_jobs(broker: Broker) -> Iterator[bytes]:
-    """The ids of the jobs that wait for a worker, which may be no text.
+    """The ids of the jobs that wait for a worker, as bytes, because they may not be text.
 
-    Some of those that move up meanwhile may be left out. Raises ServerError if the server can't be asked.
+    Jobs that move up in the queue meanwhile may be missed. Raises ServerError if the server can't be asked.
     """
     page: list[bytes] = []
     for start in count(0, _PAGE):
@@ -73,7 +73,7 @@ def queued_jobs(broker: Broker) -> Iterator[bytes]:
 
 
 def forget_job(broker: Broker, job_id: bytes) -> None:
-    """Delete what RQ holds of a job, if anything, whatever its id is.
+    """Delete everything that RQ holds about a job, if anything. The id may be any bytes.
 
     Raises ServerError if the server can't be asked.
     """
@@ -85,7 +85,7 @@ def forget_job(broker: Broker, job_id: bytes) -> None:
             Job.fetch(job_id.decode(), connection=server.client, serializer=JSONSerializer).delete()
     except NoSuchJobError:
         return
-    except (ValueError, TypeError, KeyError, Refused):  # none that RQ can read
+    except (ValueError, TypeError, KeyError, Refused):  # RQ can't read this job
         server.do("UNLINK", Job.key_for(job_id.decode("utf-8", "replace")))
 
 

@@ -1,7 +1,7 @@
-"""Refuses requests to the dashboard that come from other sites.
+"""Protects the dashboard from pages of other sites.
 
-A page of any site can have a browser send a request to 127.0.0.1, or let its own name mean that address. The
-browser would requeue or delete jobs for it, and nobody would know.
+A page of any site can make a browser send a request to 127.0.0.1, and a site can make its own name resolve to
+that address. The browser would then requeue or delete jobs without anybody noticing.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import flask
 
 _LOCAL = ("localhost", "localhost.localdomain")
 _READING = {"GET", "HEAD", "OPTIONS"}
-_OWN = ("same-origin", "none")  # none: a person has typed the address
+_OWN = ("same-origin", "none")  # none: a person typed the address
 
 
 def refuse_other_sites(app: flask.Flask, names: Collection[str]) -> None:
-    """Have the app refuse what comes from other sites, or by another name than these and this machine's."""
+    """Make the app refuse changes that other sites request, and names other than these and this machine's."""
     known = {name.lower() for name in (*_LOCAL, socket.gethostname(), socket.getfqdn(), *names)}
 
     @app.before_request
@@ -33,13 +33,13 @@ def refuse_other_sites(app: flask.Flask, names: Collection[str]) -> None:
         if rule is None or not set(rule.methods or ()) - _READING:
             return
         if flask.request.method in _READING:
-            flask.abort(405)  # rq-dashboard would do it, and a link of any page asks so
+            flask.abort(405)  # rq-dashboard accepts GET here, which a link on any page can send
         if not _is_own(flask.request):
             flask.abort(403, "A page of another site asked for this.")
 
 
 def _is_own(request: flask.Request) -> bool:
-    """Whether a request is a page's of ours, or no browser's, which all say where a page is from."""
+    """Whether a request comes from our own pages, or not from a browser: browsers name a page's origin."""
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != request.host:
         return False
@@ -47,7 +47,7 @@ def _is_own(request: flask.Request) -> bool:
 
 
 def _is_address(host: str) -> bool:
-    """No site can make an address mean another."""
+    """Whether the host is an IP address, which no site can make resolve to another one."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

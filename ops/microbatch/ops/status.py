@@ -17,22 +17,22 @@ from microbatch.ops.rq_facts import WorkerFact, workers_of
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A batcher as its server knows it."""
+    """The status of a batcher, as its server knows it."""
 
     batcher: str
     server: str
-    """Its URL as it may be shown."""
+    """The server's URL, fit to be shown."""
     count: Snapshot
     rates: Rates
     workers: list[WorkerFact]
     settings: dict[str, int]
-    """What the active scheduler works by; empty if there never was one."""
+    """The settings of the active scheduler; empty if there never was one."""
     held_back: str
-    """Why nothing is cut; empty if it is."""
+    """Why cutting is held back; empty if it is not."""
     neglect: Neglect | None
-    """What waits for a handler while nobody comes for it."""
+    """The results that wait for a handler while there is no consumer."""
     risks: list[str]
-    """In what ways the server could lose what it has acknowledged."""
+    """The ways in which the server could lose what it has acknowledged."""
 
     @property
     def oldest_waiting_age_ms(self) -> int | None:
@@ -46,7 +46,7 @@ class Status:
         return age_ms(self.count, worker.heartbeat_ms)
 
     def as_json(self) -> dict[str, Any]:
-        """The status as `microbatch status --json` prints it; what is there stays there."""
+        """The status as `microbatch status --json` prints it. Its fields must not be removed or renamed."""
         return {
             **snapshot_as_json(self.batcher, self.server, self.count),
             "rates": {
@@ -70,8 +70,8 @@ class Status:
 
 
 def age_ms(count: Snapshot, since_ms: int | None) -> int | None:
-    """How long ago something was, when it was counted."""
-    # Not below zero: the other clock may be ahead of the server's.
+    """The age of something at the time of the snapshot; None if ``since_ms`` is None."""
+    # Never negative: another clock may be ahead of the server's.
     return None if since_ms is None else max(0, count.at_ms - since_ms)
 
 
@@ -99,7 +99,7 @@ def snapshot_as_json(batcher: str, server: str, count: Snapshot) -> dict[str, An
 
 
 def schedulers(count: Snapshot) -> dict[str, Any]:
-    """The name of the ``active`` one, or None, and a list of the ``standby`` ones."""
+    """The name of the ``active`` scheduler, or None, and a list of the ``standby`` ones."""
     if count.active is None:
         return {"active": None, "standby": names(count.standbys)}
     active, *standbys = names([count.active, *count.standbys])
@@ -107,7 +107,7 @@ def schedulers(count: Snapshot) -> dict[str, Any]:
 
 
 def read_status(broker: Broker) -> Status:
-    """Look at everything. Raises ServerError if the server can't be asked."""
+    """Read the status from the server. Raises ServerError if the server can't be asked."""
     count = take_snapshot(broker)
     return Status(
         batcher=broker.config.name,

@@ -1,4 +1,4 @@
-"""Standard streams that are closed or can't be written."""
+"""Handles standard streams that are closed or can't be written."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class StreamClosed(MicrobatchError):
 
 
 def set_up() -> None:
-    """Make sure that there are standard streams, and that what is wrong with the output is told as such.
+    """Make sure that all standard streams exist, and that errors of the output are reported as such.
 
-    Where one is closed, as with ``<&-`` and ``>&-``, the null device takes its place. Otherwise the first
-    file or socket that is opened would, and child processes would read and write it. A command that itself
-    reads standard input or writes standard output raises StreamClosed then. What goes to standard error is
-    lost.
+    The null device replaces a stream that is closed, as with ``<&-`` and ``>&-``. Otherwise the first file or
+    socket that is opened would replace it, and child processes would read and write that. If the command
+    itself then reads standard input or writes standard output, StreamClosed is raised. Text for standard
+    error is lost.
     """
     closed = [descriptor for descriptor in range(3) if not _is_open(descriptor)]
-    for _ in closed:  # each opens the lowest that is free
+    for _ in closed:  # each open() gets the lowest free descriptor
         os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - the function's only form
     if 0 in closed:
         sys.stdin = io.TextIOWrapper(io.BufferedReader(_ClosedInput()))
@@ -37,22 +37,22 @@ def set_up() -> None:
 
 
 def give_up_output() -> None:
-    """Forget what could not be written. Python writes it once more when the stream is closed, at its end."""
+    """Drop the output that could not be written. Otherwise Python would write it again at its end."""
     _Output.given_up = _ClosedOutput.given_up = True
     sys.stdout = _null_at(1)
 
 
 def tell(line: str) -> None:
-    """Write a line to standard error, if that can be written."""
+    """Write a line to standard error, if possible."""
     try:
         sys.stderr.write(f"{plain(line)}\n")
         sys.stderr.flush()
-    except OSError:  # there is no other place to tell it
+    except OSError:  # there is no other place to report it
         sys.stderr = _null_at(2)
 
 
 class _Output(io.FileIO):
-    """Standard output, whose errors say so."""
+    """Standard output. Its errors name it."""
 
     given_up = False
 
@@ -86,9 +86,9 @@ class _ClosedOutput(io.RawIOBase):
 
 
 def _telling(stream: io.TextIOWrapper) -> io.TextIOWrapper:
-    """The same stream, made of an `_Output`.
+    """The same stream, based on an `_Output`.
 
-    What its encoding lacks is shown by its code, as on standard error, and ends nothing.
+    A character that the encoding lacks is written as an escape, as on standard error, and is not an error.
     """
     raw: Any = _Output(1, "w", closefd=False)
     return io.TextIOWrapper(

@@ -1,4 +1,4 @@
-"""What a command is about: an app, or a batcher's name."""
+"""The target of a command: an app, or a batcher's name."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ Unused = Literal["refused", "told", "allowed"]
 
 
 class UnknownBatcher(MicrobatchError):
-    """Nobody has ever used a batcher of this name: it is probably mistyped."""
+    """No batcher of this name was ever used: the name is probably mistyped."""
 
 
 def is_app(target: str) -> bool:
-    """Whether ``target`` names an app: by a colon, a path, or a ``.py`` file. A bare word is a name."""
+    """Whether ``target`` is an app: it has a colon or a slash, or ends with ``.py``. Others are names."""
     return ":" in target or target.endswith(".py") or os.sep in target
 
 
 def load_target(target: str) -> Config:
-    """The Config of an app, or one of the name alone, with the settings of the environment.
+    """The Config of an app; for a name, one with that name and the settings of the environment.
 
     Raises:
         AppError: the app can't be loaded.
-        ConfigError: it is not a name for a batcher.
+        ConfigError: the name is not valid for a batcher, or a setting is not valid.
     """
     return load_config(target) if is_app(target) else Config(name=target)
 
 
 def reach(target: str, *, unused: Unused, otherwise: str = "") -> Broker:
-    """The batcher's verbs; its server was reached and can be used.
+    """The batcher's verbs. Its server was reached and can be used.
 
-    Anybody can mistype a bare name. ``unused`` says what becomes of one that nobody has ever used: "refused"
-    raises UnknownBatcher, whose message ends with ``otherwise``; "told" writes one line on standard error;
-    "allowed" does not look.
+    A bare name may be mistyped. ``unused`` says what to do with a name that was never used: "refused" raises
+    UnknownBatcher, whose message ends with ``otherwise``; "told" writes one line on standard error; "allowed"
+    does not check.
 
-    Raises also as `load_target` does, and ServerError.
+    Also raises as `load_target` does, and ServerError.
     """
     broker = Broker(load_target(target))
     broker.server.check_version()
@@ -57,7 +57,7 @@ def reach(target: str, *, unused: Unused, otherwise: str = "") -> Broker:
 
 
 def check_used(target: str, broker: Broker) -> None:
-    """Raises UnknownBatcher if ``target`` is a bare name that nobody has ever used."""
+    """Raises UnknownBatcher if ``target`` is a bare name that was never used."""
     if not is_app(target) and not is_used(broker.server, broker.keys):
         name, prefix = broker.config.name, broker.config.key_prefix
         raise UnknownBatcher(

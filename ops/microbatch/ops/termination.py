@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP as an exception, so that `finally` blocks run."""
+"""Turns SIGTERM and SIGHUP into an exception, so that `finally` blocks run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import FrameType
 
 
 class Terminated(BaseException):
-    """This process was asked to end. Like KeyboardInterrupt, no error that anybody should handle as one."""
+    """This process was asked to end. Like KeyboardInterrupt, this is not an Exception."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -29,7 +29,7 @@ def terminable() -> Iterator[None]:
 
 
 def raise_if_terminated() -> None:
-    """Raise Terminated if that was asked for and got lost: Python drops what is raised in a finalizer."""
+    """Raise Terminated if a signal came and its exception was lost: Python drops it in a finalizer."""
     if _asked:
         raise Terminated(_asked[-1])
 

@@ -1,1 +1,1 @@
-"""The subcommands, one module each, whose name is the subcommand's."""
+"""The subcommands: one module each, with the name of the subcommand."""

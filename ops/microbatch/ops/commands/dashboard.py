@@ -19,21 +19,21 @@ from microbatch.ops.views.terminal import say
     type=click.IntRange(0, 65535),
     default=9181,
     show_default=True,
-    help="The port to listen on; 0 takes a free one.",
+    help="The port to listen on; 0 for a free one.",
 )
 @click.option(
     "--allow-host",
     "names",
     multiple=True,
     metavar="NAME",
-    help="A name that browsers reach it by, such as a proxy's, beside those of this machine.",
+    help="A further host name that browsers may use, such as a proxy's, besides those of this machine.",
 )
 @options.log_level
 def command(target: str, host: str, port: int, names: tuple[str, ...]) -> None:
-    """Serve rq-dashboard on the batcher's server, until Ctrl-C: its queue, its workers, and its dead batches.
+    """Serve rq-dashboard for the batcher's server, until Ctrl-C: its queue, its workers, its dead batches.
 
-    It asks nobody for a password, so let only this machine reach it, or put something before it that does. It
-    refuses what pages of other sites have a browser ask for.
+    It asks for no password. So let only this machine reach it, or put a proxy in front of it that asks for
+    one. It refuses host names that it does not know, and changes that pages of other sites request.
 
     \b
     Examples:
@@ -41,7 +41,7 @@ def command(target: str, host: str, port: int, names: tuple[str, ...]) -> None:
       microbatch dashboard letters --port 8080
     """
     try:
-        # Here and not above: it comes with an extra.
+        # Imported here, because it comes with an extra.
         from microbatch.ops.dashboard import Dashboard  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""``microbatch dead``: the batches that were given up."""
+"""``microbatch dead``: shows, replays and purges dead batches."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from microbatch.ops.views.dead import paragraphs, render
 from microbatch.ops.views.terminal import is_terminal, say, say_json, show_table
 
 _ids = click.argument("ids", nargs=-1, metavar="[BATCH]...")
-_error = click.option("--error", metavar="TEXT", help="Those with this text in their error.")
-_all = click.option("--all", "everything", is_flag=True, help="All of them.")
+_error = click.option("--error", metavar="TEXT", help="The batches with this text in their error.")
+_all = click.option("--all", "everything", is_flag=True, help="All dead batches.")
 _dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-_json = click.option("--json", "in_json", is_flag=True, help="One line of JSON for each.")
+_json = click.option("--json", "in_json", is_flag=True, help="Print one line of JSON for each.")
 
 
 def _chosen(function: options.F) -> options.F:
-    """A batcher and some of its dead: ``TARGET``, ``BATCH``, ``--error`` and ``--all``."""
+    """A batcher and some of its dead batches: ``TARGET``, ``BATCH``, ``--error`` and ``--all``."""
     return options.target(_ids(_error(_all(function))))
 
 
-@click.group(context_settings=options.CONTEXT_SETTINGS, short_help="See to dead batches.")
+@click.group(context_settings=options.CONTEXT_SETTINGS, short_help="Show, replay or purge dead batches.")
 def command() -> None:
-    """See to the batches that were given up. Their events are kept until they are replayed or purged.
+    """Show, replay or purge dead batches.
+
+    Their events are kept until they are replayed or purged, unless keep_dead or keep_dead_max are set.
 
     BATCH is a batch's id, or the beginning of one.
 
@@ -49,7 +51,7 @@ def command() -> None:
 @_json
 @options.log_level
 def list_(target: str, *, error: str | None, in_json: bool) -> None:
-    """List the dead batches, first died first."""
+    """List the dead batches, oldest death first."""
     broker = reach(target, unused="told")
     dead = choose(broker, (), error=error, everything=error is None)
     if in_json:
@@ -81,7 +83,7 @@ def show(target: str, ids: Sequence[str], *, error: str | None, everything: bool
 @_dry_run
 @options.log_level
 def replay(target: str, ids: Sequence[str], *, error: str | None, everything: bool, dry_run: bool) -> None:
-    """Put the events of dead batches back among those that wait. They are cut and tried as if new."""
+    """Put the events of dead batches back among the waiting events. They are cut and tried as if new."""
     broker = reach(target, unused="refused")
     chosen = choose(broker, ids, error=error, everything=everything)
     count = _each(broker, "replay", chosen, lambda batch: broker.dead.replay(batch.id)[0], dry_run=dry_run)
@@ -94,7 +96,7 @@ def replay(target: str, ids: Sequence[str], *, error: str | None, everything: bo
 @_dry_run
 @options.log_level
 def purge(target: str, ids: Sequence[str], *, error: str | None, everything: bool, dry_run: bool) -> None:
-    """Throw dead batches away, with their events."""
+    """Delete dead batches with their events."""
     broker = reach(target, unused="refused")
     chosen = choose(broker, ids, error=error, everything=everything)
     _each(broker, "purge", chosen, lambda batch: broker.dead.purge(batch.id), dry_run=dry_run)
@@ -103,7 +105,7 @@ def purge(target: str, ids: Sequence[str], *, error: str | None, everything: boo
 def _each(
     broker: Broker, verb: str, batches: Sequence[DeadBatch], act: Callable[[DeadBatch], int], *, dry_run: bool
 ) -> int:
-    """Do it to each batch, with a progress bar, and say how many events it was. Returns that."""
+    """Call ``act`` for each batch, with a progress bar. Says and returns how many events that concerned."""
     events, done = 0, 0
     with progress_bar(verb, len(batches)) as advance:
         for batch in batches:

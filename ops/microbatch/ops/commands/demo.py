@@ -1,4 +1,4 @@
-"""``microbatch demo``: eight letters, five seconds."""
+"""``microbatch demo``: shows what Microbatch does, in five seconds."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _APP = f"{letters.__name__}:config"
 def command() -> int:
     """Show what Microbatch does: eight letters on a schedule of five seconds, added up in batches of two.
 
-    All of it is real: a Valkey server, a scheduler, two workers, this process as producer and consumer. It
-    needs nothing to be set, and leaves nothing behind. Ends with 0 only if the result is what it should be.
+    All parts are real: a Valkey server, a scheduler, two workers, and this process as producer and consumer.
+    It needs no settings and leaves nothing behind. The exit code is 0 only if the result is as expected.
 
     \b
     Example:
@@ -30,7 +30,7 @@ def command() -> int:
     """
     view = DemoView(Console())
     view.starting()
-    # Always on a server of its own, whatever is set.
+    # Always with a server of its own, even if redis_url is set.
     config = letters.config.model_copy(update={"redis_url": None})
     with terminable(), Stack(_APP, config, workers=2) as stack:
         view.started(config)

@@ -1,4 +1,4 @@
-"""``microbatch flush``: no waiting for the tick."""
+"""``microbatch flush``: cuts waiting events before their tick."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from microbatch.ops.target import reach
 from microbatch.ops.views.terminal import say
 
 
-@click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Have all that waits cut now.")
+@click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Cut all waiting events now.")
 @options.target
 @options.log_level
 def command(target: str) -> None:
-    """Have all events that wait cut now, instead of at the next tick.
+    """Tell the scheduler to cut all waiting events now, instead of at the next tick.
 
     \b
     Example:

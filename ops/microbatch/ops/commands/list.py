@@ -1,4 +1,4 @@
-"""``microbatch list``: all batchers of the server."""
+"""``microbatch list``: lists all batchers of the server."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from microbatch.ops.views.terminal import say, say_json, show_table
 
 
 @click.command(context_settings=options.CONTEXT_SETTINGS, short_help="List all batchers of the server.")
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each.")
 @options.log_level
 def command(*, as_json: bool) -> None:
     """List all batchers of the server at MICROBATCH_REDIS_URL, whose keys begin with MICROBATCH_KEY_PREFIX.
 
-    It shows for each how many events wait and how old the oldest is, how many batches are in flight and dead,
-    how many results wait for a handler, and the active scheduler. `microbatch status NAME` shows one in full.
+    For each batcher it shows how many events wait and how old the oldest is, how many batches are in flight
+    and dead, how many results wait for a handler, and the active scheduler. `microbatch status NAME` shows
+    one batcher in full.
 
-    It looks at the name of every key of the server, in steps of 2,000.
+    It reads the name of every key of the server, in steps of 2,000.
 
     \b
     Examples:
@@ -50,7 +51,7 @@ def find_all() -> list[Broker]:
 
 
 def show_all(brokers: Sequence[Broker], *, as_json: bool) -> None:
-    """Print a line for each. Raises ServerError."""
+    """Print a line for each batcher. Raises ServerError."""
     batchers = [look_at(broker) for broker in brokers]
     if as_json:
         for batcher in batchers:

@@ -1,4 +1,4 @@
-"""``microbatch record``: events from files or standard input."""
+"""``microbatch record``: records events from files or standard input."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STDIN = "-"
 @click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Record events from files or a pipe.")
 @options.target
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--lines", is_flag=True, help="Each line is an event as it stands: a string. For logs.")
+@click.option("--lines", is_flag=True, help="Record each line as a string, as it is. For logs.")
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
@@ -33,20 +33,20 @@ _STDIN = "-"
     help="Record no faster than this.",
 )
 @click.option(
-    "--skip-invalid", is_flag=True, help="Report a line that is no event and go on, instead of ending there."
+    "--skip-invalid", is_flag=True, help="Report a line that is not an event and go on, instead of ending."
 )
-@click.option("--create", is_flag=True, help="TARGET may be a name that nobody has used before.")
+@click.option("--create", is_flag=True, help="Allow a name that was never used before.")
 @options.log_level
 def command(
     target: str, files: tuple[str, ...], *, lines: bool, rate: float | None, skip_invalid: bool, create: bool
 ) -> None:
-    """Record events: each line of FILES, or of standard input (also as -), is one, in JSON.
+    """Record events: each line of FILES, or of standard input (also as -), is an event in JSON.
 
-    What arrives through a pipe is recorded as it comes. A line that is not JSON, or is larger than
-    max_event_bytes, ends it with exit code 2. All lines before are recorded then, and it says at which line
+    Lines from a pipe are recorded as they arrive. A line that is not JSON, or is larger than max_event_bytes,
+    ends the command with exit code 2. All lines before it are then recorded, and a message says at which line
     to go on.
 
-    A bare name that nobody has ever used is refused, as it is probably mistyped: nobody would look for the
+    A bare name that was never used is refused, because it is probably mistyped, and nobody would look for the
     events. Give an APP, or --create.
 
     \b
@@ -109,7 +109,7 @@ def _number(count: int, what: str) -> str:
 
 @contextmanager
 def _progress(files: Sequence[str], recorder: Recorder) -> Iterator[Callable[[int], None]]:
-    """A bar on the terminal while files are read; nothing elsewhere, or for standard input."""
+    """A progress bar on a terminal while files are read; no bar elsewhere, or for standard input."""
     console = Console(stderr=True)
     if not console.is_terminal or not files or _STDIN in files:
         yield lambda _: None

@@ -1,4 +1,4 @@
-"""``microbatch run``: an app's own program, with all that it needs."""
+"""``microbatch run``: runs an app's own program, with all that it needs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from microbatch.ops.views.terminal import say
 def command(app: str, arguments: tuple[str, ...], workers: int) -> int:
     """Run an app's own program, with a server, a scheduler and workers that live as long as it does.
 
-    What stands after APP is the program's. All the rest is ended when it ends, and its exit code is this
-    command's. The server's data are gone then; `microbatch up --data-dir` keeps them. If redis_url is set,
-    as with MICROBATCH_REDIS_URL, that server is used and none is started.
+    Arguments after APP go to the program. When the program ends, the rest is ended too, and the program's
+    exit code is this command's. The server's data are then gone; `microbatch up --data-dir` keeps them. If
+    redis_url is set, for example by MICROBATCH_REDIS_URL, that server is used and none is started.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""``microbatch scheduler``: the process that cuts batches."""
+"""``microbatch scheduler``: runs the process that cuts batches."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from microbatch.scheduler.service import SchedulerService
 def command(apps: tuple[str, ...], wait: float | None) -> int:
     """Cut the batches of one or more batchers, until SIGTERM, SIGHUP or Ctrl-C.
 
-    Start it on several hosts: one is active, the others stand by and take over when it goes. SIGTERM hands
-    over at once. Ends with 1 if a scheduler failed for a reason that waiting can't mend.
+    Start it on several hosts: one is active, and the others stand by and take over when it ends. SIGTERM
+    hands over at once. The exit code is 1 if a scheduler failed for a reason that does not pass by waiting.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""``microbatch status``: where a batcher stands, or all of them."""
+"""``microbatch status``: shows the status of a batcher, or of all batchers."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ _EVERY_SECONDS = 1.0
 _PROBLEMS = 1
 
 
-@click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Show where a batcher stands.")
+@click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Show the status of a batcher.")
 @click.argument("target", metavar="[TARGET]", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
-@click.option("--watch", "-w", is_flag=True, help="Show it anew every second, until Ctrl-C.")
-@click.option("--check", is_flag=True, help="Say what somebody should see to, by the exit code as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+@click.option("--watch", "-w", is_flag=True, help="Show it again every second, until Ctrl-C.")
+@click.option("--check", is_flag=True, help="Print the problems, and set the exit code.")
 @click.option(
     "--role",
     type=click.Choice(["scheduler", "worker"]),
-    help="With --check: only say whether one of this host shows itself.",
+    help="With --check: only check that such a process of this host is there.",
 )
 @options.log_level
 def command(target: str | None, *, as_json: bool, watch: bool, check: bool, role: str | None) -> int:
-    """Show what waits, is in flight, done and dead, who is the active scheduler, and the workers.
+    """Show what waits, is in flight, done and dead, the active scheduler, and the workers.
 
     Without a TARGET it shows all batchers of the server, a line each, as `microbatch list` does.
 
-    --check prints a line for each thing that somebody should see to: no active scheduler, no worker, events
-    that have waited for more than 10 seconds and 5 cycles, cutting that is held back, results that nobody
-    comes for, dead batches. Exit code 0: there is none; 1: there is one; 2: it could not be asked, or nobody
-    has ever used the name. With --role it is the health check of a container: it looks for a scheduler
-    (active or standing by) or a worker of this host, and for nothing else.
+    --check prints a line for each problem: no active scheduler, no worker, events that have waited for more
+    than 10 seconds and 5 cycles, cutting that is held back, neglected results, dead batches. Exit code 0:
+    there is no problem; 1: there is one; 2: the server could not be asked, or the name was never used. With
+    --role it is the health check of a container: it looks for a scheduler (active or standing by) or a worker
+    of this host, and for nothing else.
 
     \b
-    The JSON has, ages in milliseconds (null if there is nothing that has one):
+    The JSON has these fields, with ages in milliseconds (null if there is nothing to have an age):
       batcher, server, at
       waiting            {events, oldest_age_ms}
       in_flight          {events, batches, oldest_age_ms}
@@ -56,9 +56,9 @@ def command(target: str | None, *, as_json: bool, watch: bool, check: bool, role
       settings           {frequency, max_size, max_in_flight} of the active scheduler, and keep_dead
                          (seconds) and keep_dead_max where they are set, or null
       held_back          why nothing is cut, or null
-      neglected          that results wait and no consumer was seen for an hour, or null
-      risks              [in what ways the server could lose events]
-      problems           [what somebody should see to], with --check
+      neglected          which results wait while no consumer was seen for an hour, or null
+      risks              [ways in which the server could lose events]
+      problems           [the lines of --check], with --check
     Without a TARGET it is one line for each batcher, up to "scheduler".
 
     \b
@@ -100,7 +100,7 @@ def _all(*, as_json: bool, watch: bool, check: bool) -> int:
 
 
 def _check(brokers: list[Broker], *, as_json: bool, role: str | None = None) -> int:
-    """Print what somebody should see to. Returns the exit code."""
+    """Print the problems. Returns the exit code."""
     code = 0
     for broker in brokers:
         status = read_status(broker)

@@ -1,4 +1,4 @@
-"""``microbatch up``: the local stack without a program."""
+"""``microbatch up``: runs the local stack without a program."""
 
 from __future__ import annotations
 
@@ -18,22 +18,20 @@ from microbatch.ops.views.terminal import say
 _LOOK_SECONDS = 0.2
 
 
-@click.command(
-    context_settings=options.CONTEXT_SETTINGS, short_help="Start a server, a scheduler and workers; stay."
-)
+@click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Run a server, a scheduler and workers.")
 @options.app
 @options.workers
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Keep the server's data there; else they are gone when it ends.",
+    help="Keep the server's data there. Without this they are gone when the server ends.",
 )
 @options.log_level
 def command(app: str, workers: int, data_dir: Path | None) -> None:
-    """Start a server, a scheduler and workers for an app, until Ctrl-C or SIGTERM.
+    """Run a server, a scheduler and workers for an app, until Ctrl-C or SIGTERM.
 
-    It prints what to set to reach the server from another shell. If redis_url is set, as with
+    It prints what to set in another shell to reach the server. If redis_url is set, for example by
     MICROBATCH_REDIS_URL, that server is used and none is started.
 
     \b

@@ -1,4 +1,4 @@
-"""``microbatch verify``: the ledger held against the server."""
+"""``microbatch verify``: compares the ledger with the data on the server."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from microbatch.ops.views.terminal import say
 _DISAGREED = 1
 
 
-@click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Hold the ledger against the server.")
+@click.command(context_settings=options.CONTEXT_SETTINGS, short_help="Compare the ledger with the server.")
 @options.target
 @click.option("--repair", is_flag=True, help="Repair what can be repaired, and say how.")
 @options.log_level
 @click.pass_context
 def command(context: click.Context, target: str, *, repair: bool) -> None:
-    """Check that all events are accounted for, and that nothing lies about that nobody knows.
+    """Check that all events are accounted for, and that the ledger knows all batches.
 
-    Every event that was cut is in flight, done or dead; every batch in flight can be read and is looked
-    after; every batch's key is in a ledger; every job in the queue is a batch's. Safe while the system runs.
-    Exit code 1 if anything disagreed, repaired or not; 2 if nobody has ever used the name.
+    Every event that was cut is in flight, done or dead. Every batch can be read, and those that are due are
+    looked at. Every batch's key is in a ledger, and every job in the queue is a batch's job. Results are not
+    neglected. Safe while the system runs. Exit code 1: something disagreed, repaired or not; 2: the server
+    could not be asked, or the name was never used.
 
     \b
     Examples:
@@ -46,15 +47,15 @@ def command(context: click.Context, target: str, *, repair: bool) -> None:
             say(f"{finding.key}: {finding.what}{done}")
     if found:
         context.exit(_DISAGREED)
-    check_used(target, broker)  # last: what nobody has used may still have strange keys
+    check_used(target, broker)  # last, because a name that was never used may still have strange keys
     say(f"{broker.config.name}: all is accounted for")
 
 
 def _foreign_jobs(broker: Broker) -> Iterator[Finding]:
-    """Jobs without a batch, which workers refuse.
+    """Jobs whose id is not a batch's. Workers refuse them.
 
-    A batch that was taken over may have two jobs for a while, and one of them be left when it is done.
+    A job of a batch that is done is not reported: a batch that another worker took over may have two jobs.
     """
     for job_id in rq_facts.queued_jobs(broker):
         if not is_batch_id(job_id.decode("latin-1")):
-            yield Finding(f"rq:job:{printable(job_id)}", "it is queued, and is no batch's")
+            yield Finding(f"rq:job:{printable(job_id)}", "it is queued, and is not a batch's job")

@@ -1,1 +1,1 @@
-"""A local server, scheduler and workers, as children of one command."""
+"""A local server, scheduler and workers, as child processes of one command."""

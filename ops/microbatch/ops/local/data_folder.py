@@ -16,13 +16,13 @@ _LONGEST_SOCKET_PATH = 103
 
 
 class LocalServerError(MicrobatchError):
-    """The local server could not be started. The message tells why, with the end of its log."""
+    """The local server could not be started. The message says why, with the end of its log if it has one."""
 
 
 def short_private_folder() -> Path:
-    """A new folder of mode 0700 whose path leaves room for a unix socket's name.
+    """Make a new folder of mode 0700 whose path leaves room for a unix socket's name.
 
-    And that the server can name where it lists a client, ``addr=<path>``, for redis-py to read.
+    The path has no character that would break the server's list of clients, ``addr=<path>``, for redis-py.
     """
     folder = Path(tempfile.mkdtemp(prefix="microbatch-"))
     path = os.fsencode(folder / "socket")
@@ -33,12 +33,12 @@ def short_private_folder() -> Path:
 
 
 def private(path: str, flags: int) -> int:
-    """An opener of files that only this user can read."""
+    """An opener for `open` whose new files only this user can read."""
     return os.open(path, flags, 0o600)
 
 
 def take_lock(folder: Path) -> int:
-    """Make ``folder`` if need be, take its lock, and return the descriptor that holds it."""
+    """Make ``folder`` if it is missing, and lock it. Returns the descriptor that holds the lock."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""The app's own program, run in the foreground of `microbatch run`."""
+"""Runs the app's own program in the foreground of `microbatch run`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Program:
-    """One run of an app's own program: of its file, or of its module with ``python -m``."""
+    """One run of an app's own program: its file, or its module with ``python -m``."""
 
     def __init__(self, app: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         file = app_file(app)
@@ -31,10 +31,10 @@ class Program:
         self._early: list[int] = []
 
     def run(self, *, check: Callable[[], None]) -> int:
-        """Run it to its end, and return its exit code (128 and the signal's number, if a signal ended it).
+        """Run it to its end. Returns its exit code, or 128 plus the signal's number if a signal ended it.
 
-        SIGINT, SIGTERM and SIGHUP are passed on to it. ``check`` is called now and then; if it raises, the
-        program is ended and the error comes out here.
+        SIGINT, SIGTERM and SIGHUP are passed on to it. ``check`` is called now and then. If it raises, the
+        program is ended, and this raises the error.
         """
         with self._passing_on():
             process = self._process = self._start()
@@ -54,8 +54,8 @@ class Program:
         return subprocess.Popen(  # noqa: S603 - the user's own program is what this is for
             self._command,
             env=self._environment,
-            # With a terminal it stays in the group that may read from it, which Ctrl-C reaches by itself;
-            # without one it has a group of its own, and gets from us alone what is meant for it.
+            # With a terminal it stays in the process group that may read from it, and Ctrl-C reaches it
+            # directly. Without one it has its own group, and gets signals only from us.
             process_group=None if os.isatty(0) else 0,
             preexec_fn=parent_death(),  # noqa: PLW1509 - two system calls, no lock taken
         )
@@ -77,9 +77,9 @@ class Program:
 
 
 def hiding_modules(app: str) -> list[str]:
-    """Files beside a program that it imports in place of modules of Python that Microbatch needs.
+    """Files beside a program that hide modules of Python's library that Microbatch needs.
 
-    Python puts the program's folder first on its import path.
+    The program imports them instead, because Python puts its folder first on the import path.
     """
     file = app_file(app)
     folder = Path.cwd() if file is None else file.resolve().parent
@@ -88,5 +88,5 @@ def hiding_modules(app: str) -> list[str]:
 
 
 def _is_foreground() -> bool:
-    """Whether a Ctrl-C at our terminal reaches the program without us."""
+    """Whether a Ctrl-C at our terminal reaches the program directly."""
     return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()

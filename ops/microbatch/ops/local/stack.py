@@ -1,4 +1,4 @@
-"""The local stack: a scheduler, workers, and a server if none is set, as child processes."""
+"""The local stack: a scheduler, workers, and a server if none is configured, as child processes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from microbatch.ops.termination import raise_if_terminated
 URL_VARIABLE = "MICROBATCH_REDIS_URL"
 _START_SECONDS = 30.0
 _PATIENCE_SECONDS = 10.0
-_GRACE_SECONDS = 6.0  # of the workers: they give their batches back before they are killed
+_GRACE_SECONDS = 6.0  # for the workers, which give their batches back before they are killed
 _LOOK_SECONDS = 0.02
-_DEFAULT_LEVEL = "WARNING"  # what the user's own program writes is to be readable
+_DEFAULT_LEVEL = "WARNING"  # so that the output of the user's program stays readable
 
 
 class StackError(MicrobatchError):
@@ -38,13 +38,13 @@ class StackError(MicrobatchError):
 class Stack:
     """Runs what an app needs on this machine, for a ``with`` block.
 
-    The parts end with the process that started them, SIGKILL included; start it from the main thread (see
-    ``parent_death``).
+    The parts end with the process that started them, even after SIGKILL. Start the stack from the main thread
+    (see ``parent_death``).
 
     Args:
-        app: what the scheduler and the workers are given.
-        config: the app's. Without a ``redis_url`` a server is started too.
-        workers: how many worker processes.
+        app: the app of the scheduler and the workers.
+        config: the app's settings. Without a ``redis_url`` a server is started too.
+        workers: how many worker processes to start.
         data_dir: where that server keeps its data; without it they are gone when it ends.
     """
 
@@ -57,7 +57,7 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of a process that is to use the stack's server."""
+        """The environment for a process that uses the stack's server."""
         url = {URL_VARIABLE: self.server.url} if self.server is not None else {}
         return {**os.environ, **url}
 
@@ -89,7 +89,7 @@ class Stack:
                 self.server.stop()
 
     def check(self) -> None:
-        """Raises StackError if the scheduler or the workers have ended, Terminated if that was asked for."""
+        """Raises StackError if the scheduler or the workers have ended, Terminated if a signal came."""
         raise_if_terminated()
         for name, part in self._parts.items():
             code = part.poll()
@@ -97,7 +97,7 @@ class Stack:
                 raise StackError(f"the {name} of {self._app} has ended with {_outcome(code)}")
 
     def count(self) -> Snapshot:
-        """What is on the server for this batcher. Raises ServerError if it can't be asked."""
+        """What the server holds for this batcher. Raises ServerError if the server can't be asked."""
         broker = Broker(self.config)
         try:
             return take_snapshot(broker)
@@ -122,10 +122,10 @@ class Stack:
         level = logs.level_of_children(_DEFAULT_LEVEL)
         self._parts[name] = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-P", "-m", "microbatch.ops", name, self._app, *options],
-            # What a processor prints is seen when it prints it.
+            # Unbuffered, so that what a processor prints is seen at once.
             env={**self.environment, LEVEL_VARIABLE: level, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
-            process_group=0,  # a Ctrl-C is for the program: the parts go after it, in their order
+            process_group=0,  # a Ctrl-C must reach only the program: the parts end after it, in order
             preexec_fn=parent_death(),  # noqa: PLW1509 - two system calls, no lock taken
         )
 
@@ -151,7 +151,7 @@ class Stack:
 
 
 def left_behind(stack: Stack) -> int:
-    """How many events and results would go with the stack's server; 0 if it can't tell."""
+    """How many events and results would be lost with the stack's server; 0 if the server can't be asked."""
     try:
         count = stack.count()
     except ServerError:
@@ -160,7 +160,7 @@ def left_behind(stack: Stack) -> int:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, and SIGKILL to one that takes too long over it."""
+    """End a process with SIGTERM, and with SIGKILL if that takes too long."""
     process.terminate()
     try:
         process.wait(_PATIENCE_SECONDS)

@@ -1,1 +1,1 @@
-"""How things look to a person, and to a program that reads JSON."""
+"""Output for people, and for programs that read JSON."""

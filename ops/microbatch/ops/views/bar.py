@@ -11,9 +11,9 @@ from rich.progress import Progress
 
 @contextmanager
 def progress_bar(verb: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error while the block runs. What it yields is told of every step forward.
+    """A bar on standard error while the block runs. It yields a function to call with each number of steps.
 
-    A ``total`` of None is not known.
+    ``total`` is None if it is not known.
     """
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -1,4 +1,4 @@
-"""Dead batches as text."""
+"""Shows dead batches as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LABEL = 10
 
 
 def render(batches: Sequence[DeadBatch], *, short_ids: bool) -> Table:
-    """A line for each, or more where its error is long."""
+    """A table with a line for each batch, or more lines if its error is long."""
     table = Table(box=None, pad_edge=False)
     for column in ("batch", "died", "events", "attempts"):
         table.add_column(column, no_wrap=True)
@@ -29,13 +29,13 @@ def render(batches: Sequence[DeadBatch], *, short_ids: bool) -> Table:
     for batch_id, batch in zip(shown, batches, strict=True):
         table.add_row(
             batch_id, _time(moment(batch.died_at_ms)), f"{batch.header.size:,}",
-            f"{batch.failure.attempts:,}", Text(batch.failure.error),  # not markup, whatever brackets it has
+            f"{batch.failure.attempts:,}", Text(batch.failure.error),  # Text: its brackets are not markup
         )  # fmt: skip
     return table
 
 
 def beginnings(ids: Sequence[str]) -> list[str]:
-    """The beginning of each id that no other has, of eight characters at least. The ids differ."""
+    """The shortest unique beginning of each id, of at least eight characters. The ids must differ."""
     shown = dict.fromkeys(ids, "")
     ordered = sorted(ids)
     for i, batch_id in enumerate(ordered):
@@ -46,12 +46,12 @@ def beginnings(ids: Sequence[str]) -> list[str]:
 
 
 def _same(one: str, other: str) -> int:
-    """How many characters they begin with alike."""
+    """The length of their common beginning."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def paragraphs(whole: dict[str, Any]) -> Iterator[str]:
-    """The lines about one, which is given as `whole_as_json` makes it."""
+    """The lines about one dead batch, given as `whole_as_json` makes it."""
     cut = f"{whole['size']:,}, cut by {whole['trigger']} at {_time(whole['cut_at'])}"
     about = {
         "batch": whole["batch"],
@@ -69,7 +69,7 @@ def paragraphs(whole: dict[str, Any]) -> Iterator[str]:
 
 
 def _labelled(label: str, lines: Iterable[str]) -> Iterator[str]:
-    """The label before the first line only, so that no text of others looks like a label."""
+    """The lines, indented, with the label before the first one. So no text looks like a label."""
     for line in lines:
         yield f"{label:<{_LABEL}}{line}"
         label = ""

@@ -1,4 +1,4 @@
-"""The demo as text: a line for each event and each batch."""
+"""Shows the demo as text: a line for each event and each batch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from microbatch.broker.wire.batch import BatchInfo
 from microbatch.ops.letters import VALUES, Total
 
 _TRIGGER_STYLES = {"size": "green", "tick": "cyan", "flush": "magenta"}
-_INDENT = 12  # what comes of events stands to their right
+_INDENT = 12  # batches are shown to the right of the events
 
 
 class DemoView:
-    """Writes the demo to a console: in colour on a terminal, plain elsewhere. From any thread.
+    """Writes the demo to a console: in colour on a terminal, plain elsewhere. For any thread.
 
-    Where the console's encoding is not Unicode, in ASCII.
+    It writes ASCII if the console's encoding is not Unicode.
     """
 
     def __init__(self, console: Console) -> None:
@@ -59,7 +59,7 @@ class DemoView:
         self._print(line.append_text(_outcome(total, "total ")))
 
     def ended(self, totals: Sequence[Total], recorded: int, found: Snapshot) -> None:
-        """The totals, and the ledger as the server keeps it."""
+        """Show the totals, and the ledger as the server keeps it."""
         said = Text(", ").join(_outcome(total) for total in totals)
         self._print(Text("\nTotals  ", style="bold").append_text(said))
         counters = found.counters

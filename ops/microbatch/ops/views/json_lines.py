@@ -1,4 +1,4 @@
-"""Lines of JSON that are harmless on a terminal."""
+"""Makes lines of JSON that are harmless on a terminal."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from microbatch.broker.process.plain import is_plain
 
 
 def json_line(value: object) -> bytes:
-    """The value as JSON on one line, without its end.
+    """The value as JSON on one line, without the newline.
 
-    NaN and the infinities, which travel as such but which JSON has no words for, are null. What a terminal
-    would act upon is written as JSON's own escape, as is half a surrogate pair, which undecodable file names
-    have and UTF-8 has not.
+    NaN and the infinities, which events may contain and JSON lacks, become null. Characters that control a
+    terminal are written as JSON escapes. So are lone surrogates, which undecodable file names contain and
+    UTF-8 lacks.
     """
     try:
         text = to_json(value, inf_nan_mode="null").decode()
@@ -25,7 +25,7 @@ def json_line(value: object) -> bytes:
 
 
 def _escaped(match: re.Match[str]) -> str:
-    """A character that is in a string: outside of strings JSON has none but ASCII."""
+    """The escape of a character in a string. Outside of strings, JSON is ASCII."""
     char = match.group()
     if is_plain(char):
         return char

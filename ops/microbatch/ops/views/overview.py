@@ -1,4 +1,4 @@
-"""The overview: all batchers of one server, a line each."""
+"""The overview: shows all batchers of one server, a line each."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Batcher:
 
     name: str
     server: str
-    """The server's URL as it may be shown."""
+    """The server's URL, fit to be shown."""
     count: Snapshot | None
     unreadable: str = ""
-    """Why there is no count."""
+    """Why there is no count; empty if there is one."""
 
     def as_json(self) -> dict[str, Any]:
         """A batcher as `microbatch list --json` prints it."""
@@ -38,34 +38,34 @@ class Batcher:
 
 
 def any_config() -> Config:
-    """The settings of the environment, for what is about no batcher in particular."""
+    """The settings of the environment, for a command that concerns no particular batcher."""
     return Config(name="all")
 
 
 def brokers_of_all(
     server: Server, key_prefix: str, on_progress: Callable[[], None] = lambda: None
 ) -> list[Broker]:
-    """The verbs of each batcher of the server that has the prefix. Raises ServerError."""
+    """The verbs of each batcher of the server with this key prefix. Raises ServerError."""
     found = []
     for name in names(server, key_prefix, on_progress):
         try:
             found.append(Broker(Config(name=name, key_prefix=key_prefix), server=server))
-        except ConfigError:  # somebody else's keys: no batcher can have this name
+        except ConfigError:  # not Microbatch's keys: no batcher can have this name
             continue
     return found
 
 
 def look_at(broker: Broker) -> Batcher:
-    """Where a batcher stands. Raises ServerError if the server can't be asked."""
+    """A batcher's present state. Raises ServerError if the server can't be asked."""
     name, where = broker.config.name, broker.server.where
     try:
         return Batcher(name, where, take_snapshot(broker))
-    except (DecodeError, Refused) as error:  # the others can be read all the same
+    except (DecodeError, Refused) as error:  # the other batchers may still be readable
         return Batcher(name, where, None, str(error))
 
 
 def render_all(batchers: Sequence[Batcher]) -> Table:
-    """The batchers on a screen of 80 columns."""
+    """A table of the batchers, for a screen of 80 columns."""
     table = Table(box=None, pad_edge=False)
     table.add_column("batcher", header_style="bold", overflow="fold")
     for name in ("waiting", "oldest", "in flight", "dead", "results"):

@@ -1,4 +1,4 @@
-"""The status as text."""
+"""Shows the status as text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WORKERS_SHOWN = 20
 
 
 def render(status: Status) -> RenderableType:
-    """A batcher on a screen."""
+    """The status of a batcher, for a terminal."""
     return Group(_title(status), Text(), _ledger(status), Text(), *_roles(status))
 
 

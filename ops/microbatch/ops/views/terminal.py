@@ -1,4 +1,4 @@
-"""Writes to the terminal: every command's output passes through here and is made plain."""
+"""Writes to the terminal: the output of every command passes through here and is made plain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WIDE = 200  # columns
 
 
 def say(text: str = "", *, err: bool = False) -> None:
-    """Write a text and the end of its line to standard output, or to standard error."""
+    """Write a text and a newline to standard output, or to standard error."""
     click.echo(plain(text), err=err)  # noqa: TID251 - it is banned elsewhere
 
 
@@ -28,12 +28,12 @@ def say_json(value: object) -> None:
 
 
 def show(renderable: RenderableType) -> None:
-    """Write something to standard output. Lines may be longer than a terminal is wide."""
+    """Write something to standard output. Lines may be longer than the terminal is wide."""
     Console(soft_wrap=True).print(_Plain(renderable))
 
 
 def show_table(table: Table) -> None:
-    """Write a table to standard output: within the width of a terminal, or wide where it is none."""
+    """Write a table to standard output: as wide as the terminal, or wider if it is not a terminal."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=max(console.width, _WIDE))
@@ -41,7 +41,7 @@ def show_table(table: Table) -> None:
 
 
 def screen(renderable: RenderableType) -> Live:
-    """A whole screen that shows something, for a ``with`` block and for `renew`."""
+    """A full screen that shows something, for a ``with`` block. Update it with `renew`."""
     return Live(_Plain(renderable), screen=True, auto_refresh=False)
 
 
@@ -51,7 +51,7 @@ def renew(live: Live, renderable: RenderableType) -> None:
 
 
 def is_terminal() -> bool:
-    """Whether standard output is one."""
+    """Whether standard output is a terminal."""
     return Console().is_terminal
 
 
