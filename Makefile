@@ -1,4 +1,4 @@
-# Everything happens inside this folder: the first run makes .venv from the lock files, later ones use it.
+# Everything stays inside this folder. The first run makes .venv from the lock files, and later runs use it.
 
 PYTHON ?= python3
 PIP_TOOLS := pip-tools==7.6.2
@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 .DEFAULT_GOAL := help
 .PHONY: help demo test suites lint unit wheel coverage chaos outage soak bench figures lock clean
 
-# The tests start hundreds of Python processes, none of which should compile the modules anew.
+# The tests start hundreds of Python processes, and none of them should compile the modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Tests run on several workers, four for each core: for much of the time they wait. See tests/parallel.py.
+# Tests run on several workers, four for each core, because they mostly wait. See tests/parallel.py.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 WORKERS ?= $(shell expr 4 '*' $(CORES))
 PARALLEL := --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
@@ -21,17 +21,17 @@ help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target what; do \
 	    printf '  make %-8s %s\n' "$$target" "$$what"; done
 
-demo: .venv/.runtime ## See batches being made: eight letters, five seconds, one embedded server
+demo: .venv/.runtime ## Show what Microbatch does: eight letters, five seconds, one embedded server
 	@$(BIN)/microbatch demo
 
-test: .venv/.dev ## Check everything: lint, types, the arrows between packages, all test suites (WORKERS=8 at a time)
+test: .venv/.dev ## Check everything: lint, types, imports between packages, all test suites (WORKERS=8 at a time)
 	@$(MAKE) --no-print-directory --jobs=2 lint suites
 
 suites: .venv/.dev
-	@$(BIN)/python -m pytest --collect-only --quiet >/dev/null || : # compiles once what each worker would compile
+	@$(BIN)/python -m pytest --collect-only --quiet >/dev/null || : # compiles the modules once, not in each worker
 	$(BIN)/python -m pytest $(PARALLEL)
 
-lint: .venv/.dev ## Check style, types, the arrows between packages, and the size of modules, classes and functions
+lint: .venv/.dev ## Check style, types, imports between packages, and the size of modules, classes and functions
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -44,29 +44,29 @@ unit: .venv/.dev ## Run the unit tests only
 wheel: .venv-wheel/.made ## Run all tests on the built wheel (PYTHON=python3.13, TESTS=tests/acceptance)
 	.venv-wheel/bin/python -m pytest $(PARALLEL) $(TESTS)
 
-# A test that fails is told of after the figures, by the exit code.
-coverage: .venv/.dev ## Run all tests, and show which lines and branches none of them reached
+# The exit code reports a failed test, after the figures.
+coverage: .venv/.dev ## Run all tests, and show which lines and branches no test reached
 	@rm -rf .coverage && mkdir .coverage
 	@$(BIN)/coverage run -m pytest $(PARALLEL); status=$$?; \
 	    $(BIN)/coverage combine --quiet && $(BIN)/coverage report && exit $$status
 
-chaos: .venv/.dev ## Try the guarantees under faults (SECONDS=300, SEED= of an earlier run, MUTANT= a broken library)
+chaos: .venv/.dev ## Test the guarantees under faults (SECONDS=300, SEED= of an earlier run, MUTANT= a broken library)
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),300) $(SEED:%=--seed %) $(MUTANT:%=--mutant %)
 
-outage: .venv/.dev ## Stop a processor's database for a while (SECONDS=20), which may do no harm
+outage: .venv/.dev ## Stop a processor's database for a while (SECONDS=20), and check that this does no harm
 	@$(BIN)/python -m tests.outage --seconds $(or $(SECONDS),20)
 
-soak: .venv/.runtime ## Run at a steady rate for ten minutes (SECONDS=600), after which nothing may have grown
+soak: .venv/.runtime ## Run at a steady rate for ten minutes (SECONDS=600), and check that nothing has grown
 	$(BIN)/python benchmarks/soak.py $(or $(SECONDS),600)
 
-bench: .venv/.dev .venv-bench/.made ## Measure it beside its peers, five minutes (ONLY=run for one row, ROUNDS=5, SECONDS=1)
+bench: .venv/.dev .venv-bench/.made ## Measure it and its peers, five minutes (ONLY=run for one row, ROUNDS=5, SECONDS=1)
 	@$(BIN)/python -m benchmarks $(ONLY:%=--only %) $(ROUNDS:%=--rounds %) $(SECONDS:%=--seconds %)
 
 figures: .venv/.dev ## Show the newest results of `make bench` in the README
 	@$(BIN)/python -m benchmarks.readme
 
-# The lock files name no index, no path and no machine, and the hashes of every platform's files: any pip with any
-# index that has those files can install from them.
+# The lock files name no index, no path and no machine, and they have the hashes of the files for every platform. So
+# any pip can install from them, with any index that has those files.
 lock: .venv-lock/.made ## Pin the newest versions of all dependencies in the lock files
 	CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/pip-compile $(COMPILE) --extra embedded --extra dashboard \
 	    --output-file requirements.lock pyproject.toml requirements.in
@@ -84,7 +84,7 @@ clean: ## Remove what these commands made
 
 # ----------------------------------------------------------------------------------------------------------------------
 
-# Stamps: the name of a step that has been completed. An interrupted one leaves none, and is done again.
+# Stamps: an empty file for each completed step. An interrupted step leaves no stamp, and is done again.
 
 .venv/.runtime: .venv/.made requirements.lock pyproject.toml
 	@echo 'Installing what requirements.lock pins into .venv ...'
@@ -97,7 +97,7 @@ clean: ## Remove what these commands made
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-# Built anew each time. The checkout is on no path of this environment: what the tests import is the wheel's.
+# Built again each time. The checkout is not on the import path of this environment, so the tests import the wheel.
 .PHONY: .venv-wheel/.made
 .venv-wheel/.made: requirements.lock requirements-dev.lock
 	@rm -rf .venv-wheel build/wheel && $(PYTHON) -m venv .venv-wheel

@@ -1,4 +1,4 @@
-"""A web server's access log, in batches, into an SQLite database. Reads nginx's and Apache's combined format.
+"""Stores a web server's access log in SQLite, in batches. Reads nginx's and Apache's combined format.
 
     microbatch up examples/access_log.py
     microbatch record examples/access_log.py --lines examples/data/access.log
@@ -36,8 +36,8 @@ def store(lines: list[str], batch: BatchInfo) -> dict[str, int]:
     """The processor. Inserts a batch in one transaction, and returns how many lines had each status.
 
     A batch may be run twice, for instance when its worker is killed after the transaction and before the
-    batch is committed. So each transaction notes the batch's id: the second finds it and inserts nothing.
-    The counts are taken from the lines, so both runs return the same.
+    batch is committed. So each transaction stores the batch's id: the second run finds it and inserts
+    nothing. The counts are taken from the lines, so both runs return the same.
     """
     requests, rejected = [], []
     for line in lines:
@@ -76,12 +76,12 @@ def parse(line: str) -> tuple[str, str, str, str, int, int, str, str]:
 
 @contextmanager
 def transaction() -> Iterator[sqlite3.Connection]:
-    """One transaction, done whole or not at all. SQLite has one writer at a time: others wait, up to 30 s."""
+    """One transaction, done whole or not at all. SQLite has one writer at a time; others wait up to 30 s."""
     path = os.environ.get("ACCESS_LOG_DB", "access_log.db")
     with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as database:
-        with suppress(sqlite3.OperationalError):  # another worker is changing it at this very moment
-            database.execute("PRAGMA journal_mode = WAL")  # who reads need not wait for who writes
-        with database:  # commits, or rolls back when something is raised
+        with suppress(sqlite3.OperationalError):  # another worker is changing the mode at this moment
+            database.execute("PRAGMA journal_mode = WAL")  # readers don't wait for the writer
+        with database:  # commits, or rolls back after an exception
             database.execute("BEGIN IMMEDIATE")
             for table, columns in TABLES.items():
                 database.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
@@ -89,7 +89,7 @@ def transaction() -> Iterator[sqlite3.Connection]:
 
 
 class Tally:
-    """The handler. Adds up the counts and shows them, at most once a second and at the end."""
+    """The handler. Adds up the counts, and shows them at most once a second and at the end."""
 
     def __init__(self) -> None:
         self.counts = Counter[str]()

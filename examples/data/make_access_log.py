@@ -1,9 +1,9 @@
-"""Writes access.log: four days of a made-up shop, as nginx logs them in its combined format.
+"""Writes access.log: four days of an invented shop, as nginx logs them in its combined format.
 
     python make_access_log.py > access.log
 
-The same lines each time. All addresses are of the ranges that are kept for documentation. Two lines cannot be
-parsed, as happens: one was cut off when the disk was full, one is what a client's TLS handshake looks like.
+It writes the same lines each time. All addresses are from the ranges reserved for documentation. Two lines
+can't be parsed, as in real logs: one was cut off when the disk was full, and one is a client's TLS handshake.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ DAYS = 4
 VISITS = 640
 SITE = "https://shop.example.com"
 
-# How much goes on in each hour of the day.
+# The relative number of visits in each hour of the day.
 BUSY = [2, 1, 1, 1, 1, 2, 4, 7, 9, 10, 10, 11, 13, 12, 10, 10, 11, 13, 16, 18, 19, 16, 10, 5]
 
-# While this lasted, what needs the database failed for most.
+# During this time, most requests that need the database failed.
 OUTAGE = (START + timedelta(days=2, hours=18, minutes=41), START + timedelta(days=2, hours=19, minutes=26))
 
 WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0"
@@ -121,7 +121,7 @@ class Shop:
         return lines
 
     def visit(self) -> Iterator[Request]:
-        """Some pages, one after the other, each with what a browser fetches for it."""
+        """Some pages, one after the other, each with the assets that a browser fetches for it."""
         at, client = self.moment(), Client(self.address(), self.random.choice(BROWSERS))
         referer, seen = self.random.choice(REFERERS), set[str]()
         for _ in range(self.random.choice([1, 1, 2, 3, 4, 6])):
@@ -156,7 +156,7 @@ class Shop:
             yield Request(at, client, "GET /healthz HTTP/1.1", status, 2 if status == 200 else 197)
 
     def crawling(self) -> Iterator[Request]:
-        """Search engines, which also ask for what was there once."""
+        """Search engines, which also ask for a page that is gone."""
         for number, agent in enumerate(CRAWLERS):
             client = Client(f"192.0.2.{201 + number}", agent)
             for _ in range(110):
@@ -168,7 +168,7 @@ class Shop:
                 yield Request(at, client, f"GET {page} HTTP/1.1", status, self.size(page, status))
 
     def probing(self) -> Iterator[Request]:
-        """Those who try every door, some thirty times."""
+        """Thirty scans for known weaknesses."""
         for _ in range(30):
             at, client = (
                 self.moment(),
@@ -180,7 +180,7 @@ class Shop:
                 at += timedelta(seconds=1)
 
     def noise(self) -> Iterator[Request]:
-        """Requests that are none: a handshake as nginx writes it down, a connection that said nothing."""
+        """Lines that are not requests: a handshake as nginx logs it, and a connection that sent nothing."""
         for request, status in [(r"\x16\x03\x01\x00\xEE\x01\x00\x00\xEA\x03\x03", 400), ("-", 408)] * 6:
             yield Request(self.moment(), Client(self.address(), "-"), request, status, 0)
         odd = Client(self.address(), r"\x22quoted\x22 agent \xE2\x9C\xBF")

@@ -51,4 +51,4 @@ def _late(status: Status) -> str:
     cycle_ms = status.settings.get("frequency", 0)
     if age_ms is None or age_ms <= max(_LATE_MS, _LATE_CYCLES * cycle_ms):
         return ""
-    return f"the oldest event has waited for {age_text(age_ms)}, and a cycle has {cycle_ms / 1000:g} s"
+    return f"the oldest event has waited for {age_text(age_ms)}, and a cycle takes {cycle_ms / 1000:g} s"
