@@ -62,7 +62,7 @@ class Feed:
     def _record_block(self, name: str, number: int, lines: list[bytes]) -> None:
         chunk: list[bytes] = []
         first = number + 1
-        for number, line in enumerate(lines, number + 1):  # noqa: B020, PLR1704 - it counts on
+        for number, line in enumerate(lines, number + 1):  # noqa: B020, PLR1704 - the count goes on
             try:
                 body = self._event_of(without_mark(line) if number == 1 else line)
                 self._recorder.check_sizes([body])

@@ -55,7 +55,7 @@ def no_wait(function: F) -> F:
 
 
 def workers(function: F) -> F:
-    """``--workers N``."""
+    """``--workers N``: how many worker processes to start."""
     return click.option(
         "--workers",
         type=click.IntRange(min=1),

@@ -48,7 +48,7 @@ class AbsenceWatch:
             self._look_for_a_scheduler()
             self._look_for_workers()
         except (ServerError, DecodeError) as error:
-            log.debug("%s: who is there can't be seen: %s", self._name, error)
+            log.debug("%s: can't look for a scheduler and workers: %s", self._name, error)
 
     def _look_for_a_scheduler(self) -> None:
         keys = self._broker.keys

@@ -104,7 +104,7 @@ class BackgroundConsumer:
             log.error("%s: the background consumer ends: %s", self._name, trace(error))  # noqa: TRY400
 
     def _consume(self) -> bool:
-        """Handle results. Returns whether the consumer is to end, or False to go on after an error."""
+        """Handle results. Returns True when the consumer must end, and False to go on after an error."""
         try:
             self._consumer.run(None, is_told=self._stops)
         except Exception as error:

@@ -125,7 +125,7 @@ class Consumer:
         try:
             yield member
         finally:
-            if member in self._running:  # not in a child that a handler has forked
+            if member in self._running:  # false in a child that a handler has forked
                 self._running.remove(member)
                 self._idle.append(member)
             try:

@@ -57,7 +57,7 @@ class Buffer:
 
     def renew(self) -> None:
         """Begin with an empty buffer, as in a process that was forked now."""
-        self._lock = threading.RLock()  # Ctrl-C during "with self._changed" would leave it locked
+        self._lock = threading.RLock()  # used itself: Ctrl-C in "with self._changed" would leave it locked
         self._changed = threading.Condition(self._lock)
         self._waiting: list[bytes] = []  # the oldest first, including those that are on their way
         self._bytes = 0  # the total size of the waiting events
@@ -126,7 +126,7 @@ class Buffer:
             self._changed.wait_for(
                 lambda: not self._waiting or self._thread is None, self._timing.close_seconds
             )
-            lost = len(self._waiting) if self._thread is not None else 0  # once
+            lost = len(self._waiting) if self._thread is not None else 0  # so that it is logged once
             failure, self._failure = self._failure or "no answer", None
             self._thread = None
             self._changed.notify_all()

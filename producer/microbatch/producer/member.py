@@ -144,7 +144,7 @@ class Member:
     def _tell_what_holds_back(self) -> None:
         """Log why the drain is not reached, if the scheduler says that cutting is held back."""
         if reason := self._broker.held_back():
-            self._log.note(logging.WARNING, "held back", f"{self._name}: the end waits, held back: {reason}")
+            self._log.note(logging.WARNING, "held back", f"{self._name}: still waiting, held back: {reason}")
 
     def _forget_the_silent(self, now: float) -> None:
         """Remove consumers that died without leaving. Otherwise they stay in the group forever."""

@@ -45,7 +45,7 @@ class Recorder:
         self.chunk_events = min(CHUNK_EVENTS, config.max_waiting or CHUNK_EVENTS)
         """The most events that `record` should be given at once."""
         self.recorded = 0
-        """How many events the server has taken from this recorder."""
+        """How many events the server has accepted from this recorder."""
 
     def record(self, bodies: Sequence[bytes], event_id: str | None = None) -> None:
         """Record the events with these JSON texts, all or none; the server holds them when this returns.

@@ -110,6 +110,6 @@ class Child:
 
 @functools.lru_cache(maxsize=4)
 def _server_at(url: str) -> tuple[Server, ServerClock]:
-    """All of a pool's processes use one server."""
+    """Cached, because all of a pool's processes use one server."""
     server = Server(open_client(url, _REPLY_SECONDS), safe_url(url), url)
     return server, ServerClock(server)

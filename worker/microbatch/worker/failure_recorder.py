@@ -114,7 +114,7 @@ class FailureRecorder:
         return after_failure(batch.run, batch.header.size, health, self._policy, now_ms)
 
     def _put_off(self, batch: ClaimedBatch, later: RetryLater, now_ms: int) -> RunReport:
-        """The processor said when to try again."""
+        """The processor said how long to wait before the next run."""
         then = batch.run.failed(now_ms, charged=False, done=batch.run.done, mode=Mode.LATER)
         self._record_retry(batch, then, now_ms + int(later.seconds * 1000))
         return self._report(batch, later, Outlook(NextStep.ASKED, later.seconds), now_ms)

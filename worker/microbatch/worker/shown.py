@@ -42,7 +42,7 @@ class ShownWorker:
             # Expired keys are left to the worker, because this could write only a part of them.
             if self._server.do("EXPIRE", self._key, self._seconds):
                 moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-                # The expiry is set again, because HSET makes the key anew if it has expired meanwhile.
+                # The expiry is set again, because HSET makes a new key if the old one has expired meanwhile.
                 show = commands(
                     ("HSET", self._key, "last_heartbeat", moment), ("EXPIRE", self._key, self._seconds),
                     ("EXPIRE", self._executions, self._seconds),

@@ -121,7 +121,7 @@ class Slot:
     # The reader's side.
 
     def description(self) -> Description | None:
-        """What the worker has left, or None if it has not come to it yet."""
+        """The worker's description; None if it is not written yet."""
         length, checksum = _HEAD.unpack_from(self._memory)
         text = self._memory[_HEAD.size : _HEAD.size + min(length, _SIZE)]
         if not length or zlib.crc32(text) != checksum:

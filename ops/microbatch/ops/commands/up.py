@@ -51,7 +51,7 @@ def command(app: str, workers: int, data_dir: Path | None) -> None:
             while not never.wait(_LOOK_SECONDS):
                 stack.check()
     except Terminated:
-        return  # as asked
+        return  # a signal asked for the end
 
 
 def _tell(stack: Stack, workers: int) -> None:

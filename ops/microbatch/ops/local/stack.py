@@ -82,7 +82,7 @@ class Stack:
                     end(self._parts[name])
         finally:
             for part in self._parts.values():
-                part.kill()  # does nothing to one that has been waited for
+                part.kill()  # has no effect on a process that has been waited for
                 part.wait()
             self._parts.clear()
             if self.server is not None:

@@ -35,7 +35,7 @@ class JobRefused(DecodeError):
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How the run of a batch ended, and was recorded."""
+    """How the run of a batch ended, and how that was recorded."""
 
     began: datetime
     said: RunReport | BaseException

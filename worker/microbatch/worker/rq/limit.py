@@ -54,7 +54,7 @@ class RunLimit(UnixSignalDeathPenalty):
         try:
             with self._lock:
                 RunLimit._current = None
-        finally:  # a stop may come while it runs
+        finally:  # a stop may raise in the lines above
             RunLimit._current = None
             super().cancel_death_penalty()  # type: ignore[no-untyped-call]
 

@@ -1,8 +1,8 @@
 """RQ's worker class, which also reports runs that are over already.
 
-A batch is run before RQ is told, and RQ is told only of runs that failed or took long. To tell RQ, the worker
-has it execute the batch's job, which then only reports (`BatchJob.end`). What this class changes, and the RQ
-internals (of 3.0) that it relies on:
+A batch is run before RQ is told, and RQ is told only of runs that failed or took long. For that, RQ executes
+the batch's job, which then only reports (`BatchJob.end`). What this class changes, and the RQ internals (of
+3.0) that it relies on:
 
 - A run that was shown as a started job is not shown again (``execute_job``, ``prepare_execution``,
   ``executions``; ``job_class``), and its job expires even if nothing ends it (``prepare_job_execution``).
@@ -66,7 +66,7 @@ class ReportingWorker(ResilientWorker):
         log.error("%s: job %s is not a batch's job, and is refused: %s", self._config.name, job_id, error)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run a job. If the server goes away before it is done, the batch is run again elsewhere."""
+        """Execute a job. If the server goes away before the run is recorded, the batch is run elsewhere."""
         try:
             with self._outliving_the_server():
                 super().execute_job(job, queue)

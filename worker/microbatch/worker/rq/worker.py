@@ -56,7 +56,7 @@ from microbatch.worker.turns import RqKeys, Turns
 
 log = logging.getLogger(__name__)
 
-_BLOCK_SECONDS = 1.0  # how soon an idle worker sees that it is to stop
+_BLOCK_SECONDS = 1.0  # how soon an idle worker sees that it must stop
 _SHORTEST_BLOCK_SECONDS = 0.01  # 0 would block forever
 _CHORES_SECONDS = 1.0
 _LISTED_SECONDS = 5.0  # how soon a worker is shown again by a server that came back empty
