@@ -57,7 +57,7 @@ class Buffer:
 
     def renew(self) -> None:
         """Begin with an empty buffer, as in a process that was forked now."""
-        self._lock = threading.RLock()  # used itself: Ctrl-C in "with self._changed" would leave it locked
+        self._lock = threading.RLock()  # for "with": Ctrl-C in "with self._changed" would leave it locked
         self._changed = threading.Condition(self._lock)
         self._waiting: list[bytes] = []  # the oldest first, including those that are on their way
         self._bytes = 0  # the total size of the waiting events
