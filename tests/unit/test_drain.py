@@ -25,7 +25,9 @@ def handle(results: Results) -> None:
 
 
 def finish_now(broker: Broker) -> Drain:
-    return Drain(broker, broker.flushes.ask(Wake.FLUSH))
+    drain = Drain(broker)
+    drain.ask()
+    return drain
 
 
 def test_where_nothing_was_recorded_it_is_reached(broker: Broker, results: Results) -> None:
@@ -200,7 +202,8 @@ def test_if_the_server_has_lost_the_numbers_the_flush_is_asked_for_again(
 def test_the_scheduler_is_told_again_until_all_is_cut(broker: Broker, client: FakeClient, word: Wake) -> None:
     """One may have died with the word in hand."""
     record(broker, 1)
-    finish = Drain(broker, broker.flushes.ask(word), word=word)
+    finish = Drain(broker, word)
+    finish.ask()
     assert client.lrange(broker.keys.wake, 0, -1) == [word.encode()]
     client.delete(broker.keys.wake)
     assert not finish.reached()

@@ -261,6 +261,17 @@ def test_a_stop_that_failed_can_be_repeated(batcher: MicroBatcher, client: FakeC
     assert words(client) == [b"flush"]
 
 
+def test_after_a_stop_that_failed_the_wait_for_results_asks_the_server_itself(
+    batcher: MicroBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as away:
+        fail_to_stop(batcher, away, Unavailable("no server answers"))
+        with pytest.raises(Unavailable):
+            batcher.stop()
+    assert batcher.wait_for_results(20)
+    assert words(client) == [b"flush"]
+
+
 def test_leaving_the_block_stops_and_closes(batcher: MicroBatcher, client: FakeClient) -> None:
     with batcher as same:
         assert same is batcher

@@ -80,7 +80,7 @@ class Consuming:
                 "%s: %d events wait and no scheduler is active; waiting for one",
                 self._broker.config.name, found.waiting_events,
             )  # fmt: skip
-        self._consumer.stop_at(self._broker.flushes.ask(Wake.MARK), word=Wake.MARK)
+        self._consumer.stop(Wake.MARK)
 
 
 def _let_the_next_interrupt() -> None:

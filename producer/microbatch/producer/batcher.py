@@ -11,7 +11,6 @@ from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, Stopped
 from microbatch.broker.process.loggable import message
-from microbatch.broker.state.wake import Wake
 from microbatch.broker.wire import codec
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
@@ -174,15 +173,14 @@ class MicroBatcher:
         May be called more than once, from any thread, and in a signal handler.
 
         Raises:
-            ServerError: the server could not be told; the next tick cuts the waiting events anyway. With
-                ``linger``, also what `flush` raises. After InDoubt the batcher is stopped; otherwise call
-                this again.
+            ServerError: the server could not be told. The next tick cuts the waiting events anyway, and
+                `wait_for_results` asks the server again. With ``linger``, also what `flush` raises. After
+                InDoubt the batcher is stopped; otherwise call this again.
         """
         # There is no lock: two threads that stop at once do it twice, which is harmless.
         self._stopped = True
         doubt = self._flushed()
-        if not self._consumer.stopping:
-            self._consumer.stop_at(self._broker.flushes.ask(Wake.FLUSH))
+        self._consumer.stop()
         if doubt is not None:
             raise doubt
 

@@ -44,18 +44,17 @@ class Consumer:
         self._idle: list[Member] = []
         self._running: list[Member] = []
 
-    @property
-    def stopping(self) -> bool:
-        """Whether `stop_at` was called."""
-        return self._drain is not None
+    def stop(self, word: Wake = Wake.FLUSH) -> None:
+        """Have `run` return when everything recorded before the first call is dealt with.
 
-    def stop_at(self, flush: int, *, word: Wake = Wake.FLUSH) -> None:
-        """Have `run` return when everything recorded before this flush is dealt with.
-
-        ``word`` is the one that it was asked for with.
+        ``word``: see `Drain`. Raises ServerError: the server could not be asked. `run` asks it again.
         """
-        self._drain = Drain(self._broker, flush, word=word)
-        self.wake()
+        if self._drain is None:
+            self._drain = Drain(self._broker, word)
+        try:
+            self._drain.ask()
+        finally:
+            self.wake()
 
     def quit(self) -> None:
         """Have every `run`, now and later, return as soon as its running handler has returned.

@@ -19,20 +19,26 @@ class Drain:
 
     Args:
         broker: the batcher's.
-        flush: the number of the flush.
-        word: the word that it was asked for with.
+        word: what to ask for the flush with: FLUSH has waiting events cut at once, MARK leaves them to their
+            tick.
     """
 
-    def __init__(self, broker: Broker, flush: int, *, word: Wake = Wake.FLUSH) -> None:
+    def __init__(self, broker: Broker, word: Wake = Wake.FLUSH) -> None:
         self._broker = broker
-        self._flush = flush
         self._word = word
+        self._flush: int | None = None
         self._in_flight: list[str] | None = None
         self._roots: set[str] = set()
         self._last_entry: str | None = None
 
+    def ask(self) -> None:
+        """Ask for the flush, unless that was done before. Raises ServerError: then `reached` asks again."""
+        if self._flush is None:
+            self._flush = self._broker.flushes.ask(self._word)
+
     def reached(self) -> bool:
-        """Whether all is dealt with. What has been seen to be is not asked for again."""
+        """Whether everything has been dealt with. A step that was found true is not asked for again."""
+        self.ask()
         if self._last_entry is None:
             if not (self._all_cut() and self._all_committed()):
                 return False
@@ -46,10 +52,11 @@ class Drain:
 
     def _all_cut(self) -> bool:
         if self._in_flight is None:
-            state = self._broker.flushes.state()
-            if state.waiting and state.done < self._flush:
-                if state.asked < self._flush:  # the server has lost the numbers, and with them this flush
-                    self._flush = self._broker.flushes.ask(self._word)
+            state, flush = self._broker.flushes.state(), self._flush
+            if state.waiting and (flush is None or state.done < flush):
+                if flush is not None and state.asked < flush:  # the server has lost the numbers
+                    self._flush = None
+                    self.ask()
                 return False
             in_flight = self._broker.ledger.in_flight()
             self._roots = {root_of(batch_id) for batch_id in in_flight}
