@@ -140,7 +140,7 @@ def test_status(server: RealServer, broker: Broker) -> None:
     async def look() -> None:
         async with serving(server) as there:
             found = await there.perform(snapshot(broker.keys, broker.config.lease_ttl_ms))
-            assert (found.waiting_events, found.in_flight_batches, found.in_flight_events) == (1, 1, 2)
+            assert (found.waiting_events, found.in_flight_batches, found.account.in_flight) == (1, 1, 2)
             stats = Stats(there, broker.keys)
             assert await stats.counters() == found.counters == take_snapshot(broker).counters
             await stats.mark(found.at_ms)

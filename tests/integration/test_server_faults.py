@@ -21,7 +21,7 @@ from microbatch.scheduler.queue import JobQueue
 from tests.conftest import MakeServer
 from tests.fleet import ECHO, HASTY, Fleet
 from tests.servers import Program, RealServer
-from tests.unit.steps import check_account, retry
+from tests.unit.steps import account_of, check_account, retry
 from tests.waiting import wait_until
 
 # A wake-up word is only a hint, and may arrive after the scheduler's end.
@@ -298,8 +298,7 @@ def test_the_tail_of_the_append_only_file_is_cut_off(
             file.truncate(tail.stat().st_size - lost_bytes)
         server.start()
         # The commit is lost, and perhaps the cut, but each of them as a whole.
-        recorded = fleet.broker.stats.counters().recorded(fleet.broker.events.waiting())
-        assert recorded == 3
+        assert account_of(fleet.broker).recorded == 3
         check_account(fleet.broker)
         assert fleet.broker.stats.counters().done_events == 0
         assert_drains(fleet, [1, 2, 3])

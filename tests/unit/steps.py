@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from microbatch.broker.broker import Broker
+from microbatch.broker.state.account import Account
 from microbatch.broker.state.lease import Lease
 from microbatch.broker.state.results import is_hint
 from microbatch.broker.wire.event import encode_event, event_body
@@ -137,6 +138,10 @@ def outcomes(broker: Broker) -> list[Outcome]:
     """The outcomes that wait for a handler."""
     entries = client_of(broker).xrange(broker.keys.results)
     return [Outcome.decode(fields) for _, fields in entries if not is_hint(fields)]
+
+
+def account_of(broker: Broker) -> Account:
+    return Account.of(broker.stats.counters(), broker.events.waiting())
 
 
 def check_account(broker: Broker) -> None:

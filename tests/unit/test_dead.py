@@ -17,6 +17,7 @@ from tests.doubles import ManualClock
 from tests.unit.conftest import MakeBroker, MakeRunner
 from tests.unit.steps import (
     FakeClient,
+    account_of,
     check_account,
     claim,
     client_of,
@@ -56,7 +57,7 @@ def test_a_replayed_batch_waits_behind_the_others(broker: Broker, client: FakeCl
     assert broker.dead.count() == 0
     assert broker.dead.replay(dead) == (0, 3)
     check_account(broker)
-    assert broker.stats.counters().recorded(3) == 3
+    assert account_of(broker).recorded == 3
 
 
 @pytest.mark.parametrize(("step", "steps"), [((4, 10**9), 3), ((100, 60), 2), ((100, 10**9), 1)])

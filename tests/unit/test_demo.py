@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from microbatch.broker.inspect.snapshot import Snapshot
-from microbatch.broker.state.stats import Counters
+from microbatch.broker.state.counters import Counters
 from microbatch.broker.wire.batch import BatchInfo
 from microbatch.broker.wire.header import Trigger
 from microbatch.ops.demo import EXPECTED, differences

@@ -20,7 +20,7 @@ def test_a_batcher_that_nobody_has_used(broker: Broker) -> None:
     assert (
         snapshot.waiting_events,
         snapshot.in_flight_batches,
-        snapshot.in_flight_events,
+        snapshot.account.in_flight,
         snapshot.unhandled,
     ) == (
         0,
@@ -36,7 +36,7 @@ def test_where_the_events_are(broker: Broker) -> None:
     record(broker, 1, 2, 3, 4, 5)
     cut(broker, 2)
     snapshot = take_snapshot(broker)
-    assert (snapshot.waiting_events, snapshot.in_flight_batches, snapshot.in_flight_events) == (3, 1, 2)
+    assert (snapshot.waiting_events, snapshot.in_flight_batches, snapshot.account.in_flight) == (3, 1, 2)
     assert snapshot.oldest_in_flight_ms == RECORDED_AT_MS
     assert snapshot.oldest_waiting_ms == RECORDED_AT_MS + 2
 

@@ -87,7 +87,7 @@ def snapshot_as_json(batcher: str, server: str, count: Snapshot) -> dict[str, An
             "oldest_age_ms": age_ms(count, count.oldest_waiting_ms),
         },
         "in_flight": {
-            "events": count.in_flight_events,
+            "events": count.account.in_flight,
             "batches": count.in_flight_batches,
             "oldest_age_ms": age_ms(count, count.oldest_in_flight_ms),
         },

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError
+from microbatch.broker.state.account import Account
+from microbatch.broker.state.counters import Counters
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.state.lease import Holder, holder_of
-from microbatch.broker.state.stats import Counters
 from microbatch.broker.transport.clock import server_time
 from microbatch.broker.transport.request import Steps, each, pairs, transaction
 from microbatch.broker.wire.event import event_recorded_at_ms
@@ -37,8 +38,9 @@ class Snapshot:
     standbys: tuple[Holder, ...]
 
     @property
-    def in_flight_events(self) -> int:
-        return self.counters.cut_events - self.counters.events_gone - self.counters.dead_events_now
+    def account(self) -> Account:
+        """Where all events are."""
+        return Account.of(self.counters, self.waiting_events)
 
 
 def take_snapshot(broker: Broker) -> Snapshot:

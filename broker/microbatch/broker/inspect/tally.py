@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from microbatch.broker.lua import scripts
+from microbatch.broker.state.counters import Counters
 from microbatch.broker.state.keys import Keys
-from microbatch.broker.state.stats import Counters
 from microbatch.broker.transport.request import call, pairs
 from microbatch.broker.transport.server import Server
 

@@ -156,7 +156,7 @@ def left_behind(stack: Stack) -> int:
         count = stack.count()
     except ServerError:
         return 0
-    return count.waiting_events + count.in_flight_events + count.unhandled
+    return count.waiting_events + count.account.in_flight + count.unhandled
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

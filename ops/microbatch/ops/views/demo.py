@@ -62,15 +62,12 @@ class DemoView:
         """Show the totals, and the ledger as the server keeps it."""
         said = Text(", ").join(_outcome(total) for total in totals)
         self._print(Text("\nTotals  ", style="bold").append_text(said))
-        counters = found.counters
-        accounted = (
-            counters.done_events + counters.dead_events + found.in_flight_events + found.waiting_events
-        )
+        account = found.account
         ledger = (
-            f"{recorded} recorded = {counters.done_events} done + {counters.dead_events} dead "
-            f"+ {found.in_flight_events} in flight + {found.waiting_events} waiting"
+            f"{recorded} recorded = {account.done} done + {account.dead} dead "
+            f"+ {account.in_flight} in flight + {account.waiting} waiting"
         )
-        style = "bold green" if recorded == accounted else "bold red"
+        style = "bold green" if recorded == account.recorded else "bold red"
         self._print(Text("Ledger  ", style="bold").append(ledger, style=style))
 
     def failed(self, differences: Sequence[str]) -> None:

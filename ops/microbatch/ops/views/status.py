@@ -33,7 +33,7 @@ def _ledger(status: Status) -> Table:
     for name in ("events", "batches", "oldest"):
         table.add_column(name, justify="right", header_style="dim", min_width=9)
     table.add_row("waiting", f"{count.waiting_events:,}", "", age_text(status.oldest_waiting_age_ms))
-    in_flight = (f"{count.in_flight_events:,}", f"{count.in_flight_batches:,}")
+    in_flight = (f"{count.account.in_flight:,}", f"{count.in_flight_batches:,}")
     table.add_row("in flight", *in_flight, age_text(status.oldest_in_flight_age_ms))
     table.add_row("done", f"{counters.done_events:,}", f"{counters.done_batches:,}", style="green")
     dead_style = "bold red" if counters.dead_batches_now else ""
