@@ -46,7 +46,7 @@ def test_a_mistyped_variable_is_told_and_others_are_not() -> None:
     mistakes = ["MICROBATCH_MAX_SISE", "MICROBATCH_MAX_SIZE", "MAX_SISE"]
     others = ["APP", "LOG_LEVEL", "WORKERS", "VALKEY", "IMAGE", "REQUIRE"]
     environment = dict.fromkeys([*mistakes, *(f"MICROBATCH_{name}" for name in others)], "")
-    told = "MICROBATCH_MAX_SISE is no setting; did you mean MICROBATCH_MAX_SIZE?"
+    told = "MICROBATCH_MAX_SISE is not a setting; did you mean MICROBATCH_MAX_SIZE?"
     assert list(mistyped(environment)) == [told]
 
 

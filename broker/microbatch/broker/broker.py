@@ -31,11 +31,14 @@ _PUBLISHED = ("frequency", "max_size", "max_in_flight", "keep_dead", "keep_dead_
 
 
 class Broker:
-    """Everything that is kept on the server for one batcher. Nothing is sent before a verb is used.
+    """Everything that the server keeps for one batcher. Nothing is sent before a verb is called.
 
     Args:
-        observer: who is told of each change by those who make it; it logs them if none is given.
-        timing: the times that all parts go by, where they are not those that go with the config.
+        config: the batcher's settings.
+        server: the server; by default the one at the config's URL.
+        clock: what tells the time; by default the server's clock.
+        observer: is told of each change by the process that makes it; by default a `LogObserver`.
+        timing: the times that all parts use; by default those that follow from the config.
 
     Raises:
         ConfigError: no ``server`` is given and the config has no URL, or a malformed one.
@@ -89,7 +92,7 @@ class Broker:
         return Progress(self.server, self.keys)
 
     def publish_config(self) -> None:
-        """Let those who know only the batcher's name see the settings that it works by."""
+        """Publish the batcher's settings on the server, for programs that know only its name."""
         config, key = self.config, self.keys.config
         settings: dict[str, int | None] = {
             "frequency": config.frequency,
@@ -114,14 +117,17 @@ class Broker:
         }
 
     def publish_held_back(self, reason: str, probe_at_ms: int = 0) -> None:
-        """Let people see why nothing is cut, and when the next probe is; an empty reason takes that back."""
+        """Publish why cutting is held back, and when the next probe is (unix ms; 0 for none).
+
+        An empty reason withdraws both.
+        """
         if reason:
             self.server.do("HSET", self.keys.config, "held_back", reason, "probe_at", probe_at_ms)
         else:
             self.server.do("HDEL", self.keys.config, "held_back", "probe_at")
 
     def held_back(self) -> str:
-        """Why nothing is cut; empty if it is."""
+        """Why cutting is held back, in words; empty if it is not."""
         reason, probe_at = self.server.do("HMGET", self.keys.config, "held_back", "probe_at")
         if not reason or not (probe_at or b"").isdigit() or not int(probe_at):
             return printable(reason or b"")
@@ -129,5 +135,5 @@ class Broker:
         return f"{printable(reason)}; next probe in {seconds:.0f} s"
 
     def close(self, *, in_use: bool = True) -> None:
-        """Close the connections, those in use by other threads included."""
+        """Close the connections; with ``in_use``, also those that other threads are using."""
         self.server.close(in_use=in_use)

@@ -2,31 +2,31 @@
 
 MicrobatchError
 ├── ConfigError           a setting is wrong or missing
-├── AppError              an app could not be loaded, or names no Config
-├── EventError            an event or a result does not fit
-│   ├── EncodeError       it cannot be turned into JSON
-│   └── DecodeError       what was read is not what was expected
+├── AppError              an app could not be loaded, or has no Config
+├── EventError            an event or a result is not valid
+│   ├── EncodeError       it cannot be encoded as JSON
+│   └── DecodeError       a value that was read is not what its reader expects
 ├── Stopped               an event was recorded after stop()
-├── BatcherFull           as many events wait as may
+├── BatcherFull           more than max_waiting events would wait
 ├── LeaseLost             this scheduler is no longer the active one
-│   └── LeaseChanged      the lease is not as it was seen
+│   └── LeaseChanged      the lease has changed since it was read
 └── ServerError           the server did not do what it was asked
     ├── Unavailable       it could not be reached: nothing was sent
-    ├── InDoubt           the connection broke after sending: it may or may not have been done
-    ├── Refused           it answered no: nothing was done
-    │   └── RefusedForNow it answered no for a state that passes
-    └── Unsupported       it is not a server that Microbatch can use
+    ├── InDoubt           the connection broke after sending: the command may or may not have been done
+    ├── Refused           it answered with an error: nothing was done
+    │   └── RefusedForNow it refused because of a temporary state
+    └── Unsupported       Microbatch can't use this server
 """
 
 from __future__ import annotations
 
 
 class MicrobatchError(Exception):
-    """The root of all errors that Microbatch raises."""
+    """The base class of all errors that Microbatch raises."""
 
     @property
     def public(self) -> str:
-        """The message as it may be logged."""
+        """The message in a form that may be logged."""
         return str(self)
 
 
@@ -39,7 +39,7 @@ class AppError(MicrobatchError):
 
 
 class EventError(MicrobatchError):
-    """An event or a result does not fit. The message may quote it; then ``public`` says the rest."""
+    """An event or a result is not valid. The message may quote it; ``public`` does not."""
 
     def __init__(self, message: str = "", public: str | None = None) -> None:
         super().__init__(message)
@@ -47,12 +47,12 @@ class EventError(MicrobatchError):
 
     @property
     def public(self) -> str:
-        """The message as it may be logged."""
+        """The message in a form that may be logged."""
         return self._public
 
 
 class EncodeError(EventError, TypeError):
-    """A value cannot be turned into JSON. Nothing was sent."""
+    """A value cannot be encoded as JSON. Nothing was sent."""
 
 
 class DecodeError(EventError, ValueError):
@@ -64,7 +64,7 @@ class Stopped(MicrobatchError):
 
 
 class BatcherFull(MicrobatchError):
-    """As many events wait as may (``max_waiting``). Nothing was recorded."""
+    """More than ``max_waiting`` events would wait. Nothing was recorded."""
 
 
 class LeaseLost(MicrobatchError):
@@ -72,7 +72,7 @@ class LeaseLost(MicrobatchError):
 
 
 class LeaseChanged(LeaseLost):
-    """The lease was renewed, taken by another, or ran out since it was seen. Nothing was done."""
+    """The lease was renewed, changed hands, or expired after it was read. Nothing was done."""
 
 
 class ServerError(MicrobatchError):
@@ -84,7 +84,10 @@ class Unavailable(ServerError):
 
 
 class InDoubt(ServerError):
-    """The connection broke after the command was sent: it may or may not have been done."""
+    """The command may or may not have been done.
+
+    The connection broke after the command was sent, or no replica confirmed an event.
+    """
 
 
 class Refused(ServerError):
@@ -92,9 +95,9 @@ class Refused(ServerError):
 
 
 class RefusedForNow(Refused):
-    """The server is in a state that passes, and does nothing meanwhile: busy with a script, out of memory,
-    read-only, loading, without its master. Nothing was done."""
+    """The server refused because of a temporary state, such as busy with a script, out of memory, read-only,
+    or without its master. Nothing was done."""
 
 
 class Unsupported(ServerError):
-    """The server is too old, or is not one that Microbatch can use."""
+    """Microbatch can't use this server: it is too old, or in cluster mode."""

@@ -1,1 +1,1 @@
-"""What a user gives: the settings, the functions, the module that they are in."""
+"""What the user provides: the settings, the functions, and the module that holds them."""

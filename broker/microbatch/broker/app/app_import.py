@@ -20,7 +20,7 @@ _files: set[str] = set()  # names of the modules that were imported by their fil
 
 
 def import_named(name: str, attribute: str) -> ModuleType:
-    """The module of this name. Raises AppError if it can't be imported."""
+    """Import the module of this name. Raises AppError if it can't be imported."""
     here = _current_folder()
     _refuse_hiding(here)
     top = name.partition(".")[0]
@@ -37,13 +37,13 @@ def import_named(name: str, attribute: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise AppError(_cannot(name, error, here / f"{name.replace('.', '/')}.py", attribute)) from error
     if getattr(module, "__file__", None) is None and (unreadable := why_unreadable(here, top)):
-        raise AppError(f"{name} can't be imported: {unreadable}")  # Python takes it for a namespace
+        raise AppError(f"{name} can't be imported: {unreadable}")  # Python made it a namespace package
     _refuse_another(top, here)
     return module
 
 
 def import_file(path: Path, attribute: str) -> ModuleType:
-    """The module in this file, under the file's name. Raises AppError if it can't be imported."""
+    """Import the module in this file, under the file's name. Raises AppError if it can't be imported."""
     here = _current_folder()
     _refuse_no_file(path)
     file = path.resolve()
@@ -67,7 +67,7 @@ def _execute(name: str, path: Path, file: Path, attribute: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise AppError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # annotations are looked up there
+    sys.modules[name] = module  # annotations are resolved there
     _files.add(name)
     try:
         with importing(str(path)):
@@ -115,7 +115,7 @@ def _refuse_no_file(path: Path) -> None:
 
 
 def _refuse_hiding(folder: Path) -> None:
-    """A program in this folder would find the folder's ``microbatch`` in place of ours."""
+    """Raises AppError if programs in this folder would import the folder's ``microbatch`` instead of ours."""
     for hiding in (folder / "microbatch.py", folder / "microbatch" / "__init__.py"):
         if _is_file(hiding):
             raise AppError(f"{hiding} hides the package microbatch from the programs there; rename it")
@@ -130,7 +130,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _refuse_another(top: str, here: Path) -> None:
-    """What was imported is not what stands in the current folder."""
+    """Raises AppError if the current folder has this module, and another one was imported."""
     loaded = sys.modules.get(top)
     found = getattr(loaded, "__file__", None)
     if loaded is None or found is None or not Path(found).is_file():
@@ -159,7 +159,7 @@ def _current_folder() -> Path:
 
 
 def _put_on_path(folder: Path) -> None:
-    """After Python's own library: a ``random.py`` in the folder must not be what redis-py imports."""
+    """Add the folder after Python's own library: redis-py must not import a ``random.py`` from the folder."""
     if str(folder) in sys.path:
         return
     own = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}

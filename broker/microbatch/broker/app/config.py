@@ -18,15 +18,15 @@ from microbatch.broker.errors import ConfigError
 from microbatch.broker.policy.bounds import MAX_BYTES, MAX_SIZE, MOST_RESULT_BYTES
 from microbatch.broker.transport.url import URL_HELP, split_url
 
-_YEAR = 31_536_000  # seconds, within what alarm(2) and the server take
+_YEAR = 31_536_000  # seconds; alarm(2) and the server accept it
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 class Config(BaseSettings):
     """One batcher: what to do with a batch, when to cut one, and where.
 
-    Each setting comes from the argument given here, else from the environment (``MICROBATCH_`` and the
-    setting's name in capitals), else from a ``.env`` file in the current folder, else from its default.
+    A setting without an argument comes from the environment (``MICROBATCH_`` and its name in capitals), then
+    from a ``.env`` file in the current folder, then from its default.
 
     Raises:
         ConfigError: a setting is wrong. The message names it.
@@ -35,7 +35,7 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="MICROBATCH_",
         env_file=".env",
-        env_file_encoding="utf-8-sig",  # with the mark that some editors put first, or without
+        env_file_encoding="utf-8-sig",  # with or without the byte order mark that some editors write
         env_ignore_empty=True,
         extra="ignore",  # a .env file holds other programs' settings too
         frozen=True,
@@ -46,7 +46,7 @@ class Config(BaseSettings):
     batch_processor: Annotated[
         Any,
         Field(
-            description="Runs on a worker, once per batch: a function, an object with `run`, `module:name`."
+            description="Called on a worker with each batch: a function, an object with `run`, `module:name`."
         ),
     ] = None
     result_handler: Annotated[
@@ -55,12 +55,12 @@ class Config(BaseSettings):
     ] = None
     failure_handler: Annotated[
         Any,
-        Field(description="Called by `wait_for_results()` with each dead batch; without one it is logged."),
+        Field(description="Called by `wait_for_results()` with each dead batch; by default it is logged."),
     ] = None
     frequency: Annotated[int, Field(gt=0, description="The length of a cycle, in milliseconds.")] = 1000
     max_size: Annotated[
         int,
-        Field(gt=0, le=MAX_SIZE, description="The most events in a batch; a batch is cut when so many wait."),
+        Field(gt=0, le=MAX_SIZE, description="The most events in a batch; one is cut when this many wait."),
     ] = 100
     max_bytes: Annotated[
         int,
@@ -73,39 +73,39 @@ class Config(BaseSettings):
         ),
     ] = None
     key_prefix: Annotated[
-        str, Field(description="What the batcher's keys begin with, and RQ's queue: `mb:letters`.")
+        str, Field(description="The prefix of the batcher's keys and of RQ's queue, as in `mb:letters`.")
     ] = "mb"
     batch_timeout: Annotated[
         int,
         Field(gt=0, le=_YEAR, description="How long one run of a batch may take, in seconds."),
     ] = 300
     max_retries: Annotated[
-        int, Field(ge=0, description="How often a batch that fails while others succeed is tried again.")
+        int, Field(ge=0, description="How many times a batch that fails while others succeed is retried.")
     ] = 3
     retry_delay: Annotated[
         Duration,
         Field(
             ge=0,
             le=_YEAR,
-            description="The wait before the first retry, in seconds; it doubles with each, ± 25 %.",
+            description="The wait before the first retry, in seconds; it doubles with each retry, ± 25 %.",
         ),
     ] = 1.0
     max_retry_delay: Annotated[
         Duration,
-        Field(ge=0, le=_YEAR, description="The longest wait before a retry, in seconds or as in `10m`."),
+        Field(ge=0, le=_YEAR, description="The longest retry delay, ± 25 %, in seconds or as in `10m`."),
     ] = 30.0
     retry_for: Annotated[
         Duration,
         Field(
             ge=0,
             le=_YEAR,
-            description="How long after its first failure a batch is tried again, in seconds or as in `1d`.",
+            description="For how long after its first failure a batch is retried, in seconds or as in `1d`.",
         ),
     ] = 3600.0
     give_up_on: Annotated[
         ErrorClasses,
         Field(
-            description="Errors that are not retried: the batch is isolated at once, and what fails is dead."
+            description="Errors that are not retried: the failing events are isolated at once, and are dead."
         ),
     ] = ()
     retry_on: Annotated[
@@ -113,11 +113,11 @@ class Config(BaseSettings):
         Field(description="The only errors that are retried; by default all are, except `give_up_on`."),
     ] = ()
     max_worker_deaths: Annotated[
-        int, Field(ge=0, description="How often a batch is run again after its worker died during the run.")
+        int, Field(ge=0, description="How many times a batch is run again after its worker died in a run.")
     ] = 3
     isolate_failures: Annotated[
         bool,
-        Field(description="Whether a batch out of retries is halved down to the events that really fail."),
+        Field(description="Whether a batch that is out of retries is halved down to the events that fail."),
     ] = True
     max_in_flight: Annotated[
         int, Field(gt=0, description="The most batches that are queued or running; other events wait.")
@@ -135,12 +135,12 @@ class Config(BaseSettings):
         Field(
             ge=1,
             le=10 * _YEAR,
-            description="How long dead batches, and what was quarantined, are kept; by default for ever.",
+            description="How long dead batches and quarantined keys are kept; by default forever.",
         ),
     ] = None
     keep_dead_max: Annotated[
         int | None,
-        Field(gt=0, description="The most dead batches, and quarantined keys, that stay: the newest."),
+        Field(gt=0, description="The most dead batches, and quarantined keys, that are kept: the newest."),
     ] = None
     results: Annotated[
         Literal["keep", "discard"],
@@ -149,7 +149,7 @@ class Config(BaseSettings):
         ),
     ] = "keep"
     results_max: Annotated[
-        int | None, Field(gt=0, description="Cutting pauses while so many results wait for a handler.")
+        int | None, Field(gt=0, description="Cutting is held back while this many results await a handler.")
     ] = None
     max_event_bytes: Annotated[
         int, Field(gt=0, description="The largest event that may be recorded, as JSON, in bytes.")
@@ -166,7 +166,7 @@ class Config(BaseSettings):
     ] = 0.0
     durability: Annotated[
         Literal["server", "replicated"],
-        Field(description="What holds an event when it is recorded: the server, or a replica of it as well."),
+        Field(description="What holds an event once it is recorded: the server, or also a replica of it."),
     ] = "server"
     lease_ttl: Annotated[
         float,
@@ -194,7 +194,7 @@ class Config(BaseSettings):
                 )
         try:
             super().__init__(**settings)
-        except (ValueError, OSError) as error:  # pydantic's, and those of reading the .env file
+        except (ValueError, OSError) as error:  # from pydantic, or from reading the .env file
             raise ConfigError(describe(error)) from None
 
     @field_validator("name", "key_prefix")

@@ -1,4 +1,4 @@
-"""Settings that are valid one by one and make no sense together."""
+"""Settings that are valid on their own and make no sense together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microbatch.broker.process.log_format import LEVEL_VARIABLE
 log = logging.getLogger(__name__)
 _PREFIX = Config.model_config["env_prefix"]
 _NO_SETTINGS = (ENVIRONMENT_VARIABLE, LEVEL_VARIABLE)
-_CLOSE = 0.9  # of 1; a name that is only like a setting may be somebody else's
+_CLOSE = 0.9  # of 1; a name that is less similar may belong to another program
 _told: set[str] = set()
 
 
@@ -28,7 +28,7 @@ def warn_of_contradictions(config: Config) -> None:
 
 
 def contradictions(config: Config) -> Iterator[str]:
-    """One line for each: which settings, what comes of them, and what to do."""
+    """One line for each contradiction: the settings, their effect, and what to do."""
     if config.max_waiting is not None and config.max_waiting < config.max_size:
         yield (
             f"max_waiting ({config.max_waiting:,}) is less than max_size ({config.max_size:,}), so no batch "
@@ -42,20 +42,20 @@ def contradictions(config: Config) -> Iterator[str]:
 
 
 def mistyped(environment: Mapping[str, str]) -> Iterator[str]:
-    """One line for each variable that is not a setting and looks like one."""
+    """One line for each variable that is not a setting but looks like one."""
     names = [_PREFIX + name.upper() for name in Config.model_fields]
     for variable in sorted(environment):
         if variable.startswith(_PREFIX) and variable not in names and variable not in _NO_SETTINGS:
             close = difflib.get_close_matches(variable, names, n=1, cutoff=_CLOSE)
             if close:
-                yield f"{variable} is no setting; did you mean {close[0]}?"
+                yield f"{variable} is not a setting; did you mean {close[0]}?"
 
 
 def _of_retries(config: Config) -> Iterator[str]:
     if config.retry_delay > config.max_retry_delay:
         yield (
             f"retry_delay ({config.retry_delay:g} s) is longer than max_retry_delay "
-            f"({config.max_retry_delay:g} s), which is how long every retry waits; raise max_retry_delay"
+            f"({config.max_retry_delay:g} s), so every retry waits for retry_delay; raise max_retry_delay"
         )
     if config.max_retries and config.retry_for < min(config.retry_delay, config.max_retry_delay):
         yield (

@@ -13,12 +13,12 @@ _HELP = "write a number of seconds, or a text such as '45s', '10m', '12h' or '7d
 
 
 def read_duration(value: object) -> object:
-    """The seconds that a text such as ``"45s"``, ``"10m"``, ``"12h"``, ``"7d"`` or ``"600"`` stands for.
+    """Convert a text such as ``"45s"``, ``"10m"``, ``"12h"``, ``"7d"`` or ``"600"`` to seconds.
 
     Values that are not texts are returned unchanged, so that pydantic checks them as numbers.
 
     Raises:
-        ValueError: the text is not a duration, or the value is a truth value.
+        ValueError: the text is not a duration, or the value is a boolean.
     """
     if isinstance(value, bool):
         raise ValueError(f"{value!r} is not a duration; {_HELP}")
@@ -32,7 +32,7 @@ def read_duration(value: object) -> object:
 
 
 def duration_text(seconds: float) -> str:
-    """The duration as a setting takes it, in the largest unit that divides it: ``"30d"``, ``"90s"``."""
+    """The duration as a setting accepts it, in the largest unit that divides it: ``"30d"``, ``"90s"``."""
     for unit, length in _UNITS.items():
         if seconds and seconds % length == 0:
             return f"{seconds // length:.0f}{unit}"
@@ -40,7 +40,7 @@ def duration_text(seconds: float) -> str:
 
 
 Duration = Annotated[float, BeforeValidator(read_duration), Field(allow_inf_nan=False)]
-"""A setting's type: seconds as a float. It takes a number of seconds, or a text as `read_duration` does.
+"""A setting's type: seconds as a float. It accepts a number of seconds, or a text that `read_duration` reads.
 
 A setting adds its own bounds: ``Annotated[Duration, Field(gt=0, le=…, description=…)]``.
 """

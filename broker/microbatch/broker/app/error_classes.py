@@ -13,12 +13,12 @@ ErrorClass = type[BaseException]
 
 
 def read_error_classes(value: object) -> object:
-    """The classes that a text such as ``"OSError, package.module:Name"`` names; one class as a tuple of it.
+    """The classes that a text such as ``"OSError, package.module:Name"`` names; one class becomes a tuple.
 
     Other values are returned unchanged, so that pydantic checks them.
 
     Raises:
-        ValueError: a name leads nowhere, or to something that is not a class of errors.
+        ValueError: a name can't be found, or is not that of a class of errors.
     """
     if isinstance(value, type):
         return (value,)

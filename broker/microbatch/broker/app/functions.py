@@ -1,7 +1,8 @@
-"""The user's functions: processors and handlers, in all the forms that they may take.
+"""The user's functions: processors and handlers, in every form that a setting accepts.
 
-A callable, an object with ``run``, or an import string ``"package.module:name"``; plain or ``async def``.
-The first parameter's annotation says what it wants to be given; a second parameter asks for the batch.
+A function is a callable, an object with ``run``, or an import string ``"package.module:name"``. It is plain
+or ``async def``. Its argument is rebuilt as the annotation of its first parameter says. It is also called
+with the batch if its second parameter is required, or is annotated as `BatchInfo`.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ _SEQUENCES = (list, collections.abc.Sequence, collections.abc.Iterable, collecti
 
 
 def check_reference(setting: str, value: object) -> None:
-    """Raises ValueError, saying what to give, unless ``value`` is of a form that `resolve` takes."""
+    """Raises ValueError, which says what to write instead, unless `resolve` accepts the form of ``value``."""
     if isinstance(value, str):
         module, colon, name = value.partition(":")
         if not (module and colon and name):
-            raise ValueError(f"{setting} {value!r} is no import string; write it as 'package.module:name'")
+            raise ValueError(f"{setting} {value!r} is not an import string; write 'package.module:name'")
     elif not callable(value) and not callable(getattr(value, "run", None)):
         raise ValueError(
             f"{setting} must be a function, an object with run(), or an import string, not {value!r}"
@@ -38,7 +39,7 @@ def check_reference(setting: str, value: object) -> None:
 
 
 def resolve(setting: str, value: object) -> Function:
-    """The function behind a setting. Raises ConfigError if an import string leads nowhere."""
+    """The function that a setting names. Raises ConfigError if it can't be imported or called."""
     if isinstance(value, str):
         module_name, _, name = value.partition(":")
         try:
@@ -48,7 +49,7 @@ def resolve(setting: str, value: object) -> Function:
                 value = getattr(value, part)
         except (ImportError, AttributeError, MicrobatchError) as error:
             raise ConfigError(f"{setting}: cannot import it: {error}") from error
-        except (Exception, SystemExit) as error:  # of the user's module, which may raise anything
+        except (Exception, SystemExit) as error:  # the user's module may raise anything
             raise ConfigError(f"{setting}: cannot import it: {type(error).__name__}: {error}") from error
     run = getattr(value, "run", None)
     if inspect.isclass(value) and inspect.isfunction(inspect.getattr_static(value, "run", None)):
@@ -68,7 +69,7 @@ class UserFunction:
     """A processor or handler, ready to be called.
 
     Raises:
-        ConfigError: it can't be found, takes no parameter, or its annotation is nothing to rebuild values by.
+        ConfigError: it can't be found, or can't be called with a value.
     """
 
     def __init__(self, setting: str, value: object) -> None:
@@ -78,12 +79,15 @@ class UserFunction:
         self._signature = read_signature(setting, self._function)
 
     def __call__(self, value: Any, info: BatchInfo) -> Any:
-        """Call it with ``value``, and with the batch if it asks for one; an async one is run to its end."""
+        """Call it with ``value``, and with the batch if it expects one. An async one is run until it returns.
+
+        Raises ConfigError if it is async and this thread already runs an event loop, and whatever it raises.
+        """
         returned = self._function(value, info) if self._signature.wants_info else self._function(value)
         if not inspect.isawaitable(returned):
             return returned
         self._refuse_in_a_loop(returned)
-        if self._runner is None:  # one loop for all calls, so that what it opens can be kept
+        if self._runner is None:  # one loop for all calls, so that the function can keep what it opens
             self._runner = asyncio.Runner()
             self._runner.get_loop().set_exception_handler(tell_of_a_task)
             weakref.finalize(self, self._runner.close)
@@ -95,32 +99,38 @@ class UserFunction:
             raise
 
     def _refuse_in_a_loop(self, returned: Awaitable[Any]) -> None:
-        """An async function needs a loop of its own, and a thread runs one loop only."""
+        """An async function needs its own loop, and a thread can run only one."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             return
         if inspect.iscoroutine(returned):
-            returned.close()  # Python would say that it was never awaited
+            returned.close()  # otherwise Python warns that it was never awaited
         raise ConfigError(
-            f"{self.setting} is async, and this thread runs an event loop already; call what calls it on "
-            "another thread, as in `await asyncio.to_thread(mb.wait_for_results)`, or use start_consuming()"
+            f"{self.setting} is async, and this thread runs an event loop already; make the call on another "
+            "thread, as in `await asyncio.to_thread(mb.wait_for_results)`, or use start_consuming()"
         )
 
     def _cancel(self, runner: asyncio.Runner, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """End a call that was interrupted while it waited. Otherwise it would go on during the next."""
+        """End a call that was interrupted while it waited. Otherwise it would go on during the next call."""
         for task in asyncio.all_tasks(runner.get_loop()):
             if task.get_coro() is coroutine:
                 task.cancel()
                 runner.run(_ended(task))
 
     def decoder(self) -> Decoder:
-        """What rebuilds the value that it is given."""
+        """A decoder that rebuilds the function's argument.
+
+        Raises ConfigError if the annotation can't be resolved, or pydantic can't handle it.
+        """
         annotation = self._signature.annotation()
         return self._decoder_of(Any if annotation is None else annotation)
 
     def item_decoder(self) -> Decoder:
-        """What rebuilds the items of the list that it is given."""
+        """A decoder that rebuilds the items of the list that is the function's argument.
+
+        Raises ConfigError as `decoder` does, and if the annotation is not a list of one item type.
+        """
         annotation = self._signature.annotation()
         if annotation is None or annotation is Any or annotation in _SEQUENCES:
             return Decoder(Any)

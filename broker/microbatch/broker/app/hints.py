@@ -10,11 +10,12 @@ _LEVELS_UP = 4
 
 
 def hint(error: BaseException, file: Path, attribute: str) -> str:
-    """What to do about an error of an app's import; empty if nothing is known.
+    """What to do about an error that an app's import raised; empty if nothing is known.
 
     Args:
-        file: the app's.
-        attribute: what the app was named with, if anything.
+        error: what was raised.
+        file: the app's file.
+        attribute: the attribute in the app's name; empty if it has none.
     """
     if isinstance(error, ImportError) and "relative import" in str(error):
         return _as_part_of_its_package(file, attribute)
@@ -28,7 +29,7 @@ def hint(error: BaseException, file: Path, attribute: str) -> str:
 
 
 def where(name: str, here: Path, folder: Path) -> str:
-    """Where the module ``name`` is, if it is near but not on the import path."""
+    """Where the module ``name`` is, if it is near but not on the import path; otherwise empty."""
     above = [folder, *folder.parents[:_LEVELS_UP]]
     for place in (here / "src", *(near for base in above for near in (base, base / "src"))):
         if str(place) not in sys.path and is_in(place, name):
@@ -37,7 +38,7 @@ def where(name: str, here: Path, folder: Path) -> str:
 
 
 def why_unreadable(here: Path, name: str) -> str:
-    """Why this user can't see whether a module is in the current folder; empty if that can be seen."""
+    """Why this user can't see whether a module is in the current folder; empty if the user can."""
     for path, needed in (
         (here, os.R_OK | os.X_OK),
         (here / name, os.R_OK | os.X_OK),
@@ -50,15 +51,15 @@ def why_unreadable(here: Path, name: str) -> str:
 
 
 def is_in(folder: Path, name: str) -> bool:
-    """Whether a module or package of this name stands in the folder."""
+    """Whether a module or package of this name is in the folder."""
     try:
         return (folder / f"{name}.py").is_file() or any((folder / name).glob("*.py"))
     except OSError:
-        return False  # a folder that can't be read has nothing to offer
+        return False  # nothing can be imported from a folder that can't be read
 
 
 def _module_of(error: BaseException) -> str:
-    """The top-level module that an import or an attribute was missed in."""
+    """The top-level module that could not be imported, or that lacks an attribute; empty if not known."""
     if isinstance(error, ImportError):
         return (error.name or "").partition(".")[0]
     if isinstance(error, AttributeError):

@@ -1,6 +1,6 @@
-"""Imports of apps, and of modules that settings name: they start no program, and a slow one says where it is.
+"""Imports of apps and of modules that settings name. They must not start a program; a slow one is logged.
 
-Every process of a batcher imports the app. What the app does while it is imported is done by each of them.
+Every process of a batcher imports the app, so each process does whatever the app does during its import.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _importing: dict[int, str] = {}  # by thread
 
 @contextmanager
 def importing(what: str, slow_seconds: float = 5.0) -> Iterator[None]:
-    """Mark the block as an import of ``what`` by this thread, and say so after ``slow_seconds``."""
+    """Mark the block as an import of ``what`` by this thread. If it takes ``slow_seconds``, log a warning."""
     thread = threading.get_ident()
     if thread in _importing:
         yield
@@ -42,7 +42,7 @@ def importing(what: str, slow_seconds: float = 5.0) -> Iterator[None]:
 
 
 def refuse_while_importing(call: str) -> None:
-    """Raises AppError if this thread is importing an app: ``call`` is for programs."""
+    """Raises AppError if this thread is importing an app: ``call`` names a call that only programs make."""
     if threading.get_ident() not in _importing:
         return
     raise AppError(
@@ -58,7 +58,7 @@ def _tell(what: str, thread: int, seconds: float) -> None:
 
 
 def _place(frame: FrameType | None) -> str:
-    """The innermost line of a module that is being imported, and is neither ours nor Python's."""
+    """The innermost line of a module that is being imported and is neither Microbatch's nor Python's."""
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
         is_module = frame.f_code.co_name == "<module>"

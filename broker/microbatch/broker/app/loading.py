@@ -1,8 +1,8 @@
-"""An app: where the commands find a batcher's Config.
+"""Loads an app: the module in which the commands find a batcher's Config.
 
-Named ``module:attribute`` or ``file.py[:attribute]``. Without an attribute it is the module's one Config.
-The current folder is on the import path, and for a file its own folder too: after Python's own library, and
-before installed packages.
+An app is named ``module:attribute`` or ``file.py[:attribute]``. Without an attribute it is the module's only
+Config. The current folder is on the import path, and for a file its own folder too. Both come after Python's
+own library and before installed packages.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def load_config(app: str) -> Config:
     """The Config that ``app`` names.
 
     Raises:
-        AppError: the module can't be imported, has no Config or several, or the attribute is none.
+        AppError: the module can't be imported, has no Config or several, or the attribute is not a Config.
     """
     target, attribute = _split(app)
     if not _is_file(target) and "" in target.split("."):
@@ -36,7 +36,8 @@ def load_config(app: str) -> Config:
 
 
 def load_config_from_environment() -> Config:
-    """The Config that the environment's ``MICROBATCH_APP`` names. Raises AppError if it is not set."""
+    """The Config that ``MICROBATCH_APP`` in the environment names. Raises AppError as `load_config` does, and
+    if the variable is not set."""
     app = os.environ.get(ENVIRONMENT_VARIABLE)
     if not app:
         raise AppError(
@@ -46,7 +47,7 @@ def load_config_from_environment() -> Config:
 
 
 def app_file(app: str) -> Path | None:
-    """The file of an app that is named by its file, or None for a module."""
+    """The file of an app that is named by its file; None for a module."""
     target, _ = _split(app)
     return Path(target) if _is_file(target) else None
 

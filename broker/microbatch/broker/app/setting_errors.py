@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in one line."""
+"""Describes in one line what is wrong with a setting."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The settings as a caller writes them: their names and types, for editors and type checkers.
 
-What each means, its default and its bounds stand in `Config`.
+`Config` says what each of them means, with its default and its bounds.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class _RunsWithInfo(Protocol):
 
 
 Function = Callable[[Any], Any] | Callable[[Any, BatchInfo], Any] | _Runs | _RunsWithInfo | str
-"""What is called with a batch, a result or a failure, and with a `BatchInfo` if it takes two.
+"""What is called with a batch, a result or a failure, and with a `BatchInfo` if it has a second parameter.
 
-A function, which may be async; an object with such a method ``run``; or "module:name".
+It is a function, which may be async; an object with such a method ``run``; or "module:name".
 """
 
 _Duration = float | str

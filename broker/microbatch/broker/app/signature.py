@@ -1,4 +1,4 @@
-"""What a processor or handler asks for: by its parameters, and the annotation of the first."""
+"""Reads what a processor or handler expects, from its parameters and the annotation of the first one."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _NAMES_BATCH_INFO = re.compile(rf"\b{BatchInfo.__name__}\b")
 
 
 class Signature:
-    """What a function asks for.
+    """What a function expects.
 
-    Only what is needed of its annotations is looked up. Names in the others may be for type checkers alone.
+    Only the annotations that are needed are resolved. The others may use names that exist only for type
+    checkers.
     """
 
     def __init__(self, setting: str, function: Function, first: object = None, *, wants_info: bool) -> None:
@@ -29,13 +30,13 @@ class Signature:
         self._function = function
         self._first = first
         self.wants_info = wants_info
-        """Whether it is to be given the batch too."""
+        """Whether the function is also called with the batch."""
 
     def annotation(self) -> Any:
-        """The first parameter's; None if there is none. Raises ConfigError if it can't be looked up."""
+        """The first parameter's annotation, or None. Raises ConfigError if it can't be resolved."""
         try:
             return _looked_up(self._function, self._first)
-        except Exception as error:  # an annotation is any text
+        except Exception as error:  # an annotation can be any text
             raise ConfigError(
                 f"{self._setting}: the annotation {self._first!r} can't be resolved: {error}; values are "
                 "rebuilt by it, so its names must be imported at run time, not under `if TYPE_CHECKING:`"
@@ -43,10 +44,14 @@ class Signature:
 
 
 def read_signature(setting: str, function: Function) -> Signature:
-    """What ``function`` asks for. Raises ConfigError if it can't be called with a value and a batch."""
+    """Read what ``function`` expects.
+
+    Raises:
+        ConfigError: it can't be called with a value, nor with a value and a batch.
+    """
     try:
         parameters = list(inspect.signature(function).parameters.values())
-    except ValueError:  # a builtin such as print tells nothing of itself
+    except ValueError:  # some builtins have no signature
         return Signature(setting, function, wants_info=False)
     if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
         return Signature(setting, function, wants_info=False)
@@ -69,28 +74,28 @@ def _annotation(parameter: inspect.Parameter) -> object:
 
 
 def _is_batch(function: Function, annotation: object) -> bool:
-    """Whether a parameter that need not be given is for the batch."""
+    """Whether an optional parameter is for the batch."""
     try:
         found = _looked_up(function, annotation)
-    except Exception:  # noqa: BLE001 - an annotation is any text, and its names may be for type checkers alone
+    except Exception:  # noqa: BLE001 - an annotation can be any text, with names only for type checkers
         return _NAMES_BATCH_INFO.search(str(annotation)) is not None
     return BatchInfo in (found, *typing.get_args(found))
 
 
 def _looked_up(function: Function, annotation: object) -> Any:
-    """An annotation without its quotes."""
+    """The annotation, with the names in its quotes resolved."""
     if annotation is None:
         return None
 
     def only() -> None:
-        """Has the one annotation."""
+        """Carries the one annotation."""
 
     only.__annotations__ = {"it": annotation}
     return typing.get_type_hints(only, _namespace(function))["it"]
 
 
 def _namespace(function: Function) -> dict[str, Any]:
-    """Where the names in a function's annotations are looked up."""
+    """The namespace in which a function's annotations are resolved."""
     while isinstance(function, functools.partial):
         function = function.func
     if not inspect.isroutine(function) and not inspect.isclass(function):

@@ -1,1 +1,1 @@
-"""Decisions: pure functions of what is known."""
+"""Decisions, as pure functions of what is known."""

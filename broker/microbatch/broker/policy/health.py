@@ -13,9 +13,9 @@ class Health:
     """The row of failures since a run last succeeded."""
 
     done: int = 0
-    """How many events of the batcher were ever processed; a success makes it grow."""
+    """How many events of the batcher were ever processed. Every success increases it."""
     batches: int = 0
-    """How many of the batches that were cut failed in this row, up to 1,000."""
+    """How many batches failed in this row, up to 1,000. Parts count as the batch that was cut."""
     since_ms: int = 0
     opened_ms: int = 0
     """When the row opened the breaker; 0 if it has not."""
@@ -28,7 +28,7 @@ class Health:
 
     @classmethod
     def of(cls, row: Mapping[bytes, bytes], batches: int, done: bytes | None) -> Health:
-        """From what the server holds. A row that a success has ended is none."""
+        """Build it from the replies of the server. A row that a success has ended is ignored."""
         current = done or b"0"
         counted = number(current)
         if row.get(b"done") != current:

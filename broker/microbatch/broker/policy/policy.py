@@ -1,4 +1,4 @@
-"""The policy: how often, and for how long, what fails is tried again."""
+"""The policy: how often, and for how long, failed batches are retried."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class Policy:
 
     @classmethod
     def of(cls, settings: object) -> Self:
-        """Take them from an object that has attributes of these names."""
+        """Read the settings from an object that has attributes of these names."""
         return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})

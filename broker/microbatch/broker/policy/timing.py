@@ -1,6 +1,6 @@
-"""The times that the parts of the system work by, in one place.
+"""The intervals and time limits that the parts of the system use, in one place.
 
-A time that concerns one module alone stays there, and so do those of a connection (``transport``).
+A time that only one module uses stays in that module. The times of a connection are in ``transport``.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Protocol, Self
 
 
 class Leased(Protocol):
-    """The settings that times come from."""
+    """The settings that the times depend on."""
 
     @property
     def lease_ttl(self) -> float:
-        """How long the lease of a scheduler that is gone stays, in seconds."""
+        """How long a lease lasts if it is not renewed, in seconds."""
         ...
 
 
@@ -25,73 +25,74 @@ class Timing:
     # The lease and the clock.
 
     acquire_seconds: float
-    """How often a scheduler that stands by tries to become active."""
+    """How often a standby scheduler tries to become active."""
     announce_seconds: float
-    """How often a scheduler shows that it is there."""
+    """How often a scheduler shows that it is running."""
     renew_seconds: float
-    """How often the active scheduler prolongs its lease."""
+    """How often the active scheduler renews its lease."""
 
     clock_seconds: float = 1.0
     """How often the server is asked for the time."""
 
-    # What the active scheduler looks after.
+    # The active scheduler.
 
     reconcile_seconds: float = 0.5
     """How often it looks at what is due."""
     maintain_seconds: float = 5.0
-    """How often it does what can wait: the marks that rates are told by, RQ's registries."""
+    """How often it does less urgent work: the marks that rates are computed from, RQ's registries."""
     look_again_ms: int = 8_000
-    """How long a batch that waits in RQ's queue is left alone."""
+    """How long the scheduler leaves a batch alone that waits in RQ's queue. Longer if many have a job."""
     on_the_way_ms: int = 3_000
-    """How long a worker may take from the queue to the batch."""
+    """How long a worker may take to claim a batch after it has moved its job from the queue."""
     first_sign_seconds: float = 3.0
-    """How long workers have to show themselves when a scheduler has become active."""
+    """How long workers have to show themselves after a scheduler has become active."""
     finished_job_seconds: int = 10
-    """How long the job of a batch that is done can be looked at in RQ."""
+    """How long RQ still shows the job of a batch that is done."""
     breaker_opens_after_ms: int = 10_000
-    """The breaker opens when nothing but failures came for so long."""
+    """How long all runs must have failed before the breaker opens."""
     neglected_ms: int = 3_600_000
-    """How long results may wait, and no consumer be seen, before they are neglected."""
+    """How long results may wait, with no consumer seen, before they count as neglected."""
     overdue_ms: int = 5_000
-    """How late a batch may be looked at before that is a finding; later where there are many to look at."""
+    """How late a batch may be looked at before the audit reports it. Later if there are many batches."""
 
     # Workers.
 
     run_ttl_ms: int = 8_000
     """How long a worker may be silent before its batch is run elsewhere."""
     beat_seconds: float = 2.0
-    """How old a claim is when the first beat comes. Further ones come twice as often."""
+    """How long after a claim its first heartbeat is sent. Later ones are sent twice as often."""
     long_run_seconds: float = 0.5
-    """How long a run may take before somebody is told of it."""
+    """How long a run may take before it is shown in RQ."""
     overrun_seconds: float = 5.0
     """How long past its time limit a run may go on before its process is ended."""
     grace_seconds: float = 25.0
-    """How long workers may take for the batches in hand when their pool stops, if nothing else is said.
+    """How long workers may take, by default, to finish their batches when their pool stops.
 
-    Less than the 30 seconds after which Kubernetes and others kill it.
+    This is less than the 30 seconds after which Kubernetes and others kill the pool.
     """
     shown_worker_seconds: int = 15
-    """How long RQ still shows a worker that nobody shows to be alive."""
+    """How long RQ still shows a worker after its last sign of life."""
 
     # Producers and consumers.
 
     replica_ms: int = 1_000
     """How long a replica may take to confirm an event."""
     longest_wait_seconds: float = 5.0
-    """How long a consumer waits at the server before it looks at what else there is to do."""
+    """The longest that a consumer blocks at the server before it does its other work."""
     acknowledge_seconds: float = 0.1
-    """For how long a result may be handled and not be acknowledged yet, while others are handled."""
+    """How long the acknowledgement of a handled result may be delayed while others are handled."""
     absence_seconds: float = 4.0
-    """For how long nothing came before a consumer looks who is not there, and how often it looks then."""
+    """How long a consumer gets no result before it looks for a missing scheduler or worker, and how often it
+    looks from then on."""
     error_pause_seconds: float = 1.0
     """How long a background consumer waits after an error before it goes on."""
     stumble_seconds: float = 0.5
-    """The same for the thread that sends what lingers, where the program's own log has raised."""
+    """How long the thread that sends lingering events waits after the program's own log has raised."""
     close_seconds: float = 5.0
-    """How long the end of a process is put off for what it has not sent yet, and for handlers that run."""
+    """How long the end of a process is delayed for events that it has not sent, and for running handlers."""
 
     @classmethod
     def of(cls, settings: Leased) -> Self:
-        """The times that go with these settings."""
+        """The times that follow from these settings."""
         ttl = settings.lease_ttl
         return cls(acquire_seconds=ttl / 20, announce_seconds=ttl / 2, renew_seconds=ttl / 3)
