@@ -1,1 +1,1 @@
-"""Looks at a batcher's state from outside."""
+"""Inspects a batcher's state from outside."""

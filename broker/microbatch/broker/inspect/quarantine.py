@@ -1,4 +1,4 @@
-"""The quarantine: values that Microbatch can't have written, and how long nobody has touched them."""
+"""The quarantine: values that Microbatch can't have written, and how long they have been idle."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _AT_ONCE = 1_000
 
 
 def quarantine_keys(server: Server, keys: Keys) -> list[str]:
-    """Move keys of the wrong type, used-up streams, and counters that are not numbers, out of the way.
+    """Quarantine keys of the wrong type, used-up streams, and counters that are not numbers.
 
     They are kept under ``quarantine:*`` for a person to look at. Nothing that is kept there is overwritten.
-    What is as it should be is not touched, so anybody may do this at any time. Returns one line for each.
-    Raises ServerError.
+    Correct values are not touched, so any process may call this at any time. Returns one line for each value
+    that was quarantined. Raises ServerError.
     """
     types = keys.types()
     names = [name for key in types for name in (key, keys.quarantine_of(key))]
@@ -45,9 +45,9 @@ class QuarantinedKey:
 
 
 class Quarantine:
-    """The keys of one batcher under which something was quarantined.
+    """Finds the keys of one batcher under which something was quarantined.
 
-    There is no list of them: they are found by walking through all keys of the server, step by step.
+    There is no list of them. They are found by scanning all keys of the server, step by step.
     """
 
     def __init__(self, server: Server, keys: Keys) -> None:
@@ -57,36 +57,33 @@ class Quarantine:
         self._cursor = 0
 
     def look(self) -> list[QuarantinedKey]:
-        """Look at the next keys of the server, some thousand. Returns those that were quarantined."""
+        """Look at the next keys of the server, about a thousand. Returns those that were quarantined."""
         scan = command("SCAN", self._cursor, "MATCH", self._pattern, "COUNT", _AT_ONCE)
         cursor, found = self._server.perform(scan)
         self._cursor = int(cursor)
         if not found:
             return []
         idle = self._server.perform(each(*(("OBJECT", "IDLETIME", key) for key in found)))
-        # A server that evicts by how often a key is used knows no such time; a key may have gone by now.
+        # A server with an LFU eviction policy does not tell idle times, and a key may be gone by now.
         pairs = zip(found, idle, strict=True)
         return [QuarantinedKey(key, seconds) for key, seconds in pairs if isinstance(seconds, int)]
 
     def trim_results(self, most: int) -> None:
-        """Throw away the oldest of the results that were quarantined, where more than ``most`` are kept.
-
-        A thousand at most are thrown away in one call.
-        """
+        """Delete the oldest quarantined results beyond the newest ``most``, up to a thousand in one call."""
         (length,) = self._server.perform(each(("LLEN", self._results)))
-        if isinstance(length, int) and length > most:  # and no error, which says that it is not our list
+        if isinstance(length, int) and length > most:  # an error says that it is not our list
             self._server.do("LTRIM", self._results, min(length - most, _AT_ONCE), -1)
 
     @property
     def at_the_end(self) -> bool:
-        """Whether the last look has come to the last key; the next one begins anew."""
+        """Whether the last look has reached the last key. The next one starts again from the first."""
         return self._cursor == 0
 
     def remove(self, keys: list[bytes]) -> int:
-        """Throw away what stands under these keys. Returns how many there were."""
+        """Delete these keys. Returns how many existed."""
         return int(self._server.do("UNLINK", *keys)) if keys else 0
 
 
 def literal(text: str) -> str:
-    """The text as a pattern that matches nothing else."""
+    """A pattern that matches only this text."""
     return "".join(f"\\{char}" if char in "\\*?[]^" else char for char in text)

@@ -1,4 +1,4 @@
-"""Repairs of what the audit finds. Each says in words what it did."""
+"""Repairs what the audit finds. Each repair returns in words what it did."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Repairs:
         return repair
 
     def quarantine(self, batch_id: str | bytes, head: object) -> Callable[[], str]:
-        """``head``: the first values of the list, if it is one, as they were seen."""
+        """``head`` has the first values of the list as they were read, if it is a list."""
         record = head[1] if isinstance(head, list) and len(head) > 1 else b""
 
         def repair() -> str:
             place = self._broker.recovery.quarantine(batch_id, record)
-            return f"quarantined as {place}" if place else "it has gone by itself, or has changed"
+            return f"quarantined as {place}" if place else "it is gone already, or has changed"
 
         return repair
 

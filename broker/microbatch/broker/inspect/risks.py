@@ -26,7 +26,7 @@ def risks(server: Server) -> list[str]:
 
 
 def _setting(server: Server, name: str) -> str | None:
-    """A setting of the server's, or None where it does not let us see it."""
+    """A setting of the server, or None if we are not allowed to see it."""
     try:
         value = server.perform(command("CONFIG", "GET", name).then(pairs)).get(name.encode())
     except Refused:

@@ -29,7 +29,7 @@ class Snapshot:
     """When the oldest waiting event was recorded, by its producer's clock."""
     in_flight_batches: int
     oldest_in_flight_ms: int | None
-    """The same of the batches in flight; of a thousand of them if there are more."""
+    """The same for the batches in flight; for a thousand of them if there are more."""
     unhandled: int
     """Results and failures that no handler has finished with."""
     counters: Counters
@@ -44,9 +44,9 @@ class Snapshot:
 
 
 def take_snapshot(broker: Broker) -> Snapshot:
-    """Count everything at one instant. O(1), but for the age of up to 1,000 batches in flight.
+    """Count everything at one instant. O(1), except for the ages of up to 1,000 batches in flight.
 
-    A scheduler shows itself twice a lease. One that has not done so for two leases is not counted.
+    A scheduler shows itself twice per ``lease_ttl``. One that has not done so for two of them is not counted.
 
     Raises ServerError if the server can't be asked.
     """
@@ -54,7 +54,7 @@ def take_snapshot(broker: Broker) -> Snapshot:
 
 
 def snapshot(keys: Keys, lease_ttl_ms: int) -> Steps[Snapshot]:
-    """What is asked for a snapshot."""
+    """The requests for a snapshot."""
     at_ms = int((yield from server_time()))
     waiting, oldest, in_flight, unhandled, stats, lease, seen, ids = yield from transaction(
         ("LLEN", keys.events),

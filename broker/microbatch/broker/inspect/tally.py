@@ -10,12 +10,12 @@ from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.request import call, pairs
 from microbatch.broker.transport.server import Server
 
-_PAGE = 2_000  # batches: some 5 ms of the server
+_PAGE = 2_000  # batches, which take the server about 5 ms
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Batches and their events, and what the counters were at that moment."""
+    """Batches and their events, and the counters at that moment."""
 
     batches: int
     events: int
@@ -25,8 +25,8 @@ class Tally:
 def take_tally(server: Server, keys: Keys) -> Tally | None:
     """Count what is in flight and what is dead, as of one moment, in bounded steps.
 
-    Returns None if batches moved while they were counted. Up to 2,000 batches in flight are counted at one
-    moment, and so are as many dead ones as there are while none dies, is replayed, revived or purged.
+    Returns None if batches moved while they were counted. Fewer than 2,000 batches in flight are counted at
+    one moment. Any number of dead batches is, while none dies, is replayed, revived or purged.
     Raises ServerError, and DecodeError if a counter is not a number.
     """
     dead = _pages(server, keys, keys.dead)

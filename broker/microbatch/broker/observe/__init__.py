@@ -1,1 +1,1 @@
-"""Who is told of each change of events and batches."""
+"""Observers, which are told of each change of events and batches."""

@@ -1,4 +1,4 @@
-"""The guard of an observer: what it raises does not reach those who tell it."""
+"""The guard of an observer: the errors that it raises do not reach its callers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class GuardedObserver(Observer):
-    """An observer that never raises: the work goes on without it. Its first error is logged."""
+    """Passes each change on to an observer, and never raises. The observer's first error is logged."""
 
     def __init__(self, observer: Observer, batcher: str) -> None:
         self._observer = observer
@@ -49,11 +49,11 @@ class GuardedObserver(Observer):
     def _tell(self, change: Callable[[Observer], None]) -> None:
         try:
             change(self._observer)
-        except Exception as raised:  # noqa: BLE001 - what it is told of has been done all the same
+        except Exception as raised:  # noqa: BLE001 - the change has been made, whatever an observer does
             self._note(raised)
 
     def _note(self, raised: Exception) -> None:
         if not self._has_failed:
             self._has_failed = True
-            with suppress(Exception):  # it may have been the log that raised
+            with suppress(Exception):  # the log itself may have raised
                 log.error("%s: the observer has failed; the work goes on: %s", self._batcher, trace(raised))

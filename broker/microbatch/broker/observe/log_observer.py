@@ -1,4 +1,4 @@
-"""The observer that writes the log: what is cut, what fails and what is dead."""
+"""The observer that logs what is cut, what fails and what is dead."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OF_ROLES = {
 
 
 class LogObserver(Observer):
-    """Logs each cut, and failures of one kind once a minute. What goes well is not logged."""
+    """Logs each cut, and failures at most once a minute for each kind. Successes are not logged."""
 
     sees_success = False
 
@@ -50,7 +50,7 @@ class LogObserver(Observer):
         at_ms: int,  # noqa: ARG002 - a line has its own time
     ) -> None:
         if by is Role.SCHEDULER or outlook.dead_events:
-            return  # a line tells of the silent worker already, or of the events that are dead
+            return  # another line reports the silent worker, or the events that are dead
         what = f"attempt {run.attempt} failed, {outlook.describe(run.header.size)}: {error.summary}"
         self._failures[by].note(logging.WARNING, error.kind, f"{run.batcher}: batch {run.id}: {what}")
 

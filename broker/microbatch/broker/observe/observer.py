@@ -1,10 +1,10 @@
-"""The observer: what is told when the state of events or of a batch has changed.
+"""The observer: is told when the state of events or of a batch has changed.
 
     recorded ─▶ cut ─▶ claimed ─▶ committed ─▶ handled
                          ├──────▶ failed ─▶ claimed again, whole or in parts
                          └────▶ dead ─▶ handled
 
-It is told facts, and never what is in an event: an error comes as its `PublicError`.
+It is told facts, and never what is in an event. An error is passed as its `PublicError`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from microbatch.broker.wire.in_flight import NewBatch
 
 
 class Role(StrEnum):
-    """Who decided what becomes of a batch."""
+    """The process that decided what happens to a batch."""
 
     WORKER = "worker"
-    """Its processor raised."""
+    """The batch's processor raised."""
     SCHEDULER = "scheduler"
-    """Its worker died, or it was held back for too long."""
+    """The batch's worker died, or the batch was held back for too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,49 +42,49 @@ class BatchRun:
 
 @dataclass(frozen=True, slots=True)
 class PublicError:
-    """An error, as far as it may be told."""
+    """What may be shown of an error."""
 
     kind: str
-    """The name of its class, or another text of which there are few."""
+    """The name of its class, or another one of few texts."""
     summary: str
-    """Its kind and where it was raised, on one line; what it says only if it is one of ours."""
+    """One line: its kind and where it was raised or, if Microbatch raised it, its message."""
 
 
 class Observer(Protocol):
-    """Is told of each change, by the process that has made it, when the server has answered.
+    """Is told of each change by the process that made it, when the server has answered.
 
-    The methods are called on the thread that made the change, and in a producer on several threads at once.
-    So they are to be quick. What they raise is logged once and ignored.
+    The methods are called on the thread that made the change. In a producer, that may be several threads at
+    once. So the methods must be quick. An error that they raise is ignored; the first one is logged.
 
-    A change whose reply was lost may not be told. The counters at the server have it.
+    A change whose reply was lost may not be reported. The counters on the server include it.
 
-    Moments are unix milliseconds: ``recorded_at_ms``, when the oldest event was recorded, by its producer's
-    clock; all others by the server's.
+    Times are unix milliseconds. ``recorded_at_ms`` is when the oldest event was recorded, by its producer's
+    clock. All others are by the server's clock.
     """
 
     sees_success: bool
-    """Whether it is told what goes well too: recorded, claimed, committed, handled.
+    """Whether it is also told of successes: recorded, claimed, committed, handled.
 
-    If not, nobody spends the time to gather what it would be told.
+    If not, the callers do not gather what they would tell it.
     """
 
     def recorded(self, *, batcher: str, count: int, waiting: int) -> None:
-        """Events were recorded in one call, or one of its chunks. So many wait now."""
+        """``count`` events were recorded in one call or in one of its chunks. ``waiting`` events wait now."""
 
     def cut(self, *, batcher: str, batches: Sequence[NewBatch]) -> None:
-        """Batches were cut in one transaction, at least one."""
+        """``batches`` were cut in one transaction. There is at least one."""
 
     def claimed(self, *, run: BatchRun, at_ms: int, recorded_at_ms: int) -> None:
         """A worker has claimed a batch, and runs it next."""
 
     def committed(self, *, run: BatchRun, events: int, recorded_at_ms: int) -> None:
-        """So many events of a batch are done: all of them, or those that a `PartialFailure` did not name."""
+        """``events`` of a batch are done: all of them, or those that a `PartialFailure` did not name."""
 
     def failed(self, *, run: BatchRun, error: PublicError, outlook: Outlook, by: Role, at_ms: int) -> None:
-        """A run has failed, and its batch, or a part of it, is tried again as ``outlook`` says."""
+        """A run has failed, and its batch, or a part of it, is retried as ``outlook`` says."""
 
     def dead(self, *, run: BatchRun, error: PublicError, by: Role, at_ms: int) -> None:
-        """A batch was given up, with its events. A part may be dead that was no batch of its own before."""
+        """A batch is dead, with its events. It may be a part that was not a batch of its own before."""
 
     def handled(self, *, run: BatchRun, recorded_at_ms: int, is_dead: bool) -> None:
-        """A handler has returned, and its entry is gone: with a result, or with a dead batch."""
+        """A handler has returned for a result or a dead batch, and the entry is gone from the stream."""

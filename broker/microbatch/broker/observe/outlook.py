@@ -1,4 +1,4 @@
-"""The outlook of a batch whose run has failed: how it is tried again."""
+"""The outlook of a batch after a failed run: how it is retried."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from microbatch.broker.wire.in_flight import Part
 
 
 class NextStep(StrEnum):
-    """What comes next for the batch."""
+    """The next step for the batch."""
 
     RETRY = "retry"
     """It is run again, after a delay."""
@@ -30,18 +30,18 @@ class NextStep(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """How a batch is tried again."""
+    """How a batch is retried."""
 
     next: NextStep
     wait_seconds: float = 0.0
-    """How long until then; 0 if that is at once, or not known."""
+    """How long until the next step; 0 if it follows at once, or if the time is not known."""
     parts: Sequence[Part] = ()
-    """What it was divided into, as far as it is run again."""
+    """The parts that it was divided into and that are run again."""
     dead_events: int = 0
     """How many of its other events are dead."""
 
     def describe(self, size: int) -> str:
-        """In words, for a batch of this size."""
+        """The outlook in words, for a batch of this size."""
         again = f"again in {self.wait_seconds:.1f} s"
         named = sum(part.header.size for part in self.parts)
         words = {

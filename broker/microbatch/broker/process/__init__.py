@@ -1,1 +1,1 @@
-"""What every process of ours needs: signals, logs, imports, an end."""
+"""What every Microbatch process needs: signals, logs, imports, and an orderly end."""

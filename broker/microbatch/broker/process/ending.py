@@ -1,7 +1,7 @@
-"""The end of a process, which no thread of the app puts off.
+"""Ends a process even if threads of the app still run.
 
-Python waits at its end for every thread that is not a daemon, for ever. A process of ours whose work is in
-order would stay then, and its place in a pool would stay dead.
+At its end, Python waits forever for every thread that is not a daemon. Then a process whose work is done
+would stay, and its place in a pool would not be filled again.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from typing import NoReturn
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 2.0
-"""How long the app's threads may go on when the work of the process is done."""
-_EXIT_SECONDS = 6.0  # of the functions that the app has registered; what lingers is sent for five seconds
+"""How long the app's threads may go on after the work of the process is done."""
+_EXIT_SECONDS = 6.0  # for functions that the app registered; one of ours sends lingering events for 5 seconds
 
 
 def end_with(main: Callable[[], int]) -> NoReturn:
-    """End the process with the exit code that ``main`` returns, though threads of the app go on.
+    """End the process with the exit code that ``main`` returns, even if threads of the app still run.
 
-    They have two seconds. Then a line names them, functions registered with `atexit` are called, and the
-    process ends.
+    The threads have two seconds. Then a log line names them, functions registered with `atexit` are called,
+    and the process ends.
     """
-    code = 1  # as of any exception
+    code = 1  # the exit code after any exception
     try:
         code = main()
     finally:
@@ -39,10 +39,10 @@ def end_with(main: Callable[[], int]) -> NoReturn:
 
 
 def end_fork_with(main: Callable[[], int]) -> NoReturn:
-    """As `end_with`, for a process that was forked from the middle of a program: it ends as a program does.
+    """Like `end_with`, for a process that was forked in the middle of a program. It ends as a program does.
 
-    Threads that are not daemons are waited for, then functions registered with `atexit` are called. Nothing
-    of what the program was doing at the fork goes on.
+    It waits for threads that are not daemons, then calls functions registered with `atexit`. It does not go
+    on with what the program was doing at the fork.
     """
     code: object = 1
     try:
@@ -61,13 +61,13 @@ def _end(code: int) -> None:
     time.sleep(GRACE_SECONDS)
     if names := _threads_that_go_on():
         log.warning("ending, although threads of the app go on: %s", ", ".join(names))
-        # Python calls them when those threads have ended, which is what it waits for.
+        # Python would call them only when those threads have ended.
         functions = threading.Thread(target=atexit._run_exitfuncs, daemon=True)  # noqa: SLF001 - no other way
         functions.start()
         functions.join(_EXIT_SECONDS)
     else:
         time.sleep(_EXIT_SECONDS)
-        log.warning("ending, although functions of the app that are called at the end go on")
+        log.warning("ending, although functions that the app registered with atexit go on")
     _flush()
     os._exit(code)
 

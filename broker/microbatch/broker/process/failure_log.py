@@ -16,9 +16,9 @@ class _Kind:
 
 
 class FailureLog:
-    """Logs failures of one process. The first of a kind is logged, and then one a minute with a count.
+    """Logs failures of one process. The first of a kind is logged, then at most one a minute, with a count.
 
-    A kind is a text of which there are few, such as an error's name. It never has what is in an event.
+    A kind is one of few texts, such as an error's name. It never contains anything from an event.
     """
 
     def __init__(self, log: logging.Logger) -> None:

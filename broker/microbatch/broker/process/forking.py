@@ -1,7 +1,7 @@
-"""What a forked child does not share with its parent.
+"""Renews in a forked child what it must not share with its parent.
 
 A lock that another thread of the parent holds at the fork stays held in the child, where that thread does not
-exist. So everything that has locks, threads or connections of its own begins anew in the child.
+exist. So every object with its own locks, threads or connections renews them in the child.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Protocol
 
 
 class Renewable(Protocol):
-    """Something that a forked child begins anew."""
+    """An object that a forked child renews."""
 
     def renew(self) -> None:
-        """Take new locks, and forget threads and connections, which are the parent's."""
+        """Make new locks, and forget the parent's threads and connections."""
         ...
 
 
@@ -23,7 +23,7 @@ _owners: weakref.WeakSet[Renewable] = weakref.WeakSet()
 
 
 def renew_after_fork(owner: Renewable) -> None:
-    """Have ``owner.renew()`` called in each child that is forked, before anything else runs there."""
+    """Call ``owner.renew()`` in each forked child, before anything else runs there."""
     _owners.add(owner)
 
 

@@ -1,8 +1,9 @@
-"""The memory that an error holds: the local variables of every frame that it passed through.
+"""Releases the memory that an error holds: the local variables of every frame that it passed through.
 
-An error has a traceback, which has the frames, and each frame has its caller's. So a caller that keeps the
-error in a variable, or in what it returns, is in a cycle with it. Everything in those frames, a failed run's
-events and data for example, then stays until the garbage collector comes by, which may take many runs.
+An error refers to its traceback, the traceback to its frames, and each frame to its caller's frame. So a
+caller that keeps the error in a variable, or in what it returns, forms a reference cycle with it. Everything
+in those frames, such as the events and data of a failed run, then stays until the garbage collector runs.
+That may take many runs of batches.
 """
 
 from __future__ import annotations
@@ -14,24 +15,24 @@ from microbatch.broker.wire.batch import PartialFailure, Reject
 
 
 def release_locals(error: BaseException) -> None:
-    """Let go of the local variables in the frames that an error, and what led to it, went through.
+    """Clear the local variables of the frames that an error, and the errors behind it, passed through.
 
-    Its traceback can be printed as before. Frames that still run keep theirs. Call it once the error is
-    caught for good: nothing that it went through can go on after it.
+    The traceback can still be printed. Frames that still run keep their variables. Call this only when the
+    error is caught for good: a generator or coroutine that it passed through can't go on afterwards.
     """
     for each in _related(error):
         traceback.clear_frames(each.__traceback__)
 
 
 def release(error: BaseException) -> None:
-    """Let go of all memory that an error, and what led to it, holds by its traceback, which is gone then."""
+    """Release all memory that an error, and the errors behind it, hold by their tracebacks; remove these."""
     for each in _related(error):
         traceback.clear_frames(each.__traceback__)
         each.__traceback__ = None
 
 
 def _related(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it came from, and what it is made of."""
+    """The error, the errors that it came from, and those that it contains."""
     found, seen = [error], {id(error)}
     while found:
         each = found.pop()

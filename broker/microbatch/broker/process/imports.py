@@ -1,4 +1,4 @@
-"""Faster imports of a process: the garbage collector does not look at what they make."""
+"""Makes a process's imports faster: the garbage collector does not run during them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Import in this block what the process needs all its life.
+    """Pause the garbage collector in this block, which imports what the process needs until its end.
 
-    Modules, classes and functions stay for ever, so the collector finds nothing in them, however often it
-    looks. The imports take a sixth less time without it. `gc.freeze` has it leave them alone from then on,
-    and the process ends sooner for that.
+    Modules, classes and functions stay forever, so the collector searches them in vain. Without it, the
+    imports take a sixth less time. `gc.freeze` excludes them from later collections, so the process also ends
+    sooner.
     """
     was_enabled = gc.isenabled()
     gc.disable()

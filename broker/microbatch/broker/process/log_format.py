@@ -8,11 +8,11 @@ from datetime import datetime
 from microbatch.broker.process.plain import plain
 
 LEVEL_VARIABLE = "MICROBATCH_LOG_LEVEL"
-"""The variable in the environment that says how much is logged."""
+"""The environment variable that says how much is logged."""
 
 
 class LogFormatter(logging.Formatter):
-    """A record on one line, or on more where it has a traceback."""
+    """Formats a record as one line, or as several if it has a traceback."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
@@ -26,7 +26,7 @@ class LogFormatter(logging.Formatter):
 
 
 def log_to_standard_error() -> None:
-    """Have it all logged there, unless it is logged somewhere already."""
+    """Log to standard error, unless the root logger already has a handler."""
     handler = logging.StreamHandler()
     handler.setFormatter(LogFormatter())
     logging.basicConfig(handlers=[handler])

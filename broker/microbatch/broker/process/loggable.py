@@ -1,7 +1,8 @@
-"""Errors as they may be logged: without text that may quote an event.
+"""Describes errors for the log, without text that may quote an event.
 
-An error's text is the user's: ``ValueError(f"bad {event}")``. So is that of an error of ours which the user's
-code has made. What we have raised ourselves says in `MicrobatchError.public` what may be logged of it.
+An error's text comes from the user's code, as in ``ValueError(f"bad {event}")``. That is also true of a
+Microbatch error that the user's code has made. For errors that Microbatch itself raised, the loggable text is
+in `MicrobatchError.public`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def locate(error: BaseException) -> str:
-    """An error on one line: its kind, and where it was raised; if by us, what it says as well."""
+    """One line: an error's kind, and where it was raised or, if Microbatch raised it, its public message."""
     kind, frame = type(error).__name__, _last(error.__traceback__)
     if isinstance(error, MicrobatchError) and frame is not None and _is_ours(frame):
         return f"{kind}: {' '.join(error.public.split())}"
@@ -30,17 +31,17 @@ def locate(error: BaseException) -> str:
 
 
 def message(error: BaseException) -> str:
-    """What an error says that one of our own calls has raised, as far as it may be logged."""
+    """The loggable text of an error that one of Microbatch's own calls raised."""
     return error.public if isinstance(error, MicrobatchError) else locate(error)
 
 
 def trace(error: BaseException) -> str:
-    """An error as `locate` has it, and the places on its way, one to a line."""
+    """An error as `locate` describes it, followed by its traceback."""
     return "\n".join([locate(error), *(line.rstrip() for line in traceback.format_tb(error.__traceback__))])
 
 
 def tell_of_a_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # noqa: ARG001 - asyncio's
-    """Log what asyncio would log with the error's text: of a task that nobody has waited for, for example."""
+    """Log an error of asyncio, such as that of a task that nobody awaited, without the error's text."""
     error = context.get("exception")
     where = f": {locate(error)}" if isinstance(error, BaseException) else ""
     log.error("asyncio: %s%s", context.get("message", "an error"), where)

@@ -1,15 +1,15 @@
-"""Tying a child process's life to its parent's.
+"""Ends a child process when its parent ends.
 
-A parent that is killed with SIGKILL runs no code that could end its children; on Linux the kernel does it
-instead, when each child has asked for it with ``prctl(PR_SET_PDEATHSIG)``.
+A parent that is killed with SIGKILL can't run code to end its children. On Linux, the kernel ends each child
+that has asked for it with ``prctl(PR_SET_PDEATHSIG)``.
 
-Limits, which are prctl(2)'s:
+The limits are those of prctl(2):
 
 - Linux only. Elsewhere both functions do nothing, and the children of a killed parent live on.
-- The "parent" is the *thread* that made the child: start children from a thread that lives as long as the
-  process, normally the main one, or they end when that thread does.
-- A child's own children don't inherit it; each process asks for itself. It is kept over an ``exec`` of an
-  ordinary program, and cleared by one of a set-user-ID program.
+- The "parent" is the *thread* that made the child. Start children from a thread that lives as long as the
+  process, normally the main thread. Otherwise they end when that thread ends.
+- A child's own children don't inherit the request; each process asks for itself. The request survives an
+  ``exec`` of an ordinary program, and is cleared by an ``exec`` of a set-user-ID program.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1
 
-# Looked up once, at import: between fork and exec a child should do as little as it can.
+# Looked up once, at import: between fork and exec a child should do as little as possible.
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def die_with_parent(sig: signal.Signals, parent_pid: int) -> None:
-    """Have the kernel send ``sig`` to this process when its parent ends. Call it in the child, first thing.
+    """Ask the kernel to send ``sig`` to this process when its parent ends. Call this first in the child.
 
-    ``parent_pid`` is the parent as it was before the fork (its ``os.getpid()``). A parent that ended before
-    this call would never be noticed by the kernel, so in that case ``sig`` is sent here and now.
+    ``parent_pid`` is the parent's ``os.getpid()`` from before the fork. If the parent ended before this call,
+    the kernel does not notice, so ``sig`` is sent at once.
 
     Raises OSError if the kernel refuses.
     """
@@ -52,7 +52,7 @@ def parent_death(sig: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
 
     def in_child() -> None:
         if sig not in (signal.SIGKILL, signal.SIGSTOP):
-            # Until exec, the child still has its parent's handlers, which would take the signal and lose it.
+            # Until exec, the child still has its parent's handlers, which would swallow the signal.
             signal.signal(sig, signal.SIG_DFL)
         die_with_parent(sig, parent_pid)
 

@@ -1,7 +1,7 @@
-"""Plain text: without characters that control a terminal.
+"""Makes text plain: without characters that control a terminal.
 
-Errors quote events, and names come from the server, so a text may hold anything. A character that could move
-the cursor, change colours, or begin or reorder a line is shown by its code.
+Errors quote events, and names come from the server, so a text may contain anything. A character that could
+move the cursor, change colours, or begin or reorder a line is replaced by its code.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ _HARMLESS = frozenset({"Zs", "Cn", "Co"})  # spaces, and characters that are new
 
 
 def plain(text: str) -> str:
-    """The text with the codes of all that is not plain but the end of a line and the tabulator."""
+    """The text with every character that is not plain replaced by its code, except newlines and tabs."""
     if text.isprintable():
         return text
     return "".join(char if is_plain(char) or char in "\n\t" else _code(char) for char in text)
 
 
 def is_plain(char: str) -> bool:
-    """Whether a terminal does no more with a character than to show it."""
+    """Whether a terminal only shows the character."""
     return char.isprintable() or char in _JOINERS or unicodedata.category(char) in _HARMLESS
 
 

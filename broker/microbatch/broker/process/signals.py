@@ -1,8 +1,8 @@
 """The signals that ask a process to stop.
 
-A signal's handler runs in the main thread between any two of its steps, also while that thread holds a
-lock. So a handler that takes a lock, as ``threading.Event.set()`` does, can wait for ever. The one here
-takes none: it counts, and writes a byte into a pipe, on which the main thread may wait.
+A signal's handler runs in the main thread between any two of its steps, even while that thread holds a lock.
+So a handler that acquires a lock, as ``threading.Event.set()`` does, can deadlock. The handler here acquires
+none. It counts, and writes a byte into a pipe on which the main thread may wait.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _ECHO_SECONDS = 1.0
 
 
 class StopSignals:
-    """Notes SIGTERM, SIGINT and SIGHUP, for the block of a ``with`` in the main thread.
+    """Counts SIGTERM, SIGINT and SIGHUP during the block of a ``with`` in the main thread.
 
-    Two within a second are one: process managers and terminals send a signal to a process and to its group.
-    SIGHUP stays ignored where it is, as with ``nohup``.
+    Two within a second count as one: process managers and terminals send a signal to a process and to its
+    group. SIGHUP stays ignored if it was ignored before, as with ``nohup``.
 
     Args:
-        on_first: called by the handler of the first signal, so it must do no more than set an attribute.
+        on_first: called in the signal handler at the first signal. It must only set an attribute.
     """
 
     def __init__(self, on_first: Callable[[], None] | None = None) -> None:
@@ -62,7 +62,7 @@ class StopSignals:
     def wait(self, seconds: float) -> bool:
         """Wait for a signal or a `notify`, for ``seconds`` at most. Returns whether there was one.
 
-        One that comes before the call ends it at once, and each ends one wait only. A signal that the system
+        One that came before the call ends the wait at once. Each ends only one wait. A signal that the system
         delivers to another thread is noticed after ``seconds``.
         """
         if not select.select([self._reader], [], [], seconds)[0]:
@@ -72,14 +72,14 @@ class StopSignals:
         return True
 
     def notify(self) -> None:
-        """End a wait. May be called on any thread, and by a signal's handler."""
-        with suppress(BlockingIOError):  # there is enough to read already
+        """End a wait. May be called on any thread and in a signal handler."""
+        with suppress(BlockingIOError):  # the pipe is full, which ends the wait as well
             os.write(self._writer, b"\0")
 
     def end_in_forks(self) -> None:
-        """In forks of this process, let these signals do what they do in any program.
+        """Give these signals their default effect in forks of this process.
 
-        Otherwise the handler would be theirs as well, and put off an end that is this process's alone.
+        Otherwise a fork would inherit the handler, which delays the end of this process, and would not end.
         """
         os.register_at_fork(after_in_child=self._restore_defaults)
 

@@ -1,4 +1,4 @@
-"""What a user's code sees of a batch besides its events, and the errors that it may raise for them."""
+"""What the user's code sees of a batch besides its events, and the errors that it may raise for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microbatch.broker.wire.header import Header, Trigger
 
 @dataclass(frozen=True, slots=True)
 class BatchInfo:
-    """A batch, as processors and handlers see it when they take a second parameter."""
+    """A batch, as it is passed to processors and handlers that have a second parameter."""
 
     id: str
     batcher: str
@@ -43,17 +43,17 @@ class BatchInfo:
 
 
 class PartialFailure(Exception):
-    """Raised by a processor when some events of its batch failed, and the others are done.
+    """Raised by a processor when some events of its batch failed and the others are done.
 
     Args:
-        errors: what went wrong with each failed event, by its position in the batch, from 0: an exception, or
-            a text. Anything else is told as its text.
-        result: the result for the others, as the processor would have returned it. It counts for nothing
-            where the batch has one event, and that has failed.
+        errors: the error of each failed event, by the event's position in the batch, from 0. An error is an
+            exception or a text. Anything else is converted to text.
+        result: the result for the other events, as the processor would have returned it. It is ignored if the
+            batch has only one event and that event failed.
 
     Raises:
-        TypeError: a position is not an integer. What ``operator.index`` takes is one, as NumPy's are;
-            True and False are not.
+        TypeError: a position is not an integer. Whatever ``operator.index`` accepts is one, such as NumPy's
+            integers, but True and False are not.
     """
 
     def __init__(self, errors: Mapping[int, BaseException | str], result: Any = None) -> None:
@@ -66,12 +66,12 @@ class PartialFailure(Exception):
 
 
 class Reject(Exception):
-    """Raised by a processor to give its batch up at once: it is dead, without a retry and undivided.
+    """Raised by a processor to give its batch up at once. The batch is dead, neither retried nor divided.
 
-    In a `PartialFailure`, as the error of an event, it gives up that event alone.
+    As the error of an event in a `PartialFailure`, it gives up only that event.
 
     Args:
-        error: why, an exception or a text.
+        error: the reason, an exception or a text.
     """
 
     def __init__(self, error: BaseException | str) -> None:
@@ -80,20 +80,20 @@ class Reject(Exception):
 
 
 class RetryLater(Exception):
-    """Raised by a processor to have its batch run again later. It does not count against ``max_retries``.
+    """Raised by a processor to run its batch again later. This does not count against ``max_retries``.
 
-    In a `PartialFailure`, as the error of an event, it puts off that event alone. After ``retry_for`` it
-    is a failure like any other.
+    As the error of an event in a `PartialFailure`, it delays only that event. After ``retry_for`` it is a
+    failure like any other.
 
     Args:
-        seconds: how long to wait, from 0 to 3,600.
+        seconds: how long to wait, from 0 to 3,600 seconds.
 
     Raises:
-        ValueError: the wait is not such a number.
+        ValueError: ``seconds`` is not such a number.
     """
 
     most_seconds: ClassVar[int] = 3_600
-    """The longest that a processor may put its batch off."""
+    """The longest wait that a processor may ask for, in seconds."""
 
     def __init__(self, seconds: float) -> None:
         if isinstance(seconds, bool) or not 0 <= seconds <= self.most_seconds:
@@ -104,24 +104,24 @@ class RetryLater(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BatchFailure:
-    """A dead batch, as the failure handler sees it; or a result that the result handler can't be given."""
+    """A dead batch, as the failure handler gets it; or a result that the result handler can't be given."""
 
     batch: BatchInfo
     error: str
     """The last attempt's error, on one line."""
     traceback: str
-    """The last attempt's traceback; empty if there was none to be had, as when the worker died."""
+    """The last attempt's traceback; empty if there is none, as when the worker died."""
     events: list[Any]
-    """The events: plain JSON values. They stay in Redis as well. Empty if the batch is done."""
+    """The events, as plain JSON values. They stay in Redis as well. Empty if the batch is done."""
     result: Any = None
-    """None for a dead batch. Otherwise the batch is done: its result, a plain JSON value, does not fit the
-    annotation of ``result_handler``."""
+    """None for a dead batch. Otherwise the batch is done, and this is its result, as a plain JSON value. It
+    does not fit the annotation of ``result_handler``."""
 
 
 def _index(position: object) -> int:
-    """A position as a plain integer, whatever integer type it is of. Raises TypeError if it is not one."""
+    """A position of any integer type as a plain integer. Raises TypeError if it is not an integer."""
     if not isinstance(position, bool) and isinstance(position, SupportsIndex):
-        with suppress(TypeError):  # NumPy's bool and its arrays have the method, and refuse it
+        with suppress(TypeError):  # NumPy's bool and arrays have `__index__`, and it raises
             return operator.index(position)
     raise TypeError(f"PartialFailure: an event's position is an integer, not {position!r}")
 

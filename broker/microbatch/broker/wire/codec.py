@@ -1,9 +1,9 @@
-"""Values to JSON and back: events on their way to the processor, results on theirs to the handler.
+"""Encodes values as JSON and decodes them: events for the processor, results for the handler.
 
-Anything that pydantic can put into JSON travels: plain values, dataclasses, models, datetimes, UUIDs;
-bytes go as base64, NaN and the infinities by their names as Python's own json has them (inside a pydantic
-model, as the model's own config says). The reader's annotation rebuilds them; without one the reader gets
-plain JSON values.
+A value may be anything that pydantic can encode as JSON: plain values, dataclasses, models, datetimes, UUIDs.
+Bytes are encoded as base64. NaN and the infinities are encoded by their names, as in Python's own json
+(inside a pydantic model, as the model's own config says). The reader's annotation rebuilds the values.
+Without an annotation the reader gets plain JSON values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NO_JSON = re.compile(r"Unable to serialize unknown type: <class '[\w.]+'>")
 
 
 def encode(value: object, what: str = "event") -> bytes:
-    """The value's JSON. Raises EncodeError, naming the value's type, if it has none that can be read."""
+    """The value's JSON. Raises EncodeError, which names the value's type, if it has none that can be read."""
     try:
         body = to_json(value, bytes_mode="base64")
     except _HAS_NO_JSON as error:
@@ -37,9 +37,10 @@ def encode(value: object, what: str = "event") -> bytes:
 
 
 def encode_some(values: Iterator[object], most: int, enough_bytes: int) -> list[bytes]:
-    """The JSON of the next ``most`` values, or of fewer when it comes to ``enough_bytes``, or when they end.
+    """The JSON of the next ``most`` values, or of fewer if it reaches ``enough_bytes`` or the values end.
 
-    Raises EncodeError, naming the value's type, if one has no JSON; and whatever ``values`` raises.
+    Raises EncodeError, which names the value's type, if one has no JSON that can be read; and whatever
+    ``values`` raises.
     """
     bodies: list[bytes] = []
     size = 0
@@ -58,22 +59,22 @@ def encode_some(values: Iterator[object], most: int, enough_bytes: int) -> list[
 
 def _encode_error(value: object, what: str, error: Exception | str) -> EncodeError:
     name = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-    # A serializer of the value's own, or a generator, may say anything.
+    # The error of the value's own serializer, or of a generator, may quote anything.
     public = f"the {what} cannot be encoded as JSON: {name}"
     message = f"{public}: {error}"
     return EncodeError(message, message if _NO_JSON.fullmatch(str(error)) else public)
 
 
 class Decoder:
-    """Rebuilds values of one type from JSON. Each text is read by itself, so none can be taken for another.
+    """Rebuilds values of one type from JSON. Each text is parsed on its own, so none can affect another.
 
     Raises:
         TypeError: pydantic cannot handle the type.
     """
 
     def __init__(self, value_type: Any) -> None:
-        # Under a name of its own, as pydantic takes no config for a lone dataclass, whose bytes it then
-        # reads as text.
+        # Under a name of its own, because pydantic accepts no config for a bare dataclass, and would then
+        # read its bytes as text.
         value = NewType("value", value_type)  # type: ignore[valid-newtype]
         try:
             self._read = TypeAdapter(value, config=_CONFIG).validator.validate_json
@@ -81,7 +82,7 @@ class Decoder:
             raise TypeError(str(error)) from None
 
     def one(self, body: bytes, what: str = "result") -> Any:
-        """The value of one JSON text. Raises DecodeError, naming the field that does not fit."""
+        """The value of one JSON text. Raises DecodeError, which names the field that does not fit."""
         try:
             return self._read(body)
         except ValueError as error:
@@ -92,9 +93,9 @@ class Decoder:
     def many(self, bodies: Sequence[bytes]) -> list[Any]:
         """The values of many JSON texts, in order.
 
-        Raises DecodeError, naming the event's position (from 0) and the field that does not fit.
+        Raises DecodeError, which names the event's position (from 0) and the field that does not fit.
         """
-        # One by one costs as little as all in one array, and in a good batch nobody asks for a position.
+        # One by one costs as little as all in one array. Positions matter only after an error.
         try:
             return list(map(self._read, bodies))
         except ValueError:
@@ -102,9 +103,9 @@ class Decoder:
 
 
 def _describe(error: Exception) -> tuple[str, str]:
-    """What kind of error it is, and one line that names the field; neither has the value that did not fit.
+    """The kind of the error, and one line that names the field. Neither has the value that did not fit.
 
-    The line may still quote: a field may be a key of the value, and a validator says what it likes.
+    The line may still quote the value: a field may be one of its keys, and a validator may say anything.
     """
     if not isinstance(error, ValidationError):
         return type(error).__name__, str(error)

@@ -1,8 +1,8 @@
-"""An event as it stands in the list.
+"""The format of an event in the events list.
 
-It is one string. Version 1 has a version digit, when the event was recorded (11 hex digits, unix ms), and
-its JSON. Version 2 is for events that carry more: between the time and the JSON it has the length of the
-fields in bytes (3 hex digits) and the fields. An event without fields is of version 1, and pays nothing for
+An event is one string. Version 1 has a version digit, the time of recording (11 hex digits, unix ms) and the
+JSON. Version 2 is for events that carry fields: between the time and the JSON it has the length of the fields
+in bytes (3 hex digits) and the fields. An event without fields is of version 1, and is no longer because of
 them.
 """
 
@@ -34,10 +34,11 @@ class Event:
     fields: Fields = ()
 
     def encode(self) -> bytes:
-        """The event as it stands in the list.
+        """The event as it is stored in the list.
 
         Raises:
-            EncodeError: a field is not known, too long, or repeated and may not be; or all are too long.
+            EncodeError: a field is unknown, too long, or repeated and not repeatable; or all together are too
+                long.
         """
         if not self.fields:
             return encode_event(self.body, self.recorded_at_ms)
@@ -47,7 +48,7 @@ class Event:
 
     @classmethod
     def decode(cls, raw: bytes) -> Event:
-        """An event of either version, without the fields that this one does not know and may ignore.
+        """Decode an event of either version. Unknown fields that may be ignored are left out.
 
         Raises:
             DecodeError: as for `event_body` and `event_recorded_at_ms`.
@@ -64,12 +65,12 @@ class Event:
 
 
 def encode_event(body: bytes, recorded_at_ms: int) -> bytes:
-    """An event without fields as it stands in the list. ``body`` is its JSON."""
+    """An event without fields as it is stored in the list. ``body`` is its JSON."""
     return event_prefix(recorded_at_ms) + body
 
 
 def event_prefix(recorded_at_ms: int) -> bytes:
-    """What stands before the JSON of a plain event, one without fields, of this moment (unix ms)."""
+    """The part before the JSON of an event without fields that is recorded at this time (unix ms)."""
     return b"1%011x" % min(max(recorded_at_ms, 0), _LAST_STAMP)
 
 
@@ -77,8 +78,8 @@ def event_body(raw: bytes) -> bytes:
     """The JSON of an event of either version.
 
     Raises:
-        DecodeError: it was written by something else, or by a version that this one does not know; or it has
-            malformed fields, or one that must be understood and is not known.
+        DecodeError: it was written by another program, or is of an unknown version; or it has malformed
+            fields, or an unknown field that must be understood.
     """
     if raw[:1] != _PLAIN or len(raw) <= _PREFIX_LENGTH:
         return _fields_and_body(raw)[1]
@@ -86,7 +87,7 @@ def event_body(raw: bytes) -> bytes:
 
 
 def event_recorded_at_ms(raw: bytes) -> int:
-    """When the event was recorded, by its producer's clock (unix ms). All versions have it at the same place.
+    """When the event was recorded, by its producer's clock (unix ms). All versions have it in one place.
 
     Raises:
         DecodeError: there is no time at this place.
@@ -97,7 +98,7 @@ def event_recorded_at_ms(raw: bytes) -> int:
 
 
 def _fields_and_body(raw: bytes) -> tuple[Fields, bytes]:
-    """What an event of version 2 holds behind its time. Raises DecodeError if it is not one."""
+    """The fields and the JSON of an event of version 2. Raises DecodeError if it is not one."""
     if raw[:1] != _WITH_FIELDS:
         raise DecodeError("not an event of version 1 or 2")
     if (head := _HEAD_WITH_FIELDS.match(raw)) is None:

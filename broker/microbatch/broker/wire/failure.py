@@ -1,4 +1,4 @@
-"""The failure of a dead batch: it stands where the run record was."""
+"""The failure of a dead batch. It replaces the run record in the batch's list."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Failure:
     attempts: int
 
     def encode(self) -> str:
-        """The failure as it is stored. A very long text loses its middle, as no server takes any length."""
+        """The failure as it is stored. A very long text loses its middle: servers limit the length."""
         texts = {"error": shortened(self.error), "traceback": shortened(self.traceback)}
         return json.dumps({"v": VERSION, **asdict(self), **texts}, separators=(",", ":"))
 

@@ -1,7 +1,7 @@
 """The fields of an event: what it carries besides its JSON, each as a tag, a length and a value.
 
-The tag is one ASCII letter, the length two hex digits. As with the chunks of a PNG file, the case of the
-letter says what to do about a field that a reader does not know. It refuses an event with an unknown
+The tag is one ASCII letter, the length is two hex digits. As with the chunks of a PNG file, the case of the
+letter says what to do about a field that a reader does not know. The reader refuses an event with an unknown
 lower-case letter. It ignores a field with an unknown upper-case letter.
 """
 
@@ -13,7 +13,7 @@ from enum import StrEnum
 from microbatch.broker.errors import DecodeError, EncodeError
 
 MOST_BYTES = 0xFFF
-"""The most that the fields of an event have in all, as they are written."""
+"""The most bytes that all fields of an event have together, as they are written."""
 MOST_VALUE_BYTES = 0xFF
 _HEAD = re.compile(rb"([A-Za-z])([0-9a-f]{2})")
 
@@ -41,17 +41,17 @@ Fields = tuple[tuple[str, bytes], ...]
 """Each field's tag (a `Tag`, or its letter) and value, in the order in which they are written."""
 
 REPEATABLE = frozenset({Tag.REPLY_TO, Tag.BAGGAGE})
-"""The fields that may be there several times in an event."""
+"""The fields that an event may have several times."""
 _LETTERS: dict[str, bytes] = {tag: tag.encode() for tag in Tag}
 _TAGS = {letter: Tag(tag) for tag, letter in _LETTERS.items()}
 
 
 def encode_fields(fields: Fields) -> bytes:
-    """The fields as they stand in an event.
+    """The fields as they are written into an event.
 
     Raises:
-        EncodeError: a tag is not a `Tag`, or is repeated and may not be; a value has more than 255 bytes, or
-            all fields together more than 4,095 as they are written.
+        EncodeError: a tag is not a `Tag`, or is repeated and not repeatable; a value has more than 255 bytes,
+            or all fields together have more than 4,095 bytes as they are written.
     """
     raw = b"".join(_encoded(tag, value) for tag, value in fields)
     if _is_one_repeated([tag for tag, _ in fields]):
@@ -72,10 +72,10 @@ def _encoded(tag: str, value: bytes) -> bytes:
 
 
 def decode_fields(raw: bytes) -> Fields:
-    """The fields that this version knows, without those that a reader may ignore.
+    """The fields that this version knows. Unknown fields that a reader may ignore are left out.
 
     Raises:
-        DecodeError: they are malformed, or one must be understood and is not known.
+        DecodeError: the fields are malformed, or an unknown one must be understood.
     """
     found: list[tuple[str, bytes]] = []
     at = 0
@@ -97,7 +97,7 @@ def decode_fields(raw: bytes) -> Fields:
 
 
 def _is_one_repeated(tags: list[str]) -> bool:
-    """Whether a tag is there more than once that may not be."""
+    """Whether a tag that is not repeatable occurs more than once."""
     if len(set(tags)) == len(tags):
         return False
     return any(tags.count(tag) > 1 for tag in set(tags) - REPEATABLE)

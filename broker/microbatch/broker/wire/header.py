@@ -20,13 +20,13 @@ class Trigger(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a batch knows of itself from its cut on."""
+    """The facts of a batch that are known at its cut."""
 
     trigger: Trigger
     size: int
     cut_at_ms: int
     parent: str = ""
-    """The batch that this one is a part of, if it is one."""
+    """The id of the batch that this one is a part of; empty if it is not a part."""
 
     def encode(self) -> str:
         fields = {"v": VERSION, "trigger": self.trigger, "size": self.size, "cut_at_ms": self.cut_at_ms}

@@ -1,4 +1,4 @@
-"""How scheduler, worker and reconciler each see a batch in flight."""
+"""A batch in flight, as scheduler, worker and reconciler each see it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class NewBatch:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a cut came to."""
+    """The result of a cut."""
 
     sizes: list[int]
-    """The events of each batch that was made; batches that were not made come last and are left out."""
+    """The number of events in each batch that was made. The batches that were not made are the last ones."""
     bytes: int = 0
-    """The bytes of all these events at the server; with some overhead where no event was copied."""
+    """The bytes of all these events on the server, with some overhead if no event was copied."""
 
     @property
     def events(self) -> int:
@@ -35,7 +35,7 @@ class Made:
         return sum(self.sizes)
 
     def of(self, planned: Sequence[NewBatch]) -> list[NewBatch]:
-        """Those of the planned batches that were made, with the sizes that they have."""
+        """The planned batches that were made, with the sizes that they got."""
         return [
             batch if batch.header.size == size else replace(batch, header=replace(batch.header, size=size))
             for batch, size in zip(planned, self.sizes, strict=False)
@@ -44,7 +44,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a batch, to be a batch of its own."""
+    """A part of a batch, which becomes a batch of its own."""
 
     id: str
     header: Header
@@ -54,7 +54,7 @@ class Part:
     """Where its events are in the batch, from 0, in ascending order."""
 
     def runs(self) -> list[tuple[int, int]]:
-        """The positions as runs of neighbours, each by its first and its last position."""
+        """The positions as runs of consecutive ones, each with its first and its last position."""
         if isinstance(self.positions, range) and self.positions.step == 1 and self.positions:
             return [(self.positions[0], self.positions[-1])]
         found: list[tuple[int, int]] = []
@@ -68,7 +68,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedBatch:
-    """A batch that its owner is to run, with its events as they stand on the wire."""
+    """A batch that its owner will run, with its events as they are stored."""
 
     id: str
     header: Header
@@ -88,7 +88,7 @@ class ClaimedBatch:
 
 
 Next = ClaimedBatch | bytes | None
-"""What a worker is to do next: run a batch, look after a job of this id, or wait."""
+"""What a worker does next: run a batch, look after the job of this id, or wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,12 @@ class Claim:
     """Who will run it; new for each run."""
     now_ms: int
     due_ms: int
-    """Until when, unless it is renewed."""
+    """When it expires, unless it is renewed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DueBatch:
-    """A batch in flight that the scheduler is to look at."""
+    """A batch in flight that the scheduler must look at."""
 
     id: str
     header: Header
@@ -124,12 +124,12 @@ class DueBatch:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """What the ledger names and is not a batch, or is not there."""
+    """An entry of the ledger whose key does not hold a batch, or does not exist."""
 
     id: bytes
-    """Which may be none."""
+    """The entry's id, which may not be that of a batch."""
     record: bytes
-    """What stands in the run record's place."""
+    """The value in the run record's place."""
 
 
 def recorded_at_ms(header: Header, first_event: bytes) -> int:
@@ -141,7 +141,7 @@ def recorded_at_ms(header: Header, first_event: bytes) -> int:
 
 
 def new_batch(header: Header) -> NewBatch:
-    """A batch to be cut, with an id that no other try has had."""
+    """A batch about to be cut, with a new id."""
     return NewBatch(identity.new_id(), header)
 
 
@@ -152,16 +152,16 @@ def part_of(batch: ClaimedBatch | DueBatch, positions: Sequence[int], run: RunRe
 
 
 def halves_of(batch: ClaimedBatch | DueBatch, run: RunRecord, due_ms: int) -> list[Part]:
-    """The two halves of a batch of at least two events, which other batches have shown to be at fault."""
+    """The two halves of a batch of at least two events, to isolate the events that fail."""
     size, isolating = batch.header.size, replace(run, mode=Mode.ISOLATING)
     halves = range(size // 2), range(size // 2, size)
     return [part_of(batch, positions, isolating, due_ms) for positions in halves]
 
 
 def probe_of(batch: ClaimedBatch | DueBatch, run: RunRecord, due_ms: int, rest_due_ms: int) -> list[Part]:
-    """One event of a batch of at least two, to be run alone at ``due_ms``, and the rest of it.
+    """One event of a batch of at least two, to be run alone at ``due_ms``, and the rest, at ``rest_due_ms``.
 
-    Which event it is changes with each run, so that a bad one is not chosen every time.
+    The chosen event changes with each run, so that a bad one is not chosen every time.
     """
     size = batch.header.size
     chosen = run.runs % size

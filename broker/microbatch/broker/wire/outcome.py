@@ -1,4 +1,4 @@
-"""Outcomes: what came of a batch, as an entry on the results stream tells it."""
+"""Outcomes: the result or the failure of a batch, as an entry on the results stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from microbatch.broker.wire.versioned import VERSION, known_moment
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a batch came to: a result's JSON, or the failure that it died of."""
+    """The outcome of a batch: the JSON of its result, or the failure that it died of."""
 
     batch_id: str
     header: Header

@@ -1,7 +1,7 @@
-"""Finds JSON that readers refuse although writers write it: deep nesting, and very long integers.
+"""Finds JSON that can be written but not read: deep nesting, and very long integers.
 
-To read each text again would double the cost of an event. A look at few of its bytes finds the texts that may
-be such, and they alone are read.
+Parsing each text again would double the cost of an event. A look at few of its bytes finds the texts that may
+be unreadable, and only these are parsed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _RUN_OF_DIGITS = re.compile(rb"\d*")
 
 
 def why_unreadable(body: bytes) -> str:
-    """Why no reader takes this JSON text; empty if readers do. Up to 200 bytes it is not looked at."""
+    """Why no reader accepts this JSON text; empty if readers do. Texts of up to 200 bytes are not checked."""
     if len(body) <= _LEVELS or not (_may_be_deep(body) or _may_have_a_long_number(body)):
         return ""
     try:
@@ -31,10 +31,10 @@ def why_unreadable(body: bytes) -> str:
 
 
 def _may_be_deep(body: bytes) -> bool:
-    """Whether so many brackets are open somewhere, as far as their numbers in each piece of the text tell.
+    """Whether more than 200 brackets may be open somewhere, judging by the numbers of brackets in each piece.
 
-    Brackets inside of texts are counted too. Texts that hide deep nesting from this are written on purpose;
-    what they are in dies at the worker.
+    Brackets inside strings are counted too. Only a text that is written for it can hide deep nesting from
+    this check. An event with such a text is dead at the worker.
     """
     brackets = body.translate(None, _NO_BRACKETS)
     if len(brackets) <= _LEVELS:
@@ -50,7 +50,7 @@ def _may_be_deep(body: bytes) -> bool:
 
 
 def _may_have_a_long_number(body: bytes) -> bool:
-    """A run of so many digits has one at some multiple of their number."""
+    """Whether the text has more than 4,300 digits in a row. Such a row covers some multiple of 4,300."""
     for at in range(_DIGITS, len(body), _DIGITS):
         if body[at : at + 1].isdigit():
             before = body[at - _DIGITS : at]

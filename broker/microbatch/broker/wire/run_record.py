@@ -13,25 +13,26 @@ _RUN_RECORD = re.compile(b" ".join([*[_COUNT] * 5, b"([a-z]+)", b"(.*)"]), re.DO
 
 
 class Mode(StrEnum):
-    """What is known of a batch that has failed, and so how its next failure is judged."""
+    """What is known of a batch that has failed. It decides how its next failure is judged."""
 
     WHOLE = "whole"
-    """Nothing but its count of failures."""
+    """Only its count of failures."""
     PROBE = "probe"
     """A single event, run to tell a bad event from an outage."""
     ISOLATING = "isolating"
     """A part of a batch that failed while others succeeded: it is divided down to the bad events."""
     SUSPECT = "suspect"
-    """A single event that failed by itself once. Only a success elsewhere shows that it is at fault."""
+    """A single event that failed alone once. It is at fault if something else succeeds, or if it fails after
+    all its waits while the breaker is closed."""
     LATER = "later"
     """Its processor asked for the time of its next run."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """How the runs of a batch have ended so far, and who runs it now. No owner means nobody.
+    """How the runs of a batch have ended so far, and who runs it now. An empty owner means that nobody does.
 
-    Its text is the history, a space, the owner. Scripts replace the owner and keep the history.
+    Its text is the history, a space and the owner. Scripts replace the owner and keep the history.
     """
 
     runs: int = 0
@@ -49,7 +50,7 @@ class RunRecord:
 
     @property
     def attempt(self) -> int:
-        """Which run is the present one, or the next, from 1."""
+        """The number of the present run, or of the next one, from 1."""
         return self.runs + 1
 
     def encode(self) -> str:
@@ -71,7 +72,7 @@ class RunRecord:
         return cls(runs, failures, deaths, since_ms, done, known, owner.decode("utf-8", "replace"))
 
     def free(self) -> RunRecord:
-        """The same, with no owner."""
+        """The same record without an owner."""
         return replace(self, owner="")
 
     def failed(self, now_ms: int, *, charged: bool, done: int, mode: Mode) -> RunRecord:

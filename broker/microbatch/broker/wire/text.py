@@ -1,4 +1,4 @@
-"""Text from any source: shortened, printable, or a number."""
+"""Reads text from any source: shortens it, makes it printable, or takes it as a number."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _NUMBER = re.compile(rb"0|[1-9][0-9]{0,16}|-[1-9][0-9]{0,15}")
 
 
 def printable(raw: bytes | str) -> str:
-    """Something that may be anything, on one line, fit for a log."""
+    """Any bytes or text, on one short line that may be logged."""
     text = raw.decode("latin-1") if isinstance(raw, bytes) else raw
     return text[:_PRINTED].encode("unicode_escape").decode("ascii")
 
 
 def shortened(text: str) -> str:
-    """The text, without its middle if it is longer than what is stored of an error."""
+    """The text; without its middle if it is longer than a stored error may be."""
     if len(text) <= _LONGEST_TEXT:
         return text
     half = _LONGEST_TEXT // 2
@@ -24,10 +24,10 @@ def shortened(text: str) -> str:
 
 
 def is_number(value: bytes) -> bool:
-    """Whether a counter is one, to the scripts as well."""
+    """Whether a counter's value is a number, by the rule of the scripts."""
     return _NUMBER.fullmatch(value) is not None
 
 
 def number(value: bytes) -> int:
-    """What a counter says; 0 if it is not one."""
+    """A counter's value; 0 if it is not a number."""
     return int(value) if is_number(value) else 0

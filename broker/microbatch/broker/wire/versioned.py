@@ -1,4 +1,4 @@
-"""JSON of a known version, and the moments in it."""
+"""Reads JSON objects of a known version, and the times in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from microbatch.broker.errors import DecodeError
 
 VERSION = 1
-LAST_MS = 253_402_300_799_999  # of the year 9999: no later moment can be told
+LAST_MS = 253_402_300_799_999  # the end of the year 9999, which is the last that Python's datetime has
 
 
 def versioned(raw: bytes, what: str) -> Mapping[str, Any]:
@@ -24,7 +24,7 @@ def versioned(raw: bytes, what: str) -> Mapping[str, Any]:
 
 
 def known_moment(unix_ms: int) -> int:
-    """The same moment. Raises DecodeError if no calendar has it."""
+    """The same time. Raises DecodeError if it is before 1970 or after the year 9999."""
     if not 0 <= unix_ms <= LAST_MS:
-        raise DecodeError("a moment lies beyond all calendars")
+        raise DecodeError("a time is before 1970 or after the year 9999")
     return unix_ms
