@@ -9,14 +9,13 @@ from microbatch.broker.transport.request import command, each
 from microbatch.broker.transport.server import Server
 from microbatch.broker.wire.text import printable
 
-_AT_ONCE = 2_000  # keys that one SCAN looks at; the server does nothing else meanwhile
+_AT_ONCE = 2_000  # the keys that one SCAN looks at; meanwhile the server does nothing else
 
 
 def is_used(server: Server, keys: Keys) -> bool:
     """Whether a scheduler has published this batcher's settings, or an event of it waits or was cut.
 
-    Also True where the server does not say, as with a role that may not ask. In one round trip, by commands
-    that every role is allowed.
+    Also True if the server refuses to say. Takes one round trip, with commands that every role is allowed.
     """
     asked = ("HGET", keys.config, "frequency"), ("LLEN", keys.events), ("HGET", keys.stats, "cut_events")
     published, waiting, cut = server.perform(each(*asked))
@@ -24,7 +23,7 @@ def is_used(server: Server, keys: Keys) -> bool:
 
 
 def names(server: Server, key_prefix: str, on_progress: Callable[[], None] = lambda: None) -> list[str]:
-    """The names of all batchers with this prefix, sorted. Walks through all keys of the server.
+    """The names of all batchers with this prefix, sorted. Scans all keys of the server.
 
     ``on_progress`` is called after each step. Raises ServerError.
     """

@@ -1,9 +1,9 @@
-"""The breaker: opens when every batch fails, as in an outage, and holds cutting back.
+"""The breaker: opens when every batch fails, as in an outage, and then cutting is held back.
 
-It looks at the row of failures since a run of the batcher last succeeded. Whatever does not depend on what is
-in a batch (a database that is away, a bug) soon fails batch after batch, and no run succeeds. The breaker is
-open from then until the next success. It is Michael Nygard's circuit breaker ("Release It!"), kept at the
-server for all workers together.
+It looks at the row of failures since a run of the batcher last succeeded. A fault that does not depend on the
+contents of a batch (a database that is away, a bug) soon fails batch after batch, and no run succeeds. The
+breaker is open from then until the next success. It is Michael Nygard's circuit breaker ("Release It!"), kept
+on the server for all workers together.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire.text import number, printable
 
 OPENS_AT_BATCHES = 5
-"""The breaker opens when so many batches, parts of one counted once, failed and none succeeded."""
+"""The breaker opens when this many batches failed and none succeeded. All parts of a batch count once."""
 _KEPT_MS = 600_000  # as in the script
 
 
@@ -24,9 +24,9 @@ class Breaker(Verbs[S_co]):
     """The breaker of one batcher.
 
     Args:
-        server: where its row is.
-        keys: the batcher's.
-        opens_after_ms: it opens as well when nothing but failures came for so long.
+        server: the server that has the row.
+        keys: the batcher's keys.
+        opens_after_ms: the breaker also opens when all runs have failed for this long.
     """
 
     def __init__(self, server: S_co, keys: Keys, *, opens_after_ms: int) -> None:
@@ -39,10 +39,11 @@ class Breaker(Verbs[S_co]):
         """Note that a run failed, and return the row that it is in.
 
         Args:
-            root: the batch that was cut: the failed one, or the one that it is a part of.
-            kind: the error's name. It is shown to people, and so never has what is in an event.
+            root: the id of the batch that was cut: the failed one, or the one that it is a part of.
+            kind: the error's name. It is shown to people, so it must not contain anything from an event.
             now_ms: the server's time.
-            probe: whether the run was of a single event, to tell an outage from a bad event: then it is one.
+            probe: whether the run was a probe: a single event, run to tell an outage from a bad event. A
+                failed probe means an outage.
         """
         keys = self._keys
         names = (keys.failing, keys.breaker, keys.stats, keys.wake)
@@ -51,7 +52,7 @@ class Breaker(Verbs[S_co]):
 
     @verb
     def keep(self) -> Request[Replies]:
-        """Keep the present row for ten minutes more, though no failure comes."""
+        """Keep the present row for ten more minutes, even if no failure comes."""
         return commands(*(("PEXPIRE", key, _KEPT_MS) for key in (self._keys.failing, self._keys.breaker)))
 
     @verb
@@ -63,7 +64,7 @@ class Breaker(Verbs[S_co]):
 
 
 def health_of(replies: Replies) -> Health:
-    """The row, from the replies to what is asked for it."""
+    """The row, from the replies to the commands that read it."""
     row, batches, done = replies
     return Health.of(pairs(row), batches, done)
 

@@ -13,7 +13,7 @@ from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire.in_flight import ClaimedBatch
 
 _LOOK_AGAIN_MS = 8_000
-_RUNNING = ("-inf", "(0")  # the band of scores, in which there are as many batches as workers
+_RUNNING = ("-inf", "(0")  # the band of scores of running batches, which are as many as the workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class FoundClaim:
 
 @dataclass(frozen=True, slots=True)
 class RqPlace:
-    """RQ's names of where a batch's job is."""
+    """RQ's keys for the job of a batch."""
 
     queue: str
     job_prefix: str
-    """What the key of a job begins with; its id is the batch's."""
+    """The prefix of a job's key. A job's id is that of its batch."""
 
 
 class Claims(Verbs[S_co]):
@@ -43,13 +43,13 @@ class Claims(Verbs[S_co]):
 
     @verb
     def find(self, owner: str, due_ms: int) -> Request[FoundClaim | None]:
-        """The batch that this owner has claimed, until ``due_ms`` at first; None if it has none."""
+        """The batch that this owner has claimed, or None. ``due_ms`` is the claim's original expiry."""
         args = (self._keys.batch(""), owner, running(due_ms), *_RUNNING)
         return call(scripts.FIND_CLAIM, [self._keys.inflight], args).then(_found)
 
     @verb
     def read(self, found: FoundClaim) -> Request[ClaimedBatch | None]:
-        """The batch with its events; None if it is no longer as it was claimed.
+        """The batch with its events; None if its run record is no longer that of the claim.
 
         Raises DecodeError if it is not a batch of this version.
         """
@@ -61,7 +61,7 @@ class Claims(Verbs[S_co]):
 
     @verb
     def renew(self, found: FoundClaim, *, due_ms: int) -> Request[bool]:
-        """Show until ``due_ms`` that the owner is alive. False if the batch is no longer the owner's."""
+        """Extend the claim until ``due_ms``. False if the batch is no longer the owner's."""
         names = (self._keys.batch(found.id), self._keys.inflight)
         args = (found.id, found.record, found.record, running(due_ms))
         return call(scripts.SWAP_RUN, names, args).then(bool)
@@ -70,8 +70,8 @@ class Claims(Verbs[S_co]):
     def give_back(self, found: FoundClaim, rq: RqPlace | None, *, due_ms: int) -> Request[bool]:
         """Give a batch back as if it had not been claimed. False if it is no longer the owner's.
 
-        Its job goes to the front of RQ's queue. Where there is no job, or no ``rq`` is given, the active
-        scheduler looks at the batch at ``due_ms``.
+        Its job goes to the front of RQ's queue. If there is no job, or ``rq`` is None, the active scheduler
+        looks at the batch at ``due_ms``.
         """
         keys = self._keys
         names = [keys.batch(found.id), keys.inflight, keys.wake]
@@ -90,5 +90,5 @@ def _found(reply: list[bytes] | None) -> FoundClaim | None:
 
 
 def claim_of(batch: ClaimedBatch) -> FoundClaim:
-    """The claim by which a batch was taken."""
+    """The claim of a batch that was claimed and read."""
     return FoundClaim(batch.id, batch.run.encode().encode())

@@ -1,4 +1,4 @@
-"""Dead batches: they are kept with their events until somebody decides."""
+"""Dead batches, kept with their events until they are replayed, requeued, purged or retired."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from microbatch.broker.wire.text import printable
 from microbatch.broker.wire.versioned import LAST_MS
 
 _AT_ONCE = 500
-_STEP_EVENTS = 10_000  # put back at once; then other commands have their turn
+_STEP_EVENTS = 10_000  # replayed in one step, so that other commands have their turn
 _STEP_BYTES = 2_000_000
 
 
@@ -46,7 +46,7 @@ class Dead(Verbs[Server]):
         return command("ZCARD", self._keys.dead)
 
     def __iter__(self) -> Iterator[DeadBatch]:
-        """The dead batches, first died first. One that can't be read is left out: `verify` names it."""
+        """The dead batches, first died first. One that can't be read is left out; `verify` names it."""
         start = 0
         while page := self._page(start):
             ids = [batch_id for batch_id, _ in page]
@@ -58,7 +58,7 @@ class Dead(Verbs[Server]):
                     header, failure = Header.decode(head[0]), Failure.decode(head[1])
                 except (IndexError, TypeError, DecodeError):
                     continue
-                # A replay that was interrupted has left fewer events than the header tells.
+                # After an interrupted replay there are fewer events than the header says.
                 yield DeadBatch(batch_id, died_at_ms, replace(header, size=length - 2), failure)
             start += len(ids)
 
@@ -69,16 +69,16 @@ class Dead(Verbs[Server]):
 
     @verb
     def events(self, batch_id: str) -> Request[list[bytes]]:
-        """A dead batch's events as they stand on the wire; none if it is not dead."""
+        """A dead batch's events as they are stored; none if it is not dead."""
         asked = ("LRANGE", self._keys.batch(batch_id), 2, -1), ("ZSCORE", self._keys.dead, batch_id)
         return each(*asked).then(_events_if_dead)
 
     @verb
     def replay(self, batch_id: str) -> Steps[tuple[int, int]]:
-        """Put a dead batch's events back among those that wait. Returns how many, and how many wait now.
+        """Put a dead batch's events back into the waiting list. Returns how many, and how many wait now.
 
-        A large batch is put back in several steps. If one of them raises, the events of the steps before wait
-        again, and the others are still dead under the same id.
+        A large batch takes several steps. If a step raises, the events of the steps before it wait again, and
+        the others are still dead under the same id.
         """
         keys = self._keys
         names = (keys.batch(batch_id), keys.dead, keys.events, keys.stats)
@@ -92,7 +92,7 @@ class Dead(Verbs[Server]):
 
     @verb
     def purge(self, batch_id: str) -> Request[int]:
-        """Throw a dead batch away. Returns how many events it had."""
+        """Delete a dead batch with its events. Returns how many events it had."""
         names = (self._keys.batch(batch_id), self._keys.dead, self._keys.stats)
         return call(scripts.PURGE, names, (batch_id,)).then(int)
 
@@ -100,10 +100,10 @@ class Dead(Verbs[Server]):
     def retire(
         self, *, before_ms: int | None, kept: int | None, limit: int
     ) -> Request[tuple[int, list[str]]]:
-        """Throw away up to ``limit`` of the oldest dead batches: those that died before ``before_ms``, and
-        those beyond the newest ``kept``. None stands for no such bound.
+        """Delete up to ``limit`` of the oldest dead batches: those that died before ``before_ms``, and those
+        beyond the newest ``kept``. None means no such bound.
 
-        Returns how many events that were, and the ids of the batches.
+        Returns how many events were deleted, and the ids of the batches.
         """
         keys = self._keys
         before = "-inf" if before_ms is None else before_ms
@@ -112,7 +112,10 @@ class Dead(Verbs[Server]):
 
     @verb
     def requeue(self, batch_id: str, *, due_ms: int, died_before_ms: int) -> Request[bool]:
-        """Put a dead batch in flight again as it is, with all attempts before it. False if not dead."""
+        """Put a dead batch in flight again as it is, with a new run record, so that it has all its retries.
+
+        False if it is not dead, or did not die before ``died_before_ms``.
+        """
         keys = self._keys
         names = (keys.batch(batch_id), keys.inflight, keys.dead, keys.stats)
         args = (batch_id, RunRecord().encode(), queued(due_ms), died_before_ms)

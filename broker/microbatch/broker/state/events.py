@@ -1,4 +1,4 @@
-"""The events list: what waits to be cut."""
+"""The events list: the events that wait to be cut."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class Events(Verbs[S_co]):
     """The waiting events of one batcher.
 
     Args:
-        server: where they are.
-        keys: the batcher's.
-        clock: the server's.
-        max_waiting: how many may wait; None for any number.
-        dedupe_window: for how long an id is known, in seconds.
-        replicated: whether an event is recorded only when a replica has it.
-        replica_ms: how long a replica may take to say so.
+        server: the server that has the list.
+        keys: the batcher's keys.
+        clock: the server's clock.
+        max_waiting: how many events may wait; None for any number.
+        dedupe_window: for how long an event's id is remembered, in seconds.
+        replicated: whether an event counts as recorded only when a replica has it.
+        replica_ms: how long a replica may take to confirm an event, in milliseconds.
 
     Raises, from every way of recording:
         Unavailable: nothing was sent, so nothing was recorded.
         InDoubt: the connection broke after sending, or no replica confirmed; it may have been recorded.
-        Refused: the server answered no (read-only, full, not allowed); nothing was recorded.
+        Refused: the server answered with an error (read-only, full, not allowed); nothing was recorded.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Events(Verbs[S_co]):
         self._replicated = replicated
         self._replica_ms = replica_ms
         self.is_plain = not (self._max_waiting or self._replicated)
-        """Whether recording without an id asks nothing of the server: neither room nor a replica."""
+        """Whether recording without an id is a plain append, which checks neither room nor a replica."""
         self._push = RpushEncoder(keys.events)
         self._tell_size = transaction(*words_of(keys, Wake.SIZE))
 
@@ -78,12 +78,12 @@ class Events(Verbs[S_co]):
     def record(
         self, bodies: Sequence[bytes], prefix: bytes = b"", event_id: str = "", *, full_at: int = 0
     ) -> Steps[int]:
-        """Append events in one round trip, all or none; the server holds them when this returns.
+        """Append events in one round trip, all or none. The server holds them when this returns.
 
-        ``prefix`` is what stands before each, as `event_prefix` makes it; empty if it is there already.
-        An ``event_id`` is that of the one event given; if it has been seen lately, nothing is appended.
-        When a batch of ``full_at`` events has come to wait, the active scheduler is told, if it can be.
-        Returns how many wait now; 0 if the id had been seen.
+        ``prefix`` is put before each body, as `event_prefix` makes it; empty if the bodies have it already.
+        ``event_id`` is the id of a single event. If it was seen within the window, nothing is appended.
+        When a batch of ``full_at`` events waits, the active scheduler is told, if it can be.
+        Returns how many events wait now; 0 if the id had been seen.
 
         Raises:
             BatcherFull: more than ``max_waiting`` would wait; nothing was recorded.
@@ -100,9 +100,9 @@ class Events(Verbs[S_co]):
 
     @verb
     def append(self, bodies: Sequence[bytes], prefix: bytes, *, full_at: int) -> Request[int]:
-        """Append events, as `record` does. Only where nothing is asked before (`is_plain`).
+        """Append events, as `record` does. Only for plain recording (`is_plain`).
 
-        `is_full_by`, and `tell_full` if so, have to follow. Returns how many wait now.
+        The caller must then call `is_full_by`, and `tell_full` if that is true. Returns how many wait now.
         """
         return self._append(bodies, prefix, full_at)
 
@@ -112,21 +112,21 @@ class Events(Verbs[S_co]):
         return self._tell_full()
 
     def is_full_by(self, count: int, waiting: int, *, full_at: int) -> bool:
-        """Whether the last ``count`` events of those ``waiting`` have made a batch full.
+        """Whether the last ``count`` of the ``waiting`` events have made a batch full.
 
-        False for as many as a batch has: the word of those has gone out with them.
+        False if ``count`` is ``full_at`` or more: then the word was sent with the events.
         """
         return waiting > 0 and count < full_at and waiting // full_at > (waiting - count) // full_at
 
     def _append(self, bodies: Sequence[bytes], prefix: bytes, full_at: int) -> Request[int]:
         packed = self._push.packed(bodies, prefix)
-        if 0 < full_at <= len(bodies):  # so many make a batch full, whatever waits
+        if 0 < full_at <= len(bodies):  # these make a batch full, whatever waits
             hint = self._tell_size
             return Request(packed + hint.packed, 1 + hint.count, self._waiting, hints=hint.count)
         return Request(packed, 1, only)
 
     def _waiting(self, replies: Replies) -> int:
-        """How many wait. A hint may be a transaction, whose errors are in the reply of its end."""
+        """How many events wait. A hint may be a transaction, whose errors are in the reply to its EXEC."""
         for reply in replies[1:]:
             for error in reply if isinstance(reply, list) else [reply]:
                 if isinstance(error, Exception):
@@ -156,7 +156,7 @@ class Events(Verbs[S_co]):
         )
         if not self._replicated:
             return int((yield from call(scripts.RECORD, keys, args)))
-        # WAIT speaks for what its own connection wrote, so both go out on one.
+        # WAIT covers only what its own connection wrote, so both are sent on one connection.
         record = ("EVAL", scripts.RECORD.text, len(keys), *keys, *args)
         waiting, replicas = yield from commands(record, ("WAIT", 1, self._replica_ms))
         if waiting != _FULL and not replicas:

@@ -16,17 +16,17 @@ class Keys:
         self.prefix = prefix
         self.name = name
         self.queue = f"{prefix}:{name}"
-        """The name of RQ's queue. It differs from the names of an app's own queues and of other prefixes'."""
+        """The name of RQ's queue. It differs from an app's own queues and from those of other prefixes."""
         self.events = self._key("events")
         """list: the waiting events, oldest first."""
         self.wake = self._key("wake")
-        """list: words for the active scheduler, which blocks on it; each once at most."""
+        """list: words for the active scheduler, which blocks on it; each word at most once."""
         self.inflight = self._key("inflight")
         """zset: the ledger. Batch id, scored by when the scheduler looks at it next (ms)."""
         self.dead = self._key("dead")
         """zset: batch ids that were given up, scored by when (ms)."""
         self.seen = self._key("seen")
-        """zset: ids of events recorded lately, scored by when each is forgotten (ms). Expires by itself."""
+        """zset: ids of events recorded lately, scored by when each is forgotten (ms). Expires on its own."""
         self.results = self._key("results")
         """stream: committed results and failures that no handler has finished with."""
         self.lease = self._key("lease")
@@ -56,11 +56,11 @@ class Keys:
         return self._key(f"batch:{batch_id}")
 
     def quarantine(self, batch_id: str) -> str:
-        """any type: what stood under a batch's key and could not be read, kept for a person to look at."""
+        """any type: the value of a batch's key that could not be read, kept for a person to look at."""
         return self._key(f"quarantine:{batch_id}")
 
     def quarantine_of(self, key: str) -> str:
-        """any type: what stood under one of our keys and is of another type than ours."""
+        """any type: the value of one of our keys that is not of our type."""
         return self.quarantine(key.removeprefix(self._key("")))
 
     @property
@@ -90,11 +90,11 @@ class Keys:
 
 
 def pattern_of_all(prefix: str) -> str:
-    """What SCAN finds all keys of all batchers by that have this prefix."""
+    """The pattern by which SCAN finds all keys of all batchers with this prefix."""
     return f"{prefix}:{{*}}:*"
 
 
 def name_in(key: str, prefix: str) -> str | None:
-    """The name of the batcher whose key this is; None if it is not a batcher's with this prefix."""
+    """The name of the batcher whose key this is; None if it is not the key of a batcher with this prefix."""
     found = re.match(r":\{([^{}]+)\}:", key.removeprefix(prefix)) if key.startswith(prefix) else None
     return None if found is None else found[1]

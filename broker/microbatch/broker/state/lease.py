@@ -3,8 +3,8 @@
 It is a string with an expiry. Its value is the holder's token. The scheduler that sets it is active until it
 expires or is released. The token is random, so a stalled former holder differs from the present one.
 
-If the server's clock is set back, a lease lives longer than its holder by that time. So a standby also uses
-its own clock: a lease whose moment of expiry stays the same was not renewed.
+If the server's clock is set back, the lease of a dead holder lasts longer by that time. So a standby also
+uses its own clock: if the lease's time of expiry stays the same, the lease was not renewed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from microbatch.broker.transport.server import Server
 from microbatch.broker.transport.verb import Verbs, verb
 from microbatch.broker.wire.text import printable
 
-_SILENT_TTLS = 3  # for how long a lease may go unrenewed before it is taken from its holder
+_SILENT_TTLS = 3  # for how long a lease may go unrenewed before a standby seizes it
 _LOOKS_PER_TTL = 2
 _MARK = 4  # characters of a token's random part
 
@@ -41,20 +41,20 @@ class Holder:
     host: str
     pid: int
     mark: str = field(default="", compare=False)
-    """What tells it from another with the same name, as in containers that share the host's name."""
+    """Distinguishes it from another scheduler with the same name, as in containers that share a host name."""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}"
 
 
 def names(holders: Sequence[Holder]) -> list[str]:
-    """How they are shown: each by its host and pid, and those that share these with their marks."""
+    """How they are shown: each by its host and pid, with its mark if another one has the same."""
     shown = Counter(map(str, holders))
     return [f"{holder} ({holder.mark})" if shown[str(holder)] > 1 else str(holder) for holder in holders]
 
 
 def new_token() -> str:
-    """A token that names this process and repeats nowhere."""
+    """A new token, which names this process and is unique."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
 
 
@@ -96,10 +96,10 @@ class Lease(Verbs[Server]):
 
     @verb
     def seize(self) -> Steps[Holder | None]:
-        """Become the active scheduler in place of one that has gone without releasing its lease.
+        """Become the active scheduler in place of one that is gone without having released its lease.
 
-        To be called now and then while `acquire` returns False; the time between two calls is told by this
-        host's own clock. Returns the one that has gone, or None: this one is not active.
+        Call this repeatedly while `acquire` returns False. It measures time by this host's own clock. Returns
+        the scheduler that is gone, or None if this one is not active.
         """
         now = time.monotonic()
         if now < self._look_at:
@@ -147,12 +147,12 @@ class Lease(Verbs[Server]):
 
     @verb
     def release(self) -> Request[object]:
-        """Hand over at once; nothing happens if this one is not active."""
+        """Release the lease, so that a standby takes over at once. Does nothing if this one is not active."""
         return call(scripts.RELEASE_LEASE, [self._keys.lease], (self.token,))
 
     @verb
     def announce(self, now_ms: int) -> Request[Replies]:
-        """Show that this scheduler is running, active or standing by; forget those unseen for ten leases."""
+        """Show that this scheduler is running, active or not. Forget those not seen for ten lease times."""
         key = self._keys.schedulers
         return transaction(
             ("ZADD", key, now_ms, self.token),
@@ -162,5 +162,5 @@ class Lease(Verbs[Server]):
 
     @verb
     def deregister(self) -> Request[object]:
-        """Take this scheduler from those that are running."""
+        """Remove this scheduler from the running ones."""
         return command("ZREM", self._keys.schedulers, self.token)

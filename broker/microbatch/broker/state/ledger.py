@@ -4,8 +4,8 @@
                         │  ▲
                   retry └──┘ … ──bury──▶ dead
 
-Each change is one script (see ``lua/``), so it happens whole or not at all. Each is guarded, so the
-second of two that make it changes nothing. The cut is in `cutter`.
+Each change is one script (see ``lua/``), so it happens completely or not at all. Each is guarded: if two
+processes make the same change, the second changes nothing. The cut is in `fence`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from microbatch.broker.wire.run_record import RunRecord
 class Ledger(Verbs[S_co]):
     """The batches of one batcher.
 
-    ``keeps_outcomes``: whether entries for the results stream are added to it.
+    ``keeps_outcomes`` says whether outcomes are added to the results stream.
     """
 
     def __init__(self, server: S_co, keys: Keys, *, keeps_outcomes: bool = True) -> None:
@@ -40,7 +40,7 @@ class Ledger(Verbs[S_co]):
     def claim(self, batch_id: str, *, owner: str, now_ms: int, due_ms: int) -> Request[ClaimedBatch | None]:
         """Claim a batch for one run until ``due_ms``, and read it.
 
-        Returns None if there is nothing to run: it is committed or dead, or its owner is alive and at it.
+        Returns None if there is nothing to run: the batch is committed or dead, or its owner is alive.
         Raises DecodeError if the batch is not one of this version.
         """
         keys = self._keys
@@ -61,9 +61,9 @@ class Ledger(Verbs[S_co]):
 
     @verb
     def retry(self, batch: ClaimedBatch, then: RunRecord, *, due_ms: int) -> Request[bool]:
-        """Put a batch off until ``due_ms``, to be enqueued again, with the run record that it has ``then``.
+        """Delay a batch until ``due_ms``, when it is enqueued again. ``then`` is its new run record.
 
-        False if it is no longer the owner's.
+        False if the batch is no longer the owner's.
         """
         keys = self._keys
         names = (keys.batch(batch.id), keys.inflight, keys.progress, keys.held, keys.wake)
@@ -72,9 +72,10 @@ class Ledger(Verbs[S_co]):
 
     @verb
     def commit(self, batch_id: str, entry: Sequence[Value]) -> Request[bool]:
-        """Record that a batch is done, with its result's ``entry`` (fields and values), or none to handle.
+        """Record that a batch is done. ``entry`` has the fields and values of its result; empty if there is
+        nothing to handle.
 
-        False if somebody else had committed or buried it: nothing has changed.
+        False if the batch is no longer in flight, and nothing has changed.
         """
         args = (batch_id, *self._kept(entry))
         return call(scripts.COMMIT, self._ending(batch_id), args, _truth)
@@ -83,9 +84,9 @@ class Ledger(Verbs[S_co]):
     def bury(
         self, batch_id: str, run: RunRecord, failure: Failure, entry: Sequence[Value], *, now_ms: int
     ) -> Request[bool]:
-        """Give a batch up for good; its events stay. False if it is no longer as ``run`` says.
+        """Bury a batch; its events are kept. False if its run record is no longer ``run``.
 
-        May be repeated with the same arguments when the reply was lost: True if either call has done it.
+        If the reply was lost, the call may be repeated with the same arguments. True if either call did it.
         """
         keys = self._keys
         ledger = (keys.batch(batch_id), keys.inflight, keys.dead)
@@ -97,9 +98,9 @@ class Ledger(Verbs[S_co]):
     def divide(
         self, batch_id: str, run: RunRecord, parts: Sequence[Part], entry: Sequence[Value] = ()
     ) -> Request[bool]:
-        """Replace a batch by parts of it; events in no part are done, with ``entry`` for their result.
+        """Replace a batch by parts of it. Events that are in no part are done, and ``entry`` is their result.
 
-        False if it is no longer as ``run`` says: nothing has changed.
+        False if its run record is no longer ``run``, and nothing has changed.
         """
         keys = self._keys
         entry = self._kept(entry)
@@ -112,7 +113,7 @@ class Ledger(Verbs[S_co]):
         return call(scripts.DIVIDE, (*self._ending(batch_id), *parts_names), args).then(bool)
 
     def _ending(self, batch_id: str) -> tuple[str, ...]:
-        """The keys of a script that ends a batch, and has an entry for the stream."""
+        """The keys of a script that ends a batch and may add an entry to the stream."""
         keys = self._keys
         ledger = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats)
         return (*ledger, keys.progress, keys.held, keys.wake)
@@ -142,7 +143,7 @@ def _truth(replies: Replies) -> bool:
 
 
 def _next(replies: Replies) -> Next:
-    """The batch that was claimed; or the id of a job without a batch to run; or None: no job."""
+    """The batch that was claimed; or the id of a job without a batch to run; or None if there is no job."""
     reply = only(replies)
     if reply is None or len(reply) == 1:
         return None if reply is None else bytes(reply[0])

@@ -1,6 +1,6 @@
 """Recovery: finds batches in the ledger that nobody works on.
 
-See `due` for what a score means.
+`due` explains the scores.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _HELD_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What the scheduler is to look at, and how the batcher is doing, at one moment."""
+    """What the scheduler must look at, and the health of the batcher, at one moment."""
 
     silent: list[DueBatch]
-    """Their workers have not shown themselves in time."""
+    """Batches whose workers have not shown themselves in time."""
     retries: list[DueBatch]
-    """They have waited for long enough, and get a new job."""
+    """Batches whose retry is due. They get a new job."""
     queued: list[DueBatch]
-    """They have had a job for long, and it may be lost."""
+    """Batches that have had a job for long. The job may be lost."""
     unreadable: list[Unreadable]
     with_a_job: int
     """How many batches are queued or running."""
     queued_now: int
     """How many of them are queued."""
     retries_due: int
-    """How many wait for a new job, whether they were looked at or not."""
+    """How many retries are due, including those that were not looked at."""
     next_retry_ms: int | None
-    """When the first batch that waits for a retry is due."""
+    """When the first batch that waits for a retry is due; None if none waits."""
     health: Health
 
 
@@ -58,8 +58,7 @@ class Recovery(Verbs[S_co]):
     def survey(self, now_ms: int, *, retries: int, others: int) -> Request[Survey]:
         """Look at what is due, the oldest first, in one round trip.
 
-        ``retries`` is the most batches looked at that wait for a retry; ``others`` is the most of each other
-        kind.
+        Looks at up to ``retries`` batches that wait for a retry, and at up to ``others`` of each other kind.
         """
         keys = self._keys
         args: list[Value] = [keys.batch("")]
@@ -79,7 +78,7 @@ class Recovery(Verbs[S_co]):
 
     @verb
     def first_retry(self) -> Request[DueBatch | None]:
-        """The batch that has waited for its retry for longest, due or not."""
+        """The batch whose retry is due first, whether it is due yet or not."""
         args = (self._keys.batch(""), retrying(0), "+inf", 1)
         return call(scripts.DUE, [self._keys.inflight], args).then(
             lambda found: next(iter(_decode(found[0], [])), None)
@@ -94,7 +93,7 @@ class Recovery(Verbs[S_co]):
 
     @verb
     def room(self, most: int, enough: int) -> Request[int]:
-        """How many batches may get a job, where ``most`` may have one.
+        """How many batches may get a job if at most ``most`` may have one.
 
         If there is no room, the scheduler is woken (`Wake.ROOM`) when ``enough`` or fewer have one.
         """
@@ -105,13 +104,14 @@ class Recovery(Verbs[S_co]):
     def clamp(
         self, now_ms: int, *, soon_ms: int, retry_ms: int, asked_ms: int, limit: int
     ) -> Request[list[str]]:
-        """Bring nearer what is due implausibly far ahead: the server's clock was set back meanwhile.
+        """Bring due times nearer that are implausibly far ahead because the server's clock was set back.
 
-        A batch that waits for a job, or for a sign of life, is due in ``soon_ms`` at most. A retry is due in
-        ``retry_ms``, or, where its processor asked for the time, in ``asked_ms``. What is due later by more
-        than ``soon_ms`` is made due then. Nothing else of it changes: a worker that runs it goes on.
+        A batch that is queued or running should be due within ``soon_ms``. A retry should be due within
+        ``retry_ms``, or within ``asked_ms`` if its processor asked for the time. What is due later than that
+        by more than ``soon_ms`` is made due in ``soon_ms``, and a retry in ``retry_ms``. Nothing else about
+        it changes: a worker that runs it goes on.
 
-        Looks at ``limit`` batches of each kind. Returns the ids of those brought nearer.
+        Looks at up to ``limit`` batches of each kind. Returns the ids of those that were brought nearer.
         """
         args: list[Value] = [self._keys.batch(""), limit, retrying(now_ms + asked_ms + soon_ms)]
         soon, late = now_ms + soon_ms, now_ms + 2 * soon_ms
@@ -124,7 +124,7 @@ class Recovery(Verbs[S_co]):
 
     @verb
     def reschedule(self, due_ms: Mapping[str, int]) -> Request[object]:
-        """Look for the jobs of these batches then. Those that wait for no worker stay as they are."""
+        """Set when the jobs of these batches are looked for. Those that wait for no worker are unchanged."""
         args = [item for batch_id, due in due_ms.items() for item in (queued(due), batch_id)]
         return call(scripts.RESCHEDULE, [self._keys.inflight], args)
 
@@ -137,10 +137,11 @@ class Recovery(Verbs[S_co]):
 
     @verb
     def quarantine(self, batch_id: str | bytes, record: bytes) -> Request[str]:
-        """Take what is not a batch from the ledgers, whatever its id is.
+        """Quarantine a ledger entry that is not a batch, whatever its id is.
 
-        ``record`` is what stood in the run record's place when it was seen. What is under its key is kept
-        under the key returned, where nothing was before. Empty if it has gone, or has changed since.
+        ``record`` is the value in the run record's place when it was read. The entry leaves the ledgers, and
+        its key is renamed to the key that is returned, which did not exist before. Returns an empty text if
+        the entry is gone, or has changed since.
         """
         keys = self._keys
         raw = batch_id.encode() if isinstance(batch_id, str) else batch_id

@@ -1,7 +1,7 @@
 """The results stream: committed outcomes on their way to a handler.
 
-Consumers form one group, so each entry goes to one of them. It stays pending with that consumer until
-it is handled; entries of a consumer that has gone silent are taken over by the others.
+Consumers form one group, so each entry goes to one of them. It stays pending with that consumer until it is
+handled. If a consumer goes silent, the others take over its entries.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ T = TypeVar("T")
 
 GROUP = "handlers"
 HANDED_BACK = "handed-back"
-"""The consumer in whose name entries wait that were handed back. It never reads."""
+"""The name of the consumer that holds entries which were handed back. It never reads."""
 _LONG_IDLE_MS = 86_400_000
-"""Longer than anybody's ``claim_after`` need be: entries so old are taken over at once."""
+"""Longer than any ``claim_after`` needs to be. Entries that seem idle for so long are taken over at once."""
 _LISTENS_WITHIN_MS = 10_000
 """A consumer that was seen within this time is still there: it waits at the server for half of it at most."""
 
@@ -41,12 +41,12 @@ class Entry:
 
     @property
     def is_hint(self) -> bool:
-        """Whether it is not an outcome: its reader is to look for what was handed back, and to delete it."""
+        """Whether it is not an outcome. Its reader must look for what was handed back, and delete it."""
         return is_hint(self.fields)
 
 
 class Results(Verbs[S_co]):
-    """One consumer's side of the results stream. For one thread at a time, but for `extend_claim`."""
+    """One consumer's side of the results stream. For one thread at a time, except `extend_claim`."""
 
     def __init__(self, server: S_co, keys: Keys) -> None:
         super().__init__(server)
@@ -55,7 +55,7 @@ class Results(Verbs[S_co]):
 
     @verb
     def prepare(self) -> Steps[None]:
-        """Make the stream and its group, from the first entry on, if they are not there."""
+        """Make the stream and its group, which starts at the first entry, if they do not exist."""
         return _make_group(self._keys.results)
 
     @verb
@@ -65,7 +65,7 @@ class Results(Verbs[S_co]):
 
     @verb
     def read_own(self, *, count: int) -> Steps[list[Entry]]:
-        """Entries that were delivered to this consumer and not handled."""
+        """Entries that were delivered to this consumer and have not been handled."""
         return self._read_group(count, (), "0")
 
     @verb
@@ -75,7 +75,7 @@ class Results(Verbs[S_co]):
 
     @verb
     def take_over(self, *, idle_ms: int, count: int) -> Steps[list[Entry]]:
-        """Entries that any consumer, this one included, has not shown itself at work on for ``idle_ms``."""
+        """Take over entries whose consumer, this one included, has shown no work on them for ``idle_ms``."""
         found: list[Entry] = []
         cursor = b"0-0"
         claim = ("XAUTOCLAIM", self._keys.results, GROUP, self.consumer, idle_ms)
@@ -89,7 +89,7 @@ class Results(Verbs[S_co]):
 
     @verb
     def extend_claim(self, entry_ids: Sequence[str]) -> Request[object]:
-        """Show that this consumer is at work on entries."""
+        """Show that this consumer is still working on entries."""
         return call(scripts.EXTEND_CLAIM, [self._keys.results], (GROUP, self.consumer, *entry_ids))
 
     @verb
@@ -99,9 +99,9 @@ class Results(Verbs[S_co]):
 
     @verb
     def quarantine(self, entry: Entry) -> Request[str]:
-        """Take an entry that is not an outcome from the stream; it is kept in the list returned.
+        """Quarantine an entry that is not an outcome. Returns the list that it is kept in.
 
-        Empty if it has gone from the stream: somebody else has quarantined it, or deleted it.
+        Returns an empty text if it is gone from the stream: another consumer quarantined or deleted it.
         """
         place = self._keys.quarantine("results")
         lists = place, f"{place}:{new_id()}"
@@ -111,17 +111,17 @@ class Results(Verbs[S_co]):
 
     @verb
     def hand_back(self) -> Steps[int]:
-        """Give entries that were delivered to this consumer and not handled to the others, at once.
+        """Hand entries that were delivered to this consumer and not handled back to the others, at once.
 
-        One of those who wait is told. Returns how many entries; they keep their places on the stream.
+        One waiting consumer is told. Returns how many entries; they keep their places on the stream.
         """
         return self._hand_back()
 
     @verb
     def forget_silent(self, *, idle_ms: int) -> Steps[int]:
-        """Remove other consumers that have nothing in hand and have not shown themselves for ``idle_ms``.
+        """Remove other consumers that have no pending entry and have not shown themselves for ``idle_ms``.
 
-        Returns how many. One that was only slow is back in the group with its next read.
+        Returns how many. A consumer that was only slow joins the group again with its next read.
         """
         consumers = yield from self._of_the_group(consumers_of(self._keys.results), [])
         silent = [
@@ -136,7 +136,7 @@ class Results(Verbs[S_co]):
 
     @verb
     def leave_group(self) -> Steps[None]:
-        """Leave the group. Entries still pending here are handed back first."""
+        """Leave the group. Entries that are still pending with this consumer are handed back first."""
         leave = call(scripts.LEAVE_GROUP, [self._keys.results], (GROUP, self.consumer))
         if not (yield from self._of_the_group(leave, 1)) and (yield from self._hand_back()):
             yield from self._of_the_group(leave, 1)
@@ -153,7 +153,7 @@ class Results(Verbs[S_co]):
         return int((yield from self._of_the_group(call(scripts.HAND_BACK, names, args), 0)))
 
     def _of_the_group(self, asked: Request[T], otherwise: T) -> Steps[T]:
-        """What is asked for; or, where the stream has gone with its group, the other, having made both."""
+        """The answer to ``asked``. If the stream or its group is gone, make both and return ``otherwise``."""
         try:
             return (yield from asked)
         except Refused as error:
@@ -169,7 +169,7 @@ class Seen:
 
     name: str
     pending: int
-    """How many entries were delivered to it, and are not handled."""
+    """How many entries were delivered to it and have not been handled."""
     idle_ms: int
     """For how long it has not shown itself."""
 
@@ -180,7 +180,7 @@ def consumers_of(stream: str) -> Request[list[Seen]]:
 
 
 def unless_gone(asked: Request[T], otherwise: T) -> Steps[T]:
-    """What is asked of a stream; the other where the stream or its group is not there."""
+    """The answer to ``asked``; ``otherwise`` if the stream or its group does not exist."""
     try:
         return (yield from asked)
     except Refused as error:
@@ -198,7 +198,7 @@ def _make_group(stream: str) -> Steps[None]:
 
 
 def _is_gone(error: Refused) -> bool:
-    """Whether a command was refused because the stream is not there, or its group."""
+    """Whether a command was refused because the stream or its group does not exist."""
     return "NOGROUP" in str(error) or "no such key" in str(error)
 
 
@@ -208,7 +208,7 @@ def is_hint(fields: Mapping[bytes, bytes]) -> bool:
 
 
 def _entries(reply: Any) -> list[Entry]:
-    # An entry that was deleted meanwhile has no fields.
+    # An entry that has been deleted has no fields.
     return [Entry(entry_id.decode(), pairs(fields or ())) for entry_id, fields in reply]
 
 

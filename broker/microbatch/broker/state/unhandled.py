@@ -1,4 +1,4 @@
-"""What waits on the results stream: how much, for how long, and whether there is a consumer."""
+"""The outcomes that wait on the results stream: how many, for how long, and whether there is a consumer."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _UNSEEN_MS = 60_000  # a consumer that waits shows itself every few seconds
 
 @dataclass(frozen=True, slots=True)
 class Neglect:
-    """Results and failures that wait for a handler, and nobody comes for them."""
+    """Results and failures that wait for a handler while no consumer is seen."""
 
     count: int
     oldest_age_ms: int | None
-    """None where the entries may not be read."""
+    """None if the entries may not be read."""
     unseen_ms: int | None
-    """For how long no consumer has shown itself; None if there never was one, or none is remembered."""
+    """For how long no consumer has shown itself; None if there never was one, or the group has none left."""
 
     def __str__(self) -> str:
         what = "1 result or failure waits" if self.count == 1 else f"{self.count:,} results and failures wait"
@@ -47,7 +47,7 @@ class Unhandled(Verbs[S_co]):
 
     @verb
     def last_id(self) -> Steps[str]:
-        """The id of the newest entry that was ever added; "0-0" if none was."""
+        """The id of the newest entry that was ever added; "0-0" if there was none."""
         info = yield from unless_gone(command("XINFO", "STREAM", self._key), [])
         newest: bytes = pairs(info).get(b"last-generated-id", b"0-0")
         return newest.decode()
@@ -59,7 +59,10 @@ class Unhandled(Verbs[S_co]):
 
     @verb
     def neglect(self, now_ms: int) -> Steps[Neglect | None]:
-        """Whether nobody has come for what waits within the last hour, of the server's time ``now_ms``."""
+        """The outcomes, if one has waited for an hour and no consumer was seen for an hour; otherwise None.
+
+        ``now_ms`` is the server's time.
+        """
         oldest_ms = yield from self._oldest_ms()
         if oldest_ms is None or now_ms - oldest_ms < self._neglected_ms:
             return None
@@ -75,7 +78,7 @@ class Unhandled(Verbs[S_co]):
 
     @verb
     def no_consumer(self) -> Steps[str]:
-        """That nobody comes for results, in words; empty if a consumer was seen within a minute."""
+        """Says in words that there is no consumer; empty if one was seen within a minute."""
         unseen_ms = yield from self._unseen_ms()
         if unseen_ms is None:
             return "there is no consumer"

@@ -1,6 +1,6 @@
-"""The wake list: words by which the active scheduler is woken before its tick.
+"""The wake list: words that wake the active scheduler before its next tick.
 
-They are hints. A word that gets lost makes something happen later, at the next tick.
+They are hints. If a word gets lost, its work happens later, at the next tick.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from microbatch.broker.transport.verb import S_co, Verbs, verb
 
 
 class Wake(StrEnum):
-    """What the active scheduler may be told."""
+    """A word to the active scheduler."""
 
     SIZE = "size"
     """A full batch waits."""
@@ -32,10 +32,10 @@ class Wake(StrEnum):
     RECONCILE = "reconcile"
     """Reconcile now: something about the scheduler itself, or about what it looks at, has changed."""
     ROOM = "room"
-    """A batch that had a job has ended, where the scheduler waits for that."""
+    """There is room for batches again, and the scheduler waits for it."""
 
 
-_MOST_WORDS = 4 * len(Wake)  # several who say one word at once may leave it twice
+_MOST_WORDS = 4 * len(Wake)  # several clients that leave one word at once may leave it twice
 
 
 class WakeList(Verbs[S_co]):
@@ -47,19 +47,19 @@ class WakeList(Verbs[S_co]):
 
     @verb
     def tell(self, word: Wake) -> Request[Replies]:
-        """Tell the active scheduler."""
+        """Leave a word for the active scheduler."""
         return transaction(*words_of(self._keys, word))
 
     @verb
     def take_back(self, *words: Wake) -> Request[Replies]:
-        """Take words back that nobody has read."""
+        """Remove words that have not been read yet."""
         return commands(*(("LREM", self._keys.wake, 0, word) for word in words))
 
     @verb
     def thin_out(self) -> Steps[int]:
-        """Throw the words away if there are too many. Returns how many they were.
+        """Delete all words if there are too many. Returns how many were deleted.
 
-        Each of ours is there once. Each of the others would have a batch cut, as small as it may be.
+        Each of Microbatch's own words is there once. Each other word would wake the scheduler for nothing.
         """
         words = int((yield from command("LLEN", self._keys.wake)))
         if words <= _MOST_WORDS:
@@ -69,5 +69,5 @@ class WakeList(Verbs[S_co]):
 
 
 def words_of(keys: Keys, word: Wake) -> tuple[Command, ...]:
-    """What leaves a word on the list, once."""
+    """The commands that leave a word on the list, once."""
     return ("LREM", keys.wake, 0, word), ("RPUSH", keys.wake, word)

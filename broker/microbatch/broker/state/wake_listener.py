@@ -1,10 +1,10 @@
 """The wake listener: the active scheduler waits for a wake-up and for a tick at the same time.
 
-A server ends a blocking read up to 100 ms late, when its own housekeeping comes round. So the
-read stays open at the server and the waiting is done here, on the socket, to the millisecond.
+A server ends a blocking read up to 100 ms late, in its next round of housekeeping. So the read stays open at
+the server, and the listener waits on the socket, to the millisecond.
 
-A server does what was sent behind a blocking read as soon as the read is over. So the scheduler that is
-woken has, in the same reply, what a cut has to look at first.
+A server performs the commands that were sent behind a blocking read as soon as the read is over. So when the
+scheduler is woken, the same reply has what a cut must look at first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WORDS = {word.value.encode(): word for word in Wake}
 
 @dataclass(frozen=True, slots=True)
 class LeaseWatch:
-    """What was seen at a wake-up, on a connection that watches the lease since."""
+    """What was seen at a wake-up, on a connection that has watched the lease since then."""
 
     holder: bytes | None
     """The token of the active scheduler."""
@@ -42,10 +42,10 @@ class Wakeup:
 
 
 class WakeListener(Protocol):
-    """What a scheduler waits at. Tests pass one that they wake by hand."""
+    """What a scheduler waits on. Tests pass one that they wake by hand."""
 
     def wait(self, seconds: float) -> Wakeup | None:
-        """Wait for a wake-up, for so long at most."""
+        """Wait for a wake-up, for at most ``seconds``."""
         ...
 
     def close(self) -> None:
@@ -56,28 +56,28 @@ class WakeListener(Protocol):
 class ServerWakeListener:
     """The wake list of one batcher, read on a connection of its own. For one thread.
 
-    A wake-up's look is good for one transaction on its connection, before the next `wait`.
+    A wake-up's watch is valid for one transaction on its connection, before the next `wait`.
 
     Args:
-        server: where it is.
-        keys: the batcher's.
-        block_seconds: how long one read stays open; 0 for as long as it takes.
+        server: the server that has the list.
+        keys: the batcher's keys.
+        block_seconds: how long one read stays open; 0 for no limit.
     """
 
     def __init__(self, server: Server, keys: Keys, block_seconds: float = BLOCK_SECONDS) -> None:
         self._server = server
-        # The connection may still watch from the wake-up before, if nothing was done then.
+        # The connection may still watch since the previous wake-up, if nothing was done then.
         look = ("UNWATCH",), ("WATCH", keys.lease), ("GET", keys.lease), ("LLEN", keys.events)
         self._listen = commands(("BLPOP", keys.wake, block_seconds), *look)
         self._connection: Any = None
         self._listening = False
 
     def wait(self, seconds: float) -> Wakeup | None:
-        """Wait for a wake-up, for so long at most. Raises ServerError if the connection breaks."""
+        """Wait for a wake-up, for at most ``seconds``. Raises ServerError if the connection breaks."""
         with self._server.translated():
             try:
                 return self._wait(seconds)
-            except BaseException:  # replies that were not read would be taken for the next wake-up's
+            except BaseException:  # the next wait would read unread replies as its own
                 self.close()
                 raise
 
@@ -97,7 +97,7 @@ class ServerWakeListener:
         return Wakeup(_WORDS.get(word[1], Wake.RECONCILE), LeaseWatch(holder, waiting, connection))
 
     def close(self) -> None:
-        """Stop listening: the server forgets the read with its connection."""
+        """Stop listening. The server drops the read with its connection."""
         if self._connection is not None:
             self._connection.disconnect()
             self._server.client.connection_pool.release(self._connection)

@@ -1,4 +1,4 @@
-"""One server, for asyncio: it performs the same requests as `Server` does, without a thread."""
+"""One server, for asyncio: it performs the same requests as `Server`, without a thread."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ T = TypeVar("T")
 class AsyncServer:
     """A pool of connections to one server. For one event loop.
 
-    No request is ever sent twice. A task that is cancelled while it waits for a reply has its connection
-    closed: what it asked for may or may not have been done. Raises, from every method, as `Server` does.
+    No request is ever sent twice. If a task is cancelled while it waits for a reply, its connection is
+    closed, and its request may or may not have been done. Every method raises as `Server` does.
     """
 
     def __init__(self, pool: redis.asyncio.ConnectionPool, where: str) -> None:
@@ -49,7 +49,7 @@ class AsyncServer:
         return cls(pool, safe_url(url))
 
     async def perform(self, asked: Request[T] | Steps[T]) -> T:
-        """Perform a request, or one after another, and return the answer."""
+        """Perform a request, or several one after another, and return the answer."""
         if isinstance(asked, Request):
             return await self._perform(asked)
         try:
@@ -104,7 +104,7 @@ async def _round_trip(connection: Any, request: Request[T]) -> T:
             for place in texts:
                 replies[place] = await _read(connection)
     except BaseException:
-        # A reply that comes late would be taken for another's.
+        # Otherwise the next request on this connection would read a late reply as its own.
         await connection.disconnect(nowait=True)
         raise
     return request.decode(replies)

@@ -1,4 +1,4 @@
-"""Backoff: how a process waits for a server that is away, and logs that once."""
+"""Backoff: how a process waits for a server that is away, and logs the trouble once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PASSING = (Unavailable, InDoubt, RefusedForNow)
-"""What a server is waited for: it is away, or in a state that passes."""
+"""The errors after which a process waits for the server: it is away, or in a temporary state."""
 
 _OUTAGE = (Unavailable, InDoubt)
 _AWAY, _REFUSED = "away", "refused"
 _QUIET_SECONDS = 12.0
-"""Longer than two waits between tries, and than two rounds of what is done every five seconds."""
+"""Longer than two waits between tries, and than two rounds of the work that is done every five seconds."""
 _FIRST_SECONDS = 0.1
 _LONGEST_SECONDS = 5.0
 _RETRY_SECONDS = 90.0
@@ -28,20 +28,20 @@ _RETRY_SECONDS = 90.0
 class Backoff:
     """The waits of one batcher's process between tries, each twice as long as the one before, up to 5 s.
 
-    A trouble is logged once, and once that it is over. An outage is over with the first success. A refusal
-    may concern some commands only, so that others succeed meanwhile: it is over when nothing was refused for
-    longer than what is done now and then takes to come round.
+    Trouble is logged once when it begins and once when it is over. An outage is over with the first success.
+    A refusal may concern only some commands, while others succeed. It is over when nothing was refused for 12
+    seconds, which is longer than the interval of periodic work.
     """
 
     def __init__(self, batcher: str) -> None:
         self._batcher = batcher
         self._seconds = 0.0
         self._told: set[str] = set()
-        """The kinds of trouble that were logged and are not over."""
+        """The kinds of trouble that were logged and are not over yet."""
         self._lost_at = 0.0
 
     def failed(self, error: MicrobatchError) -> float:
-        """A try has failed. Returns how long to wait for the next, in seconds."""
+        """Note that a try has failed. Returns how long to wait before the next one, in seconds."""
         kind = _AWAY if isinstance(error, _OUTAGE) else _REFUSED
         if kind not in self._told:
             until = "it answers" if kind == _AWAY else "it does"
@@ -52,7 +52,7 @@ class Backoff:
         return self._seconds
 
     def succeeded(self, *, everything: bool = False) -> None:
-        """A try has succeeded. ``everything``: it is all that is tried, so no trouble is left."""
+        """Note that a try has succeeded. With ``everything``, nothing else is tried: no trouble is left."""
         self._seconds = 0.0
         if not self._told or (
             _REFUSED in self._told and not everything and time.monotonic() < self._lost_at + _QUIET_SECONDS
@@ -64,10 +64,11 @@ class Backoff:
 
 
 def retry_until_answered(batcher: str, change: Callable[[], T], seconds: float | None = _RETRY_SECONDS) -> T:
-    """Ask for something that may be asked for again, until the server answers.
+    """Repeat a request until the server answers. Returns its answer.
 
-    That is a look, or a change that is guarded at the server. It has so many ``seconds``; None: as many as it
-    takes. Raises ServerError, at once if the server refuses for good, as a wrong password.
+    ``change`` must be safe to repeat: it only reads, or the server guards its change. It is repeated for
+    ``seconds``, or without limit if that is None. Raises ServerError after that time; at once if the server
+    refuses for good, for example a wrong password.
     """
     backoff, give_up_at = Backoff(batcher), time.monotonic() + (inf if seconds is None else seconds)
     while True:

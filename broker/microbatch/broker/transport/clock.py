@@ -1,7 +1,7 @@
 """One clock for all hosts: the server's.
 
-Due times and the tick grid are compared across hosts, so they are all told in the server's time.
-Between two looks at it a host's own monotonic clock counts on.
+Due times and the tick grid are compared across hosts, so all of them are in the server's time. Between two
+requests for it, a host's own monotonic clock continues the count.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ def server_time() -> Request[float]:
 
 
 class TimeSource(Protocol):
-    """What tells the time to a verb."""
+    """Tells the time to a verb."""
 
     def reading(self) -> Steps[int]:
-        """What is asked to tell the time: Unix time in milliseconds."""
+        """The requests for the time, which is Unix time in milliseconds."""
         ...
 
 
 class Clock(TimeSource, Protocol):
-    """What tells the time. Tests pass one that they move by hand."""
+    """Tells the time. Tests pass one that they move by hand."""
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
         ...
 
     def look_again(self) -> None:
-        """Have the next `now_ms` tell what the server says then, and not count on from before."""
+        """Make the next `now_ms` ask the server, and not continue the count of its own clock."""
         ...
 
 
 class ServerTime:
-    """The server's time, asked for every ``seconds`` at most, by the server that performs the `reading`."""
+    """The server's time, asked for at most every ``seconds``, by the server that performs the `reading`."""
 
     def __init__(self, seconds: float = 1.0) -> None:
         self._seconds = seconds
@@ -47,7 +47,7 @@ class ServerTime:
         self._ask_at = 0.0
 
     def reading(self) -> Steps[int]:
-        """What is asked to tell the time; nothing, if that was asked not long ago."""
+        """The requests for the time; none if the server was asked within ``seconds``."""
         now = time.monotonic()
         if now >= self._ask_at:
             at_ms = yield from server_time()
@@ -58,12 +58,12 @@ class ServerTime:
         return int(now * 1000 + self._offset_ms)
 
     def look_again(self) -> None:
-        """Ask the server the next time."""
+        """Make the next reading ask the server."""
         self._ask_at = 0.0
 
 
 class ServerClock(ServerTime):
-    """The same as a clock, for threads. Raises ServerError when the server can't be asked."""
+    """The server's time as a clock, for threads. Raises ServerError when the server can't be asked."""
 
     def __init__(self, server: Server, seconds: float = 1.0) -> None:
         super().__init__(seconds)
@@ -72,6 +72,6 @@ class ServerClock(ServerTime):
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
         now = time.monotonic()
-        if now < self._ask_at:  # as at nearly every batch
+        if now < self._ask_at:  # true at nearly every batch
             return int(now * 1000 + self._offset_ms)
         return self._server.perform(self.reading())

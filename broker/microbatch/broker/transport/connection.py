@@ -1,7 +1,7 @@
-"""How the server is reached: one factory makes every connection.
+"""Connects to the server: one factory makes every connection.
 
-redis-py would send a command again when its reply is lost, and so do it twice. No connection made
-here repeats anything: the caller decides, with the error that says whether it may have been done.
+redis-py would send a command again when its reply is lost, and the server could do it twice. No connection
+made here repeats anything. The caller decides, because the error says whether the command may have been done.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ CONNECT_SECONDS = 2.0
 BLOCK_SECONDS = 5.0
 """The longest that any command may block at the server."""
 REPLY_SECONDS = BLOCK_SECONDS + 5.0
-"""How long a reply is waited for, where nothing else is said."""
+"""How long to wait for a reply, by default."""
 
 
 DEFAULTS = {"max_connections": 10_000}
-"""Where the URL says nothing else: each thread that waits for a reply has one, and redis-py stops at 100."""
+"""Options that the URL may override. Each thread that waits for a reply has a connection, and redis-py's own
+limit is 100."""
 
 
 _PASSING = (
@@ -69,7 +70,7 @@ def _connected(pool: redis.ConnectionPool, connect: Any) -> Any:
             raise
         raise NotSent(str(error)) from error
     except BaseException:
-        # A signal's handler may have raised meanwhile, and redis-py keeps what is half made.
+        # A signal's handler may have raised meanwhile, and redis-py keeps a half-made connection.
         pool.disconnect(inuse_connections=False)
         raise
 
@@ -78,7 +79,7 @@ def open_client(url: str, reply_seconds: float = REPLY_SECONDS) -> redis.Redis:
     """A client for ``url``. Nothing is connected until a command is sent.
 
     Raises:
-        ConfigError: the URL is of no kind that is known.
+        ConfigError: the URL is malformed or of an unknown kind, or has a wrong option.
     """
     parts, options = checked_options(url, reply_seconds)
     options["retry"] = Retry(NoBackoff(), 0)
@@ -100,7 +101,7 @@ def open_client(url: str, reply_seconds: float = REPLY_SECONDS) -> redis.Redis:
 
 @cache
 def _driver_info() -> DriverInfo:
-    """What CLIENT LIST shows of a connection. redis-py would read its own version anew for each."""
+    """What CLIENT LIST shows of a connection. redis-py would read its own version again for each."""
     driver = DriverInfo()
     with suppress(PackageNotFoundError):  # in a program that was packed without it
         driver.add_upstream_driver("microbatch", version("microbatch"))
@@ -108,12 +109,12 @@ def _driver_info() -> DriverInfo:
 
 
 def checked_options(url: str, reply_seconds: float = REPLY_SECONDS) -> tuple[SplitResult, dict[str, Any]]:
-    """A URL's parts, and the options that are ours to set. Raises ConfigError if it is malformed."""
+    """A URL's parts, and the options that Microbatch sets. Raises ConfigError if the URL is malformed."""
     options: dict[str, Any] = {
         "socket_timeout": reply_seconds,
         "socket_connect_timeout": CONNECT_SECONDS,
         "protocol": 2,  # RQ reads replies in this shape,
-        "decode_responses": False,  # and all of us as bytes
+        "decode_responses": False,  # Microbatch and RQ both read bytes
         "driver_info": _driver_info(),
     }
     parts = split_url(url)
@@ -125,7 +126,7 @@ def checked_options(url: str, reply_seconds: float = REPLY_SECONDS) -> tuple[Spl
 
 
 def translate(error: Exception, where: str) -> ServerError:  # noqa: PLR0911 - a table
-    """Microbatch's own error for one of redis-py's. ``where`` is the server's URL, fit to be shown."""
+    """Microbatch's own error for one of redis-py's. ``where`` is the server's URL as it may be shown."""
     match error:
         case redis.AuthenticationError() | redis.exceptions.AuthorizationError():
             return Refused(
@@ -153,7 +154,7 @@ def translate(error: Exception, where: str) -> ServerError:  # noqa: PLR0911 - a
 
 @contextmanager
 def translated(pool: redis.ConnectionPool, where: str) -> Iterator[None]:
-    """redis-py's errors leave the block as ours. ``where`` is the server's URL, fit to be shown."""
+    """Turn redis-py's errors in this block into ours. ``where`` is the server's URL as it may be shown."""
     try:
         yield
     except (redis.RedisError, OSError) as error:
@@ -162,24 +163,23 @@ def translated(pool: redis.ConnectionPool, where: str) -> Iterator[None]:
 
 
 def renew_after(error: Exception, pool: redis.ConnectionPool) -> None:
-    """Close the idle connections, if an error says that those there are are of no more use.
+    """Close the idle connections if an error says that the existing ones are no longer usable.
 
-    Where one was found dead, so are the others that a firewall has dropped with it; and where a server has
-    become a replica, a new connection may lead to the one that took its place. Those in use are closed by
-    those who use them.
+    If one connection is dead, a firewall may have dropped the others with it. If a server has become a
+    replica, a new connection may lead to the new master. Connections in use are closed by their users.
     """
     if means_lost(error):
         pool.disconnect(inuse_connections=False)
 
 
 def means_lost(error: Exception) -> bool:
-    """Whether an error says that the connections there are are of no more use."""
+    """Whether an error says that the existing connections are no longer usable."""
     lost = isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError)
     demoted = isinstance(error, redis.ReadOnlyError | redis.exceptions.MasterDownError)
     return lost or demoted or str(error).startswith("UNBLOCKED")
 
 
 def _passes(error: Exception) -> bool:
-    """Whether the server has refused for a state that it will leave again."""
-    # redis-py takes the first word from those errors that have a class of their own.
+    """Whether the server refused because of a temporary state."""
+    # redis-py removes the first word of an error that has its own class.
     return isinstance(error, _PASSING) or str(error).partition(" ")[0] in _PASSING_WORDS

@@ -1,7 +1,7 @@
 """The listener: blocking commands, and a way to end their wait from another thread.
 
-A signal handler may end a wait of the very thread that it interrupts. A lock that this thread holds, as
-`threading.Event` has one, would then be waited for by its own holder. So a wait is ended by a byte in a pipe.
+A signal handler may end a wait of the same thread that it interrupts. If that took a lock, as in
+`threading.Event`, the thread could wait for a lock that it holds itself. So a byte in a pipe ends a wait.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Interrupt:
         weakref.finalize(self, _close, self._reader, self._writer).atexit = False
 
     def wake(self) -> None:
-        """End the wait that goes on, or the next one."""
-        with suppress(BlockingIOError):  # it is full, and has not been cleared for long
+        """End the present wait, or the next one."""
+        with suppress(BlockingIOError):  # the pipe is full, because it was not cleared for long
             os.write(self._writer, b"\0")
 
     def clear(self) -> None:
-        """Have what woke up to now end no later wait. The caller then looks at what it was woken for."""
+        """Forget all calls of `wake` so far. The caller must then look at what it was woken for."""
         with suppress(BlockingIOError):
             while os.read(self._reader, 4096):
                 pass
@@ -50,18 +50,18 @@ class Interrupt:
         return bool(_readable(0, self._reader))
 
     def pause(self, seconds: float) -> None:
-        """Wait for so long, or until it is woken."""
+        """Wait for ``seconds``, or until it is woken."""
         _readable(seconds, self._reader)
 
     def wait_for(self, descriptor: int, seconds: float) -> bool:
-        """Whether something can be read from ``descriptor``, within so long, unless it was woken before."""
+        """Wait for up to ``seconds``, or until it is woken. Returns whether ``descriptor`` can be read."""
         return descriptor in _readable(seconds, self._reader, descriptor)
 
 
 class Listener:
-    """A connection of one's own for commands that block at the server. For one thread at a time.
+    """A separate connection for commands that block at the server. For one thread at a time.
 
-    Only `wake` may be called from elsewhere.
+    Only `wake` may be called from other threads.
     """
 
     def __init__(self, server: Server) -> None:
@@ -74,12 +74,12 @@ class Listener:
         self.pause = self._interrupt.pause
 
     def perform(self, asked: Request[T] | Steps[T]) -> T:
-        """Perform what may block for up to 5 seconds at the server, and return its answer.
+        """Perform requests that may block at the server for up to 5 seconds, and return their answer.
 
-        If it is woken meanwhile, the server is told to answer at once.
+        If the listener is woken meanwhile, the server is told to answer at once.
 
         Raises:
-            ServerError: as `Server` does. The next call makes a new connection.
+            ServerError: as from `Server`. The next call makes a new connection.
         """
         return perform_by(self._perform, asked)
 
@@ -92,12 +92,12 @@ class Listener:
                 return receive(connection, request)
             except BaseException:
                 if self._connection is not None:
-                    self._connection.disconnect()  # a reply that was not read would be taken for another's
+                    self._connection.disconnect()  # the next request would read an unread reply as its own
                 self.close()
                 raise
 
     def close(self) -> None:
-        """Give the connection back, if there is one."""
+        """Return the connection to the pool, if there is one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._server.client.connection_pool.release(connection)
@@ -113,20 +113,20 @@ class Listener:
             return
         if not self._interrupt.is_awake:
             raise redis.TimeoutError(f"no reply for {REPLY_SECONDS:g} s")
-        # The command may not have come to the server yet: then there is nothing to unblock.
+        # The command may not have reached the server yet. Then there is nothing to unblock.
         while not _readable(_UNBLOCK_SECONDS, descriptor):
             self._server.do("CLIENT", "UNBLOCK", self._client_id)
 
 
 def _readable(seconds: float, *descriptors: int) -> list[int]:
-    poll = select.poll()  # select() takes no descriptor from 1,024 on
+    poll = select.poll()  # select() accepts no descriptor from 1,024 on
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
     return [descriptor for descriptor, _ in poll.poll(max(seconds, 0) * 1000)]
 
 
 def _descriptor(connection: Any) -> int:
-    return int(connection._get_socket().fileno())  # noqa: SLF001 - redis-py shows it in no other way
+    return int(connection._get_socket().fileno())  # noqa: SLF001 - redis-py has no public way
 
 
 def _close(*descriptors: int) -> None:

@@ -1,4 +1,4 @@
-"""A request that was sent and whose answer was not read yet."""
+"""A request that was sent and whose answer has not been read yet."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class PendingReply(Generic[T]):
-    """A request on its way to the server, and the connection that its answer comes over.
+    """A request on its way to the server, and the connection that will receive its answer.
 
     Raises:
         Unavailable: there is no connection; nothing was sent.
-        InDoubt: it broke, while the request was sent or before its answer.
+        InDoubt: the connection broke while the request was sent, or before its answer.
         Refused: the server answered with an error.
     """
 
@@ -35,7 +35,7 @@ class PendingReply(Generic[T]):
                 raise
 
     def reply(self) -> T:
-        """Wait for the answer, and return it. To be called once."""
+        """Wait for the answer, and return it. Must be called exactly once."""
         with translated(self._pool, self._where):
             try:
                 return receive(self._connection, self._request)

@@ -1,11 +1,11 @@
-"""A request: what goes out in one round trip, and what its replies mean.
+"""A request: what is sent in one round trip, and what its replies mean.
 
 A request is a value. It knows nothing of sockets, threads or event loops, so `Server` and `AsyncServer`
-perform the same ones. What takes several round trips is a generator over requests, as in psycopg 3: it yields
-each request, and is sent what that one was answered.
+perform the same requests. Work that takes several round trips is a generator of requests, as in psycopg 3: it
+yields each request, and receives its answer.
 
-redis-py's client does much for each command that is of no use on the path of every event and batch: it looks
-up how to read the reply, counts, and packs argument by argument. Here none of it is done.
+redis-py's client does work for each command that events and batches do not need: it looks up how to read the
+reply, counts, and packs argument by argument. A request does none of that.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ U = TypeVar("U")
 Value = str | bytes | int | float
 Command = Sequence[Value]
 Replies = Sequence[Any]
-"""As the server gives them. A command that was refused has its error in its reply's place."""
+"""As the server sends them. The reply to a command that was refused is its error."""
 
 
-@dataclass(slots=True)  # frozen, it would take twice as long to make, at each event
+@dataclass(slots=True)  # a frozen one would take twice as long to make, at each event
 class Request(Generic[T_co]):
-    """Commands that go out in one round trip, and what is made of their replies. Nobody changes one.
+    """Commands that are sent in one round trip, and how their replies become an answer. Never changed.
 
     A verb that takes several round trips has ``answer = yield from request`` for each.
     """
@@ -41,24 +41,24 @@ class Request(Generic[T_co]):
     count: int
     """How many replies there are."""
     decode: Callable[[Replies], T_co]
-    """Raises what a reply has for an error."""
+    """Makes the answer of the replies. Raises the error that a reply is."""
     calls: Mapping[int, Command] | None = None
-    """Of each script that is called by its hash: the place of its reply, and the call with its whole text."""
+    """For each script that is called by its hash: the place of its reply, and the call with its full text."""
     hints: int = 0
-    """So many replies at the end may get lost with the connection, and take nothing from those before."""
+    """How many replies at the end may get lost with the connection. The replies before them still count."""
 
     def __iter__(self) -> Generator[Request[Any], Any, T_co]:
         answer: T_co = yield self
         return answer
 
     def then(self, use: Callable[[T_co], U]) -> Request[U]:
-        """The same commands, and what ``use`` makes of their answer."""
+        """The same commands, with ``use`` applied to their answer."""
         decode = self.decode
         return Request(self.packed, self.count, lambda replies: use(decode(replies)), self.calls, self.hints)
 
 
 Steps = Generator[Request[Any], Any, T]
-"""What takes several round trips: it yields requests, and returns its answer."""
+"""Work that takes several round trips: it yields requests, and returns its answer."""
 
 
 def pack(*commands: Command) -> bytes:
@@ -72,19 +72,19 @@ def command(*words: Value) -> Request[Any]:
 
 
 def commands(*several: Command) -> Request[Replies]:
-    """Commands that go out together. The first that is refused raises, when all are done."""
+    """Commands that are sent together. The first error among the replies is raised, after all are done."""
     return Request(pack(*several), len(several), good)
 
 
 def each(*several: Command) -> Request[Replies]:
-    """Commands that go out together. One that is refused has its error in its reply's place."""
+    """Commands that are sent together. The reply to a command that was refused is its error."""
     return Request(pack(*several), len(several), _as_they_are)
 
 
 def transaction(*several: Command) -> Request[Replies]:
-    """Commands that are done together, by MULTI and EXEC; none of them if the server refuses to queue one.
+    """Commands that are done together, by MULTI and EXEC. None is done if the server refuses to queue one.
 
-    On a connection that watches a key, the answer raises WatchError if the key has changed: then nothing was
+    On a connection that watches a key, the answer raises WatchError if the key has changed. Then nothing was
     done.
     """
     return Request(pack(("MULTI",), *several, ("EXEC",)), len(several) + 2, _of_transaction)
@@ -104,14 +104,14 @@ def call(
     args: Sequence[Value] = (),
     decode: Callable[[Replies], Any] = only,
 ) -> Request[Any]:
-    """A script. It is called by its hash, and sent in full if the server does not know it."""
+    """A call of a script by its hash. The script is sent in full if the server does not know it."""
     operands = (len(keys), *keys, *args)
     by_hash = pack_command(("EVALSHA", script.sha, *operands))  # type: ignore[arg-type]
     return Request(by_hash, 1, decode, {0: ("EVAL", script.text, *operands)})
 
 
 def together(*requests: Request[Any]) -> Request[list[Any]]:
-    """Requests that go out in one round trip. The answer has each one's own answer, or its error."""
+    """Requests that are sent in one round trip. The answer is a list with each one's answer, or its error."""
     calls: dict[int, Command] = {}
     place = 0
     for request in requests:
@@ -130,7 +130,7 @@ def together(*requests: Request[Any]) -> Request[list[Any]]:
 
 
 def info(section: str) -> Request[dict[str, str]]:
-    """A section of what a server says of itself."""
+    """A section of the server's INFO."""
     return command("INFO", section).then(_lines)
 
 
@@ -143,7 +143,7 @@ def good(replies: Replies) -> Replies:
 
 
 def pairs(flat: Sequence[Any]) -> dict[Any, Any]:
-    """A reply that has names and values in turn, as that to HGETALL."""
+    """A dict of a reply that has names and values in turn, such as the reply to HGETALL."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
@@ -152,7 +152,7 @@ def _as_they_are(replies: Replies) -> Replies:
 
 
 def _of_transaction(replies: Replies) -> Replies:
-    done = good(replies)[-1]  # where one was refused, its own error says why, and EXEC's only that
+    done = good(replies)[-1]  # a refused command's own error says why; EXEC's says only that one was refused
     if done is None:
         raise redis.WatchError("what is watched has changed")
     return good(done)

@@ -1,4 +1,4 @@
-"""A round trip: a request goes out on one connection, and its replies come in."""
+"""A round trip: sends a request on one connection, and reads its replies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ T = TypeVar("T")
 def round_trip(connection: Any, request: Request[T]) -> T:
     """Perform a request. Raises redis-py's errors.
 
-    If the connection breaks, it is closed, so that a reply which comes late is not taken for another's.
+    If anything goes wrong, the connection is closed. Otherwise a later request could read a late reply as its
+    own.
     """
     try:
         connection.send_packed_command([request.packed])
@@ -27,7 +28,7 @@ def round_trip(connection: Any, request: Request[T]) -> T:
 
 
 def send(connection: Any, request: Request[Any]) -> None:
-    """Send a request. Its replies have to be read before the next is sent."""
+    """Send a request. Its replies must be read before the next one is sent."""
     try:
         connection.send_packed_command([request.packed])
     except BaseException:
@@ -36,7 +37,7 @@ def send(connection: Any, request: Request[Any]) -> None:
 
 
 def receive(connection: Any, request: Request[T]) -> T:
-    """The answer to a request that was sent."""
+    """Read the replies to a request that was sent, and return its answer."""
     try:
         replies = _replies(connection, request)
     except BaseException:
@@ -59,7 +60,7 @@ def _replies(connection: Any, request: Request[Any]) -> Replies:
 
 
 def read(connection: Any) -> Any:
-    """The next reply; an error, if it is one. Raises redis-py's errors if the connection breaks."""
+    """The next reply, which may be an error. Raises redis-py's errors if the connection breaks."""
     try:
         return connection.read_response()
     except redis.ResponseError as error:
@@ -67,7 +68,7 @@ def read(connection: Any) -> Any:
 
 
 def unknown_scripts(calls: Mapping[int, Command], replies: Replies) -> dict[int, Command]:
-    """The calls whose script the server does not know, in full, by the places of their replies."""
+    """The full calls of the scripts that the server does not know, by the places of their replies."""
     return {
         place: text
         for place, text in calls.items()

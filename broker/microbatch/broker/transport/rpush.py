@@ -1,7 +1,7 @@
 """Encodes an `RPUSH` of events.
 
-A client packs any command argument by argument. Here every argument but two is an event, so the command is
-joined from the events and what stands before each of them, which depends on its length alone.
+A client packs a command argument by argument. In this command all arguments but two are events. So it is
+joined from the events and the bytes before each of them, which depend only on the event's length.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class RpushEncoder:
         self._words = b"$5\r\nRPUSH\r\n$%d\r\n%b" % (len(name), name)
 
     def packed(self, bodies: Sequence[bytes], prefix: bytes) -> bytes:
-        """The command for events that all begin with ``prefix`` and go on with ``bodies``."""
+        """The command for events that all begin with ``prefix`` and continue with one of ``bodies``."""
         if len(bodies) == 1:
             (body,) = bodies
             return b"*3\r\n%b\r\n$%d\r\n%b%b\r\n" % (self._words, len(prefix) + len(body), prefix, body)
@@ -29,7 +29,7 @@ class RpushEncoder:
 
 
 class _Heads(dict[int, bytes]):
-    """What stands before a body, by the body's length; each is made when it is first asked for."""
+    """The bytes before a body, by the body's length. Each is made when it is first needed."""
 
     def __init__(self, prefix: bytes) -> None:
         self._prefix = prefix

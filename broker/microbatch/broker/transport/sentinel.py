@@ -13,9 +13,9 @@ from microbatch.broker.transport.url import URL_HELP, port_of
 
 
 def sentinel_client(parts: SplitResult, options: dict[str, Any], of_master: dict[str, Any]) -> redis.Redis:
-    """A client of the master. Its URL's options are the master's; those of TLS are the Sentinels' as well.
+    """A client of the master. The URL's options are for the master; those for TLS are also for the Sentinels.
 
-    Both have these ``options``. The master has those ``of_master`` that its URL says nothing of.
+    ``options`` are for both. ``of_master`` are the master's options that the URL may override.
     """
     login, _, hosts = parts.netloc.rpartition("@")
     service, _, db = parts.path.strip("/").partition("/")
@@ -38,7 +38,7 @@ def sentinel_client(parts: SplitResult, options: dict[str, Any], of_master: dict
 
 
 class _Sentinels(Sentinel):
-    """Sentinels whose error says in few words why each of them was of no help."""
+    """Sentinels whose error says in few words why none of them named a master."""
 
     def __init__(self, hosts: list[tuple[str | None, int]], options: dict[str, Any]) -> None:
         super().__init__(hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
@@ -54,7 +54,7 @@ class _Sentinels(Sentinel):
                 continue
             state = masters.get(service_name)
             if state and self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
-                # The next connection asks this one first.
+                # The next connection asks this Sentinel first.
                 self.sentinels = [sentinel, *(other for other in sentinels if other is not sentinel)]
                 return state["ip"], state["port"]
             reasons.append(f"{host}: it is down" if state else f"{host}: never heard of it")

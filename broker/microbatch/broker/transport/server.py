@@ -29,7 +29,7 @@ OLDEST_VALKEY = (7, 2)
 
 
 def perform_by(perform: Callable[[Request[Any]], Any], asked: Request[T] | Steps[T]) -> T:
-    """Have each request of what is asked performed in turn, and return the answer."""
+    """Let ``perform`` do each request in turn, and return the answer."""
     if isinstance(asked, Request):
         first: T = perform(asked)
         return first
@@ -67,12 +67,12 @@ class Server:
         return cls(open_client(url), safe_url(url), url)
 
     def perform(self, asked: Request[T] | Steps[T]) -> T:
-        """Perform a request, or one after another, and return the answer."""
+        """Perform a request, or several one after another, and return the answer."""
         return perform_by(self._perform, asked)
 
     def _perform(self, request: Request[T]) -> T:
-        # Not by redis-py's client: when a signal's handler raises between sending and reading, that gives the
-        # connection back, and the next who uses it gets this reply for its own.
+        # Not by redis-py's client. If a signal's handler raises between sending and reading, that returns the
+        # connection to the pool, and its next user reads this reply as its own.
         pool = self.client.connection_pool
         try:
             connection = pool.get_connection()
@@ -85,22 +85,22 @@ class Server:
             raise translate(error, self.where) from error
 
     def do(self, *words: Value) -> Any:
-        """Send one command, and return its reply as the server gives it."""
+        """Send one command, and return its reply as the server sends it."""
         return self._perform(command(*words))
 
     def send(self, request: Request[T]) -> PendingReply[T]:
-        """Send a request. Its answer has to be asked for."""
+        """Send a request. The caller must read its answer from the `PendingReply`."""
         return PendingReply(self.client.connection_pool, self.where, request)
 
     def fenced(self, watching: Any = None) -> AbstractContextManager[FencedTransaction]:
-        """A transaction that is done only while a key stays as it was, for the block of a ``with``.
+        """A transaction for the block of a ``with``, which is done only if a key has not changed.
 
-        A caller that has looked at the key already lends the connection that is ``watching`` it since.
+        If the caller has already looked at the key, ``watching`` is the connection that watches it since.
         """
         return fenced(self.client.connection_pool, self.where, watching)
 
     def translated(self) -> AbstractContextManager[None]:
-        """For code that uses the client itself: redis-py's errors leave the block as ours."""
+        """Turn redis-py's errors in this block into ours, for code that uses the client itself."""
         return translated(self.client.connection_pool, self.where)
 
     def check_version(self) -> None:
@@ -119,7 +119,7 @@ class Server:
             )
 
     def _first_reply(self) -> dict[str, str]:
-        """What a server says of itself, at once or not at all: this is where a wrong address shows."""
+        """The server's INFO, with a short timeout: a wrong address shows here first."""
         if self._url is None:
             return self.perform(info("server"))
         first = Server(open_client(self._url, reply_seconds=CONNECT_SECONDS), self.where)
@@ -129,5 +129,8 @@ class Server:
             first.close()
 
     def close(self, *, in_use: bool = True) -> None:
-        """Close the connections, those in use by other threads included. A later request opens new ones."""
+        """Close the connections; with ``in_use``, also those that other threads are using.
+
+        A later request opens new ones.
+        """
         self.client.connection_pool.disconnect(inuse_connections=in_use)

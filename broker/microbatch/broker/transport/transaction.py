@@ -1,7 +1,7 @@
-"""A fenced transaction: commands that are done together or not at all, and only while a key stays as it was.
+"""A fenced transaction: commands that are done together or not at all, and only if a key has not changed.
 
-In two round trips: a look, which begins the watch, and the commands. redis-py's own transaction takes one
-for each thing that is asked for under a watch. It is one round trip where somebody has looked before.
+It takes two round trips: a look, which begins the watch, and the commands. It takes only one if the caller
+has looked before. redis-py's own transaction takes a round trip for each command under a watch.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ class FencedTransaction:
         self._where = where
         self._connection = connection
         self.watching = False
-        """Whether a look has begun a watch that goes on."""
+        """Whether a look has begun a watch that has not ended."""
 
     def look(self, key: str, *others: Command) -> Replies:
-        """From now on ``key`` may not change. Returns the replies to the other commands."""
+        """Watch ``key``, which must not change from now on. Returns the replies to the other commands."""
         self.watching = True
         with translated(self._pool, self._where):
             return round_trip(self._connection, commands(("WATCH", key), *others))[1:]
 
     def execute(self, *several: Command) -> Replies | None:
-        """Do these commands. Returns their replies; None if the key has changed: then nothing was done."""
+        """Do these commands. Returns their replies, or None if the key has changed and nothing was done."""
         request = transaction(*several)
         with translated(self._pool, self._where):
             send(self._connection, request)
-            self.watching = False  # EXEC ends the watch, whatever comes of it
+            self.watching = False  # EXEC ends the watch in any case
             try:
                 return receive(self._connection, request)
             except redis.WatchError:
@@ -49,8 +49,8 @@ class FencedTransaction:
 def fenced(pool: redis.ConnectionPool, where: str, watching: Any = None) -> Iterator[FencedTransaction]:
     """A transaction for the block of a ``with``.
 
-    A ``watching`` connection needs no look. It stays with the caller that began the watch, and so does the
-    watch if nothing is done.
+    With a ``watching`` connection, no look is needed. The connection stays with the caller that began the
+    watch. So does the watch, if nothing is done.
     """
     if watching is not None:
         yield FencedTransaction(pool, where, watching)

@@ -1,6 +1,6 @@
-"""A server's URL: its parts, and in one line what is wrong with it.
+"""A server's URL: its parts, and what is wrong with it, in one line.
 
-No message quotes what may be a password.
+No message quotes anything that may be a password.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _BOOLEANS = ("true", "false", "yes", "no", "1", "0", "t", "f", "y", "n")
 
 
 def split_url(url: str) -> SplitResult:
-    """The parts of a URL. Raises ConfigError, without the password, if it is of no kind that is known."""
+    """The parts of a URL. Raises ConfigError, without the password, if it is malformed or of unknown kind."""
     check_spelling(url)
     try:
         parts = urlsplit(url)
-    except ValueError:  # whose message may quote the password
+    except ValueError:  # its message may quote the password
         raise ConfigError(f"redis_url: it can't be read as a URL; {URL_HELP}") from None
     if parts.scheme not in SCHEMES:
         raise ConfigError(
@@ -39,7 +39,7 @@ def split_url(url: str) -> SplitResult:
         )
     rest = url.partition("://")[2].removeprefix(parts.netloc)
     if (parts.netloc and not parts.netloc.endswith("@")) if parts.scheme == "unix" else "@" in rest:
-        # Whatever stands before the "@" may be part of a password, and would be taken for a host or a port.
+        # The text before the "@" may be part of a password, and would be read as a host or a port.
         raise ConfigError(
             "redis_url: the host is not where it should be; write '/', '?', '#' and '@' in a user name or "
             f"password as %2F, %3F, %23 and %40; {URL_HELP}"
@@ -52,7 +52,7 @@ def split_url(url: str) -> SplitResult:
 
 
 def port_of(host: str) -> int | None:
-    """The port of ``host[:port]``. Raises ConfigError if it is none."""
+    """The port of ``host[:port]``, or None. Raises ConfigError if it is not a port."""
     try:
         return urlsplit(f"//{host}").port
     except ValueError:
@@ -66,7 +66,7 @@ def safe_url(url: str) -> str:
 
 
 def check_spelling(url: str) -> None:
-    """Raises ConfigError if the URL has what shells, files and people put into one by mistake."""
+    """Raises ConfigError if the URL has something that shells, files and people put into one by mistake."""
     if url[:1] in ("'", '"') or url[-1:] in ("'", '"'):
         raise ConfigError("redis_url: it begins or ends with a quotation mark; leave the marks out")
     if url != url.strip() or re.search(r"[\t\r\n]", url):
@@ -82,7 +82,7 @@ def check_spelling(url: str) -> None:
 
 
 def check_options(parts: SplitResult) -> None:
-    """Raises ConfigError if one of the URL's options can't be as it is."""
+    """Raises ConfigError if one of the URL's options has a wrong value, or does not fit its scheme."""
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     for name, value in options.items():
         if name.startswith("ssl_") and not parts.scheme.startswith("rediss"):
@@ -94,7 +94,7 @@ def check_options(parts: SplitResult) -> None:
 
 
 def unknown_option(error: TypeError) -> str:
-    """What redis-py's error about an option's name comes to; empty if it is another error."""
+    """What redis-py's error says about an option's name; empty if it is another error."""
     found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if found is None:
         return ""
@@ -127,7 +127,7 @@ def _is_number(value: str, parse: type[int] | type[float]) -> bool:
 
 
 def _check_certificates(options: dict[str, str]) -> None:
-    """Raises ConfigError if a file for TLS is not there, or has no certificate or key."""
+    """Raises ConfigError if a file for TLS does not exist, or has no certificate or key."""
     for name in _FILES:
         if name in options and not Path(options[name]).is_file():
             raise ConfigError(f"redis_url: {name}: there is no file {options[name]!r}")
@@ -150,7 +150,7 @@ def _load_certificates(options: dict[str, str]) -> None:
     certificate = options.get("ssl_certfile")
     try:
         if certificate is not None:
-            # With a password, so that nobody is asked for one on a terminal.
+            # With a password, so that OpenSSL does not ask for one on a terminal.
             context.load_cert_chain(certificate, options.get("ssl_keyfile"), options.get("ssl_password", ""))
     except OSError as error:
         what = f"{certificate!r} has no certificate with its key (ssl_keyfile) that can be read"
@@ -158,7 +158,7 @@ def _load_certificates(options: dict[str, str]) -> None:
 
 
 def refuse_own(parts: SplitResult, names: Iterable[str]) -> None:
-    """Raises ConfigError if the URL sets an option that would be overridden."""
+    """Raises ConfigError if the URL sets one of these options, which Microbatch overrides."""
     given = parse_qs(parts.query)
     if wrong := next((name for name in names if name in given), None):
         raise ConfigError(f"redis_url: the option {wrong} is Microbatch's own to set; leave it out")

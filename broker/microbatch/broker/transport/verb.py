@@ -1,4 +1,4 @@
-"""A verb: what can be asked of the server, written once for all who ask.
+"""A verb: something that the server can be asked for, written once for all callers.
 
     class Events(Verbs[S_co]):
         @verb
@@ -7,9 +7,9 @@
 
     Events(server, …).waiting()                a number
     await Events(async_server, …).waiting()    the same, on asyncio
-    events.waiting.request()                   the request, to go out together with others
+    events.waiting.request()                   the request, to be sent together with others
 
-So a verb has no twin for asyncio, and none that sends its commands along with something else.
+So a verb needs no second version for asyncio, and none that sends its commands along with others.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ S_co = TypeVar("S_co", bound=Server | AsyncServer, covariant=True, default=Serve
 
 
 class Verbs(Generic[S_co]):
-    """What is asked of one server, for threads or for asyncio."""
+    """The verbs of one server, for threads or for asyncio."""
 
     def __init__(self, server: S_co) -> None:
         self.server = server
 
 
 class verb(Generic[P, T]):  # noqa: N801 - it is used as a decorator
-    """A method that returns a request, or takes steps; calling it has the instance's server perform them."""
+    """Decorates a method that returns a request or steps. On a call, the instance's server performs them."""
 
     def __init__(self, ask: Callable[Concatenate[Any, P], Request[T] | Steps[T]]) -> None:
         self.ask = ask
-        """What is asked, given the instance first."""
+        """The method itself, which takes the instance first."""
         update_wrapper(self, ask)
 
     @overload
@@ -59,7 +59,7 @@ class verb(Generic[P, T]):  # noqa: N801 - it is used as a decorator
 
 
 class Verb(Generic[P, T, R]):
-    """A verb of one instance."""
+    """A verb that is bound to one instance."""
 
     __slots__ = ("_ask", "_verbs")
 
@@ -72,9 +72,9 @@ class Verb(Generic[P, T, R]):
         return performed
 
     def asked(self, *args: P.args, **kwargs: P.kwargs) -> Request[T] | Steps[T]:
-        """What is asked, for somebody else than the instance's server to perform."""
+        """The request or steps, to be performed by something other than the instance's server."""
         return self._ask(self._verbs, *args, **kwargs)
 
     def request(self, *args: P.args, **kwargs: P.kwargs) -> Request[T]:
-        """What is asked, of a verb of one round trip, to go out together with something else."""
+        """The request of a verb that takes one round trip, to be sent together with others."""
         return cast("Request[T]", self._ask(self._verbs, *args, **kwargs))
