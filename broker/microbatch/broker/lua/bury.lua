@@ -1,9 +1,9 @@
--- bury: give a batch up. Its list stays where it is, with the failure in the run record's place.
+-- bury: make a batch dead. Its list stays where it is, with the failure in the run record's place.
 --
 -- KEYS[1] batch     list    header, run record, events
 -- KEYS[2] inflight  zset    the ledger
--- KEYS[3] dead      zset    batches given up
--- KEYS[4] results   stream  what waits for a handler
+-- KEYS[3] dead      zset    dead batches
+-- KEYS[4] results   stream  outcomes that wait for a handler
 -- KEYS[5] stats     hash    counters
 -- KEYS[6] progress  stream  there only while somebody waits for an end
 -- KEYS[7] held      string  there only while the scheduler waits for room
@@ -12,10 +12,10 @@
 -- ARGV[2] expected  run record
 -- ARGV[3] failure   JSON
 -- ARGV[4] now       (ms)
--- ARGV[5..] field, value    of the failure's entry on the stream; none if nobody is to handle it
+-- ARGV[5..] field, value    of the failure's entry on the stream; none if there is nothing to handle
 --
--- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(log batches).
--- 1 as well if it is dead by this very call, whose reply was lost before: moment and failure are the same.
+-- Returns 1, or 0 if the batch is not in flight or its run record has changed. O(log batches).
+-- Also returns 1 if an earlier call, whose reply was lost, has buried it with the same time and failure.
 if redis.call('EXISTS', batch) == 0 then return 0 end
 local wrong = wrong_type(batch, 'list') or wrong_type(inflight, 'zset') or wrong_type(dead, 'zset')
   or wrong_type(results, 'stream') or wrong_type(stats, 'hash') or wrong_type(progress, 'stream')
@@ -28,7 +28,7 @@ end
 if redis.call('LINDEX', batch, 1) ~= expected then return 0 end
 local bad = bad_count(stats, 'dead_batches', 'dead_events')
 if bad then return bad end
--- First, as a stream takes nothing more after the last id that there is.
+-- First, because this fails if the stream has used its last id.
 if #ARGV >= ARGV_FROM then redis.call('XADD', results, '*', unpack(ARGV, ARGV_FROM)) end
 redis.call('HINCRBY', stats, 'dead_batches', 1)
 redis.call('HINCRBY', stats, 'dead_events', redis.call('LLEN', batch) - 2)

@@ -4,11 +4,11 @@
 -- KEYS[2] inflight  zset    the ledger
 -- ARGV[1] id        of the batch
 -- ARGV[2] owner     who will run it, new for each run
--- ARGV[3] silent    the score of a batch whose owner was to show itself before now
--- ARGV[4] score     of a batch that runs, until when the owner is to show itself
+-- ARGV[3] silent    the score of a batch whose owner had to show itself before now
+-- ARGV[4] score     of a running batch: when its owner must have shown itself
 --
--- Returns 'gone' if the batch is not in flight, 'busy' if its owner is alive and at it, otherwise the list
--- with the new run record. O(events).
+-- Returns 'gone' if the batch is not in flight, 'busy' if its owner is alive, otherwise the list with the new
+-- run record. O(events).
 if redis.call('TYPE', batch).ok ~= 'list' then return 'gone' end
 local present = redis.call('ZSCORE', inflight, id)
 if not present then return 'gone' end

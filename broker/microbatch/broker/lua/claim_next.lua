@@ -1,16 +1,17 @@
--- claim_next: claim the batch whose job is the first in a list, for one run of its processor, and read it.
+-- claim_next: claim the batch of the first job in a list, for one run of its processor, and read it.
 --
 -- KEYS[1] jobs      list    ids of jobs: RQ's queue, or what a worker has moved from there
 -- KEYS[2] others    list    receives the id of a job without a batch to run
 -- KEYS[3] inflight  zset    the ledger
--- ARGV[1] prefix    what a batch's key begins with; its list holds header, run record, events
+-- ARGV[1] prefix    of a batch's key; its list holds header, run record, events
 -- ARGV[2] owner     who will run it, new for each run
--- ARGV[3] silent    the score of a batch whose owner was to show itself before now
--- ARGV[4] score     of a batch that runs, until when the owner is to show itself
+-- ARGV[3] silent    the score of a batch whose owner had to show itself before now
+-- ARGV[4] score     of a running batch: when its owner must have shown itself
 --
--- Returns nil if there is no job, otherwise the job's id, followed by the batch's list with the new run record if it
--- was claimed. A batch is not claimed if it is not in flight or if its owner is alive, and neither is what is not a
--- batch: its id is moved to the others then. All is checked before anything is written. O(events).
+-- Returns nil if there is no job; otherwise the job's id and, if the batch was claimed, its list with the new
+-- run record. A batch is not claimed if it is not in flight or its owner is alive. Neither is a value that is
+-- not a batch. Then the job's id is moved to the others. Everything is checked before anything is written.
+-- O(events).
 local id = redis.call('LINDEX', jobs, 0)
 if not id then return nil end
 

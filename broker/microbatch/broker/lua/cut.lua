@@ -5,25 +5,25 @@
 -- KEYS[3] stats     hash    counters
 -- KEYS[4] progress  stream  there only while somebody waits for an end
 -- KEYS[5..] batch   list    one per batch; none of them exists yet
--- ARGV[1] score     of batches that are queued, and when the scheduler looks at them next
+-- ARGV[1] score     of batches that are queued: when the scheduler looks at them next
 -- ARGV[2] most      bytes of events in one batch; an event that is larger is a batch of its own
 -- ARGV[3] in_all    bytes of events in one call: a batch that is likely to exceed it is not begun
--- ARGV[4] likely    bytes of an event, as far as is known; 0 if nothing is
+-- ARGV[4] likely    bytes of an event; 0 if that is not known
 -- ARGV[5..] id, header, record, size    four per batch; the record is the run record
 --
--- Returns {bytes moved, events of batch 1, of batch 2, ...}. A batch gets fewer events than asked if fewer
--- waited or if its bytes reached the most; a batch that would have been empty or was not begun is not made,
--- and neither are those after it. A header tells the size that its batch came to.
--- All is checked before anything is written, and the waiting list is cut down last, so an error half-way can
--- leave an event in two places, never in none. O(events moved).
+-- Returns {bytes moved, events of batch 1, of batch 2, ...}. A batch gets fewer events than asked for if
+-- fewer wait or its bytes reach the most. A batch that would be empty, or is not begun, is not made, and
+-- neither are those after it. A header has the actual size of its batch. Everything is checked before
+-- anything is written, and the waiting list is trimmed last. So an error halfway can leave an event in two
+-- places, never in none. O(events moved).
 --
--- Events are read in chunks that are likely to hold no more bytes than a batch still takes. The first chunk
--- has FIRST events where nothing is known, and none has more than CHUNK: where large events follow small ones,
--- that is the most that is read in vain.
+-- Events are read in chunks that are likely to fit into the batch. The first chunk has FIRST events if the
+-- size of an event is not known. No chunk has more than CHUNK events: if large events follow small ones, no
+-- more than that are read in vain.
 local FIRST, CHUNK = 8, 64
 most, in_all, likely = tonumber(most), tonumber(in_all), tonumber(likely)
 
-local waiting = redis.call('LLEN', events)  -- which fails here if it is no list
+local waiting = redis.call('LLEN', events)  -- fails if it is not a list
 local wrong = wrong_type(stats, 'hash') or wrong_type(inflight, 'zset') or wrong_type(progress, 'stream')
 if wrong then return wrong end
 for k = KEYS_FROM, #KEYS do
@@ -38,8 +38,8 @@ if waiting == 0 then return reply end
 local bad = bad_count(stats, 'cut_batches', 'cut_events')
 if bad then return bad end
 
--- What the whole list takes, if that is no more than a batch may have. A server that refuses to tell makes
--- no difference but in speed: then events are counted as they are copied.
+-- The bytes of the whole list, if a batch may have that many. If the server refuses to tell, the script is
+-- only slower: it counts the bytes while it copies the events.
 local function bytes_of_all()
   local used = redis.pcall('MEMORY', 'USAGE', events, 'SAMPLES', 0)
   return type(used) == 'number' and used <= most and used
@@ -50,7 +50,7 @@ local function chunk_within(room)
   return math.max(1, math.min(CHUNK, math.floor(room / likely)))
 end
 
--- Copy up to so many events into a batch. Returns how many, and their bytes.
+-- Copy up to `wanted` events into a batch. Returns how many were copied, and their bytes.
 local function copy(batch, first, wanted)
   local count, bytes = 0, 0
   while count < wanted do
@@ -84,7 +84,7 @@ for k = KEYS_FROM, #KEYS do
   local size, moved = math.min(planned, waiting - taken), 0
   if size == 0 or (made > 0 and bytes + math.min(size * likely, most) > in_all) then break end
   if size == waiting then all = bytes_of_all() end
-  if all then  -- all that waits is one batch: no event is copied
+  if all then  -- all waiting events are one batch: none is copied
     redis.call('ZADD', inflight, score, id)
     redis.call('RENAME', events, batch)
     redis.call('LPUSH', batch, record, size == planned and header or with_size(header, size))

@@ -2,7 +2,7 @@
 --
 -- KEYS[1] batch     list    header, run record, events
 -- KEYS[2] inflight  zset    the ledger
--- KEYS[3] results   stream  what waits for a handler
+-- KEYS[3] results   stream  outcomes that wait for a handler
 -- KEYS[4] stats     hash    counters
 -- KEYS[5] progress  stream  there only while somebody waits for an end
 -- KEYS[6] held      string  there only while the scheduler waits for room
@@ -11,12 +11,12 @@
 -- ARGV[1] id        of the batch
 -- ARGV[2] expected  run record
 -- ARGV[3] length    of the result's entry, in arguments; 0 if there is nothing to handle
--- ARGV[4..] more    first so many fields and values of that entry, and then per part: id, header, run record,
---           score, m, and m runs of its events: the first position in the batch and the last, from 0
+-- ARGV[4..] more    first the fields and values of that entry, then per part: id, header, run record, score,
+--           m, and m runs of its events, each with its first and its last position in the batch, from 0
 --
--- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(events).
--- The batch goes last: an error before that leaves it in flight.
-local CHUNK = 500  -- larger ones are no faster, and unpack() takes less than 8,000 values
+-- Returns 1, or 0 if the batch is not in flight or its run record has changed. O(events).
+-- The batch is deleted last: an error before that leaves it in flight.
+local CHUNK = 500  -- larger ones are not faster, and unpack() accepts fewer than 8,000 values
 
 if redis.call('EXISTS', batch) == 0 then return 0 end
 local wrong = wrong_type(batch, 'list') or wrong_type(inflight, 'zset') or wrong_type(results, 'stream')
@@ -48,7 +48,7 @@ end
 local bad = bad_count(stats, 'cut_batches', 'done_batches', 'divided_batches', 'done_events')
 if bad then return bad end
 local done = count - kept
--- First, as a stream takes nothing more after the last id that there is.
+-- First, because this fails if the stream has used its last id.
 if length > 0 then redis.call('XADD', results, '*', unpack(ARGV, ARGV_FROM, ARGV_FROM + length - 1)) end
 redis.call('HINCRBY', stats, 'cut_batches', #parts)
 redis.call('HINCRBY', stats, done > 0 and 'done_batches' or 'divided_batches', 1)
@@ -70,7 +70,7 @@ for _, part in ipairs(parts) do
 end
 redis.call('ZREM', inflight, id)
 redis.call('UNLINK', batch)
--- Parts are due at once, and may be due before any retry that the scheduler knows of.
+-- A part may be due before any retry that the scheduler knows of.
 redis.pcall('LREM', wake, 0, 'reconcile')
 redis.pcall('RPUSH', wake, 'reconcile')
 tell(progress, held, wake, inflight, 'divided', id)

@@ -1,11 +1,11 @@
--- due: what the scheduler is to look at, read at one moment. Writes nothing.
+-- due: read at one moment what the scheduler must look at. Writes nothing.
 --
 -- KEYS[1] inflight  zset  the ledger
 -- ARGV[1] prefix    of the batches' keys, which are found by the ids that the ledger holds
 -- ARGV[2..] from, to, limit    three per range of scores that is looked at
 --
 -- Returns, for each range, {id, header, run record, length} for each batch, lowest score first, with '' for
--- what is not there. No event is read: they may be large. O(log batches + found).
+-- values that do not exist. No event is read, because events may be large. O(log batches + found).
 local found = {}
 for a = ARGV_FROM, #ARGV, 3 do
   local from, to, limit = ARGV[a], ARGV[a + 1], ARGV[a + 2]

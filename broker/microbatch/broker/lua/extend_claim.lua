@@ -1,6 +1,6 @@
--- extend_claim: show that a consumer is still at work on entries, so that nobody takes them over.
+-- extend_claim: show that a consumer is still working on entries, so that no other takes them over.
 --
--- KEYS[1] results   stream  what waits for a handler
+-- KEYS[1] results   stream  outcomes that wait for a handler
 -- ARGV[1] group     the consumer group
 -- ARGV[2] consumer  the caller
 -- ARGV[3..] id      of each entry

@@ -1,14 +1,14 @@
--- find_claim: the batch that has been claimed by this owner, if one has. Writes nothing.
+-- find_claim: find the batch that this owner has claimed. Writes nothing.
 --
 -- KEYS[1] inflight  zset    the ledger
--- ARGV[1] prefix    what a batch's key begins with; its list holds header, run record, events
+-- ARGV[1] prefix    of a batch's key; its list holds header, run record, events
 -- ARGV[2] owner     who claimed it
 -- ARGV[3] score     that the claim gave it
--- ARGV[4] lowest    score of a batch that runs
--- ARGV[5] highest   score of a batch that runs
+-- ARGV[4] lowest    score of a running batch
+-- ARGV[5] highest   score of a running batch
 --
--- Returns the batch's id and its run record, or nil. O(log batches) where the score is still the claim's, as it is
--- but for a heartbeat or a clock that was set back meanwhile; otherwise O(batches that run).
+-- Returns the batch's id and its run record, or nil. O(log batches) if the score is still that of the claim.
+-- After a heartbeat, or if the clock was set back, it is O(running batches).
 if redis.call('TYPE', inflight).ok ~= 'zset' then return nil end
 
 local function look(from, to)

@@ -3,18 +3,18 @@
 -- KEYS[1] batch     list    header, run record, events
 -- KEYS[2] inflight  zset    the ledger
 -- KEYS[3] wake      list    words for the active scheduler
--- KEYS[4]? jobs     list    RQ's queue; it and the next only if the job is to go in front of the queue
+-- KEYS[4]? jobs     list    RQ's queue; this key and the next only if the job goes to the front of the queue
 -- KEYS[5]? job      hash    RQ's job of the batch
 -- ARGV[1] id        of the batch
 -- ARGV[2] expected  run record
 -- ARGV[3] record    run record that takes its place, without an owner
 -- ARGV[4] due       its score if it has no job in the queue
--- ARGV[5] word      for the scheduler then
--- ARGV[6] queued    its score if it has one
+-- ARGV[5] word      for the scheduler in that case
+-- ARGV[6] queued    its score if it has a job in the queue
 --
--- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(log batches).
--- All is checked before anything is written.
--- Done by a server out of memory as well: otherwise its worker would be taken for dead.
+-- Returns 1, or 0 if the batch is not in flight or its run record has changed. O(log batches).
+-- Everything is checked before anything is written.
+-- A server out of memory runs this script as well: otherwise the worker would count as dead.
 if redis.call('TYPE', batch).ok ~= 'list' then return 0 end
 if not redis.call('ZSCORE', inflight, id) then return 0 end
 if redis.call('LINDEX', batch, 1) ~= expected then return 0 end
@@ -24,14 +24,15 @@ if job and redis.call('TYPE', job).ok == 'hash' then
   local found = redis.call('TYPE', jobs).ok
   has_job = found == 'list' or found == 'none'
 end
--- A server out of memory refuses what may need some, but in a script that is writing already: this writes nothing.
+-- A server out of memory refuses commands that may need memory, unless the script has written before. This is
+-- such a write, and changes nothing.
 redis.call('ZREM', inflight, '')
 redis.call('LSET', batch, 1, record)
 redis.call('ZADD', inflight, has_job and queued or due, id)
 if has_job then
   redis.call('HSET', job, 'status', 'queued')
   redis.call('LPUSH', jobs, id)
-else  -- a hint, which must not fail what is done already
+else  -- a hint, which must not make the script fail
   redis.pcall('LREM', wake, 0, word)
   redis.pcall('RPUSH', wake, word)
 end

@@ -1,16 +1,17 @@
--- hand_back: give the entries that are pending with a consumer to the others, at once.
+-- hand_back: hand the entries that are pending with a consumer back to the others, at once.
 --
--- KEYS[1] results   stream  what waits for a handler
+-- KEYS[1] results   stream  outcomes that wait for a handler
 -- KEYS[2] progress  stream  there only while somebody waits for an end
 -- ARGV[1] group     the consumer group
 -- ARGV[2] consumer  the caller
--- ARGV[3] keeper    the consumer in whose name they wait; it never reads
--- ARGV[4] idle      how long they are to seem to have been pending (ms): so long that anybody takes them over
--- ARGV[5] seen      a consumer that was seen within this time is there to be told (ms)
+-- ARGV[3] keeper    the consumer that holds them from then on; it never reads
+-- ARGV[4] idle      the idle time that they get (ms): so long that any consumer takes them over
+-- ARGV[5] seen      a consumer that was seen within this time can be told (ms)
 --
--- Those who wait for new entries do not look for old ones: if there are any, an entry that is only a hint wakes
--- one of them. Returns how many entries were handed back. O(entries + consumers).
-local CHUNK = 1000  -- unpack() takes less than 8,000 values
+-- Consumers that wait for new entries do not look for old ones. So if entries were handed back, a new entry
+-- that is only a hint wakes one of these consumers. Returns how many entries were handed back. O(entries +
+-- consumers).
+local CHUNK = 1000  -- unpack() accepts fewer than 8,000 values
 
 if redis.call('EXISTS', results) == 0 then return 0 end
 local count, from = 0, '-'

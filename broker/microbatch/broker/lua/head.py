@@ -1,15 +1,16 @@
 """The head of a script: what it calls its keys and arguments, and how many it takes.
 
-Each has a line, in order, with its name and, two spaces further, what it is. Four kinds of lines:
+Each key and argument has a line, in order, with its name and, after two spaces, what it is. There are four
+kinds of lines:
 
     -- KEYS[1] batch     list    one key
     -- KEYS[4]? jobs     list    one that may be left out, together with all others of this kind
     -- KEYS[5..] batch   list    all that follow, any number of them
     -- ARGV[5..] id, header, record, size    all that follow, any number of these four
 
-The names of the first two kinds are locals in the script's body. Of the last two there is one line at most,
-and no locals, as their number is known only when the script is called: `KEYS_FROM` or `ARGV_FROM` is where
-they begin.
+The names of the first two kinds are locals in the script's body. There is at most one line of each of the
+last two kinds. Its names are not locals, because their number is known only when the script is called.
+`KEYS_FROM` or `ARGV_FROM` is the index of the first of them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _WORDS = """
     rawset redis select server setmetatable string struct table tonumber tostring type unpack xpcall
 """
 _TAKEN = frozenset(_WORDS.split())
-"""Names that mean something in a script already."""
+"""Names that already have a meaning in a script."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +39,19 @@ class Operands:
     """KEYS or ARGV."""
     names: tuple[str, ...] = ()
     optional: int = 0
-    """So many of the last names may be left out, together."""
+    """How many of the last names may be left out, all together."""
     tail: tuple[str, ...] = ()
-    """What each group is called that follows the names, any number of times."""
+    """The names in each group that follows them, any number of times."""
 
     def allow(self, given: int) -> bool:
-        """Whether a call may give so many."""
+        """Whether a call may give this many."""
         more = given - len(self.names)
         if self.tail:
             return more >= 0 and more % len(self.tail) == 0
         return more in (0, -self.optional)
 
     def as_locals(self) -> str:
-        """The lines that give the names to a script's body."""
+        """The lines that make the names locals in a script's body."""
         lines = ""
         if self.names:
             places = (f"{self.table}[{place}]" for place, _ in enumerate(self.names, 1))
@@ -62,7 +63,7 @@ class Operands:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a script says of itself."""
+    """The head of a script."""
 
     text: str
     keys: Operands
@@ -73,7 +74,7 @@ def read_head(name: str, text: str) -> Head:
     """The head of the script ``name``: the comment that ``text`` begins with.
 
     Raises:
-        ValueError: it can't be read; in one line, what is wrong with it.
+        ValueError: the head can't be read. The message says in one line what is wrong with it.
     """
     lines = list(takewhile(lambda line: line.startswith("--"), text.splitlines(keepends=True)))
     if not lines or not lines[0].startswith(f"-- {name}: "):

@@ -1,13 +1,13 @@
--- quarantine_entry: take an entry that is not an outcome from the stream, and keep it in a list.
+-- quarantine_entry: move an entry that is not an outcome from the stream to a list.
 --
--- KEYS[1] results  stream  what waits for a handler
+-- KEYS[1] results  stream  outcomes that wait for a handler
 -- KEYS[2] place    list    where it is kept
 -- KEYS[3] another  list    where it is kept if the first is of another type
 -- ARGV[1] group    the consumer group
 -- ARGV[2] id       of the entry
 -- ARGV[3] kept     what is kept of it
 --
--- Returns 1 or 2, for where it is kept; 0 if it has gone from the stream. The entry goes last: an error
+-- Returns 1 or 2, for where it is kept; 0 if it is gone from the stream. The entry is deleted last: an error
 -- before that leaves it where it is. O(log entries).
 local wrong = wrong_type(results, 'stream')
 if wrong then return wrong end

@@ -1,5 +1,5 @@
--- quarantine_keys: move what stands under our keys and is not what we put there out of the way. A stream is not ours
--- either that has used the last id that there is, and takes no entry any more.
+-- quarantine_keys: rename those of our keys that do not hold what we put there. That includes a stream that
+-- has used its last id, because it accepts no more entries.
 --
 -- KEYS[1..] key, place    a key, of any type, and the key that it is kept under
 -- ARGV[1] suffix    what is appended to a key under which something is kept already

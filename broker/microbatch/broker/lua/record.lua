@@ -9,13 +9,14 @@
 -- ARGV[5] waited  '1' if WAIT follows
 -- ARGV[6..] event    to append
 --
--- Returns how many wait now, -1 if there is no room, -2 if the id has been seen; then nothing is recorded.
--- O(events), and O(log ids) for an id: of the ids that are out of date, an event takes some FORGOTTEN away, so
--- that many which come out of date together do not hold up the server.
+-- Returns how many events wait now. If nothing is recorded, returns -1 (no room) or -2 (the id has been
+-- seen). O(events), and O(log ids) for an id: an event removes about FORGOTTEN of the expired ids, so that
+-- many ids that expire together do not hold up the server.
 --
--- WAIT speaks for what its own connection has written, and who repeats a call may have a new one, and asks
--- for the event that another wrote. So then something is written, which replicas get after that event.
--- How long the id is remembered goes by its score, and stays the same. The key lives as long as its last id.
+-- WAIT covers only what its own connection has written. A repeated call may come on a new connection, and ask
+-- for an event that the old one wrote. So in that case the script writes the key's expiry, which replicas get
+-- after the event. An id is remembered until its score, which stays the same. The key lives as long as its
+-- last id.
 local FORGOTTEN = 100
 room, now, window = tonumber(room), tonumber(now), tonumber(window)
 local old

@@ -1,4 +1,4 @@
--- release_lease: give the lease up, if it is the caller's.
+-- release_lease: release the lease, if it is the caller's.
 --
 -- KEYS[1] lease  string
 -- ARGV[1] token  the caller's

@@ -1,17 +1,17 @@
--- replay: put events of a dead batch back among those that wait, behind the others: one step of it.
+-- replay: put events of a dead batch back at the end of the waiting list, in one step of possibly several.
 --
 -- KEYS[1] batch   list  header, failure, events
--- KEYS[2] dead    zset  batches given up
+-- KEYS[2] dead    zset  dead batches
 -- KEYS[3] events  list  waiting events
 -- KEYS[4] stats   hash  counters
 -- ARGV[1] id      of the batch
 -- ARGV[2] most    events in one step
--- ARGV[3] room    bytes of events in one step; once these are reached, it ends
+-- ARGV[3] room    bytes of events in one step; the step ends when it reaches them
 --
--- Returns {how many events were put back, how many the dead batch still has, how many wait now}; the first two
--- are 0 if the batch is not dead. The events that are left stay dead, until the last step takes the batch away.
--- An event leaves the batch after it is among those that wait, so an error half-way can leave it in two places.
--- O(events put back).
+-- Returns {how many events were put back, how many the dead batch still has, how many wait now}; the first
+-- two are 0 if the batch is not dead. The events that are left stay dead, until the last step deletes the
+-- batch. An event leaves the batch after it was added to the waiting list, so an error halfway can leave it
+-- in both. O(events put back).
 local FIRST, CHUNK = 8, 64
 
 local wrong = wrong_type(batch, 'list') or wrong_type(dead, 'zset') or wrong_type(events, 'list')

@@ -2,11 +2,11 @@
 --
 -- KEYS[1] batch     list    header, failure, events
 -- KEYS[2] inflight  zset    the ledger
--- KEYS[3] dead      zset    batches given up
+-- KEYS[3] dead      zset    dead batches
 -- KEYS[4] stats     hash    counters
 -- ARGV[1] id        of the batch
 -- ARGV[2] record    run record, in the failure's place
--- ARGV[3] score     of a batch that is queued, and when the scheduler looks at it next
+-- ARGV[3] score     of a batch that is queued: when the scheduler looks at it next
 -- ARGV[4] before    only if it died before this (ms)
 --
 -- Returns 1, or 0 if the batch is not dead, or died later. O(log batches).

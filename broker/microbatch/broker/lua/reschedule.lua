@@ -3,7 +3,7 @@
 -- KEYS[1] inflight  zset  the ledger
 -- ARGV[1..] score, id     two per batch
 --
--- One that a worker has claimed meanwhile, that waits for a retry, or that is not in flight, stays as it is.
+-- A batch that was claimed meanwhile, that waits for a retry, or that is not in flight stays as it is.
 -- Returns nothing. O(batches * log batches).
 for a = ARGV_FROM, #ARGV, 2 do
   local score, id = ARGV[a], ARGV[a + 1]

@@ -1,14 +1,14 @@
--- retire: throw the oldest dead batches away that are older or more than are kept, with their events: one step.
+-- retire: delete the oldest dead batches that are too old or too many, with their events: one bounded step.
 --
--- KEYS[1] dead    zset  batches given up, scored by when (ms)
+-- KEYS[1] dead    zset  dead batches, scored by when they died (ms)
 -- KEYS[2] stats   hash  counters
 -- ARGV[1] prefix  of the batches' keys, which are found by the ids that the zset holds
--- ARGV[2] before  those that died before this are thrown away (ms); '-inf' for no age
+-- ARGV[2] before  those that died before this are deleted (ms); '-inf' for no age
 -- ARGV[3] kept    the most that are kept; -1 for no bound
--- ARGV[4] limit   the most that are thrown away in one step
+-- ARGV[4] limit   the most that are deleted in one step
 --
--- Returns {how many events were thrown away, the ids of their batches}. O(limit log batches): a large list is
--- freed by another thread of the server. Done by a server out of memory as well.
+-- Returns {how many events were deleted, the ids of their batches}. O(limit log batches): another thread of
+-- the server frees a large list. A server out of memory runs this script as well.
 limit, kept = tonumber(limit), tonumber(kept)
 local ids = redis.call('ZRANGE', dead, '-inf', '(' .. before, 'BYSCORE', 'LIMIT', 0, limit)
 local over = kept < 0 and 0 or math.min(redis.call('ZCARD', dead) - kept, limit)
@@ -16,7 +16,8 @@ if over > #ids then ids = redis.call('ZRANGE', dead, 0, over - 1) end
 if #ids == 0 then return {0, ids} end
 local bad = bad_count(stats, 'purged_batches', 'purged_events')
 if bad then return bad end
--- A server out of memory refuses what may need some, but in a script that is writing already: this writes nothing.
+-- A server out of memory refuses commands that may need memory, unless the script has written before. This is
+-- such a write, and changes nothing.
 redis.call('ZREM', dead, '')
 local events = 0
 for _, id in ipairs(ids) do

@@ -1,4 +1,4 @@
--- retry: put a batch off that its owner has failed to process. It has no job until it is due.
+-- retry: delay a batch that its owner has failed to process. It has no job until it is due.
 --
 -- KEYS[1] batch     list    header, run record, events
 -- KEYS[2] inflight  zset    the ledger
@@ -11,7 +11,7 @@
 -- ARGV[4] score     of a batch that waits for a retry
 --
 -- The scheduler sleeps until the first retry that it knows of, so it is told of one that is due sooner.
--- Returns 1, or 0 if the batch is not in flight or has been taken by somebody else. O(log batches).
+-- Returns 1, or 0 if the batch is not in flight or its run record has changed. O(log batches).
 if redis.call('TYPE', batch).ok ~= 'list' then return 0 end
 if not redis.call('ZSCORE', inflight, id) then return 0 end
 if redis.call('LINDEX', batch, 1) ~= expected then return 0 end

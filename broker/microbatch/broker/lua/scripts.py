@@ -1,10 +1,10 @@
 """The Lua scripts: one verb, one file.
 
-Each opens with its keys, its arguments, what it returns and what it costs. Scripts are sent by
-hash and loaded when the server does not know them; inside a transaction their whole text is sent,
-because there an unknown hash would fail after its neighbours were done.
+Each begins with its keys, its arguments, what it returns and what it costs. A script is called by its hash,
+and sent in full if the server does not know it. Inside a transaction it is always sent in full, because an
+unknown hash would fail there after other commands were done.
 
-What the server gets is not the file alone. In this order, it is the functions that the script shares with
+The server does not get only the file. It gets, in this order, the functions that the script shares with
 others (`shared/`), the script's head, the locals that give the head's names to keys and arguments, and the
 body:
 
@@ -16,7 +16,7 @@ body:
     local ARGV_FROM = 5
     ...
 
-A shared function comes first, so it sees none of these locals: it is given what it needs.
+A shared function comes first and sees none of these locals. So it gets what it needs as arguments.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from microbatch.broker.lua.head import Operands, read_head
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script, the hash that the server knows it by, and what a call gives it.
+    """A Lua script, the hash by which the server knows it, and its keys and arguments.
 
-    No call is checked against ``keys`` and ``args``, which would cost each of them something: a test checks
-    every verb that calls a script.
+    Calls are not checked against ``keys`` and ``args``, because that would cost time at each call. A test
+    checks every verb that calls a script.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Script:
 
 
 def _load(name: str, *shared: str) -> Script:
-    """The script ``name``, behind the functions that it shares with others.
+    """Load the script ``name``, with the functions that it shares with others before it.
 
     Raises:
         ValueError: its head can't be read.

@@ -1,8 +1,8 @@
--- seize_lease: take the lease from a holder that is known to be gone, though the lease has not run out.
+-- seize_lease: take the lease from a holder that is known to be gone, although the lease has not expired.
 --
 -- KEYS[1] lease    string
 -- ARGV[1] holder   its token
--- ARGV[2] expires  when the lease was to run out, as last seen (ms); -1 for never
+-- ARGV[2] expires  when the lease expires, as last seen (ms); -1 for never
 -- ARGV[3] token    the caller's
 -- ARGV[4] ttl      (ms)
 --

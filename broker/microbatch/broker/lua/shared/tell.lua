@@ -1,6 +1,6 @@
--- tell: let those who wait for an end know that a batch has ended or changed, and the scheduler that waits for
--- room that there is some. Both are hints. They fail no script: the scheduler finds a wrong type by itself.
--- Without a word, only the scheduler is told.
+-- tell: tell clients that wait for an end that a batch has ended or changed, and tell the scheduler that
+-- waits for room that there is some. Both are hints. They make no script fail: the scheduler finds a wrong
+-- type on its own. Without a word, only the scheduler is told.
 local function tell(progress, held, wake, inflight, word, what)
   if redis.call('EXISTS', progress, held) == 0 then return end
   if word and redis.call('EXISTS', progress) == 1 then redis.pcall('XADD', progress, 'MAXLEN', 1, '*', word, what) end

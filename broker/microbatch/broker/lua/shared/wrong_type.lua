@@ -1,4 +1,4 @@
--- wrong_type: the error that a script returns if a key is of another type than it should be; else nil.
+-- wrong_type: the error that a script returns if a key exists and is of the wrong type; otherwise nil.
 local function wrong_type(key, wanted)
   local found = redis.call('TYPE', key).ok
   if found ~= wanted and found ~= 'none' then
