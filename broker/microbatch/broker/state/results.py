@@ -27,7 +27,7 @@ GROUP = "handlers"
 HANDED_BACK = "handed-back"
 """The name of the consumer that holds entries which were handed back. It never reads."""
 _LONG_IDLE_MS = 86_400_000
-"""Longer than any ``claim_after`` needs to be. Entries that seem idle for so long are taken over at once."""
+"""Longer than any ``claim_after`` needs to be. Entries that seem idle for it are taken over at once."""
 _LISTENS_WITHIN_MS = 10_000
 """A consumer that was seen within this time is still there: it waits at the server for half of it at most."""
 

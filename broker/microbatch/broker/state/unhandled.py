@@ -92,7 +92,7 @@ class Unhandled(Verbs[S_co]):
     def _oldest_ms(self) -> Steps[int | None]:
         """When the oldest entry that is not a hint was added, if there is one among the first few."""
         start = "-"
-        for _ in range(_HINTS_AT_MOST):  # one by one, as each may be large
+        for _ in range(_HINTS_AT_MOST):  # one by one, because each may be large
             for entry_id, fields in (yield from command("XRANGE", self._key, start, "+", "COUNT", 1)):
                 text = entry_id.decode()
                 if not is_hint(pairs(fields)):

@@ -2,8 +2,7 @@
 
 An event is one string. Version 1 has a version digit, the time of recording (11 hex digits, unix ms) and the
 JSON. Version 2 is for events that carry fields: between the time and the JSON it has the length of the fields
-in bytes (3 hex digits) and the fields. An event without fields is of version 1, and is no longer because of
-them.
+in bytes (3 hex digits) and the fields. An event without fields is of version 1, and pays nothing for them.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Made:
     """The result of a cut."""
 
     sizes: list[int]
-    """The number of events in each batch that was made. The batches that were not made are the last ones."""
+    """How many events each batch has. Planned batches that were not made come last, and are left out."""
     bytes: int = 0
     """The bytes of all these events on the server, with some overhead if no event was copied."""
 
