@@ -10,7 +10,7 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError
-from microbatch.broker.state.stats import Counters, Rates
+from microbatch.broker.state.stats import Rates
 from microbatch.broker.transport import clock as module
 from microbatch.broker.transport.clock import ServerClock
 from microbatch.broker.transport.request import command
