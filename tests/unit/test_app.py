@@ -204,11 +204,11 @@ def test_a_batcher_may_be_started_when_the_app_is_imported() -> None:
 
 
 def test_an_import_that_takes_long_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    path = write("app_slow.py", ONE + "import time\n\n\ntime.sleep(0.5)\n").resolve()
-    with importing.importing("app_slow.py", slow_seconds=0.05):
+    path = write("app_slow.py", ONE + "import time\n\n\ntime.sleep(0.8)\n").resolve()
+    with importing.importing("app_slow.py", slow_seconds=0.4):
         load_config("app_slow.py")
     (record,) = caplog.records
-    assert record.getMessage() == f"still importing app_slow.py after 0.05 s; it is at {path}, line 6"
+    assert record.getMessage() == f"still importing app_slow.py after 0.4 s; it is at {path}, line 6"
 
 
 @pytest.mark.parametrize("name", ["random", "queue", "calendar", "types", "asyncio", "this"])

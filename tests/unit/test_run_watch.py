@@ -13,6 +13,7 @@ import pytest
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Unavailable
 from microbatch.broker.policy.timing import Timing
+from microbatch.broker.process.loop import Loop
 from microbatch.broker.state.claims import RqPlace
 from microbatch.broker.state.due import queued, running
 from microbatch.broker.state.wake import Wake
@@ -33,7 +34,7 @@ RUN_TTL_MS = Timing.run_ttl_ms
 @pytest.fixture
 def run_watch(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> RunWatch:
     """A run watch that beats only when it is told to, and then for every claim."""
-    monkeypatch.setattr(RunWatch, "_live", lambda _watch: None)
+    monkeypatch.setattr(Loop, "start", lambda _loop: None)
     retime(broker, beat_seconds=0.0)
     return RunWatch(broker, batch_timeout=300)
 
@@ -200,7 +201,7 @@ def test_a_run_that_cannot_be_interrupted_ends_its_process_with_no_further_beat(
     broker: Broker, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[tuple[int, int]] = []
-    monkeypatch.setattr(RunWatch, "_live", lambda _watch: None)
+    monkeypatch.setattr(Loop, "start", lambda _loop: None)
     monkeypatch.setattr(
         run_watch_module, "os", SimpleNamespace(getpid=os.getpid, kill=lambda *call: killed.append(call))
     )
@@ -216,7 +217,7 @@ def test_a_run_that_cannot_be_interrupted_ends_its_process_with_no_further_beat(
 
 
 def test_where_a_pool_beats_the_worker_does_not(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RunWatch, "_live", lambda _watch: None)
+    monkeypatch.setattr(Loop, "start", lambda _loop: None)
     monkeypatch.setattr(run_watch_module, "os", None)
     monkeypatch.setattr(broker.claims, "find", None)
     slot = Slot()

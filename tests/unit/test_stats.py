@@ -10,6 +10,7 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import DecodeError
+from microbatch.broker.state.counters import Counters
 from microbatch.broker.state.stats import Rates
 from microbatch.broker.transport import clock as module
 from microbatch.broker.transport.clock import ServerClock

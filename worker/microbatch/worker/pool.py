@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from microbatch.broker.policy.timing import Timing
+from microbatch.broker.process.loop import Loop
 from microbatch.broker.process.signals import StopSignals
 from microbatch.worker.child import Child
 from microbatch.worker.fork_server import ForkServer
@@ -66,8 +67,10 @@ class WorkerPool:
         A second signal does that at once.
         """
         with StopSignals() as signals:
-            for target in (self._beat, self._show):
-                threading.Thread(target=target, name=target.__name__, daemon=True).start()
+            # Not on the main thread, which must see signals and ends while a server does not answer.
+            Loop(self._beat, _BEAT_SECONDS, "heartbeats").start()
+            # Not on the thread of the heartbeats: a slow server must not delay those.
+            Loop(self._show, _BEAT_SECONDS, "shown workers").start()
             while not signals.count:
                 for place in self._places:
                     self._fill(place)
@@ -120,20 +123,14 @@ class WorkerPool:
         return [child for child in children if child is not None and child.poll() is None]
 
     def _beat(self) -> None:
-        """On its own thread: the main thread must see signals and ended workers while a server is slow."""
-        while True:
-            time.sleep(_BEAT_SECONDS)
-            for child in self._running():
-                self._attempt(child.beat)
+        for child in self._running():
+            self._attempt(child.beat)
 
     def _show(self) -> None:
-        """On its own thread, so that a slow server does not delay the heartbeats."""
-        while True:
-            time.sleep(_BEAT_SECONDS)
-            for child in self._running():
-                self._attempt(child.show)
-            while self._ended:
-                self._attempt(self._ended.popleft().forget)
+        for child in self._running():
+            self._attempt(child.show)
+        while self._ended:
+            self._attempt(self._ended.popleft().forget)
 
     def _attempt(self, act: Callable[[], None]) -> None:
         try:

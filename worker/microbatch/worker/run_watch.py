@@ -12,15 +12,14 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.process.loggable import trace
+from microbatch.broker.process.loop import Loop
 from microbatch.broker.state.claims import RqPlace
 from microbatch.broker.wire.in_flight import Claim, ClaimedBatch
 from microbatch.worker.heartbeat import heartbeat_of
@@ -53,8 +52,8 @@ class RunWatch:
         self._since = 0.0
         self._limit_at = inf
         self._told: ClaimedBatch | None = None
-        self._thread: threading.Thread | None = None
-        self._closed = threading.Event()
+        pause = min(self._timing.beat_seconds, self._timing.long_run_seconds) / 2
+        self._loop = Loop(self._once, pause, "run watch")
         self._shown: ShownWorker | None = None
         self.on_long_run: Callable[[ClaimedBatch], None] = _nobody_asks
         """Called on the watch's thread, once for each batch whose run takes long."""
@@ -81,9 +80,7 @@ class RunWatch:
     def claiming(self, claim: Claim) -> None:
         """Note that a claim is about to be made. From now on heartbeats are sent for it."""
         self._slot.claim(claim.owner, claim.due_ms)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._live, name="run watch", daemon=True)
-            self._thread.start()
+        self._loop.start()
 
     def claimed_nothing(self) -> None:
         """Note that the last claim found no batch."""
@@ -114,17 +111,7 @@ class RunWatch:
 
     def close(self) -> None:
         """Stop the watch and its heartbeats. Call it once nothing is claimed."""
-        self._closed.set()
-        if self._thread is not None:
-            self._thread.join(_CLOSE_SECONDS)
-
-    def _live(self) -> None:
-        pause = min(self._timing.beat_seconds, self._timing.long_run_seconds) / 2
-        while not self._closed.wait(pause):
-            try:
-                self._once()
-            except Exception:  # noqa: BLE001 - a log handler of the app may raise anything
-                traceback.print_exc()
+        self._loop.stop(_CLOSE_SECONDS)
 
     def _once(self) -> None:
         self.on_beat()
