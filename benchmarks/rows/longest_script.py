@@ -17,6 +17,7 @@ from microbatch.broker.lua import scripts
 from microbatch.broker.lua.scripts import Script
 from microbatch.broker.policy.bounds import MAX_SIZE
 from microbatch.broker.transport.request import Request
+from microbatch.broker.wire.ending import Ending
 from microbatch.broker.wire.event import encode_event
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header, Trigger
@@ -85,7 +86,7 @@ class _Scripts:
     def _repeat(self) -> None:
         """Run each script once: cut batches are committed, divided, buried, replayed or purged."""
         dead, ledger = self._broker.dead, self._broker.ledger
-        assert ledger.commit(self._cut_and_claim().id, ())
+        assert ledger.commit(self._cut_and_claim().id)
         whole = self._cut_and_claim()
         assert ledger.divide(whole.id, whole.run, halves_of(whole, whole.run, due_ms=1))
         self._client.zremrangebyrank(self._broker.keys.inflight, 0, -1)
@@ -115,7 +116,7 @@ class _Scripts:
     def _bury(self, batch: ClaimedBatch) -> None:
         failure = Failure("ValueError: no", "", 1)
         entry = Outcome(batch.id, batch.header, 1, 1, failure=failure).encode()
-        assert self._broker.ledger.bury(batch.id, batch.run, failure, entry, now_ms=1)
+        assert self._broker.ledger.bury(batch.id, batch.run, failure, Ending(entry), now_ms=1)
 
     def _perform_and_note(self, request: Request[Any]) -> Any:
         with ExitStack() as noted:

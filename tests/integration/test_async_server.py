@@ -23,6 +23,7 @@ from microbatch.broker.state.wake import Wake, WakeList
 from microbatch.broker.transport.async_server import AsyncServer
 from microbatch.broker.transport.clock import ServerTime
 from microbatch.broker.transport.request import command, commands
+from microbatch.broker.wire.ending import Ending
 from microbatch.broker.wire.event import event_prefix
 from microbatch.broker.wire.outcome import Outcome
 from microbatch.producer import Config
@@ -116,8 +117,8 @@ def test_results(server: RealServer, broker: Broker) -> None:
             assert claimed is not None
             assert claimed.id == batch_id
             outcome = Outcome(batch_id, batch.header, 1, 1, result=b"7")
-            assert await ledger.commit(batch_id, outcome.encode())
-            assert not await ledger.commit(batch_id, outcome.encode())
+            assert await ledger.commit(batch_id, Ending(outcome.encode()))
+            assert not await ledger.commit(batch_id, Ending(outcome.encode()))
             assert await progress.wait(5_000)
             assert await unhandled.count() == 1
             (entry,) = await results.wait(count=10, wait_ms=5_000)
@@ -158,7 +159,7 @@ def test_a_script_is_loaded_when_it_is_not_known(server: RealServer, broker: Bro
 
     async def commit() -> bool:
         async with serving(server) as there:
-            return await Ledger(there, broker.keys).commit(claimed.id, ())
+            return await Ledger(there, broker.keys).commit(claimed.id)
 
     assert asyncio.run(commit())
 

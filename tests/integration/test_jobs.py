@@ -147,7 +147,7 @@ def test_a_thousand_lost_jobs_cost_few_transactions(
         ids = ledger.in_flight()
         assert sorted(rq_queue(server).job_ids) == sorted(ids)
         for batch_id in ids:
-            assert ledger.commit(batch_id, ())
+            assert ledger.commit(batch_id)
         rq_queue(server).empty()  # type: ignore[no-untyped-call]
 
 

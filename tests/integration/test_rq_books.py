@@ -14,6 +14,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, WorkerStatus
 
+from microbatch.broker.wire.ending import PLAIN_END
 from microbatch.broker.wire.in_flight import ClaimedBatch, DueBatch
 from microbatch.scheduler import queue
 from microbatch.scheduler.queue import JobQueue
@@ -271,7 +272,7 @@ def test_a_worker_that_comes_too_late_leaves_a_dead_batchs_job(server: RealServe
         JobQueue(fleet.config(), fleet.broker.server).show_as_failed(
             DueBatch(batch.id, batch.header, batch.run, batch.run), FAILURE
         )
-        worker._turns.commit_and_claim_next(Run(batch, []), time.time(), go_on=False)
+        worker._turns.commit_and_claim_next(Run(batch, PLAIN_END), time.time(), go_on=False)
         assert books.queue.failed_job_registry.get_job_ids() == [batch.id]
         assert server.admin.ttl(books.job(batch.id).key) > 24 * 3600
 

@@ -11,6 +11,7 @@ from microbatch.broker.errors import Refused, ServerError, Unavailable
 from microbatch.broker.inspect.audit import Audit
 from microbatch.broker.lua import scripts
 from microbatch.broker.state.claims import RqPlace, claim_of
+from microbatch.broker.wire.ending import Ending
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import NewBatch, new_batch
@@ -153,11 +154,13 @@ def test_what_frees_memory_is_done_while_it_is_full(server: RealServer, tmp_path
         assert claimed is not None
         failure = Failure("no", "", 1)
         entry = Outcome(dead.id, dead.header, 1, 1, failure=failure).encode()
-        assert broker.ledger.bury(dead.id, claimed.run, failure, entry, now_ms=1)
+        assert broker.ledger.bury(dead.id, claimed.run, failure, Ending(entry), now_ms=1)
         fill(server)
         with pytest.raises(Refused):
             broker.dead.replay(dead.id)  # a replay frees no memory
-        assert broker.ledger.commit(done.id, Outcome(done.id, done.header, 1, 1, result=b"[1, 2]").encode())
+        assert broker.ledger.commit(
+            done.id, Ending(Outcome(done.id, done.header, 1, 1, result=b"[1, 2]").encode())
+        )
         assert broker.dead.purge(dead.id) == 1
         make_room(server)
         server.admin.delete("rq:queue:mb:letters")
@@ -221,7 +224,7 @@ def test_a_key_of_the_commit_is_of_a_wrong_type(server: RealServer, tmp_path: Pa
             server.admin.rename(key, "test:kept")
         server.admin.set(key, "a string")
         with pytest.raises(Refused, match="WRONGTYPE"):
-            fleet.broker.ledger.commit(batch.id, ("v", 1, "result", "1"))
+            fleet.broker.ledger.commit(batch.id, Ending(("v", 1, "result", "1")))
         assert fleet.broker.ledger.in_flight() == [batch.id]
         server.admin.delete(key)
         if server.admin.exists("test:kept"):
@@ -291,7 +294,7 @@ def test_the_tail_of_the_append_only_file_is_cut_off(
     with Fleet(server, tmp_path, ECHO) as fleet:
         fleet.batcher().record_events([1, 2, 3])
         first = try_to_cut(fleet, 2)
-        fleet.broker.ledger.commit(first.id, ("v", 1, "result", "1"))
+        fleet.broker.ledger.commit(first.id, Ending(("v", 1, "result", "1")))
         server.kill()
         (tail,) = (server.folder / "appendonlydir").glob("*.incr.aof")
         with tail.open("r+b") as file:

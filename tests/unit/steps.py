@@ -10,6 +10,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.state.account import Account
 from microbatch.broker.state.lease import Lease
 from microbatch.broker.state.results import is_hint
+from microbatch.broker.wire.ending import Ending
 from microbatch.broker.wire.event import encode_event, event_body
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header, Trigger
@@ -116,7 +117,7 @@ def bury(
     broker: Broker, batch_id: str, run: RunRecord, *, failure: Failure = FAILURE, after_ms: int = 0
 ) -> bool:
     entry = ("v", 1, "failure", failure.encode())
-    return broker.ledger.bury(batch_id, run, failure, entry, now_ms=broker.clock.now_ms() + after_ms)
+    return broker.ledger.bury(batch_id, run, failure, Ending(entry), now_ms=broker.clock.now_ms() + after_ms)
 
 
 def values_of(raws: Sequence[bytes]) -> list[Any]:

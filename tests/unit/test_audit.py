@@ -30,7 +30,7 @@ def busy(broker: Broker) -> Broker:
     """A batcher with events in every state."""
     record_and_cut(broker, 1, 2)
     claimed = claim(broker, record_and_cut(broker, 3), owner="somebody")
-    assert broker.ledger.commit(claimed.id, ())
+    assert broker.ledger.commit(claimed.id)
     bury(broker, 4, 5)
     record(broker, 6)
     return broker
@@ -171,7 +171,7 @@ def test_a_batch_at_work_is_not_overdue(busy: Broker, clock: ManualClock) -> Non
     assert found(busy) == {}
     clock.advance(Timing.overdue_ms)
     for batch in due(busy, clock.ms):
-        busy.ledger.commit(batch.id, ())
+        busy.ledger.commit(batch.id)
     silent = claim(busy, record_and_cut(busy, 8), ttl_ms=0)
     assert silent.id != at_work.id
     clock.advance(Timing.overdue_ms + 1)
@@ -182,7 +182,7 @@ def test_a_retry_is_overdue_when_nobody_looks_at_it(
     busy: Broker, client: FakeClient, clock: ManualClock
 ) -> None:
     for batch_id in busy.ledger.in_flight():
-        busy.ledger.commit(batch_id, ())
+        busy.ledger.commit(batch_id)
     assert retry(busy, claim(busy, record_and_cut(busy, 7)), due_ms=clock.ms + 60_000)
     client.delete(busy.keys.lease)
     clock.advance(60_000)

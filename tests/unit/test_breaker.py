@@ -21,7 +21,7 @@ def breaker(broker: Broker) -> Breaker:
 
 
 def succeed(broker: Broker) -> None:
-    assert broker.ledger.commit(record_and_cut(broker, "good"), ())
+    assert broker.ledger.commit(record_and_cut(broker, "good"))
 
 
 def test_before_any_failure_it_is_closed(breaker: Breaker) -> None:
@@ -72,7 +72,7 @@ def test_a_success_ends_the_row_and_closes_it(breaker: Breaker, broker: Broker) 
 
 def test_a_probe_of_a_row_that_a_success_has_ended_begins_a_new_one(breaker: Breaker, broker: Broker) -> None:
     breaker.note_failure("a", KIND, now_ms=1_000)
-    assert broker.ledger.commit(record_and_cut(broker, 1), ())
+    assert broker.ledger.commit(record_and_cut(broker, 1))
     assert breaker.note_failure("a", KIND, now_ms=2_000, probe=True) == Health(1, 1, 2_000, 0, KIND)
 
 

@@ -49,7 +49,7 @@ def test_where_no_job_waits_there_is_nothing(broker: Broker, client: FakeClient)
 
 def test_a_job_without_a_batch_to_run_is_one_of_the_others(broker: Broker, client: FakeClient) -> None:
     done, dead, busy = (record_and_cut(broker, number) for number in range(3))
-    broker.ledger.commit(done, ())
+    broker.ledger.commit(done)
     bury(broker, dead, claim(broker, dead).run)
     claim(broker, busy)
     unreadable = record_and_cut(broker, 3)

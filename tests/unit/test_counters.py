@@ -9,6 +9,7 @@ import pytest
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
 from microbatch.broker.inspect.quarantine import quarantine_keys
+from microbatch.broker.wire.ending import Ending
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import new_batch, part_of
 from tests.unit.steps import (
@@ -39,7 +40,7 @@ def cutting(broker: Broker) -> Callable[[], object]:
 
 def committing(broker: Broker) -> Callable[[], object]:
     batch_id = record_and_cut(broker, 1, 2)
-    return lambda: broker.ledger.commit(batch_id, ("result", "3"))
+    return lambda: broker.ledger.commit(batch_id, Ending(("result", "3")))
 
 
 def burying(broker: Broker) -> Callable[[], object]:
@@ -56,7 +57,7 @@ def dividing(broker: Broker) -> Callable[[], object]:
 def dividing_what_is_half_done(broker: Broker) -> Callable[[], object]:
     claimed = claim(broker, record_and_cut(broker, 1, 2))
     parts = [part_of(claimed, [1], claimed.run, due_ms=1)]
-    return lambda: broker.ledger.divide(claimed.id, claimed.run, parts, ("result", "1"))
+    return lambda: broker.ledger.divide(claimed.id, claimed.run, parts, Ending(("result", "1")))
 
 
 def one_dead(broker: Broker) -> str:
@@ -120,5 +121,5 @@ def test_what_cannot_be_counted_is_not_done(
 def test_a_number_is_left_alone(broker: Broker, client: FakeClient, value: str) -> None:
     client.hset(broker.keys.stats, "done_events", value)
     assert quarantine_keys(broker.server, broker.keys) == []
-    assert broker.ledger.commit(record_and_cut(broker, 1), ())
+    assert broker.ledger.commit(record_and_cut(broker, 1))
     assert int(client.hget(broker.keys.stats, "done_events")) == int(value) + 1

@@ -11,6 +11,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import BatcherFull, InDoubt, Refused
 from microbatch.broker.state import dead as dead_module
 from microbatch.broker.transport.request import Request
+from microbatch.broker.wire.ending import Ending
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.outcome import Outcome
 from tests.doubles import ManualClock
@@ -32,7 +33,7 @@ def bury(broker: Broker, *events: object, error: str = "ValueError: no") -> str:
     claimed = claim(broker, record_and_cut(broker, *events), owner="somebody")
     failure = Failure(error, "Traceback …", claimed.run.attempt)
     entry = Outcome(claimed.id, claimed.header, 1, claimed.recorded_at_ms, failure=failure).encode()
-    assert broker.ledger.bury(claimed.id, claimed.run, failure, entry, now_ms=broker.clock.now_ms())
+    assert broker.ledger.bury(claimed.id, claimed.run, failure, Ending(entry), now_ms=broker.clock.now_ms())
     return claimed.id
 
 

@@ -7,6 +7,7 @@ import pytest
 from microbatch.broker.broker import Broker
 from microbatch.broker.state.results import Results
 from microbatch.broker.state.wake import Wake
+from microbatch.broker.wire.ending import Ending
 from microbatch.producer.drain import Drain
 from tests.unit.steps import FakeClient, Leader, bury, claim, cut, record, record_and_cut, retry
 
@@ -40,9 +41,9 @@ def test_events_are_cut_and_committed_and_handled_before_it(broker: Broker, resu
     assert not finish.reached()
     first, second = cut(broker, 2, 1)
     assert not finish.reached()
-    broker.ledger.commit(first.id, ENTRY)
+    broker.ledger.commit(first.id, Ending(ENTRY))
     assert not finish.reached()
-    broker.ledger.commit(second.id, ENTRY)
+    broker.ledger.commit(second.id, Ending(ENTRY))
     assert not finish.reached()
     handle(results)
     assert not finish.reached()
@@ -57,7 +58,7 @@ def test_what_was_in_flight_before_the_stop_is_waited_for(broker: Broker, result
     batch_id = record_and_cut(broker, 1)
     finish = finish_now(broker)
     assert not finish.reached()
-    broker.ledger.commit(batch_id, ())
+    broker.ledger.commit(batch_id)
     assert finish.reached()
 
 
@@ -80,7 +81,7 @@ def test_events_recorded_later_are_not_waited_for(broker: Broker, results: Resul
     (batch,) = leader.cut(2)
     assert not finish.reached()
     leader.cut(1)  # in flight for the rest of the test
-    broker.ledger.commit(batch.id, ENTRY)
+    broker.ledger.commit(batch.id, Ending(ENTRY))
     late = record_and_cut(broker, 5)
     assert not finish.reached()
     handle(results)
@@ -96,16 +97,16 @@ def test_a_batch_that_holds_events_of_both_times_is_waited_for(broker: Broker, r
     record(broker, 2, 3)
     (batch,) = leader.cut(2)
     assert not finish.reached()
-    broker.ledger.commit(batch.id, ())
+    broker.ledger.commit(batch.id)
     assert finish.reached()
 
 
 def test_results_that_come_later_are_not_waited_for(broker: Broker, results: Results) -> None:
     early = record_and_cut(broker, 1)
     finish = finish_now(broker)
-    broker.ledger.commit(early, ENTRY)
+    broker.ledger.commit(early, Ending(ENTRY))
     assert not finish.reached()  # from now on, it waits for one entry
-    broker.ledger.commit(record_and_cut(broker, 2), ENTRY)
+    broker.ledger.commit(record_and_cut(broker, 2), Ending(ENTRY))
     handle(results)
     assert finish.reached()
 
@@ -129,7 +130,7 @@ def test_of_many_batches_all_are_waited_for(
     for done, batch_id in enumerate(ids):
         if done % step == 0:
             assert not finish.reached()
-        broker.ledger.commit(batch_id, ())
+        broker.ledger.commit(batch_id)
     assert finish.reached()
 
 
@@ -157,11 +158,11 @@ def test_a_new_leader_finds_what_was_asked_for_before(broker: Broker, results: R
     leader = Leader(broker)
     leader.look()
     (batch,) = leader.cut(1)
-    broker.ledger.commit(batch.id, ())
+    broker.ledger.commit(batch.id)
     record(broker, 3)
     assert not finish.reached()  # the new one can't know that the first event was enough
     (batch,) = leader.cut(1)
-    broker.ledger.commit(batch.id, ())
+    broker.ledger.commit(batch.id)
     assert finish.reached()
 
 
@@ -194,7 +195,7 @@ def test_if_the_server_has_lost_the_numbers_the_flush_is_asked_for_again(
     leader.look()
     (batch,) = leader.cut(1)
     record(broker, 2)
-    broker.ledger.commit(batch.id, ())
+    broker.ledger.commit(batch.id)
     assert finish.reached()
 
 
@@ -227,7 +228,7 @@ def test_what_one_thread_has_seen_another_need_not_ask_for(broker: Broker, resul
         found = all_cut()
         if not asked:
             asked.append(found)
-            broker.ledger.commit(batch_id, ENTRY)
+            broker.ledger.commit(batch_id, Ending(ENTRY))
             assert not finish.reached()  # now only the last entry is left
         return found
 

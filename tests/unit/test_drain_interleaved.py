@@ -15,6 +15,7 @@ from microbatch.broker.state.results import Results
 from microbatch.broker.state.unhandled import Unhandled
 from microbatch.broker.transport import request
 from microbatch.broker.transport.verb import verb
+from microbatch.broker.wire.ending import Ending
 from microbatch.producer import MicroBatcher
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import cut, record
@@ -55,7 +56,7 @@ class Steps:
         (self._batch,) = cut(self._broker, 1)
 
     def _commit(self) -> None:
-        assert self._broker.ledger.commit(self._batch.id, ENTRY)
+        assert self._broker.ledger.commit(self._batch.id, Ending(ENTRY))
 
     def _deliver(self) -> None:
         """Deliver it to another consumer, unless the consumer under test already has it."""

@@ -13,6 +13,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
 from microbatch.broker.policy.health import Health
 from microbatch.broker.state.recovery import Survey
+from microbatch.broker.wire.ending import Ending
 from microbatch.broker.wire.in_flight import halves_of
 from microbatch.scheduler.gates import Gates
 from tests.doubles import ManualClock
@@ -124,7 +125,7 @@ def test_too_many_results_hold_back_cuts_and_no_retries(
     gates = gates_of(make_broker, results_max=2)
     broker = make_broker()
     for _ in range(2):
-        broker.ledger.commit(record_and_cut(broker, 1), ("v", 1))
+        broker.ledger.commit(record_and_cut(broker, 1), Ending(("v", 1)))
     gates.update(replace(survey, retries_due=1), clock.ms)
     for _ in range(2):
         assert (gates.room_for_cuts(), gates.room_for_retries()) == (0, 1_000)
@@ -179,11 +180,11 @@ def test_what_waits_for_a_retry_takes_no_room(make_broker: MakeBroker, clock: Ma
 
 
 def committed(broker: Broker, batch_id: str) -> None:
-    assert broker.ledger.commit(batch_id, ())
+    assert broker.ledger.commit(batch_id)
 
 
 def committed_by_its_worker(broker: Broker, batch_id: str) -> None:
-    assert broker.ledger.commit(claim(broker, batch_id).id, ("v", 1))
+    assert broker.ledger.commit(claim(broker, batch_id).id, Ending(("v", 1)))
 
 
 def buried(broker: Broker, batch_id: str) -> None:

@@ -20,7 +20,7 @@ def commit_from_before_the_loss(broker: Broker, client: FakeClient) -> tuple[boo
     zombie = claim(broker, record_and_cut(broker, "before"))
     client.flushall()
     record_and_cut(broker, "after")
-    return broker.ledger.commit(zombie.id, ()), broker.ledger.in_flight()
+    return broker.ledger.commit(zombie.id), broker.ledger.in_flight()
 
 
 def test_a_commit_from_before_a_loss_touches_nothing(broker: Broker, client: FakeClient) -> None:

@@ -12,6 +12,7 @@ import pytest
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
 from microbatch.broker.wire.batch import BatchInfo, PartialFailure
+from microbatch.broker.wire.ending import Ending
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.in_flight import DueBatch, Part, halves_of, part_of
 from microbatch.broker.wire.outcome import Outcome
@@ -62,7 +63,7 @@ def run_all(
             return broker
         for batch in batches:
             if others_succeed:
-                assert broker.ledger.commit(record_and_cut(broker, "good"), ())
+                assert broker.ledger.commit(record_and_cut(broker, "good"))
             runner.run(batch.id)
             check_account(broker)
     raise AssertionError("it never ends")
@@ -169,7 +170,9 @@ def test_each_part_gets_its_own_events_in_order(broker: Broker, seed: int) -> No
     where = [dice.choice("aabbb-") for _ in range(count)]
     wanted = {name: [i for i in range(count) if where[i] == name] for name in "ab"}
     parts = {name: part_of(claimed, positions, claimed.run, due_ms=0) for name, positions in wanted.items()}
-    assert broker.ledger.divide(claimed.id, claimed.run, list(parts.values()), ("v", 1, "result", "1"))
+    assert broker.ledger.divide(
+        claimed.id, claimed.run, list(parts.values()), Ending(("v", 1, "result", "1"))
+    )
     for name, part in parts.items():
         header, _, *events = client_of(broker).lrange(broker.keys.batch(part.id), 0, -1)
         assert values_of(events) == wanted[name]

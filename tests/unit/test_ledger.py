@@ -88,7 +88,7 @@ def test_a_batch_whose_owner_went_silent_is_given_to_another(broker: Broker, clo
 
 def test_a_batch_that_is_gone_or_dead_is_not_claimed(broker: Broker, client: FakeClient) -> None:
     done, dead = record_and_cut(broker, 1), record_and_cut(broker, 2)
-    broker.ledger.commit(done, ())
+    broker.ledger.commit(done)
     bury(broker, dead, claim(broker, dead).run)
     before = snapshot(client)
     for batch_id in (done, dead, "never-cut"):
@@ -132,7 +132,8 @@ def test_retry_gives_the_batch_up_until_it_is_due(broker: Broker, clock: ManualC
     assert due(broker, clock.ms + 2_999) == []
     (waiting,) = due(broker, clock.ms + 3_000)
     assert waiting == DueBatch(claimed.id, claimed.header, then, then)
-    assert broker.recovery.recorded_at_ms(waiting) == RECORDED_AT_MS
+    assert broker.recovery.events(waiting, first_only=True) == claimed.events[:1]
+    assert broker.recovery.events(waiting) == claimed.events
     check_account(broker)
     assert values_of(claim(broker, claimed.id, owner="again").events) == [1, 2]
 
@@ -147,7 +148,7 @@ def test_a_former_owner_of_a_batch_changes_nothing(
         case "taken by another":
             claim(broker, claimed.id, owner="other")
         case "committed":
-            broker.ledger.commit(claimed.id, ())
+            broker.ledger.commit(claimed.id)
         case "buried":
             bury(broker, claimed.id, claimed.run)
         case "deleted":
@@ -175,7 +176,7 @@ def test_enqueue_again_takes_the_batch_from_its_owner(broker: Broker, clock: Man
     assert not broker.claims.renew(claim_of(zombie), due_ms=clock.ms + 9_000)
     check_account(broker)
     assert claim(broker, batch_id, owner="next").run == RunRecord(owner="next")
-    assert broker.ledger.commit(batch_id, ())  # for example by the zombie
+    assert broker.ledger.commit(batch_id)  # for example by the zombie
     check_account(broker)
 
 
@@ -392,7 +393,7 @@ def test_a_batch_that_has_changed_since_it_was_seen_is_not_quarantined(
         case "dead":
             bury(broker, claimed.id, claimed.run)
         case _:
-            broker.ledger.commit(claimed.id, ())
+            broker.ledger.commit(claimed.id)
     before = snapshot(client)
     assert broker.recovery.quarantine(claimed.id, seen) == ""
     assert snapshot(client) == before
@@ -404,7 +405,7 @@ def test_reschedule_changes_only_what_waits_for_a_worker(broker: Broker, clock: 
     waiting, owned, again, done = (batch.id for batch in cut(broker, *[1] * 4))
     claim(broker, owned)
     assert retry(broker, claim(broker, again), due_ms=clock.ms + 1)
-    broker.ledger.commit(done, ())
+    broker.ledger.commit(done)
     before = score(broker, owned), score(broker, again)
     broker.recovery.reschedule(dict.fromkeys((waiting, owned, again, done), 2_000_000))
     assert score(broker, waiting) == queued(2_000_000)
@@ -414,8 +415,8 @@ def test_reschedule_changes_only_what_waits_for_a_worker(broker: Broker, clock: 
 
 def test_first_in_flight_skips_those_that_are_done(broker: Broker) -> None:
     ids = [record_and_cut(broker, i) for i in range(3)]
-    broker.ledger.commit(ids[0], ())
+    broker.ledger.commit(ids[0])
     assert broker.ledger.first_in_flight(ids) == ids[1]
     for batch_id in ids[1:]:
-        broker.ledger.commit(batch_id, ())
+        broker.ledger.commit(batch_id)
     assert broker.ledger.first_in_flight(ids) is None

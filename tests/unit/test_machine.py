@@ -21,6 +21,7 @@ from microbatch.broker.transport.connection import open_client
 from microbatch.broker.transport.request import Value
 from microbatch.broker.wire import identity
 from microbatch.broker.wire.batch import PartialFailure
+from microbatch.broker.wire.ending import Ending
 from microbatch.broker.wire.event import encode_event
 from microbatch.broker.wire.in_flight import ClaimedBatch
 from microbatch.broker.wire.outcome import Outcome
@@ -275,7 +276,7 @@ class Microbatch(Modelled):
 
     def commit(self, run: ClaimedBatch) -> None:
         first = run.id in self.model.in_flight  # any one of several runs
-        assert self.broker.ledger.commit(run.id, self.result_of(run)) == first
+        assert self.broker.ledger.commit(run.id, Ending(self.result_of(run))) == first
         if first:
             self.model.finish(run.id)
 
@@ -284,7 +285,7 @@ class Microbatch(Modelled):
         if partial is None:
             dead = self.failures.record(run, ValueError("no")).is_dead
         else:
-            dead = self.failures.record_partial(run, partial, self.result_of(run)).is_dead
+            dead = self.failures.record_partial(run, partial, Ending(self.result_of(run))).is_dead
         health, policy = self.broker.breaker.health(), self.broker.policy
         verdict = judge(run.run, len(run.events), health, policy, self.clock.ms)
         assert dead == (verdict is Verdict.BURY and batch is not None)
@@ -316,7 +317,7 @@ class Microbatch(Modelled):
         batch = self.batch_of(run)
         failed = [i for i, event in enumerate(values_of(run.events)) if event % 4] or [0]
         partial = PartialFailure({i: f"error {i % 2}" for i in failed})
-        dead = self.failures.record_partial(run, partial, self.result_of(run)).is_dead
+        dead = self.failures.record_partial(run, partial, Ending(self.result_of(run))).is_dead
         whole = len(failed) == len(run.events)
         health = self.broker.breaker.health() if whole else Health(done=run.run.done)
         then, late = self.after(run, health), is_out_of_time(run.run, self.broker.policy, self.clock.ms)

@@ -6,6 +6,7 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.state.progress import Progress
+from microbatch.broker.wire.ending import Ending
 from tests.unit.steps import FakeClient, record_and_cut
 
 ENTRY = ("v", 1, "result", "6")
@@ -17,7 +18,7 @@ def progress(broker: Broker) -> Progress:
 
 
 def commit(broker: Broker) -> None:
-    broker.ledger.commit(record_and_cut(broker, 1), ENTRY)
+    broker.ledger.commit(record_and_cut(broker, 1), Ending(ENTRY))
 
 
 def test_it_expires(broker: Broker, progress: Progress, client: FakeClient) -> None:

@@ -10,6 +10,7 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import Refused
 from microbatch.broker.state.results import GROUP, Entry, Results
 from microbatch.broker.transport.request import Request
+from microbatch.broker.wire.ending import Ending
 from tests.unit.steps import FakeClient, record_and_cut
 
 
@@ -27,7 +28,7 @@ def other(broker: Broker) -> Results:
 
 def commit(broker: Broker, *values: str) -> None:
     for value in values:
-        broker.ledger.commit(record_and_cut(broker, 1), ("result", value))
+        broker.ledger.commit(record_and_cut(broker, 1), Ending(("result", value)))
 
 
 def read(entries: list[Entry]) -> list[bytes]:

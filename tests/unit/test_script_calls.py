@@ -17,6 +17,7 @@ from microbatch.broker.state.claims import RqPlace, claim_of
 from microbatch.broker.state.events import Events
 from microbatch.broker.state.results import Entry, Results
 from microbatch.broker.transport import request
+from microbatch.broker.wire.ending import Ending
 from microbatch.broker.wire.in_flight import Claim, halves_of
 from tests.unit.steps import bury, claim, cut, due, lease_of, record_and_cut, retry
 from tests.wiretap import SCRIPTS
@@ -74,7 +75,7 @@ def retry_one(broker: Broker) -> None:
 
 def commit(broker: Broker) -> None:
     for entry in ((), FIELDS):
-        assert broker.ledger.commit(record_and_cut(broker, 1), entry)
+        assert broker.ledger.commit(record_and_cut(broker, 1), Ending(entry))
 
 
 def bury_two(broker: Broker) -> None:
@@ -87,7 +88,9 @@ def bury_two(broker: Broker) -> None:
 def divide(broker: Broker) -> None:
     for entry in ((), FIELDS):
         claimed = claim(broker, record_and_cut(broker, 1, 2, 3))
-        assert broker.ledger.divide(claimed.id, claimed.run, halves_of(claimed, claimed.run, due_ms=1), entry)
+        assert broker.ledger.divide(
+            claimed.id, claimed.run, halves_of(claimed, claimed.run, due_ms=1), Ending(entry)
+        )
 
 
 def member(broker: Broker) -> Results:

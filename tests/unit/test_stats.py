@@ -32,7 +32,7 @@ def test_rates_are_told_since_the_mark_before_the_last(broker: Broker) -> None:
     record(broker, *range(6))
     assert broker.stats.rates(12_000) == Rates(recorded=3, done=0)
     broker.stats.mark(15_000)
-    broker.ledger.commit(record_and_cut(broker, *range(4)), ())
+    broker.ledger.commit(record_and_cut(broker, *range(4)))
     assert broker.stats.rates(20_000) == Rates(recorded=1, done=0.4)
     broker.stats.mark(20_000)
     assert broker.stats.rates(25_000) == Rates(recorded=0.4, done=0.4)

@@ -71,7 +71,7 @@ class Broker:
         )  # fmt: skip
         self.flushes = Flushes(self.server, self.keys)
         self.wake = WakeList(self.server, self.keys)
-        self.ledger = Ledger(self.server, self.keys, keeps_outcomes=config.results == "keep")
+        self.ledger = Ledger(self.server, self.keys, keeps_outcomes=_keeps_outcomes(config))
         self.recovery = Recovery(self.server, self.keys)
         self.breaker = Breaker(self.server, self.keys, opens_after_ms=self.timing.breaker_opens_after_ms)
         self.claims = Claims(self.server, self.keys)
@@ -137,3 +137,9 @@ class Broker:
     def close(self, *, in_use: bool = True) -> None:
         """Close the connections; with ``in_use``, also those that other threads are using."""
         self.server.close(in_use=in_use)
+
+
+def _keeps_outcomes(config: Config) -> bool:
+    """Whether outcomes go to the results stream. With ``per_event`` and no handler, nobody reads them."""
+    is_handled = config.result_handler is not None or config.failure_handler is not None
+    return config.results == "keep" and (is_handled or not config.per_event)

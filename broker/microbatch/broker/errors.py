@@ -8,6 +8,13 @@ MicrobatchError
 │   └── DecodeError       a value that was read is not what its reader expects
 ├── Stopped               an event was recorded after stop()
 ├── BatcherFull           more than max_waiting events would wait
+├── NoReply               a submitted event has no result, or none that its caller gets
+│   ├── EventFailed       it is dead: its processor failed
+│   ├── EventExpired      it expired before it was processed
+│   ├── AlreadyRecorded   an event with its id was recorded before; it was not recorded
+│   ├── ReplyLost         its reply can't come any more; whether it is processed is unknown
+│   └── Closed            its batcher was closed; it is processed all the same
+├── TooManyPending        more than max_pending replies would be waited for
 ├── LeaseLost             this scheduler is no longer the active one
 │   └── LeaseChanged      the lease has changed since it was read
 └── ServerError           the server did not do what it was asked
@@ -65,6 +72,47 @@ class Stopped(MicrobatchError):
 
 class BatcherFull(MicrobatchError):
     """More than ``max_waiting`` events would wait. Nothing was recorded."""
+
+
+class NoReply(MicrobatchError):
+    """A submitted event has no result, or none that its caller gets."""
+
+
+class EventFailed(NoReply):
+    """A submitted event is dead, because its processor failed for the last time."""
+
+    def __init__(self, error: str, traceback: str = "", attempts: int = 1) -> None:
+        super().__init__(error)
+        self.error = error
+        """The last attempt's error, on one line."""
+        self.traceback = traceback
+        """The last attempt's traceback; empty if there is none."""
+        self.attempts = attempts
+
+    @property
+    def public(self) -> str:
+        """The message in a form that may be logged: the processor's error may quote the event."""
+        return f"the event is dead after {self.attempts} attempts"
+
+
+class EventExpired(NoReply):
+    """A submitted event expired before it was processed."""
+
+
+class AlreadyRecorded(NoReply):
+    """An event with this id was recorded before, within ``dedupe_window``. This one was not recorded."""
+
+
+class ReplyLost(NoReply):
+    """The reply to a submitted event can't come any more. Whether the event is processed is unknown."""
+
+
+class Closed(NoReply):
+    """The batcher was closed before the reply came. The event is processed all the same."""
+
+
+class TooManyPending(MicrobatchError):
+    """More than ``max_pending`` replies would be waited for. Nothing was recorded."""
 
 
 class LeaseLost(MicrobatchError):

@@ -9,18 +9,20 @@ from typing import Self
 
 from microbatch.broker.app.config import Config
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import InDoubt, Stopped
+from microbatch.broker.errors import InDoubt
 from microbatch.broker.process.loggable import message
 from microbatch.broker.wire import codec
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
 from microbatch.producer.linger import Buffer
 from microbatch.producer.recorder import CHUNK_BYTES, Recorder, refuse_one_event
+from microbatch.producer.submitter import Submitter
+from microbatch.producer.submitting import Submits, is_stopped
 
 log = logging.getLogger(__name__)
 
 
-class MicroBatcher:
+class MicroBatcher(Submits):
     """Records events for one batcher, and handles its results.
 
     Safe to use from several threads and in a forked process. As a context manager it stops, then closes.
@@ -50,6 +52,7 @@ class MicroBatcher:
         self._buffer = (
             None if linger in (None, 0) else Buffer(config.name, self._recorder, linger, self._timing)
         )
+        self._submitter = Submitter(self._broker, self._recorder) if config.per_event else None
         self._stopped = False
 
     def record_event(self, event: object, id: str | None = None) -> None:  # noqa: A002 - what it is
@@ -77,14 +80,14 @@ class MicroBatcher:
         tried again. `flush` raises InDoubt.
         """
         if self._stopped:
-            raise _is_stopped(self.config.name, "the event was")
+            raise is_stopped(self.config.name, "the event was")
         body = codec.encode(event)
         if self._buffer is None:
             self._recorder.record([body], id)
         elif id is None:
             self._recorder.check_sizes([body])
             if not self._buffer.add(body):
-                raise _is_stopped(self.config.name, "the event was")
+                raise is_stopped(self.config.name, "the event was")
         else:
             self._buffer.wait_sent()
             self._recorder.record([body], id)
@@ -107,7 +110,7 @@ class MicroBatcher:
         more = iter(events)
         while chunk := codec.encode_some(more, self._recorder.chunk_events, CHUNK_BYTES):
             if self._stopped:
-                raise _is_stopped(self.config.name, f"{len(chunk)} events were")
+                raise is_stopped(self.config.name, f"{len(chunk)} events were")
             if self._buffer is not None:
                 self._buffer.wait_sent()
             yield chunk
@@ -180,6 +183,8 @@ class MicroBatcher:
         # There is no lock: two threads that stop at once do it twice, which is harmless.
         self._stopped = True
         doubt = self._flushed()
+        if self._submitter is not None:
+            self._submitter.wait_sent()
         self._consumer.stop()
         if doubt is not None:
             raise doubt
@@ -198,12 +203,14 @@ class MicroBatcher:
         yet stay for other consumers. Those that were delivered to this process go to them at once.
 
         Events that linger are sent first. Those that can't be sent within 5 seconds are lost, and an error is
-        logged that says how many they are.
+        logged that says how many they are. Futures of submitted events that are pending then raise Closed.
         """
         self._stopped = True
         self._consumer.quit()
         if self._buffer is not None:
             self._buffer.close()
+        if self._submitter is not None:
+            self._submitter.close(self._timing.close_seconds)
         all_over = self._consumer.wait(self._timing.close_seconds)
         self._consumer.leave()
         self._broker.close(in_use=all_over)
@@ -227,7 +234,3 @@ class MicroBatcher:
             if error is None:
                 raise
             log.error("%s: it could not be stopped: %s", self.config.name, message(ours))  # noqa: TRY400
-
-
-def _is_stopped(name: str, what: str) -> Stopped:
-    return Stopped(f"batcher {name!r} was stopped; {what} not recorded")

@@ -60,7 +60,7 @@ class Recorder:
             InDoubt: it may have been recorded.
         """
         if event_id is not None:
-            self._check_id(event_id)
+            self.check_id(event_id)
         if bodies:
             self.check_sizes(bodies)
             self._record(bodies, _prefix_now(), event_id or "")
@@ -72,12 +72,12 @@ class Recorder:
                 f"an event has {largest:,} bytes; max_event_bytes allows {self._max_event_bytes:,}"
             )
 
-    def record_stamped(self, raws: Sequence[bytes]) -> None:
+    def record_stamped(self, raws: Sequence[bytes], event_id: str = "") -> int:
         """Record events that carry the time they were recorded, and are not too large.
 
-        Raises as `record` does.
+        Returns how many wait now; 0 if the id was seen before. Raises as `record` does.
         """
-        self._record(raws, b"", "")
+        return self._record(raws, b"", event_id)
 
     def record_chunks(self, chunks: Iterable[Sequence[bytes]], *, ahead: bool) -> int:
         """Record chunks of at least one event in turn, as `record` does. Returns how many events.
@@ -108,11 +108,12 @@ class Recorder:
     def _finish(self, sent: PendingReply[int], count: int) -> None:
         self._note_appended(sent.reply(), count)
 
-    def _record(self, bodies: Sequence[bytes], prefix: bytes, event_id: str) -> None:
-        """Record, and wait for room if there is none."""
+    def _record(self, bodies: Sequence[bytes], prefix: bytes, event_id: str) -> int:
+        """Record, and wait for room if there is none. Returns how many wait now; 0 if the id was seen."""
         if self._events.is_plain and not event_id:  # the fast path: one round trip, and few steps
-            self._note_appended(self._append(bodies, prefix, full_at=self._max_size), len(bodies))
-            return
+            waiting = self._append(bodies, prefix, full_at=self._max_size)
+            self._note_appended(waiting, len(bodies))
+            return waiting
         record = functools.partial(self._events.record, bodies, prefix, event_id, full_at=self._max_size)
         try:
             waiting = record()
@@ -121,6 +122,7 @@ class Recorder:
                 raise
             waiting = self._record_when_there_is_room(record)
         self._note(len(bodies), waiting)
+        return waiting
 
     def _note_appended(self, waiting: int, count: int) -> None:
         if self._events.is_full_by(count, waiting, full_at=self._max_size):
@@ -145,7 +147,8 @@ class Recorder:
                     raise
                 progress.wait(int(left * 1000))
 
-    def _check_id(self, event_id: str) -> None:
+    def check_id(self, event_id: str) -> None:
+        """Raises ConfigError if ids are not kept, and EncodeError if this is not one."""
         if not self._keeps_ids:
             raise ConfigError("an event's id is of use only with a dedupe_window: set it, in seconds")
         try:

@@ -17,10 +17,9 @@ from microbatch.broker.policy.health import Health
 from microbatch.broker.policy.verdict import Verdict, is_out_of_time, judge_death
 from microbatch.broker.process.failure_log import FailureLog
 from microbatch.broker.transport.backoff import PASSING
-from microbatch.broker.transport.request import Value
+from microbatch.broker.wire.ending import Ending, end_of_the_dead
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.in_flight import DueBatch, halves_of
-from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.text import printable
 from microbatch.scheduler.queue import JobQueue
 
@@ -35,7 +34,7 @@ class _Grave:
 
     batch: DueBatch
     failure: Failure
-    entry: list[Value]
+    ending: Ending
     now_ms: int
     kind: str
 
@@ -97,9 +96,9 @@ class Burial:
             self._finish(self._unfinished[0])
 
     def _bury(self, batch: DueBatch, failure: Failure, kind: str, now_ms: int) -> None:
-        recorded_at_ms = self._broker.recovery.recorded_at_ms(batch)
-        outcome = Outcome(batch.id, batch.header, failure.attempts, recorded_at_ms, failure=failure)
-        grave = _Grave(batch, failure, outcome.encode(), now_ms, kind)
+        events = self._broker.recovery.events(batch, first_only=not self._broker.config.per_event)
+        ending = end_of_the_dead(batch.id, batch.header, failure, events)
+        grave = _Grave(batch, failure, ending, now_ms, kind)
         self._unfinished.append(grave)
         self._finish(grave)
 
@@ -107,7 +106,7 @@ class Burial:
         batch, failure = grave.batch, grave.failure
         try:
             bury = self._broker.ledger.bury
-            if bury(batch.id, batch.run, failure, grave.entry, now_ms=grave.now_ms):
+            if bury(batch.id, batch.run, failure, grave.ending, now_ms=grave.now_ms):
                 self._queue.show_as_failed(batch, failure)
                 run = BatchRun(self._name, batch.id, batch.header, failure.attempts)
                 error = PublicError(grave.kind, printable(failure.error))

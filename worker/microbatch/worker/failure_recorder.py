@@ -26,12 +26,11 @@ from microbatch.broker.policy.verdict import (
     judge,
 )
 from microbatch.broker.transport.backoff import retry_until_answered
-from microbatch.broker.transport.request import Value
 from microbatch.broker.wire.batch import PartialFailure, Reject, RetryLater
+from microbatch.broker.wire.ending import PLAIN_END, Ending, end_of_the_dead
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.identity import root_of
 from microbatch.broker.wire.in_flight import ClaimedBatch, Part, halves_of, probe_of
-from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker.named import judge_all, of_an_outage, sort_named
 from microbatch.worker.run_report import RunReport
@@ -122,30 +121,30 @@ class FailureRecorder:
     def _record_retry(self, batch: ClaimedBatch, then: RunRecord, due_ms: int) -> None:
         retry_until_answered(self._name, lambda: self._broker.ledger.retry(batch, then, due_ms=due_ms))
 
-    def _divide(self, batch: ClaimedBatch, parts: Sequence[Part], entry: Sequence[Value] = ()) -> None:
+    def _divide(self, batch: ClaimedBatch, parts: Sequence[Part], ending: Ending = PLAIN_END) -> None:
         """Replace the batch by its parts. Events that are in none of them are done."""
         divide = self._broker.ledger.divide
-        is_ours = retry_until_answered(self._name, lambda: divide(batch.id, batch.run, parts, entry))
-        done = batch.header.size - sum(part.header.size for part in parts)
+        is_ours = retry_until_answered(self._name, lambda: divide(batch.id, batch.run, parts, ending))
+        done = batch.header.size - sum(part.header.size for part in parts) - ending.expired
         if is_ours and done:
             tell_committed(self._broker, batch, done)
 
     def _die(self, batch: ClaimedBatch, error: BaseException | str, now_ms: int) -> RunReport:
-        if self._bury(batch, batch.run, batch.recorded_at_ms, error) is None:
+        if self._bury(batch, batch.run, batch.events, error) is None:
             return self._report(batch, error, Outlook(NextStep.NONE), now_ms)
         cause = error if isinstance(error, BaseException) else None
         return RunReport(
             f"dead at attempt {batch.run.attempt}: {summarize(error)}", is_dead=True, error=cause
         )
 
-    def record_partial(self, batch: ClaimedBatch, partial: PartialFailure, entry: list[Value]) -> RunReport:
+    def record_partial(self, batch: ClaimedBatch, partial: PartialFailure, ending: Ending) -> RunReport:
         """Record that some events failed and the others are done. Returns a report of what comes next."""
         now_ms, attempt, size = self._now_ms(), batch.run.attempt, batch.header.size
         if size == 1 and partial.errors:
             (error,) = partial.errors.values()
             return self.record(batch, error)
         health = Health(done=batch.run.done)
-        suspect = of_an_outage(batch, partial, self._policy, now_ms)
+        suspect = of_an_outage(batch, partial, self._policy, now_ms, expired=ending.expired)
         if suspect is not None:
             health = self._health_after(batch, suspect, now_ms)
         then = self._after(batch, health, now_ms)
@@ -155,11 +154,11 @@ class FailureRecorder:
             return self._carry_out(verdict, batch, then, suspect, now_ms)
         bury_by_ms = now_ms + self._broker.timing.run_ttl_ms
         again, dead = sort_named(batch, partial.errors, then, self._policy, now_ms, bury_by_ms=bury_by_ms)
-        self._divide(batch, [*again, *(part for part, _ in dead)], entry)
+        self._divide(batch, [*again, *(part for part, _ in dead)], ending)
         buried = [
             (part, failure)
             for part, error in dead
-            if (failure := self._bury(part, part.run, batch.recorded_at_ms, error)) is not None
+            if (failure := self._bury(part, part.run, _events_of(batch, part), error)) is not None
         ]
         if dead and not buried:
             return self._report(batch, partial, Outlook(NextStep.NONE), now_ms)
@@ -178,13 +177,13 @@ class FailureRecorder:
         )
 
     def _bury(
-        self, batch: ClaimedBatch | Part, run: RunRecord, recorded_ms: int, error: BaseException | str
+        self, batch: ClaimedBatch | Part, run: RunRecord, events: Sequence[bytes], error: BaseException | str
     ) -> Failure | None:
         attempt = run.attempt if isinstance(batch, ClaimedBatch) else run.runs
         failure = Failure(summarize(error), formatted(error), attempt)
-        entry = Outcome(batch.id, batch.header, attempt, recorded_ms, failure=failure).encode()
+        ending = end_of_the_dead(batch.id, batch.header, failure, events)
         now_ms, name, bury = self._now_ms(), self._name, self._broker.ledger.bury
-        if not retry_until_answered(name, lambda: bury(batch.id, run, failure, entry, now_ms=now_ms)):
+        if not retry_until_answered(name, lambda: bury(batch.id, run, failure, ending, now_ms=now_ms)):
             return None
         dead = BatchRun(name, batch.id, batch.header, attempt)
         self._broker.observer.dead(run=dead, error=public(error), by=Role.WORKER, at_ms=now_ms)
@@ -208,3 +207,7 @@ class FailureRecorder:
     ) -> None:
         run, told = run_of(self._broker, batch), public(error)
         self._broker.observer.failed(run=run, error=told, outlook=outlook, by=Role.WORKER, at_ms=now_ms)
+
+
+def _events_of(batch: ClaimedBatch, part: Part) -> list[bytes]:
+    return [batch.events[position] for position in part.positions]

@@ -16,13 +16,13 @@ from microbatch.worker.user_errors import summarize
 
 
 def of_an_outage(
-    batch: ClaimedBatch, partial: PartialFailure, policy: Policy, now_ms: int
+    batch: ClaimedBatch, partial: PartialFailure, policy: Policy, now_ms: int, *, expired: int = 0
 ) -> BaseException | str | None:
     """One of the errors that an outage may have caused, if every event of the batch is named; otherwise None.
 
     `Reject`, `RetryLater` and errors that the settings give up on are not caused by an outage.
     """
-    if len(partial.errors) < batch.header.size:
+    if len(partial.errors) < batch.header.size - expired:
         return None
     late = is_out_of_time(batch.run, policy, now_ms)
     for error in partial.errors.values():

@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from microbatch.broker.app.config import Config
 from microbatch.broker.app.functions import UserFunction
@@ -16,14 +17,15 @@ from microbatch.broker.errors import ConfigError, DecodeError, EncodeError, InDo
 from microbatch.broker.policy.verdict import is_out_of_time
 from microbatch.broker.process.frames import release_locals
 from microbatch.broker.transport.backoff import retry_until_answered
-from microbatch.broker.transport.request import Value
 from microbatch.broker.wire import codec, identity
 from microbatch.broker.wire.batch import BatchInfo, PartialFailure
+from microbatch.broker.wire.ending import PLAIN_END, Ending
 from microbatch.broker.wire.in_flight import Claim, ClaimedBatch
 from microbatch.broker.wire.outcome import Outcome
 from microbatch.worker.doubts import Doubts
 from microbatch.worker.failure_recorder import FailureRecorder
 from microbatch.worker.forks import forks_end_here
+from microbatch.worker.own_results import OwnResults
 from microbatch.worker.run_report import RunReport
 from microbatch.worker.run_watch import RunWatch
 from microbatch.worker.slot import Slot
@@ -36,10 +38,10 @@ class Run:
     """A run of a batch that is over and not recorded yet."""
 
     batch: ClaimedBatch
-    entry: list[Value] | None = None
-    """The result's entry on the stream, empty if there is no result; None if the whole batch failed."""
+    ending: Ending | None = None
+    """How the events end that are done; None if the whole batch failed."""
     error: BaseException | None = None
-    """What the processor raised. A `PartialFailure` beside an entry concerns a part of the batch."""
+    """What the processor raised. A `PartialFailure` beside an ending concerns a part of the batch."""
 
 
 class BatchRunner:
@@ -61,6 +63,7 @@ class BatchRunner:
         self.broker = broker if broker is not None else Broker(config)
         self._process = UserFunction("batch_processor", config.batch_processor)
         self._decoder = self._process.item_decoder()
+        self._own_results = OwnResults(config, self._call) if config.per_event else None
         self._body = partial(body_of, most_bytes=config.max_event_bytes)
         self.run_watch = RunWatch(self.broker, config.batch_timeout, slot)
         self.doubts = Doubts(self.broker)
@@ -126,16 +129,17 @@ class BatchRunner:
         """Record the outcome of a run, and report it. Raises as `run` does."""
         if run.error is None:
             return RunReport("done" if self.commit(run) else "nothing changed: another worker was first")
-        if isinstance(run.error, PartialFailure) and run.entry is not None:
-            return self._failures.record_partial(run.batch, run.error, run.entry)
+        if isinstance(run.error, PartialFailure) and run.ending is not None:
+            return self._failures.record_partial(run.batch, run.error, run.ending)
         return self._failures.record(run.batch, run.error)
 
     def commit(self, run: Run) -> bool:
         """Record that a run succeeded, and retry until the server answers. False if another was first."""
         batch, commit = run.batch, self.broker.ledger.commit
-        is_ours = retry_until_answered(self.config.name, lambda: commit(batch.id, run.entry or []))
+        ending = run.ending or PLAIN_END
+        is_ours = retry_until_answered(self.config.name, lambda: commit(batch.id, ending))
         if is_ours:
-            tell_committed(self.broker, batch, batch.header.size)
+            tell_committed(self.broker, batch, batch.header.size - ending.expired)
         return is_ours
 
     def _revive(self, batch_id: str, enqueued_at: datetime) -> bool:
@@ -151,25 +155,30 @@ class BatchRunner:
             late = is_out_of_time(batch.run, self.broker.policy, self.broker.clock.now_ms())
             if late or (sorted_out := without_unreadable(batch, self._body)) is None:
                 raise
-            return Run(batch, [], sorted_out)
+            return Run(batch, PLAIN_END, sorted_out)
+        if self._own_results is not None:
+            return Run(batch, *self._own_results.run(batch, events, info))
         try:
-            with forks_end_here():
-                result = self._process(events, info)
-            return Run(batch, self._entry(batch, result))
+            return Run(batch, self._ending(batch, self._call(events, info)))
         except PartialFailure as failure:
             if wrong := sorted(position for position in failure.errors if not 0 <= position < len(events)):
                 raise ValueError(
                     f"PartialFailure names positions {wrong} of {len(events)} events"
                 ) from failure
-            return Run(batch, self._entry(batch, failure.result), failure if failure.errors else None)
+            return Run(batch, self._ending(batch, failure.result), failure if failure.errors else None)
 
-    def _entry(self, batch: ClaimedBatch, result: object) -> list[Value]:
-        """The result's entry on the stream; empty if there is no result to handle."""
+    def _call(self, events: list[Any], info: BatchInfo) -> Any:
+        with forks_end_here():
+            return self._process(events, info)
+
+    def _ending(self, batch: ClaimedBatch, result: object) -> Ending:
+        """How a batch ends whose result is for the result handler."""
         if result is None or self.config.results == "discard":
-            return []
+            return PLAIN_END
         body = codec.encode(result, "result")
         if len(body) > self.config.max_result_bytes:
             # Checked here, because the server would close the connection, which looks like an outage.
             most = self.config.max_result_bytes
             raise EncodeError(f"the result has {len(body):,} bytes; the most is {most:,} (max_result_bytes)")
-        return Outcome(batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms, result=body).encode()
+        attempt = batch.run.attempt
+        return Ending(Outcome(batch.id, batch.header, attempt, batch.recorded_at_ms, result=body).encode())

@@ -30,6 +30,7 @@ from microbatch.broker.errors import InDoubt, ServerError
 from microbatch.broker.state.claims import RqPlace, claim_of
 from microbatch.broker.transport.backoff import retry_until_answered
 from microbatch.broker.transport.request import command, each, good, together
+from microbatch.broker.wire.ending import PLAIN_END
 from microbatch.broker.wire.identity import is_batch_id
 from microbatch.broker.wire.in_flight import Claim, ClaimedBatch, Next
 from microbatch.worker.runner import BatchRunner, Run
@@ -119,7 +120,8 @@ class Turns:
             ("EXPIRE", job_key, self._shown_seconds, "NX"),  # NX: the batch may be dead meanwhile
             ("ZADD", keys.finished, int(now) + self._shown_seconds, run.batch.id),
         )  # fmt: skip
-        commit = self._commit.request(run.batch.id, run.entry or [])
+        ending = run.ending or PLAIN_END
+        commit = self._commit.request(run.batch.id, ending)
         tries: list[_Try] = []
 
         def next_try() -> bool:
@@ -131,7 +133,7 @@ class Turns:
 
         try:
             if retry_until_answered(self._runner.config.name, next_try):
-                tell_committed(self._runner.broker, run.batch, run.batch.header.size)
+                tell_committed(self._runner.broker, run.batch, run.batch.header.size - ending.expired)
         except ServerError:
             found = self._next_of(tries)
             self._held = found if isinstance(found, ClaimedBatch) else None

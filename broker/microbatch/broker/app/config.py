@@ -58,6 +58,9 @@ class Config(BaseSettings):
         Field(description="Called by `wait_for_results()` with each dead batch; by default it is logged."),
     ] = None
     frequency: Annotated[int, Field(gt=0, description="The length of a cycle, in milliseconds.")] = 1000
+    per_event: Annotated[
+        bool, Field(description="Whether the processor returns one result per event, as for `submit()`.")
+    ] = False
     max_size: Annotated[
         int,
         Field(gt=0, le=MAX_SIZE, description="The most events in a batch; one is cut when this many wait."),
@@ -130,6 +133,10 @@ class Config(BaseSettings):
         float,
         Field(ge=0, le=_YEAR, description="How long recording waits for room before it raises, in seconds."),
     ] = 0.0
+    max_pending: Annotated[
+        int,
+        Field(gt=0, description="The most submitted events of one process whose replies have not come yet."),
+    ] = 10_000
     keep_dead: Annotated[
         Duration | None,
         Field(

@@ -39,6 +39,7 @@ class Settings(TypedDict, total=False):
     result_handler: Function | None
     failure_handler: Callable[[Any], Any] | _Runs | str | None
     frequency: int
+    per_event: bool
     max_size: int
     max_bytes: int
     redis_url: str | None
@@ -55,6 +56,7 @@ class Settings(TypedDict, total=False):
     max_in_flight: int
     max_waiting: int | None
     block_when_full: float
+    max_pending: int
     keep_dead: _Duration | None
     keep_dead_max: int | None
     results: Literal["keep", "discard"]

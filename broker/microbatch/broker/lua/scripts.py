@@ -63,11 +63,11 @@ def _load(name: str, *shared: str) -> Script:
 
 
 AUDIT = _load("audit")
-BURY = _load("bury", "wrong_type", "is_count", "bad_count", "tell")
+BURY = _load("bury", "wrong_type", "is_count", "bad_count", "reply", "tell")
 CLAMP = _load("clamp")
-COMMIT = _load("commit", "wrong_type", "is_count", "bad_count", "tell")
+COMMIT = _load("commit", "wrong_type", "is_count", "bad_count", "reply", "tell")
 CUT = _load("cut", "wrong_type", "is_count", "bad_count")
-DIVIDE = _load("divide", "wrong_type", "is_count", "bad_count", "tell")
+DIVIDE = _load("divide", "wrong_type", "is_count", "bad_count", "reply", "tell")
 DUE = _load("due")
 FAIL = _load("fail", "wrong_type")
 FIND_CLAIM = _load("find_claim")

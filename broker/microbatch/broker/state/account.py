@@ -17,13 +17,15 @@ class Account:
     done: int
     dead: int
     purged: int
+    expired: int
 
     @classmethod
     def of(cls, counters: Counters, waiting: int) -> Self:
         """The account by the counters, when ``waiting`` events wait."""
         dead = counters.dead_events_now
         in_flight = counters.cut_events - counters.events_gone - dead
-        return cls(waiting, in_flight, counters.done_events, dead, counters.purged_events)
+        gone = (counters.done_events, dead, counters.purged_events, counters.expired_events)
+        return cls(waiting, in_flight, *gone)
 
     @property
     def recorded(self) -> int:

@@ -28,6 +28,7 @@ class Counters:
     purged_events: int = 0
     revived_batches: int = 0
     revived_events: int = 0
+    expired_events: int = 0
 
     @classmethod
     def of(cls, fields: Mapping[bytes, bytes]) -> Counters:
@@ -37,7 +38,7 @@ class Counters:
     @property
     def events_gone(self) -> int:
         """Events that were cut and are neither in flight nor dead any more."""
-        return self.done_events + self.replayed_events + self.purged_events
+        return self.done_events + self.replayed_events + self.purged_events + self.expired_events
 
     @property
     def dead_events_now(self) -> int:

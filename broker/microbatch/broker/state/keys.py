@@ -55,6 +55,10 @@ class Keys:
         """list: a batch's header, its run record, then its events."""
         return self._key(f"batch:{batch_id}")
 
+    def reply(self, client: str) -> str:
+        """stream: replies to the events of one client. Expires when the client has not read for a minute."""
+        return self._key(f"reply:{client}")
+
     def quarantine(self, batch_id: str) -> str:
         """any type: the value of a batch's key that could not be read, kept for a person to look at."""
         return self._key(f"quarantine:{batch_id}")

@@ -20,6 +20,7 @@ from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.request import Replies, Request, Value, call, command, only
 from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire import identity
+from microbatch.broker.wire.ending import PLAIN_END, Ending
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.in_flight import Claim, ClaimedBatch, Next, Part
 from microbatch.broker.wire.run_record import RunRecord
@@ -71,18 +72,16 @@ class Ledger(Verbs[S_co]):
         return call(scripts.RETRY, names, args).then(bool)
 
     @verb
-    def commit(self, batch_id: str, entry: Sequence[Value]) -> Request[bool]:
-        """Record that a batch is done. ``entry`` has the fields and values of its result; empty if there is
-        nothing to handle.
-
-        False if the batch is no longer in flight, and nothing has changed.
-        """
-        args = (batch_id, *self._kept(entry))
-        return call(scripts.COMMIT, self._ending(batch_id), args, _truth)
+    def commit(self, batch_id: str, ending: Ending = PLAIN_END) -> Request[bool]:
+        """Record that a batch is done. False if it is no longer in flight, and nothing has changed."""
+        entry = self._kept(ending.entry)
+        names, replies = self._replies(ending)
+        args = (batch_id, ending.expired, len(entry), *entry, *replies)
+        return call(scripts.COMMIT, (*self._ending(batch_id), *names), args, _truth)
 
     @verb
     def bury(
-        self, batch_id: str, run: RunRecord, failure: Failure, entry: Sequence[Value], *, now_ms: int
+        self, batch_id: str, run: RunRecord, failure: Failure, ending: Ending, *, now_ms: int
     ) -> Request[bool]:
         """Bury a batch; its events are kept. False if its run record is no longer ``run``.
 
@@ -90,33 +89,45 @@ class Ledger(Verbs[S_co]):
         """
         keys = self._keys
         ledger = (keys.batch(batch_id), keys.inflight, keys.dead)
-        names = (*ledger, keys.results, keys.stats, keys.progress, keys.held, keys.wake)
-        args = (batch_id, run.encode(), failure.encode(), now_ms, *self._kept(entry))
+        entry = self._kept(ending.entry)
+        streams, replies = self._replies(ending)
+        names = (*ledger, keys.results, keys.stats, keys.progress, keys.held, keys.wake, *streams)
+        args = (batch_id, run.encode(), failure.encode(), now_ms, len(entry), *entry, *replies)
         return call(scripts.BURY, names, args).then(bool)
 
     @verb
     def divide(
-        self, batch_id: str, run: RunRecord, parts: Sequence[Part], entry: Sequence[Value] = ()
+        self, batch_id: str, run: RunRecord, parts: Sequence[Part], ending: Ending = PLAIN_END
     ) -> Request[bool]:
-        """Replace a batch by parts of it. Events that are in no part are done, and ``entry`` is their result.
+        """Replace a batch by parts of it. Events that are in no part are done, with that ``ending``.
 
         False if its run record is no longer ``run``, and nothing has changed.
         """
         keys = self._keys
-        entry = self._kept(entry)
-        args: list[Value] = [batch_id, run.encode(), len(entry), *entry]
+        entry = self._kept(ending.entry)
+        streams, replies = self._replies(ending)
+        args: list[Value] = [batch_id, run.encode(), ending.expired, len(entry), len(parts), *entry]
         for part in parts:
             runs = part.runs()
             args += (part.id, part.header.encode(), part.run.encode(), retrying(part.due_ms), len(runs))
             args += chain.from_iterable(runs)
-        parts_names = [keys.batch(part.id) for part in parts]
-        return call(scripts.DIVIDE, (*self._ending(batch_id), *parts_names), args).then(bool)
+        names = (*self._ending(batch_id), *(keys.batch(part.id) for part in parts), *streams)
+        return call(scripts.DIVIDE, names, [*args, *replies]).then(bool)
 
     def _ending(self, batch_id: str) -> tuple[str, ...]:
         """The keys of a script that ends a batch and may add an entry to the stream."""
         keys = self._keys
         ledger = (keys.batch(batch_id), keys.inflight, keys.results, keys.stats)
         return (*ledger, keys.progress, keys.held, keys.wake)
+
+    def _replies(self, ending: Ending) -> tuple[list[str], list[Value]]:
+        """The streams that get replies, and a script's arguments for them."""
+        names: list[str] = []
+        args: list[Value] = []
+        for client, pairs in ending.replies.entries() if ending.replies else ():
+            names.append(self._keys.reply(client))
+            args += (len(pairs), *pairs)
+        return names, args
 
     def _kept(self, entry: Sequence[Value]) -> Sequence[Value]:
         return entry if self._keeps_outcomes else ()

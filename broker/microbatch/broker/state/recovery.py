@@ -18,7 +18,7 @@ from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.request import Request, Value, call, command, commands, good, together
 from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire import identity
-from microbatch.broker.wire.in_flight import DueBatch, Unreadable, recorded_at_ms
+from microbatch.broker.wire.in_flight import DueBatch, Unreadable
 from microbatch.broker.wire.text import printable
 
 _WITH_A_JOB = ("-inf", f"({BAND_MS}")
@@ -129,11 +129,12 @@ class Recovery(Verbs[S_co]):
         return call(scripts.RESCHEDULE, [self._keys.inflight], args)
 
     @verb
-    def recorded_at_ms(self, batch: DueBatch) -> Request[int]:
-        """When the batch's oldest event was recorded."""
-        return command("LINDEX", self._keys.batch(batch.id), 2).then(
-            lambda first: recorded_at_ms(batch.header, first or b"")
-        )
+    def events(self, batch: DueBatch, *, first_only: bool = False) -> Request[list[bytes]]:
+        """The batch's events as they are stored, or only the first; none if the batch is gone."""
+        key = self._keys.batch(batch.id)
+        if first_only:
+            return command("LINDEX", key, 2).then(lambda first: [] if first is None else [first])
+        return command("LRANGE", key, 2, -1)
 
     @verb
     def quarantine(self, batch_id: str | bytes, record: bytes) -> Request[str]:

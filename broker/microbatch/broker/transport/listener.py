@@ -10,6 +10,8 @@ import os
 import select
 import weakref
 from contextlib import suppress
+from functools import partial
+from math import inf
 from typing import Any, TypeVar
 
 import redis
@@ -73,22 +75,23 @@ class Listener:
         self.clear = self._interrupt.clear
         self.pause = self._interrupt.pause
 
-    def perform(self, asked: Request[T] | Steps[T]) -> T:
+    def perform(self, asked: Request[T] | Steps[T], within: float = inf) -> T:
         """Perform requests that may block at the server for up to 5 seconds, and return their answer.
 
-        If the listener is woken meanwhile, the server is told to answer at once.
+        The server is told to answer at once if the listener is woken meanwhile, and after ``within`` seconds:
+        by itself, a server ends a wait up to 100 ms late.
 
         Raises:
             ServerError: as from `Server`. The next call makes a new connection.
         """
-        return perform_by(self._perform, asked)
+        return perform_by(partial(self._perform, within=within), asked)
 
-    def _perform(self, request: Request[T]) -> T:
+    def _perform(self, request: Request[T], *, within: float) -> T:
         with self._server.translated():
             try:
                 connection = self._connected()
                 send(connection, request)
-                self._wait_for_reply(_descriptor(connection))
+                self._wait_for_reply(_descriptor(connection), within)
                 return receive(connection, request)
             except BaseException:
                 if self._connection is not None:
@@ -108,10 +111,10 @@ class Listener:
             self._client_id = round_trip(self._connection, command("CLIENT", "ID"))
         return self._connection
 
-    def _wait_for_reply(self, descriptor: int) -> None:
-        if self._interrupt.wait_for(descriptor, REPLY_SECONDS):
+    def _wait_for_reply(self, descriptor: int, within: float) -> None:
+        if self._interrupt.wait_for(descriptor, min(within, REPLY_SECONDS)):
             return
-        if not self._interrupt.is_awake:
+        if within > REPLY_SECONDS and not self._interrupt.is_awake:
             raise redis.TimeoutError(f"no reply for {REPLY_SECONDS:g} s")
         # The command may not have reached the server yet. Then there is nothing to unblock.
         while not _readable(_UNBLOCK_SECONDS, descriptor):

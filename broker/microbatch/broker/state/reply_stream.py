@@ -1,0 +1,76 @@
+"""The reply stream of one client: the outcomes of the events that it waits for.
+
+The client makes the stream, and keeps it from expiring by reading it. The scripts that end a batch only add
+replies to it. So the stream of a client that has gone disappears, and nothing is added for it any more.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from microbatch.broker.state.keys import Keys
+from microbatch.broker.transport.connection import BLOCK_SECONDS
+from microbatch.broker.transport.request import Replies, Request, Steps, command, commands, transaction
+from microbatch.broker.transport.verb import S_co, Verbs, verb
+
+TTL_MS = 60_000
+"""How long a client may not read before its stream is gone."""
+
+Found = list[tuple[int, bytes]]
+"""Replies: the number of each event, and what became of it, as `wire.reply` encodes it."""
+
+
+class ReplyStream(Verbs[S_co]):
+    """One client's stream. It has an id of its own, so a stream that is lost is never made again."""
+
+    def __init__(self, server: S_co, keys: Keys) -> None:
+        super().__init__(server)
+        self.client = secrets.token_hex(8)
+        self._key = keys.reply(self.client)
+        self._seen: bytes | str = "0-0"
+
+    @verb
+    def open(self) -> Steps[None]:
+        """Make the stream. Before the first event that names it is recorded."""
+        made = ("XADD", self._key, "*", "open", 1), ("PEXPIRE", self._key, TTL_MS)
+        self._seen, _ = yield from transaction(*made)
+
+    @verb
+    def read(self, wait_ms: int) -> Request[Found | None]:
+        """The next replies, waiting for them up to ``wait_ms`` (at most 5,000). None if the stream is gone.
+
+        What was returned before is deleted from the stream.
+        """
+        block = min(max(wait_ms, 1), int(BLOCK_SECONDS * 1000))
+        read = (
+            ("XTRIM", self._key, "MINID", self._seen),
+            ("PEXPIRE", self._key, TTL_MS),
+            ("XREAD", "BLOCK", block, "STREAMS", self._key, self._seen),
+        )
+        return commands(*read).then(self._found)
+
+    @verb
+    def close(self) -> Request[Any]:
+        """Delete the stream."""
+        return command("UNLINK", self._key)
+
+    def _found(self, replies: Replies) -> Found | None:
+        _, is_there, read = replies
+        if not is_there:
+            return None
+        entries: Sequence[tuple[bytes, list[bytes]]] = read[0][1] if read else ()
+        found: Found = []
+        for entry_id, pairs in entries:
+            self._seen = entry_id
+            found += (
+                (int(number, 16), value)
+                for number, value in zip(pairs[::2], pairs[1::2], strict=True)
+                if _is_number(number)
+            )
+        return found
+
+
+def _is_number(raw: bytes) -> bool:
+    return 0 < len(raw) <= 16 and not raw.strip(b"0123456789abcdef")

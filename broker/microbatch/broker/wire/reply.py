@@ -1,0 +1,113 @@
+"""Replies: the outcome of a single event, as its client reads it from its reply stream.
+
+An event that wants a reply carries the client's id and a number (`Tag.REPLY_TO`). The reply is a field of an
+entry on the client's stream: the number, and a value whose first character says what it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from microbatch.broker.errors import DecodeError
+from microbatch.broker.wire.event import Event
+from microbatch.broker.wire.failure import Failure
+from microbatch.broker.wire.fields import Tag
+
+_ADDRESS = re.compile(rb"([0-9a-f]{16})([0-9a-f]{1,16})")
+_RESULT, _FAILED, _EXPIRED = b"=", b"!", b"x"
+_MOST_PAIRS = 3_900  # in one entry: a script can unpack fewer than 8,000 values
+
+
+class Address(NamedTuple):
+    """Where the reply to an event goes."""
+
+    client: str
+    number: int
+
+    def encode(self) -> bytes:
+        return f"{self.client}{self.number:x}".encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Address:
+        """Raises DecodeError if it is not an address."""
+        if (found := _ADDRESS.fullmatch(raw)) is None:
+            raise DecodeError("an event has a malformed address for its reply")
+        return cls(found[1].decode(), int(found[2], 16))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What became of an event: its result, or the failure that it died of, or neither: it has expired."""
+
+    result: bytes | None = None
+    """The JSON of its result."""
+    failure: Failure | None = None
+
+    def encode(self) -> bytes:
+        if self.result is not None:
+            return _RESULT + self.result
+        return _EXPIRED if self.failure is None else _FAILED + self.failure.encode().encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Reply:
+        """Raises DecodeError if it is not a reply of this version."""
+        kind, body = raw[:1], raw[1:]
+        if kind == _RESULT:
+            return cls(result=body)
+        if kind == _FAILED:
+            return cls(failure=Failure.decode(body))
+        if raw == _EXPIRED:
+            return cls()
+        raise DecodeError("a reply is not of this version")
+
+
+EXPIRED = Reply()
+
+
+class Replies:
+    """The replies to the events of one batch."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[str, list[bytes | str]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._pairs)
+
+    def add(self, raw: bytes, reply: Reply) -> None:
+        """Reply to an event, as often as it asks for it. An event without an address gets no reply."""
+        addresses = addresses_of(raw)
+        if addresses:
+            value = reply.encode()
+            for address in addresses:
+                self._pairs.setdefault(address.client, []).extend((f"{address.number:x}", value))
+
+    def entries(self) -> Iterable[tuple[str, list[bytes | str]]]:
+        """The entries to be added: each client, and the fields and values of an entry on its stream."""
+        for client, pairs in self._pairs.items():
+            for start in range(0, len(pairs), 2 * _MOST_PAIRS):
+                yield client, pairs[start : start + 2 * _MOST_PAIRS]
+
+
+def addresses_of(raw: bytes) -> list[Address]:
+    """Where the replies to an event go. None for an event that can't be read: it dies without a reply."""
+    if raw[:1] != b"2":
+        return []
+    try:
+        return [Address.decode(value) for value in Event.decode(raw).values(Tag.REPLY_TO)]
+    except DecodeError:
+        return []
+
+
+def expires_at_ms(raw: bytes) -> int | None:
+    """When an event expires (unix ms); None if it does not. Raises DecodeError if the field is malformed."""
+    if raw[:1] != b"2":
+        return None
+    values = Event.decode(raw).values(Tag.EXPIRES)
+    if not values:
+        return None
+    if not values[0].isdigit() or len(values[0]) > 15:
+        raise DecodeError("an event has a malformed time of expiry")
+    return int(values[0])

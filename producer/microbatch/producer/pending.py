@@ -1,0 +1,120 @@
+"""The futures of submitted events whose replies have not come yet."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from asyncio import InvalidStateError as SettledTask
+from concurrent.futures import InvalidStateError as SettledThread
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Protocol
+
+from pydantic_core import from_json
+
+from microbatch.broker.errors import DecodeError, EventExpired, EventFailed
+from microbatch.broker.wire.reply import Reply
+
+
+class AnyFuture(Protocol):
+    """A future of `concurrent.futures` or of asyncio."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, error: BaseException, /) -> None: ...
+
+
+@dataclass(slots=True)
+class _Entry:
+    future: AnyFuture
+    client: str = ""
+    """The id of the reply stream that its event names; empty until the event is sent."""
+
+
+class Pending:
+    """The pending futures of one process, by the numbers of their events. Safe to use from threads."""
+
+    def __init__(self) -> None:
+        self.unlock()
+        self._entries: dict[int, _Entry] = {}
+        self._deadlines: list[tuple[float, int]] = []
+        self._numbers = itertools.count(1)
+
+    def unlock(self) -> None:
+        """Make a new lock, as in a process that was forked now: another thread may have held the old one."""
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, future: AnyFuture, deadline: float = inf) -> int:
+        """Keep a future, until ``deadline`` (monotonic seconds). Returns the number of its event."""
+        with self._lock:
+            number = next(self._numbers)
+            self._entries[number] = _Entry(future)
+            if deadline < inf:
+                heapq.heappush(self._deadlines, (deadline, number))
+        return number
+
+    def sent(self, numbers: list[int], client: str) -> None:
+        """These events name this reply stream from now on."""
+        for number in numbers:
+            if (entry := self._entries.get(number)) is not None:
+                entry.client = client
+
+    @property
+    def next_deadline(self) -> float:
+        """When the next future times out (monotonic seconds)."""
+        with self._lock:
+            while self._deadlines and self._deadlines[0][1] not in self._entries:
+                heapq.heappop(self._deadlines)
+            return self._deadlines[0][0] if self._deadlines else inf
+
+    def take(self, number: int) -> AnyFuture | None:
+        """The future of this event, which is no longer pending; None if it is not."""
+        with self._lock:
+            entry = self._entries.pop(number, None)
+        return None if entry is None else entry.future
+
+    def take_late(self, now: float) -> list[AnyFuture]:
+        """The futures whose deadline is over."""
+        found = []
+        while self.next_deadline <= now:
+            with self._lock:
+                _, number = heapq.heappop(self._deadlines)
+            if (future := self.take(number)) is not None:
+                found.append(future)
+        return found
+
+    def take_all(self, client: str | None = None) -> list[AnyFuture]:
+        """All futures, or only those whose events name this reply stream."""
+        with self._lock:
+            numbers = [n for n, entry in self._entries.items() if client is None or entry.client == client]
+            return [self._entries.pop(number).future for number in numbers]
+
+
+def settle(future: AnyFuture, outcome: object) -> None:
+    """Give a future its result, or its error. Nothing happens to one that was cancelled meanwhile."""
+    if future.done():
+        return
+    with suppress(SettledThread, SettledTask):
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+
+def outcome_of(raw: bytes) -> object:
+    """What a reply says: the event's result, as a plain JSON value, or the error that its future gets."""
+    try:
+        reply = Reply.decode(raw)
+        if reply.result is not None:
+            return from_json(reply.result)
+    except ValueError as error:  # DecodeError is one too
+        return error if isinstance(error, DecodeError) else DecodeError(f"the reply is not JSON: {error}")
+    if reply.failure is None:
+        return EventExpired("the event expired before it was processed")
+    failure = reply.failure
+    return EventFailed(failure.error, failure.traceback, failure.attempts)

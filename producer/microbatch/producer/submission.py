@@ -1,0 +1,51 @@
+"""A submitted event on its way to the server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from microbatch.broker.errors import EncodeError
+from microbatch.broker.wire.event import Event
+from microbatch.broker.wire.fields import Fields, Tag
+from microbatch.broker.wire.reply import Address
+
+_YEAR_SECONDS = 31_536_000
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """An event that wants a reply."""
+
+    number: int
+    body: bytes
+    recorded_at_ms: int
+    event_id: str = ""
+    expires_at_ms: int | None = None
+
+    def encode(self, client: str) -> bytes:
+        """The event as it is stored, with its reply going to the stream of this client."""
+        fields: Fields = ((Tag.REPLY_TO, Address(client, self.number).encode()),)
+        if self.expires_at_ms is not None:
+            fields += ((Tag.EXPIRES, b"%d" % self.expires_at_ms),)
+        return Event(self.body, self.recorded_at_ms, fields).encode()
+
+
+def next_write(waiting: Sequence[Submission], most_events: int, most_bytes: int) -> int:
+    """How many of these events, the oldest first, go in one write. One with an id goes alone."""
+    if waiting[0].event_id:
+        return 1
+    size = 0
+    for count, submission in enumerate(islice(waiting, most_events)):
+        size += len(submission.body)
+        if count and (submission.event_id or size > most_bytes):
+            return count
+    return min(len(waiting), most_events)
+
+
+def check_seconds(name: str, seconds: object) -> None:
+    """Raises EncodeError unless this is None, or a number of seconds above 0."""
+    if seconds is None or (type(seconds) in (int, float) and 0 < seconds <= _YEAR_SECONDS):  # type: ignore[operator]
+        return
+    raise EncodeError(f"{name} is a number of seconds, above 0 and up to {_YEAR_SECONDS:,}, not {seconds!r}")

@@ -1,0 +1,169 @@
+"""The submitter: sends events that want a reply.
+
+One thread writes. It sends all events that came during its last write in one write, so many callers need few
+round trips. The futures are settled by the reply reader.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections import deque
+from concurrent.futures import Future
+from math import inf
+from typing import Any
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import (
+    AlreadyRecorded,
+    Closed,
+    InDoubt,
+    MicrobatchError,
+    ReplyLost,
+    ServerError,
+    TooManyPending,
+)
+from microbatch.broker.process.forking import renew_after_fork
+from microbatch.producer.pending import Pending, settle
+from microbatch.producer.recorder import CHUNK_BYTES, Recorder
+from microbatch.producer.reply_reader import ReplyFuture, ReplyReader
+from microbatch.producer.submission import Submission, next_write
+
+log = logging.getLogger(__name__)
+
+
+class Submitter:
+    """Submits the events of one process. Safe to use from several threads.
+
+    Its threads start with the first event. They end with the process, or at `close`.
+    """
+
+    def __init__(self, broker: Broker, recorder: Recorder) -> None:
+        self._broker = broker
+        self._recorder = recorder
+        self._name = broker.config.name
+        self._most_pending = broker.config.max_pending
+        self._block_seconds = broker.config.block_when_full
+        self._begin()
+        renew_after_fork(self)
+
+    def _begin(self) -> None:
+        self._changed = threading.Condition(threading.RLock())
+        self._pending = Pending()
+        self._reader = ReplyReader(self._broker, self._pending, self._notify)
+        self._waiting: deque[Submission] = deque()
+        self._is_writing = self._is_closed = False
+        self._thread: threading.Thread | None = None
+
+    def renew(self) -> None:
+        """Begin anew, as in a process that was forked now. The futures of the parent fail here."""
+        inherited = self._pending
+        inherited.unlock()
+        self._begin()
+        for future in inherited.take_all():
+            future._condition = threading.Condition()  # type: ignore[attr-defined]  # noqa: SLF001 - it may be locked
+            settle(future, ReplyLost("the process was forked, and its parent gets the reply"))
+
+    def submit(
+        self, body: bytes, event_id: str = "", *, timeout: float | None = None, expires: float | None = None
+    ) -> Future[Any]:
+        """Send an event soon, and return the future of its outcome. Times are in seconds.
+
+        Raises:
+            TooManyPending: there was no room for ``block_when_full`` seconds.
+            ServerError: ``expires`` is given, and the server can't be asked for its time.
+            Closed: `close` was called before.
+        """
+        expires_at_ms = None if expires is None else self._broker.clock.now_ms() + int(expires * 1000)
+        deadline = inf if timeout is None else time.monotonic() + timeout
+        future = ReplyFuture()
+        with self._changed:
+            self._wait_for_room()
+            if self._is_closed:
+                raise Closed(f"batcher {self._name!r} was closed; the event was not recorded")
+            number = self._pending.add(future, deadline)
+            recorded_at_ms = time.time_ns() // 1_000_000
+            self._waiting.append(Submission(number, body, recorded_at_ms, event_id, expires_at_ms))
+            self._start()
+            self._changed.notify_all()
+        self._reader.watch(deadline)
+        return future
+
+    def wait_sent(self) -> None:
+        """Return when all events that were submitted before are sent, or have failed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or not (self._waiting or self._is_writing))
+
+    def close(self, seconds: float) -> None:
+        """Send what is left within ``seconds``, and fail the futures that are pending then."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._waiting or self._is_writing), seconds)
+            self._is_closed = True
+            self._changed.notify_all()
+        try:
+            self._reader.close(seconds)
+        except ServerError as error:
+            log.debug("%s: the reply stream expires on its own: %s", self._name, error)
+        for future in self._pending.take_all():
+            settle(future, Closed("the batcher was closed before the reply came"))
+
+    def _wait_for_room(self) -> None:
+        def is_free() -> bool:
+            return self._is_closed or len(self._pending) < self._most_pending
+
+        if not is_free() and not self._changed.wait_for(is_free, self._block_seconds):
+            raise TooManyPending(
+                f"{self._most_pending:,} replies are waited for (max_pending); nothing was recorded"
+            )
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"{self._name} submits", daemon=True)
+            self._thread.start()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while chunk := self._next_chunk():
+            try:
+                self._send(chunk)
+            except Exception:  # noqa: BLE001 - a handler of the program's log may raise anything
+                traceback.print_exc()
+            with self._changed:
+                self._is_writing = False
+                self._changed.notify_all()
+
+    def _next_chunk(self) -> list[Submission]:
+        """The next events to be sent in one write, as soon as there are any. Empty at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._is_closed)
+            if self._is_closed:
+                return []
+            count = next_write(self._waiting, self._recorder.chunk_events, CHUNK_BYTES)
+            self._is_writing = True
+            return [self._waiting.popleft() for _ in range(count)]
+
+    def _send(self, chunk: list[Submission]) -> None:
+        """Record events. After InDoubt their futures stay pending: the replies settle the doubt."""
+        numbers = [submission.number for submission in chunk]
+        try:
+            client = self._reader.open_stream().client
+            self._pending.sent(numbers, client)
+            raws = [submission.encode(client) for submission in chunk]
+            if not self._recorder.record_stamped(raws, chunk[0].event_id):
+                self._fail(numbers, AlreadyRecorded("an event with this id was recorded before"))
+        except InDoubt as error:
+            log.warning("%s: submitted events may or may not have been recorded: %s", self._name, error)
+        except MicrobatchError as error:
+            self._fail(numbers, error)
+        except BaseException as error:
+            self._fail(numbers, error)
+            raise
+
+    def _fail(self, numbers: list[int], error: BaseException) -> None:
+        for number in numbers:
+            self._reader.settle(self._pending.take(number), error)
