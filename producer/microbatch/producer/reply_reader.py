@@ -59,7 +59,8 @@ class ReplyReader:
         Called by one thread. Raises ServerError.
         """
         if (stream := self._stream) is None:
-            stream = ReplyStream(self._broker.server, self._broker.keys)
+            ttl_ms = self._broker.timing.reply_ttl_ms
+            stream = ReplyStream(self._broker.server, self._broker.keys, ttl_ms)
             stream.open()
             self._stream = stream
             self._listener.wake()

@@ -1,4 +1,5 @@
--- replay: put events of a dead batch back at the end of the waiting list, in one step of possibly several.
+-- replay: put events of a dead batch back at the end of the waiting list, in one step of possibly several. They are
+-- recorded again: nobody waits for replies to them, and they do not expire.
 --
 -- KEYS[1] batch   list  header, failure, events
 -- KEYS[2] dead    zset  dead batches
@@ -30,7 +31,10 @@ while count < most and (room > 0 or count == 0) do
   local from = 2 + count
   local values = redis.call('LRANGE', batch, from, from + math.min(chunk, most - count) - 1)
   local bytes = 1
-  for _, value in ipairs(values) do bytes = bytes + #value end
+  for i, value in ipairs(values) do
+    bytes = bytes + #value
+    values[i] = without_reply(value)
+  end
   redis.call('RPUSH', events, unpack(values))
   count, room = count + #values, room - bytes
   chunk = math.max(1, math.min(CHUNK, math.floor(room * #values / bytes)))

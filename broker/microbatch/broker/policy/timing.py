@@ -77,6 +77,8 @@ class Timing:
 
     replica_ms: int = 1_000
     """How long a replica may take to confirm an event."""
+    reply_ttl_ms: int = 60_000
+    """How long a process may not read the replies to its events before they are lost."""
     longest_wait_seconds: float = 5.0
     """The longest that a consumer blocks at the server before it does its other work."""
     acknowledge_seconds: float = 0.1

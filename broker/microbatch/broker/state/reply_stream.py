@@ -10,23 +10,25 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from microbatch.broker.policy.timing import Timing
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.connection import BLOCK_SECONDS
 from microbatch.broker.transport.request import Replies, Request, Steps, command, commands, transaction
 from microbatch.broker.transport.verb import S_co, Verbs, verb
-
-TTL_MS = 60_000
-"""How long a client may not read before its stream is gone."""
 
 Found = list[tuple[int, bytes]]
 """Replies: the number of each event, and what became of it, as `wire.reply` encodes it."""
 
 
 class ReplyStream(Verbs[S_co]):
-    """One client's stream. It has an id of its own, so a stream that is lost is never made again."""
+    """One client's stream. It has an id of its own, so a stream that is lost is never made again.
 
-    def __init__(self, server: S_co, keys: Keys) -> None:
+    ``ttl_ms``: how long the client may not read before its stream is gone.
+    """
+
+    def __init__(self, server: S_co, keys: Keys, ttl_ms: int = Timing.reply_ttl_ms) -> None:
         super().__init__(server)
+        self._ttl_ms = ttl_ms
         self.client = secrets.token_hex(8)
         self._key = keys.reply(self.client)
         self._seen: bytes | str = "0-0"
@@ -34,7 +36,7 @@ class ReplyStream(Verbs[S_co]):
     @verb
     def open(self) -> Steps[None]:
         """Make the stream. Before the first event that names it is recorded."""
-        made = ("XADD", self._key, "*", "open", 1), ("PEXPIRE", self._key, TTL_MS)
+        made = ("XADD", self._key, "*", "open", 1), ("PEXPIRE", self._key, self._ttl_ms)
         self._seen, _ = yield from transaction(*made)
 
     @verb
@@ -46,7 +48,7 @@ class ReplyStream(Verbs[S_co]):
         block = min(max(wait_ms, 1), int(BLOCK_SECONDS * 1000))
         read = (
             ("XTRIM", self._key, "MINID", self._seen),
-            ("PEXPIRE", self._key, TTL_MS),
+            ("PEXPIRE", self._key, self._ttl_ms),
             ("XREAD", "BLOCK", block, "STREAMS", self._key, self._seen),
         )
         return commands(*read).then(self._found)
