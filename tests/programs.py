@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "faketime": (("faketime",),),
     "chromium": (("chromium",), ("chromium-browser",), ("google-chrome",)),
     "docker-compose": (("docker", "compose"), ("docker-compose",)),
+    "postgresql": (),  # not on Debian's path: see tests/outage/postgres.py
 }
 
 
