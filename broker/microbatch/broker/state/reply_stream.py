@@ -46,10 +46,10 @@ class ReplyStream(Verbs[S_co]):
         What was returned before is deleted from the stream.
         """
         block = min(max(wait_ms, 1), int(BLOCK_SECONDS * 1000))
-        read = (
+        read = (  # the one that waits is first: a listener is told by the first reply that the wait is over
+            ("XREAD", "BLOCK", block, "STREAMS", self._key, self._seen),
             ("XTRIM", self._key, "MINID", self._seen),
             ("PEXPIRE", self._key, self._ttl_ms),
-            ("XREAD", "BLOCK", block, "STREAMS", self._key, self._seen),
         )
         return commands(*read).then(self._found)
 
@@ -59,8 +59,8 @@ class ReplyStream(Verbs[S_co]):
         return command("UNLINK", self._key)
 
     def _found(self, replies: Replies) -> Found | None:
-        _, is_there, read = replies
-        if not is_there:
+        read, _, is_there = replies
+        if not (read or is_there):
             return None
         entries: Sequence[tuple[bytes, list[bytes]]] = read[0][1] if read else ()
         found: Found = []
