@@ -22,15 +22,101 @@ from microbatch.broker.state.results import Results
 from microbatch.broker.state.stats import Stats
 from microbatch.broker.state.unhandled import Unhandled
 from microbatch.broker.state.wake import WakeList
-from microbatch.broker.transport.clock import Clock, ServerClock
-from microbatch.broker.transport.request import commands
+from microbatch.broker.transport.async_server import AsyncServer
+from microbatch.broker.transport.clock import Clock, ServerClock, ServerTime, TimeSource
+from microbatch.broker.transport.request import Steps, command, commands
 from microbatch.broker.transport.server import Server
+from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire.text import printable
 
 _PUBLISHED = ("frequency", "max_size", "max_in_flight", "keep_dead", "keep_dead_max")
 
 
-class Broker:
+class CommonBroker(Verbs[S_co]):
+    """What threads and asyncio both use of one batcher. Nothing is sent before a verb is called.
+
+    Args:
+        config: the batcher's settings.
+        server: the server, for threads or for asyncio.
+        time_source: tells the server's time to a verb.
+        observer: is told of each change by the process that makes it; by default a `LogObserver`.
+        timing: the times that all parts use; by default those that follow from the config.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server: S_co,
+        time_source: TimeSource,
+        *,
+        observer: Observer | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        super().__init__(server)
+        self.config = config
+        self.observer: Observer = GuardedObserver(
+            observer if observer is not None else LogObserver(), config.name
+        )
+        self.timing = timing if timing is not None else Timing.of(config)
+        self.keys = Keys(config.key_prefix, config.name)
+        self._time_source = time_source
+        self.events = Events(
+            server, self.keys, time_source,
+            max_waiting=config.max_waiting, dedupe_window=config.dedupe_window,
+            replicated=config.durability == "replicated", replica_ms=self.timing.replica_ms,
+        )  # fmt: skip
+        self.flushes = Flushes(server, self.keys)
+        self.wake = WakeList(server, self.keys)
+        self.ledger = Ledger(server, self.keys, keeps_outcomes=_keeps_outcomes(config))
+        self.dead = Dead(server, self.keys)
+        self.unhandled = Unhandled(server, self.keys, neglected_ms=self.timing.neglected_ms)
+
+    def results(self) -> Results[S_co]:
+        """A consumer's side of the results stream, with a name of its own."""
+        return Results(self.server, self.keys)
+
+    def progress(self) -> Progress[S_co]:
+        """A waiter's side of the progress stream."""
+        return Progress(self.server, self.keys)
+
+    @verb
+    def held_back(self) -> Steps[str]:
+        """Why cutting is held back, in words; empty if it is not."""
+        reason, probe_at = yield from command("HMGET", self.keys.config, "held_back", "probe_at")
+        if not reason or not (probe_at or b"").isdigit() or not int(probe_at):
+            return printable(reason or b"")
+        now_ms = yield from self._time_source.reading()
+        seconds = max(0, int(probe_at) - now_ms) / 1000
+        return f"{printable(reason)}; next probe in {seconds:.0f} s"
+
+
+class AsyncBroker(CommonBroker[AsyncServer]):
+    """What asyncio uses of one batcher.
+
+    Args:
+        config: the batcher's settings.
+        server: the server; by default the one at the config's URL.
+        observer: is told of each change by the process that makes it; by default a `LogObserver`.
+        timing: the times that all parts use; by default those that follow from the config.
+
+    Raises:
+        ConfigError: no ``server`` is given and the config has no URL, a malformed one, or one of Sentinels.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        server: AsyncServer | None = None,
+        observer: Observer | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        timing = timing if timing is not None else Timing.of(config)
+        server = server if server is not None else AsyncServer.at(config.required_url())
+        super().__init__(config, server, ServerTime(timing.clock_seconds), observer=observer, timing=timing)
+
+
+class Broker(CommonBroker[Server]):
     """Everything that the server keeps for one batcher. Nothing is sent before a verb is called.
 
     Args:
@@ -53,43 +139,19 @@ class Broker:
         observer: Observer | None = None,
         timing: Timing | None = None,
     ) -> None:
-        self.config = config
-        self.observer: Observer = GuardedObserver(
-            observer if observer is not None else LogObserver(), config.name
-        )
+        timing = timing if timing is not None else Timing.of(config)
+        server = server if server is not None else Server.at(config.required_url())
+        self.clock: Clock = clock if clock is not None else ServerClock(server, timing.clock_seconds)
+        super().__init__(config, server, self.clock, observer=observer, timing=timing)
         self.policy = Policy.of(config)
-        self.timing = timing if timing is not None else Timing.of(config)
-        self.server = server if server is not None else Server.at(config.required_url())
-        self.keys = Keys(config.key_prefix, config.name)
-        self.clock: Clock = (
-            clock if clock is not None else ServerClock(self.server, self.timing.clock_seconds)
-        )
-        self.events = Events(
-            self.server, self.keys, self.clock,
-            max_waiting=config.max_waiting, dedupe_window=config.dedupe_window,
-            replicated=config.durability == "replicated", replica_ms=self.timing.replica_ms,
-        )  # fmt: skip
-        self.flushes = Flushes(self.server, self.keys)
-        self.wake = WakeList(self.server, self.keys)
-        self.ledger = Ledger(self.server, self.keys, keeps_outcomes=_keeps_outcomes(config))
         self.recovery = Recovery(self.server, self.keys)
         self.breaker = Breaker(self.server, self.keys, opens_after_ms=self.timing.breaker_opens_after_ms)
         self.claims = Claims(self.server, self.keys)
         self.stats = Stats(self.server, self.keys)
-        self.dead = Dead(self.server, self.keys)
-        self.unhandled = Unhandled(self.server, self.keys, neglected_ms=self.timing.neglected_ms)
 
     def lease(self) -> Lease:
         """A scheduler's side of the lease, with a token of its own."""
         return Lease(self.server, self.keys, self.config.lease_ttl_ms)
-
-    def results(self) -> Results:
-        """A consumer's side of the results stream, with a name of its own."""
-        return Results(self.server, self.keys)
-
-    def progress(self) -> Progress:
-        """A waiter's side of the progress stream."""
-        return Progress(self.server, self.keys)
 
     def publish_config(self) -> None:
         """Publish the batcher's settings on the server, for programs that know only its name."""
@@ -126,14 +188,6 @@ class Broker:
         else:
             self.server.do("HDEL", self.keys.config, "held_back", "probe_at")
 
-    def held_back(self) -> str:
-        """Why cutting is held back, in words; empty if it is not."""
-        reason, probe_at = self.server.do("HMGET", self.keys.config, "held_back", "probe_at")
-        if not reason or not (probe_at or b"").isdigit() or not int(probe_at):
-            return printable(reason or b"")
-        seconds = max(0, int(probe_at) - self.clock.now_ms()) / 1000
-        return f"{printable(reason)}; next probe in {seconds:.0f} s"
-
     def close(self, *, in_use: bool = True) -> None:
         """Close the connections; with ``in_use``, also those that other threads are using."""
         self.server.close(in_use=in_use)
@@ -143,3 +197,7 @@ def _keeps_outcomes(config: Config) -> bool:
     """Whether outcomes go to the results stream. With ``per_event`` and no handler, nobody reads them."""
     is_handled = config.result_handler is not None or config.failure_handler is not None
     return config.results == "keep" and (is_handled or not config.per_event)
+
+
+AnyBroker = Broker | AsyncBroker
+"""A batcher's broker, for work that threads and asyncio do alike."""

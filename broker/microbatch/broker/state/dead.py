@@ -11,7 +11,7 @@ from microbatch.broker.state.due import queued
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.request import Replies, Request, Steps, call, command, each
 from microbatch.broker.transport.server import Server
-from microbatch.broker.transport.verb import Verbs, verb
+from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header
 from microbatch.broker.wire.run_record import RunRecord
@@ -33,10 +33,10 @@ class DeadBatch:
     failure: Failure
 
 
-class Dead(Verbs[Server]):
+class Dead(Verbs[S_co]):
     """The dead batches of one batcher."""
 
-    def __init__(self, server: Server, keys: Keys) -> None:
+    def __init__(self, server: S_co, keys: Keys) -> None:
         super().__init__(server)
         self._keys = keys
 
@@ -45,7 +45,7 @@ class Dead(Verbs[Server]):
         """How many batches are dead."""
         return command("ZCARD", self._keys.dead)
 
-    def __iter__(self) -> Iterator[DeadBatch]:
+    def __iter__(self: Dead[Server]) -> Iterator[DeadBatch]:
         """The dead batches, first died first. One that can't be read is left out; `verify` names it."""
         start = 0
         while page := self._page(start):
@@ -62,7 +62,7 @@ class Dead(Verbs[Server]):
                 yield DeadBatch(batch_id, died_at_ms, replace(header, size=length - 2), failure)
             start += len(ids)
 
-    def _page(self, start: int) -> list[tuple[str, int]]:
+    def _page(self: Dead[Server], start: int) -> list[tuple[str, int]]:
         flat = self.server.do("ZRANGE", self._keys.dead, start, start + _AT_ONCE - 1, "WITHSCORES")
         scores = (min(max(float(score), 0), LAST_MS) for score in flat[1::2])
         return [(printable(raw), int(died_at)) for raw, died_at in zip(flat[::2], scores, strict=True)]
