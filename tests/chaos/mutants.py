@@ -26,7 +26,7 @@ from microbatch.broker.transport.transaction import FencedTransaction
 from microbatch.broker.transport.verb import verb
 from microbatch.broker.wire.in_flight import DueBatch
 from microbatch.broker.wire.run_record import RunRecord
-from microbatch.producer.handlers import Call, Handlers
+from microbatch.producer.handlers import Handlers
 from microbatch.scheduler import burial
 from microbatch.scheduler.gates import Gates
 from microbatch.scheduler.queue import JobQueue
@@ -62,11 +62,11 @@ def acknowledge_before_handler() -> None:
     """Remove a result from the stream before its handler is called."""
     call_for = Handlers.call_for
 
-    def too_early(self: Handlers, entry: Entry, results: Results) -> Call | None:
-        results.acknowledge([entry.id])
-        return call_for(self, entry, results)
+    def too_early(self: Handlers, entry: Entry, results: Results) -> Steps[Any]:
+        yield from results.acknowledge.asked([entry.id])
+        return (yield from call_for(self, entry, results))
 
-    Handlers.call_for = too_early  # type: ignore[method-assign]
+    Handlers.call_for = too_early  # type: ignore[method-assign, assignment]
 
 
 def pop_outside_script() -> None:

@@ -70,15 +70,16 @@ from microbatch.producer import Config, start
 mb = start(Config(), linger=60_000 if sys.argv[1] == "linger" else None)
 mb.record_event(1)
 inside, go = threading.Event(), threading.Event()
-ask = mb._broker.flushes.ask
+server = mb._broker.server
+perform = server.perform
 
-def held(word):
+def held(asked):
     if threading.current_thread() is stopping:
         inside.set()
         go.wait()
-    return ask(word)
+    return perform(asked)
 
-mb._broker.flushes.ask = held
+server.perform = held
 stopping = threading.Thread(target=mb.stop)
 stopping.start()
 inside.wait()

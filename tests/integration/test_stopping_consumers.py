@@ -109,7 +109,7 @@ def test_a_wait_for_a_server_that_is_away_ends_at_once(make_server: MakeServer, 
         blocked(server)
         server.kill()
         (member,) = mb._consumer._running
-        wait_until(lambda: member._backoff._seconds > 1)  # its pauses between tries are long now
+        wait_until(lambda: member.member._backoff._seconds > 1)  # its pauses between tries are long now
         mb.stop_consuming()
         assert waiting.ends_within(1)
         assert waiting.returned == [False]

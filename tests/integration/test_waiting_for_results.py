@@ -40,14 +40,15 @@ import os, signal
 from microbatch.producer import Config, start
 
 mb = start(Config())
-ask = mb._broker.flushes.ask
+server = mb._broker.server
+perform = server.perform
 
-def interrupted(word):
-    mb._broker.flushes.ask = ask
+def interrupted(asked):
+    server.perform = perform
     os.kill(os.getpid(), signal.SIGTERM)
-    return ask(word)
+    return perform(asked)
 
-mb._broker.flushes.ask = interrupted
+server.perform = interrupted
 signal.signal(signal.SIGTERM, lambda number, frame: mb.stop())
 mb.stop()
 assert mb.wait_for_results(20)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from microbatch.broker.errors import ConfigError, InDoubt, Unavailable
+from microbatch.broker.state.dead import Dead
 from microbatch.broker.state.results import Entry, Results
 from microbatch.broker.state.wake import Wake
 from microbatch.broker.transport.request import Steps
@@ -250,14 +251,14 @@ def test_a_dead_batchs_events_are_asked_for_until_the_server_answers(
     seen: list[BatchFailure] = []
     path = make_path(failure_handler=seen.append)
     path.record_and_stop(1, 13)
-    read, errors = path.broker.dead.events, [InDoubt("lost")]
+    read, errors = Dead.events, [InDoubt("lost")]
 
-    def lose_a_reply(batch_id: str) -> list[bytes]:
+    def lose_a_reply(dead: Dead, batch_id: str) -> Steps[list[bytes]]:
         if errors:
             raise errors.pop()
-        return read(batch_id)
+        return (yield from read.ask(dead, batch_id))
 
-    monkeypatch.setattr(path.broker.dead, "events", lose_a_reply)
+    monkeypatch.setattr(Dead, "events", verb(lose_a_reply))
     assert path.batcher.wait_for_results(5)
     assert [failure.events for failure in seen] == [[1, 13]]
 
@@ -269,11 +270,12 @@ def test_a_server_that_is_away_from_the_first_wait_on_is_waited_for_and_told_onc
     path = make_path(result_handler=seen.append)
     path.record_and_stop(1, 2)
 
-    def away(_results: Results) -> None:
+    def away(_results: Results) -> Steps[None]:
+        yield from ()
         raise Unavailable("no server answers")
 
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(Results, "prepare", away)
+        meanwhile.setattr(Results, "prepare", verb(away))
         for _ in range(3):
             assert not path.batcher.wait_for_results(0.01)
     assert path.batcher.wait_for_results(5)

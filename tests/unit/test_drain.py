@@ -7,6 +7,7 @@ import pytest
 from microbatch.broker.broker import Broker
 from microbatch.broker.state.results import Results
 from microbatch.broker.state.wake import Wake
+from microbatch.broker.transport.request import Steps
 from microbatch.broker.wire.ending import Ending
 from microbatch.producer.drain import Drain
 from tests.unit.steps import FakeClient, Leader, bury, claim, cut, record, record_and_cut, retry
@@ -223,9 +224,9 @@ def test_what_one_thread_has_seen_another_need_not_ask_for(broker: Broker, resul
     finish = finish_now(broker)
     all_cut, asked = finish._all_cut, list[bool]()
 
-    def meanwhile() -> bool:
+    def meanwhile() -> Steps[bool]:
         """Another thread asks at the same time."""
-        found = all_cut()
+        found = yield from all_cut()
         if not asked:
             asked.append(found)
             broker.ledger.commit(batch_id, Ending(ENTRY))

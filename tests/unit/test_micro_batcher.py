@@ -11,7 +11,10 @@ import pytest
 from pydantic import BaseModel
 
 from microbatch.broker.errors import EncodeError, InDoubt, Refused, Stopped, Unavailable
+from microbatch.broker.state.flushes import Flushes
 from microbatch.broker.state.wake import Wake
+from microbatch.broker.transport.request import Request
+from microbatch.broker.transport.verb import verb
 from microbatch.broker.wire.event import event_recorded_at_ms
 from microbatch.producer import MicroBatcher, recorder, start, starting
 from tests.doubles import set_time
@@ -345,10 +348,10 @@ def test_an_interrupt_of_the_stop_comes_out_whatever_the_block_raised(
 
 
 def fail_to_stop(batcher: MicroBatcher, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def fail(_word: Wake) -> int:
+    def fail(_flushes: Flushes, _word: Wake) -> Request[int]:
         raise error
 
-    monkeypatch.setattr(batcher._broker.flushes, "ask", fail)
+    monkeypatch.setattr(Flushes, "ask", verb(fail))
 
 
 def closings(batcher: MicroBatcher, monkeypatch: pytest.MonkeyPatch) -> list[bool]:

@@ -197,7 +197,3 @@ def _keeps_outcomes(config: Config) -> bool:
     """Whether outcomes go to the results stream. With ``per_event`` and no handler, nobody reads them."""
     is_handled = config.result_handler is not None or config.failure_handler is not None
     return config.results == "keep" and (is_handled or not config.per_event)
-
-
-AnyBroker = Broker | AsyncBroker
-"""A batcher's broker, for work that threads and asyncio do alike."""

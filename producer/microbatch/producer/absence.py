@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 
-from microbatch.broker.broker import Broker
+from microbatch.broker.broker import CommonBroker
 from microbatch.broker.errors import DecodeError, ServerError
 from microbatch.broker.process.failure_log import FailureLog
-from microbatch.broker.transport.request import commands, each
+from microbatch.broker.transport.request import Steps, command, commands, each
+from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire.run_record import RunRecord
 
 log = logging.getLogger(__name__)
@@ -17,15 +18,16 @@ _BATCHES_LOOKED_AT = 1_000
 _RUN_RECORD_AT = 1
 
 
-class AbsenceWatch:
+class AbsenceWatch(Verbs[S_co]):
     """Looks now and then while no result comes, and says once a minute what is missing.
 
     It uses what a consumer may read: the scheduler's lease, and whether a worker has claimed any batch in
     flight.
     """
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(self, broker: CommonBroker[S_co]) -> None:
+        super().__init__(broker.server)
+        self._keys = broker.keys
         self._name = broker.config.name
         self._pause = broker.timing.absence_seconds
         self._log = FailureLog(log)
@@ -38,32 +40,31 @@ class AbsenceWatch:
             self._look_at = time.monotonic() + self._pause
             self._untouched = ()
 
-    def look(self) -> None:
+    @verb
+    def look(self) -> Steps[None]:
         """Look, if it is time. Errors of the server are not raised: this only informs people."""
         now = time.monotonic()
         if now < self._look_at:
             return
         self._look_at = now + self._pause
         try:
-            self._look_for_a_scheduler()
-            self._look_for_workers()
+            yield from self._look_for_a_scheduler()
+            yield from self._look_for_workers()
         except (ServerError, DecodeError) as error:
             log.debug("%s: can't look for a scheduler and workers: %s", self._name, error)
 
-    def _look_for_a_scheduler(self) -> None:
-        keys = self._broker.keys
-        asked = ("LLEN", keys.events), ("GET", keys.lease)
-        waiting, lease = self._broker.server.perform(commands(*asked))
+    def _look_for_a_scheduler(self) -> Steps[None]:
+        asked = ("LLEN", self._keys.events), ("GET", self._keys.lease)
+        waiting, lease = yield from commands(*asked)
         if waiting and lease is None:
             what = "1 event waits" if waiting == 1 else f"{waiting:,} events wait"
             self._tell("scheduler", f"{what} to be cut, and no scheduler is active")
 
-    def _look_for_workers(self) -> None:
+    def _look_for_workers(self) -> Steps[None]:
         """Warn if no batch in flight was ever claimed, and one of them was in flight at the look before."""
-        server, keys = self._broker.server, self._broker.keys
-        ids = server.do("ZRANGE", keys.inflight, 0, _BATCHES_LOOKED_AT - 1)
-        batches = [keys.batch(raw.decode("ascii", "replace")) for raw in ids]
-        raws = server.perform(each(*(("LINDEX", key, _RUN_RECORD_AT) for key in batches)))
+        ids = yield from command("ZRANGE", self._keys.inflight, 0, _BATCHES_LOOKED_AT - 1)
+        batches = [self._keys.batch(raw.decode("ascii", "replace")) for raw in ids]
+        raws = yield from each(*(("LINDEX", key, _RUN_RECORD_AT) for key in batches))
         untouched = tuple(ids) if all(map(_is_untouched, raws)) else ()
         before, self._untouched = self._untouched, untouched
         if untouched and set(before) & set(untouched):

@@ -14,8 +14,9 @@ from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ServerError
 from microbatch.broker.process.forking import renew_after_fork
 from microbatch.broker.state.wake import Wake
+from microbatch.broker.transport.server import Server
 from microbatch.producer.drain import Drain
-from microbatch.producer.member import Member
+from microbatch.producer.member_thread import MemberThread
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +34,18 @@ class Consumer:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._name = broker.config.name
-        self._drain: Drain | None = None
+        self._drain: Drain[Server] | None = None
         self._has_quit = self._has_left = False
         self.renew()
-        self._idle.append(Member(broker))  # made now, so that a handler that can't be used is reported now
+        self._idle.append(
+            MemberThread(broker)
+        )  # made now, so that a handler that can't be used is reported now
         renew_after_fork(self)
 
     def renew(self) -> None:
         """Begin without any membership, as in a process that was forked now."""
-        self._idle: list[Member] = []
-        self._running: list[Member] = []
+        self._idle: list[MemberThread] = []
+        self._running: list[MemberThread] = []
 
     def stop(self, word: Wake = Wake.FLUSH) -> None:
         """Have `run` return when everything recorded before the first call is dealt with.
@@ -112,12 +115,12 @@ class Consumer:
         return not self._running
 
     @contextmanager
-    def _in_use(self) -> Iterator[Member]:
+    def _in_use(self) -> Iterator[MemberThread]:
         """A membership for this thread."""
         try:
             member = self._idle.pop()
         except IndexError:
-            member = Member(self._broker)
+            member = MemberThread(self._broker)
         member.over.acquire()
         member.thread = threading.get_ident()
         self._running.append(member)

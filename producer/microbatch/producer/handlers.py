@@ -5,46 +5,47 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 from microbatch.broker.app.functions import UserFunction
-from microbatch.broker.broker import Broker
+from microbatch.broker.broker import CommonBroker
 from microbatch.broker.errors import DecodeError, InDoubt
 from microbatch.broker.observe.observer import BatchRun
 from microbatch.broker.process.failure_log import FailureLog
 from microbatch.broker.state.results import Entry, Results
+from microbatch.broker.transport.request import Steps
+from microbatch.broker.transport.verb import S_co, Verbs
 from microbatch.broker.wire import identity
 from microbatch.broker.wire.batch import BatchFailure, BatchInfo
 from microbatch.broker.wire.codec import Decoder
 from microbatch.broker.wire.event import event_body
 from microbatch.broker.wire.outcome import Outcome
+from microbatch.producer.work import Call
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The call of a handler for one entry."""
-
-    make: Callable[[], object]
-    tell_handled: Callable[[], None]
-    """Tells the observer. Called once the entry is acknowledged."""
 
 
 def _tell_nobody() -> None:
     """Does nothing: the observer does not see successes."""
 
 
-class Handlers:
+class Handlers(Verbs[S_co]):
     """A batcher's result handler and failure handler.
 
     For one thread at a time, because async handlers have an event loop.
+
+    Args:
+        broker: the batcher's.
+        decoder: rebuilds the results; by default as the result handler's annotation says. With a decoder,
+            results that do not fit become calls with a failure, whether the config has a failure handler or
+            not.
 
     Raises:
         ConfigError: a handler can't be used.
     """
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: CommonBroker[S_co], decoder: Decoder | None = None) -> None:
+        super().__init__(broker.server)
         config = broker.config
         self._broker = broker
         self._name = config.name
@@ -53,8 +54,8 @@ class Handlers:
         on_result, on_failure = config.result_handler, config.failure_handler
         self._on_result = UserFunction("result_handler", _ignore if on_result is None else on_result)
         self._on_failure = UserFunction("failure_handler", self._tell if on_failure is None else on_failure)
-        self._takes_misfits = on_failure is not None
-        self._result_decoder = self._on_result.decoder()
+        self._takes_misfits = on_failure is not None or decoder is not None
+        self._result_decoder = self._on_result.decoder() if decoder is None else decoder
         self._plain = Decoder(object)
 
     def _tell(self, failure: BatchFailure) -> None:
@@ -69,7 +70,7 @@ class Handlers:
         )
         self._log.note(logging.ERROR, kind, line)
 
-    def call_for(self, entry: Entry, results: Results) -> Call | None:
+    def call_for(self, entry: Entry, results: Results[S_co]) -> Steps[Call | None]:
         """The call of a handler for one entry, to be made next.
 
         None if no handler can be called for the entry: then the entry is quarantined, and that is logged.
@@ -78,10 +79,27 @@ class Handlers:
         try:
             outcome = _outcome(entry)
         except DecodeError as error:
-            self._quarantine(entry, f"entry {entry.id}", error, results)
+            yield from self._quarantine(entry, f"entry {entry.id}", error, results)
             return None
-        make = self._handler_of(entry, outcome, results)
-        return None if make is None else Call(make, self._telling(outcome))
+        batch = BatchInfo.of(
+            self._name, outcome.batch_id, outcome.header, outcome.attempt, outcome.recorded_at_ms
+        )
+        tell = self._telling(outcome)
+        if outcome.failure is not None:
+            died = outcome.failure
+            failure = BatchFailure(batch, died.error, died.traceback, (yield from self._events(batch)))
+            return Call(self._on_failure, failure, batch, tell)
+        result, why_not = _decoded(self._result_decoder, outcome)
+        if why_not is None:
+            return Call(self._on_result, result, batch, tell)
+        plain, has_no_json = _decoded(self._plain, outcome)
+        if self._takes_misfits and has_no_json is None:
+            failure = BatchFailure(batch, f"DecodeError: {why_not}", "", [], result=plain)
+            return Call(self._on_failure, failure, batch, tell)
+        yield from self._quarantine(
+            entry, f"the result of batch {batch.id} (entry {entry.id})", why_not, results
+        )
+        return None
 
     def _telling(self, outcome: Outcome) -> Callable[[], None]:
         if not self._broker.observer.sees_success:
@@ -94,34 +112,10 @@ class Handlers:
             is_dead=outcome.failure is not None,
         )
 
-    def _handler_of(self, entry: Entry, outcome: Outcome, results: Results) -> Callable[[], object] | None:
-        info = BatchInfo.of(
-            self._name, outcome.batch_id, outcome.header, outcome.attempt, outcome.recorded_at_ms
-        )
-        if outcome.failure is not None:
-            died = outcome.failure
-            failure = BatchFailure(info, died.error, died.traceback, self._events(info))
-            return functools.partial(self._on_failure, failure, info)
-        result, why_not = _decoded(self._result_decoder, outcome)
-        if why_not is not None:
-            return self._misfit(entry, outcome, info, why_not, results)
-        return functools.partial(self._on_result, result, info)
-
-    def _misfit(
-        self, entry: Entry, outcome: Outcome, info: BatchInfo, why: DecodeError, results: Results
-    ) -> Callable[[], object] | None:
-        """The call for a result that can't be decoded as its handler's annotation says, or None."""
-        plain, why_not = _decoded(self._plain, outcome)
-        if self._takes_misfits and why_not is None:
-            failure = BatchFailure(info, f"DecodeError: {why}", "", [], result=plain)
-            return functools.partial(self._on_failure, failure, info)
-        self._quarantine(entry, f"the result of batch {info.id} (entry {entry.id})", why, results)
-        return None
-
-    def _quarantine(self, entry: Entry, what: str, error: DecodeError, results: Results) -> None:
+    def _quarantine(self, entry: Entry, what: str, error: DecodeError, results: Results[S_co]) -> Steps[None]:
         why = error.public
         try:
-            place = results.quarantine(entry)
+            place = yield from results.quarantine.asked(entry)
         except InDoubt:
             # If it was quarantined, the entry is not delivered again.
             log.warning("%s: %s may have been quarantined: %s", self._name, what, why)
@@ -131,11 +125,11 @@ class Handlers:
         else:
             log.warning("%s: %s has gone from the stream: %s", self._name, what, why)
 
-    def _events(self, info: BatchInfo) -> list[object]:
+    def _events(self, batch: BatchInfo) -> Steps[list[Any]]:
         """A dead batch's events."""
-        raws = self._broker.dead.events(info.id)
+        raws = yield from self._broker.dead.events.asked(batch.id)
         if not raws:
-            log.warning("%s: batch %s: its events are no longer kept as dead", self._name, info.id)
+            log.warning("%s: batch %s: its events are no longer kept as dead", self._name, batch.id)
         return [self._plain_event(raw) for raw in raws]
 
     def _plain_event(self, raw: bytes) -> object:

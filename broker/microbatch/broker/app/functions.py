@@ -83,7 +83,7 @@ class UserFunction:
 
         Raises ConfigError if it is async and this thread already runs an event loop, and whatever it raises.
         """
-        returned = self._function(value, info) if self._signature.wants_info else self._function(value)
+        returned = self._begin(value, info)
         if not inspect.isawaitable(returned):
             return returned
         self._refuse_in_a_loop(returned)
@@ -97,6 +97,32 @@ class UserFunction:
         except BaseException:
             self._cancel(self._runner, coroutine)
             raise
+
+    async def on_loop(self, value: Any, info: BatchInfo) -> Any:
+        """Call it from asyncio. An async one runs on this event loop, and a plain one on another thread.
+
+        If the task is cancelled while a plain one runs, that one goes on. Raises whatever it raises.
+        """
+        if self._is_async:
+            return await self._begin(value, info)
+        returned = await asyncio.to_thread(self._begin_on_a_thread, value, info)
+        return await returned if inspect.isawaitable(returned) else returned
+
+    @property
+    def _is_async(self) -> bool:
+        """Whether it is known to be async before it is called."""
+        called = getattr(self._function, "__call__", None)  # noqa: B004 - of an object, it may be async
+        return inspect.iscoroutinefunction(self._function) or inspect.iscoroutinefunction(called)
+
+    def _begin(self, value: Any, info: BatchInfo) -> Any:
+        """Call it. What it returns is an awaitable if it is async."""
+        return self._function(value, info) if self._signature.wants_info else self._function(value)
+
+    def _begin_on_a_thread(self, value: Any, info: BatchInfo) -> Any:
+        try:
+            return self._begin(value, info)
+        except StopIteration as error:  # asyncio can't pass it on, and its task would wait forever
+            raise RuntimeError(f"{self.setting} raised StopIteration") from error
 
     def _refuse_in_a_loop(self, returned: Awaitable[Any]) -> None:
         """An async function needs its own loop, and a thread can run only one."""
