@@ -14,8 +14,9 @@ from microbatch.broker.process.loggable import message
 from microbatch.broker.wire import codec
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
+from microbatch.producer.event_checks import EventChecks, refuse_one_event
 from microbatch.producer.linger import Buffer
-from microbatch.producer.recorder import CHUNK_BYTES, Recorder, refuse_one_event
+from microbatch.producer.recorder import CHUNK_BYTES, Recorder
 from microbatch.producer.submitter import Submitter
 from microbatch.producer.submitting import Submits, is_stopped
 
@@ -48,6 +49,7 @@ class MicroBatcher(Submits):
         self._events = self._broker.events
         self._consumer = Consumer(self._broker)
         self._recorder = Recorder(self._broker)
+        self._checks = EventChecks(config)
         self._timing = self._broker.timing
         self._buffer = (
             None if linger in (None, 0) else Buffer(config.name, self._recorder, linger, self._timing)

@@ -5,22 +5,19 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
-from pydantic import BaseModel
+from collections.abc import Iterable, Sequence
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import BatcherFull, ConfigError, EncodeError
 from microbatch.broker.transport.pending_reply import PendingReply
 from microbatch.broker.wire.event import event_prefix
+from microbatch.producer.event_checks import EventChecks
+from microbatch.producer.room import record_when_there_is_room
 
 log = logging.getLogger(__name__)
 
 CHUNK_EVENTS = 1_000
 CHUNK_BYTES = 1_000_000
 """The most events, and the most bytes of them, that should go in one round trip."""
-_MAX_ID_LENGTH = 200
-_ONE_EVENT = (str, bytes, bytearray, memoryview, Mapping, BaseModel)
 
 
 class Recorder:
@@ -39,9 +36,9 @@ class Recorder:
         self._append = broker.events.append
         self._observer = broker.observer
         self._max_size = max_size or config.max_size
-        self._max_event_bytes = config.max_event_bytes
         self._block_seconds = config.block_when_full
-        self._keeps_ids = config.dedupe_window > 0
+        self._checks = EventChecks(config)
+        self.check_sizes = self._checks.check_sizes
         self.chunk_events = min(CHUNK_EVENTS, config.max_waiting or CHUNK_EVENTS)
         """The most events that `record` should be given at once."""
         self.recorded = 0
@@ -60,17 +57,10 @@ class Recorder:
             InDoubt: it may have been recorded.
         """
         if event_id is not None:
-            self.check_id(event_id)
+            self._checks.check_id(event_id)
         if bodies:
             self.check_sizes(bodies)
             self._record(bodies, _prefix_now(), event_id or "")
-
-    def check_sizes(self, bodies: Sequence[bytes]) -> None:
-        """Raises EncodeError if one of these JSON texts is too large. There must be at least one."""
-        if (largest := max(map(len, bodies))) > self._max_event_bytes:
-            raise EncodeError(
-                f"an event has {largest:,} bytes; max_event_bytes allows {self._max_event_bytes:,}"
-            )
 
     def record_stamped(self, raws: Sequence[bytes], event_id: str = "") -> int:
         """Record events that carry the time they were recorded, and are not too large.
@@ -114,13 +104,11 @@ class Recorder:
             waiting = self._append(bodies, prefix, full_at=self._max_size)
             self._note_appended(waiting, len(bodies))
             return waiting
-        record = functools.partial(self._events.record, bodies, prefix, event_id, full_at=self._max_size)
-        try:
-            waiting = record()
-        except BatcherFull:
-            if not self._block_seconds:
-                raise
-            waiting = self._record_when_there_is_room(record)
+        record = functools.partial(
+            self._events.record.asked, bodies, prefix, event_id, full_at=self._max_size
+        )
+        until = time.monotonic() + self._block_seconds
+        waiting = self._broker.server.perform(record_when_there_is_room(self._broker, record, until))
         self._note(len(bodies), waiting)
         return waiting
 
@@ -134,40 +122,6 @@ class Recorder:
         if waiting and self._observer.sees_success:  # waiting is 0 if the event's id had been seen
             self._observer.recorded(batcher=self._name, count=count, waiting=waiting)
 
-    def _record_when_there_is_room(self, record: Callable[[], int]) -> int:
-        deadline = time.monotonic() + self._block_seconds
-        progress = self._broker.progress()
-        progress.open()
-        while True:
-            try:
-                return record()
-            except BatcherFull:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise
-                progress.wait(int(left * 1000))
-
-    def check_id(self, event_id: str) -> None:
-        """Raises ConfigError if ids are not kept, and EncodeError if this is not one."""
-        if not self._keeps_ids:
-            raise ConfigError("an event's id is of use only with a dedupe_window: set it, in seconds")
-        try:
-            event_id.encode()
-        except (AttributeError, UnicodeEncodeError):
-            public = "an event's id is text that has UTF-8"
-            raise EncodeError(f"{public}, not {event_id!r}", public) from None
-        if not 0 < len(event_id) <= _MAX_ID_LENGTH:
-            raise EncodeError(f"an event's id has 1 to {_MAX_ID_LENGTH} characters, not {len(event_id)}")
-
 
 def _prefix_now() -> bytes:
     return event_prefix(time.time_ns() // 1_000_000)
-
-
-def refuse_one_event(events: object) -> None:
-    """Raises EncodeError for a single event that is iterable, such as a text or a mapping."""
-    if isinstance(events, _ONE_EVENT):
-        raise EncodeError(
-            f"record_events takes many events, and was given one {type(events).__name__}: "
-            "put it in a list, or call record_event"
-        )

@@ -10,7 +10,7 @@ from typing import Any
 from microbatch.broker.app.config import Config
 from microbatch.broker.errors import ConfigError, Stopped
 from microbatch.broker.wire import codec
-from microbatch.producer.recorder import Recorder, refuse_one_event
+from microbatch.producer.event_checks import EventChecks, refuse_one_event
 from microbatch.producer.submission import check_seconds
 from microbatch.producer.submitter import Submitter
 
@@ -22,7 +22,7 @@ class Submits:
     """The part of a batcher that submits events."""
 
     config: Config
-    _recorder: Recorder
+    _checks: EventChecks
     _submitter: Submitter | None
     _stopped: bool
 
@@ -72,9 +72,9 @@ class Submits:
         check_seconds("timeout", timeout)
         check_seconds("expires", expires)
         if id is not None:
-            self._recorder.check_id(id)
+            self._checks.check_id(id)
         body = codec.encode(event)
-        self._recorder.check_sizes([body])
+        self._checks.check_sizes([body])
         return submitter.submit(body, id or "", timeout=timeout, expires=expires)
 
     def submit_many(
