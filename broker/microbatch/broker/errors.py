@@ -7,6 +7,7 @@ MicrobatchError
 │   ├── EncodeError       it cannot be encoded as JSON
 │   └── DecodeError       a value that was read is not what its reader expects
 ├── Stopped               an event was recorded after stop()
+├── WrongLoop             an asyncio client was used outside its event loop or process
 ├── BatcherFull           more than max_waiting events would wait
 ├── NoReply               a submitted event has no result, or none that its caller gets
 │   ├── EventFailed       it is dead: its processor failed
@@ -68,6 +69,12 @@ class DecodeError(EventError, ValueError):
 
 class Stopped(MicrobatchError):
     """An event was recorded after ``stop()``. It was not sent."""
+
+
+class WrongLoop(MicrobatchError, RuntimeError):
+    """An asyncio client was used outside the event loop or the process that it was opened in.
+
+    Nothing was sent."""
 
 
 class BatcherFull(MicrobatchError):

@@ -22,8 +22,12 @@ from microbatch.broker.errors import (
     TooManyPending,
     Unavailable,
     Unsupported,
+    WrongLoop,
 )
 from microbatch.broker.wire.batch import BatchFailure, BatchInfo, PartialFailure, Reject, RetryLater
+from microbatch.producer.aio.client import AsyncMicroBatcher
+from microbatch.producer.aio.connecting import connect
+from microbatch.producer.aio.stream import Received, ResultStream
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.batcher import MicroBatcher
 from microbatch.producer.matching import match
@@ -32,6 +36,7 @@ from microbatch.producer.starting import start
 __all__ = [
     "AlreadyRecorded",
     "AppError",
+    "AsyncMicroBatcher",
     "BackgroundConsumer",
     "BatchFailure",
     "BatchInfo",
@@ -48,16 +53,20 @@ __all__ = [
     "MicrobatchError",
     "NoReply",
     "PartialFailure",
+    "Received",
     "Refused",
     "RefusedForNow",
     "Reject",
     "ReplyLost",
+    "ResultStream",
     "RetryLater",
     "ServerError",
     "Stopped",
     "TooManyPending",
     "Unavailable",
     "Unsupported",
+    "WrongLoop",
+    "connect",
     "match",
     "start",
 ]

@@ -103,13 +103,13 @@ class UserFunction:
 
         If the task is cancelled while a plain one runs, that one goes on. Raises whatever it raises.
         """
-        if self._is_async:
+        if self.is_async:
             return await self._begin(value, info)
         returned = await asyncio.to_thread(self._begin_on_a_thread, value, info)
         return await returned if inspect.isawaitable(returned) else returned
 
     @property
-    def _is_async(self) -> bool:
+    def is_async(self) -> bool:
         """Whether it is known to be async before it is called."""
         called = getattr(self._function, "__call__", None)  # noqa: B004 - of an object, it may be async
         return inspect.iscoroutinefunction(self._function) or inspect.iscoroutinefunction(called)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import redis
@@ -12,15 +13,18 @@ from redis.backoff import NoBackoff
 
 from microbatch.broker.errors import ConfigError, MicrobatchError, ServerError
 from microbatch.broker.transport.connection import (
+    CONNECT_SECONDS,
     DEFAULTS,
+    REPLY_SECONDS,
     NotSent,
     checked_options,
     means_lost,
     translate,
 )
-from microbatch.broker.transport.request import Request, Steps, pack
+from microbatch.broker.transport.request import Request, Steps, info, pack
 from microbatch.broker.transport.round_trip import unknown_scripts
 from microbatch.broker.transport.url import safe_url
+from microbatch.broker.transport.version import refuse_unsupported
 
 T = TypeVar("T")
 
@@ -32,38 +36,43 @@ class AsyncServer:
     closed, and its request may or may not have been done. Every method raises as `Server` does.
     """
 
-    def __init__(self, pool: redis.asyncio.ConnectionPool, where: str) -> None:
+    def __init__(self, pool: redis.asyncio.ConnectionPool, where: str, url: str | None = None) -> None:
         self._pool = pool
         self.where = where
+        self._url = url
 
     @classmethod
-    def at(cls, url: str) -> AsyncServer:
+    def at(cls, url: str, reply_seconds: float = REPLY_SECONDS) -> AsyncServer:
         """The server at ``url``. Nothing is sent yet. Raises ConfigError if the URL is malformed."""
-        parts, options = checked_options(url)
+        parts, options = checked_options(url, reply_seconds)
         if parts.scheme.endswith("+sentinel"):
             raise ConfigError("redis_url: Sentinels are not asked on asyncio yet")
         found = redis.asyncio.connection.parse_url(url)
         pool = redis.asyncio.ConnectionPool(
             **{**DEFAULTS, **found, **options, "retry": Retry(NoBackoff(), 0)}
         )
-        return cls(pool, safe_url(url))
+        return cls(pool, safe_url(url), url)
 
     async def perform(self, asked: Request[T] | Steps[T]) -> T:
         """Perform a request, or several one after another, and return the answer."""
-        if isinstance(asked, Request):
-            return await self._perform(asked)
-        try:
-            request = next(asked)
-            while True:
-                try:
-                    answer = await self._perform(request)
-                except MicrobatchError as error:
-                    request = asked.throw(error)
-                else:
-                    request = asked.send(answer)
-        except StopIteration as end:
-            answer_of_all: T = end.value
-            return answer_of_all
+        return await perform_async(self._perform, asked)
+
+    async def check_version(self) -> None:
+        """Raises Unsupported unless this is Redis ≥ 7.0 or Valkey ≥ 7.2, and not in cluster mode."""
+        if self._url is None:
+            found = await self.perform(info("server"))
+        else:
+            # With a short timeout: a wrong address shows here first.
+            first = AsyncServer.at(self._url, CONNECT_SECONDS)
+            try:
+                found = await first.perform(info("server"))
+            finally:
+                await first.close()
+        refuse_unsupported(found, self.where)
+
+    async def release(self, connection: Any) -> None:
+        """Return a connection to the pool. Nothing that was sent on it may be unanswered."""
+        await self._pool.release(connection)
 
     async def close(self) -> None:
         """Close the connections. A later request opens new ones."""
@@ -71,15 +80,16 @@ class AsyncServer:
 
     async def _perform(self, request: Request[T]) -> T:
         try:
-            connection = await self._connected()
+            connection = await self.connected()
             try:
-                return await _round_trip(connection, request)
+                return await round_trip_async(connection, request)
             finally:
-                await self._pool.release(connection)
+                await self.release(connection)
         except (redis.RedisError, OSError) as error:
-            raise await self._translated(error) from error
+            raise await self.translated(error) from error
 
-    async def _connected(self) -> Any:
+    async def connected(self) -> Any:
+        """A connection of the pool, which the caller must `release`. Raises redis-py's errors."""
         try:
             return await self._pool.get_connection()
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
@@ -87,13 +97,34 @@ class AsyncServer:
                 raise
             raise NotSent(str(error)) from error
 
-    async def _translated(self, error: Exception) -> ServerError:
+    async def translated(self, error: Exception) -> ServerError:
+        """Microbatch's own error for one of redis-py's."""
         if means_lost(error):
             await self._pool.disconnect(inuse_connections=False)
         return translate(error, self.where)
 
 
-async def _round_trip(connection: Any, request: Request[T]) -> T:
+async def perform_async(perform: Callable[[Request[Any]], Awaitable[Any]], asked: Request[T] | Steps[T]) -> T:
+    """Let ``perform`` do each request in turn, and return the answer."""
+    if isinstance(asked, Request):
+        first: T = await perform(asked)
+        return first
+    try:
+        request = next(asked)
+        while True:
+            try:
+                answer = await perform(request)
+            except MicrobatchError as error:
+                request = asked.throw(error)
+            else:
+                request = asked.send(answer)
+    except StopIteration as end:
+        last: T = end.value
+        return last
+
+
+async def round_trip_async(connection: Any, request: Request[T]) -> T:
+    """Perform a request. Raises redis-py's errors. If anything goes wrong, the connection is closed."""
     try:
         await _send(connection, request.packed)
         replies = [await _read(connection) for _ in range(request.count - request.hints)]

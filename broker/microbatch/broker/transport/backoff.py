@@ -63,6 +63,25 @@ class Backoff:
         self._told.clear()
 
 
+class Tries:
+    """The tries of one request until the server answers, for ``seconds``; None: without limit."""
+
+    def __init__(self, batcher: str, seconds: float | None) -> None:
+        self._backoff = Backoff(batcher)
+        self._give_up_at = time.monotonic() + (inf if seconds is None else seconds)
+
+    def failed(self, error: MicrobatchError) -> float:
+        """Note a try that failed. Returns how long to wait; raises the error at the end."""
+        left = self._give_up_at - time.monotonic()
+        if left <= 0:
+            raise error
+        return min(self._backoff.failed(error), left)
+
+    def succeeded(self) -> None:
+        """Note that the server has answered."""
+        self._backoff.succeeded(everything=True)
+
+
 def retry_until_answered(batcher: str, change: Callable[[], T], seconds: float | None = _RETRY_SECONDS) -> T:
     """Repeat a request until the server answers. Returns its answer.
 
@@ -70,15 +89,12 @@ def retry_until_answered(batcher: str, change: Callable[[], T], seconds: float |
     ``seconds``, or without limit if that is None. Raises ServerError after that time; at once if the server
     refuses for good, for example a wrong password.
     """
-    backoff, give_up_at = Backoff(batcher), time.monotonic() + (inf if seconds is None else seconds)
+    tries = Tries(batcher, seconds)
     while True:
         try:
             done = change()
         except PASSING as error:
-            left = give_up_at - time.monotonic()
-            if left <= 0:
-                raise
-            time.sleep(min(backoff.failed(error), left))
+            time.sleep(tries.failed(error))
         else:
-            backoff.succeeded(everything=True)
+            tries.succeeded()
             return done

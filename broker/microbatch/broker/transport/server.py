@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from microbatch.broker.errors import MicrobatchError, Unsupported
+from microbatch.broker.errors import MicrobatchError
 from microbatch.broker.transport.connection import (
     CONNECT_SECONDS,
     open_client,
@@ -21,11 +21,9 @@ from microbatch.broker.transport.request import Request, Steps, Value, command, 
 from microbatch.broker.transport.round_trip import round_trip
 from microbatch.broker.transport.transaction import FencedTransaction, fenced
 from microbatch.broker.transport.url import safe_url
+from microbatch.broker.transport.version import refuse_unsupported
 
 T = TypeVar("T")
-
-OLDEST_REDIS = (7, 0)
-OLDEST_VALKEY = (7, 2)
 
 
 def perform_by(perform: Callable[[Request[Any]], Any], asked: Request[T] | Steps[T]) -> T:
@@ -105,18 +103,7 @@ class Server:
 
     def check_version(self) -> None:
         """Raises Unsupported unless this is Redis ≥ 7.0 or Valkey ≥ 7.2, and not in cluster mode."""
-        found = self._first_reply()
-        name, oldest = ("Valkey", OLDEST_VALKEY) if "valkey_version" in found else ("Redis", OLDEST_REDIS)
-        version = found.get("valkey_version") or found.get("redis_version") or "0"
-        if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < oldest:
-            raise Unsupported(
-                f"the server at {self.where} is {name} {version}; Microbatch needs Redis 7.0 or Valkey 7.2"
-            )
-        if found.get("redis_mode", found.get("server_mode")) == "cluster":
-            raise Unsupported(
-                f"the server at {self.where} is in cluster mode, which RQ's keys can't live on; use a server "
-                "that stands alone, or Sentinel"
-            )
+        refuse_unsupported(self._first_reply(), self.where)
 
     def _first_reply(self) -> dict[str, str]:
         """The server's INFO, with a short timeout: a wrong address shows here first."""
