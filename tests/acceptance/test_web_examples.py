@@ -22,6 +22,7 @@ from tests.programs import missing
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BULK_INSERT = EXAMPLES / "bulk_insert.py"
+INFERENCE = EXAMPLES / "inference.py"
 
 
 @pytest.fixture
@@ -82,3 +83,29 @@ def test_a_batch_of_orders_that_is_run_twice_is_stored_once(
     assert sorted(first) == [0, 1, 2]
     with psycopg.connect(postgres.dsn) as database:
         assert database.execute("SELECT count(*) FROM orders").fetchone() == (3,)
+
+
+def test_each_request_gets_its_own_prediction(command: Command) -> None:
+    stack = command("microbatch", "up", INFERENCE)
+    url = stack.wait_for_line(r"MICROBATCH_REDIS_URL=(\S+)")[1]
+    service = command("uvicorn", "--app-dir", EXAMPLES, "--port", "0", "inference:app", url=url)
+    host = service.wait_for_line(r"running on http://(127\.0\.0\.1:\d+)")[1]
+
+    flowers = [{"width": 1 + number / 20, "length": 0.1 + number / 50} for number in range(100)]
+    with ThreadPoolExecutor(20) as threads:
+        replies = list(threads.map(lambda flower: post(host, "/predictions", flower), flowers))
+    predict = load_config(str(INFERENCE)).batch_processor
+    flower_of = predict.__globals__["Flower"]
+    # A batch may round a number otherwise than another one.
+    assert [(status, rounded(reply)) for status, reply in replies] == [
+        (200, rounded(alone)) for flower in flowers for alone in predict([flower_of(**flower)])
+    ]
+    assert len({rounded(reply) for _, reply in replies}) > 50
+    service.terminate()
+    service.wait_for_line("Application shutdown complete")
+    stack.interrupt()
+    stack.wait()
+
+
+def rounded(prediction: dict[str, float]) -> tuple[float, ...]:
+    return tuple(round(likely, 6) for likely in prediction.values())

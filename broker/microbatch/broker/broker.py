@@ -54,12 +54,12 @@ class CommonBroker(Verbs[S_co]):
     ) -> None:
         super().__init__(server)
         self.config = config
+        self.time_source = time_source
         self.observer: Observer = GuardedObserver(
             observer if observer is not None else LogObserver(), config.name
         )
         self.timing = timing if timing is not None else Timing.of(config)
         self.keys = Keys(config.key_prefix, config.name)
-        self._time_source = time_source
         self.events = Events(
             server, self.keys, time_source,
             max_waiting=config.max_waiting, dedupe_window=config.dedupe_window,
@@ -85,7 +85,7 @@ class CommonBroker(Verbs[S_co]):
         reason, probe_at = yield from command("HMGET", self.keys.config, "held_back", "probe_at")
         if not reason or not (probe_at or b"").isdigit() or not int(probe_at):
             return printable(reason or b"")
-        now_ms = yield from self._time_source.reading()
+        now_ms = yield from self.time_source.reading()
         seconds = max(0, int(probe_at) - now_ms) / 1000
         return f"{printable(reason)}; next probe in {seconds:.0f} s"
 

@@ -11,6 +11,7 @@ from microbatch.broker.wire.event import Event
 from microbatch.broker.wire.fields import Fields, Tag
 from microbatch.broker.wire.reply import Address
 
+NEEDS_PER_EVENT = "submit() needs Config(per_event=True): a processor with one result per event"
 _YEAR_SECONDS = 31_536_000
 
 

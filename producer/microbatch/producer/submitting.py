@@ -11,7 +11,7 @@ from microbatch.broker.app.config import Config
 from microbatch.broker.errors import ConfigError, Stopped
 from microbatch.broker.wire import codec
 from microbatch.producer.event_checks import EventChecks, refuse_one_event
-from microbatch.producer.submission import check_seconds
+from microbatch.producer.submission import NEEDS_PER_EVENT, check_seconds
 from microbatch.producer.submitter import Submitter
 
 _WINDOW = 1_000
@@ -66,7 +66,7 @@ class Submits:
             ServerError: ``expires`` is given, and the server can't be asked for its time.
         """
         if (submitter := self._submitter) is None:
-            raise ConfigError("submit() needs Config(per_event=True): a processor with one result per event")
+            raise ConfigError(NEEDS_PER_EVENT)
         if self._stopped:
             raise is_stopped(self.config.name, "the event was")
         check_seconds("timeout", timeout)

@@ -9,12 +9,13 @@ from typing import Any, Self
 
 from microbatch.broker.app.config import Config
 from microbatch.broker.broker import AsyncBroker
-from microbatch.broker.errors import WrongLoop
+from microbatch.broker.errors import ConfigError, WrongLoop
 from microbatch.broker.wire import codec
 from microbatch.producer.aio.chunks import chunks_of
 from microbatch.producer.aio.session import Session
 from microbatch.producer.aio.stream import ResultStream
 from microbatch.producer.event_checks import refuse_one_event
+from microbatch.producer.submission import NEEDS_PER_EVENT, check_seconds
 
 
 class AsyncMicroBatcher:
@@ -77,6 +78,30 @@ class AsyncMicroBatcher:
             await self._recorder.record(bodies)
             count += len(bodies)
         return count
+
+    async def submit(
+        self,
+        event: object,
+        *,
+        id: str | None = None,  # noqa: A002 - what it is
+        timeout: float | None = None,  # noqa: ASYNC109 - it is part of what is documented
+        expires: float | None = None,
+    ) -> Any:
+        """Record one event, and return its own result. Only with ``Config(per_event=True)``.
+
+        Events that tasks submit at the same time share round trips, and so do their replies. If the task is
+        cancelled, this client forgets the event; it is processed, unless it was not sent yet.
+
+        Args and errors are those of `MicroBatcher.submit` and of its future, and WrongLoop.
+        """
+        self._home.check()
+        if (submitter := self._session.submitter) is None:
+            raise ConfigError(NEEDS_PER_EVENT)
+        check_seconds("timeout", timeout)
+        check_seconds("expires", expires)
+        body = codec.encode(event)
+        self._recorder.check([body], id)
+        return await submitter.submit(body, id or "", within=timeout, expires=expires)
 
     async def flush(self) -> None:
         """Return when every event that any task of this client recorded before the call is settled.

@@ -25,6 +25,8 @@ class Outgoing:
     event_id: str = ""
     until: float = 0.0
     """Up to when it may wait for room, in monotonic time."""
+    is_seen: bool = False
+    """Whether its id was seen before, so that it was not recorded."""
     settled: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def settle(self, error: Exception | None = None) -> None:
@@ -63,16 +65,18 @@ class Outbox:
 
         If the caller is cancelled before they were sent, they are not sent. Raises what ``send`` raises.
         """
+        self.post(outgoing)
+        await outgoing.settled
+
+    def post(self, outgoing: Outgoing) -> None:
+        """Send events, and return at once. They are not sent if ``settled`` is cancelled before."""
         self._waiting.append(outgoing)
         self._unsettled.add(outgoing)
+        outgoing.settled.add_done_callback(lambda _: self._unsettled.discard(outgoing))
         if len(self._senders) < self._most_senders:
             sender = self._home.start(self._run())
             self._senders.add(sender)
             sender.add_done_callback(self._ended)
-        try:
-            await outgoing.settled
-        finally:
-            self._unsettled.discard(outgoing)
 
     async def empty(self) -> None:
         """Return when everything that is in it now is settled, whatever its callers were told."""

@@ -46,19 +46,27 @@ class AsyncRecorder:
         Raises Stopped after `stop`, and otherwise as the `Recorder` of threads does. If it is cancelled, the
         events may or may not be recorded.
         """
+        self.check(bodies, event_id)
+        at_ms = time.time_ns() // 1_000_000
+        await self.post([encode_event(body, at_ms) for body in bodies], event_id or "").settled
+
+    def check(self, bodies: Sequence[bytes], event_id: str | None) -> None:
+        """Raises Stopped after `stop`, EncodeError and ConfigError, before anything is sent."""
         if self._is_stopped:
             what = "the event was" if len(bodies) == 1 else f"{len(bodies)} events were"
             raise Stopped(f"batcher {self._broker.config.name!r} was stopped; {what} not recorded")
         if event_id is not None:
             self._checks.check_id(event_id)
         self._checks.check_sizes(bodies)
-        at_ms = time.time_ns() // 1_000_000
-        raws = [encode_event(body, at_ms) for body in bodies]
+
+    def post(self, raws: Sequence[bytes], event_id: str = "") -> Outgoing:
+        """Send events that carry the time of their recording. ``settled`` tells when they are recorded."""
         if self._events.is_plain and not event_id:
-            await self._plain.put(Outgoing(raws))
+            outbox, outgoing = self._plain, Outgoing(raws)
         else:
-            until = time.monotonic() + self._block_seconds
-            await self._guarded.put(Outgoing(raws, event_id or "", until))
+            outbox, outgoing = self._guarded, Outgoing(raws, event_id, time.monotonic() + self._block_seconds)
+        outbox.post(outgoing)
+        return outgoing
 
     def stop(self) -> None:
         """Record nothing more. Events that are on their way still go out."""
@@ -89,6 +97,7 @@ class AsyncRecorder:
         waiting = await self._broker.server.perform(
             record_when_there_is_room(self._broker, record, outgoing.until)
         )
+        outgoing.is_seen = bool(outgoing.event_id) and not waiting
         self._note(len(outgoing.raws), waiting)
 
     def _note(self, count: int, waiting: int) -> None:

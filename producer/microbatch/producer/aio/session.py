@@ -12,6 +12,7 @@ from microbatch.broker.transport.backoff import PASSING, Tries
 from microbatch.producer.aio.consumer import AsyncConsumer
 from microbatch.producer.aio.home import Home
 from microbatch.producer.aio.recorder import AsyncRecorder
+from microbatch.producer.aio.submitter import AsyncSubmitter
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ class Session:
         self.home = Home(self.name)
         self.recorder = AsyncRecorder(broker, self.home)
         self.consumer = AsyncConsumer(broker, self.home)
+        per_event = broker.config.per_event
+        self.submitter = AsyncSubmitter(broker, self.home, self.recorder) if per_event else None
 
     async def open(self, wait: float | None) -> None:
         """Return once the server has answered and can be used; give up after ``wait`` seconds.
@@ -64,6 +67,8 @@ class Session:
         self.recorder.stop()
         self.consumer.quit()
         await self.recorder.over(seconds)
+        if self.submitter is not None:
+            await self.submitter.close(seconds)
         await self.consumer.close(seconds, caller)
         await self.consumer.leave()
         await self.broker.server.close()

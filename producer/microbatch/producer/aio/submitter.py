@@ -1,0 +1,159 @@
+"""The submitter of the asyncio client: sends events that want a reply, and awaits the replies.
+
+The events go out with all others of the client. One task reads the replies of all callers. A caller only
+waits for a future, so it can be cancelled at any moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import partial
+from typing import Any
+
+from microbatch.broker.broker import AsyncBroker
+from microbatch.broker.errors import AlreadyRecorded, Closed, InDoubt, ReplyLost, ServerError, TooManyPending
+from microbatch.broker.state.reply_stream import ReplyStream
+from microbatch.broker.transport.async_listener import AsyncListener
+from microbatch.broker.transport.async_server import AsyncServer
+from microbatch.broker.transport.backoff import Backoff
+from microbatch.producer.aio.home import Home
+from microbatch.producer.aio.outbox import Outgoing
+from microbatch.producer.aio.recorder import AsyncRecorder
+from microbatch.producer.pending import Pending, outcome_of, settle
+from microbatch.producer.reply_reader import LOST
+from microbatch.producer.submission import Submission
+
+log = logging.getLogger(__name__)
+
+_LONGEST_READ_MS = 5_000
+
+
+class AsyncSubmitter:
+    """Submits the events of one client."""
+
+    def __init__(self, broker: AsyncBroker, home: Home, recorder: AsyncRecorder) -> None:
+        self._broker = broker
+        self._home = home
+        self._recorder = recorder
+        self._name = broker.config.name
+        self._most_pending = broker.config.max_pending
+        self._block_seconds = broker.config.block_when_full
+        self._pending = Pending()
+        self._settled = asyncio.Event()
+        self._listener = AsyncListener(broker.server)
+        self._backoff = Backoff(self._name)
+        self._stream: ReplyStream[AsyncServer] | None = None
+        self._opening: asyncio.Task[ReplyStream[AsyncServer]] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    async def submit(
+        self, body: bytes, event_id: str = "", *, within: float | None, expires: float | None
+    ) -> Any:
+        """Send an event, and return its result. Times are in seconds. Raises what became of it otherwise."""
+        expires_at_ms = None if expires is None else await self._now_ms() + int(expires * 1000)
+        await self._wait_for_room()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        number = self._pending.add(future)
+        outgoing: Outgoing | None = None
+        try:
+            async with asyncio.timeout(within):
+                stream = await self._open_stream()
+                self._pending.sent([number], stream.client)
+                submission = Submission(number, body, time.time_ns() // 1_000_000, event_id, expires_at_ms)
+                outgoing = self._recorder.post([submission.encode(stream.client)], event_id)
+                outgoing.settled.add_done_callback(partial(_settle_as_sent, future, outgoing))
+                return await future
+        except TimeoutError as error:
+            raise TimeoutError("no reply came within the timeout") from error
+        finally:
+            self._pending.take(number)
+            self._settled.set()
+            if outgoing is not None:
+                outgoing.settled.cancel()  # it is not sent, if it was not sent yet
+
+    async def close(self, seconds: float) -> None:
+        """End the reading within ``seconds``, and fail what is pending. Does not raise."""
+        self._is_closed = True
+        self._listener.wake()
+        if self._reading is not None:
+            await asyncio.wait((self._reading,), timeout=seconds)
+        for future in self._pending.take_all():
+            settle(future, Closed("the client was closed before the reply came"))
+        if self._stream is not None:
+            try:
+                await self._stream.close()
+            except ServerError as error:
+                log.debug("%s: the reply stream expires on its own: %s", self._name, error)
+
+    async def _now_ms(self) -> int:
+        return await self._home.do(self._broker.server.perform(self._broker.time_source.reading()))
+
+    async def _wait_for_room(self) -> None:
+        until = time.monotonic() + self._block_seconds
+        while len(self._pending) >= self._most_pending and not self._is_closed:
+            if (left := until - time.monotonic()) <= 0:
+                raise TooManyPending(
+                    f"{self._most_pending:,} replies are waited for (max_pending); nothing was recorded"
+                )
+            self._settled.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._settled.wait()
+            except TimeoutError:
+                continue
+        if self._is_closed:
+            raise Closed(f"the client of {self._name!r} was closed; the event was not recorded")
+
+    async def _open_stream(self) -> ReplyStream[AsyncServer]:
+        """The stream that new events name. One task makes it for all callers. Raises ServerError."""
+        if self._stream is not None:
+            return self._stream
+        if self._opening is None or self._opening.done():
+            self._opening = self._home.start(self._made())
+        opening = self._opening
+        await asyncio.wait((opening,))
+        return opening.result()
+
+    async def _made(self) -> ReplyStream[AsyncServer]:
+        stream = ReplyStream(self._broker.server, self._broker.keys, self._broker.timing.reply_ttl_ms)
+        await stream.open()
+        self._stream = stream
+        if self._reading is None or self._reading.done():
+            self._reading = self._home.start(self._read())
+        return stream
+
+    async def _read(self) -> None:
+        """Read replies until the stream is gone or the client closes."""
+        try:
+            while (stream := self._stream) is not None and not self._is_closed:
+                self._listener.clear()
+                try:
+                    found = await self._listener.perform(stream.read.asked(_LONGEST_READ_MS))
+                except ServerError as error:
+                    await self._listener.pause(self._backoff.failed(error))
+                    continue
+                self._backoff.succeeded()
+                if found is None:
+                    self._stream = None
+                    for future in self._pending.take_all(stream.client):
+                        settle(future, ReplyLost(LOST))
+                for number, raw in found or ():
+                    if (waiting := self._pending.take(number)) is not None:
+                        settle(waiting, outcome_of(raw))
+        finally:
+            await self._listener.close()
+
+
+def _settle_as_sent(future: asyncio.Future[Any], outgoing: Outgoing, _: object) -> None:
+    """Fail the future of an event that was not recorded. If that is in doubt, the reply settles it."""
+    if outgoing.settled.cancelled():
+        return
+    error = outgoing.settled.exception()
+    if error is None:
+        if outgoing.is_seen:
+            settle(future, AlreadyRecorded("an event with this id was recorded before"))
+    elif not isinstance(error, InDoubt):
+        settle(future, error)
