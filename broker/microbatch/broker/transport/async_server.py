@@ -29,6 +29,13 @@ from microbatch.broker.transport.version import refuse_unsupported
 T = TypeVar("T")
 
 
+class _Pool(redis.asyncio.ConnectionPool):
+    async def drop_idle(self) -> None:
+        """Close the idle connections. It waits for nothing, so that nobody takes one that is being closed."""
+        for connection in tuple(self._available_connections):
+            await connection.disconnect(nowait=True)
+
+
 class AsyncServer:
     """A pool of connections to one server. For one event loop.
 
@@ -36,7 +43,7 @@ class AsyncServer:
     closed, and its request may or may not have been done. Every method raises as `Server` does.
     """
 
-    def __init__(self, pool: redis.asyncio.ConnectionPool, where: str, url: str | None = None) -> None:
+    def __init__(self, pool: _Pool, where: str, url: str | None = None) -> None:
         self._pool = pool
         self.where = where
         self._url = url
@@ -48,9 +55,7 @@ class AsyncServer:
         if parts.scheme.endswith("+sentinel"):
             raise ConfigError("redis_url: Sentinels are not asked on asyncio yet")
         found = redis.asyncio.connection.parse_url(url)
-        pool = redis.asyncio.ConnectionPool(
-            **{**DEFAULTS, **found, **options, "retry": Retry(NoBackoff(), 0)}
-        )
+        pool = _Pool(**{**DEFAULTS, **found, **options, "retry": Retry(NoBackoff(), 0)})
         return cls(pool, safe_url(url), url)
 
     async def perform(self, asked: Request[T] | Steps[T]) -> T:
@@ -91,16 +96,18 @@ class AsyncServer:
     async def connected(self) -> Any:
         """A connection of the pool, which the caller must `release`. Raises redis-py's errors."""
         try:
-            return await self._pool.get_connection()
+            return await self._pool.get_connection()  # type: ignore[no-untyped-call]
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            if isinstance(error, redis.AuthenticationError):
-                raise
+            # Over a Unix socket, redis-py wraps what the server says to the handshake.
+            said = error.__cause__ if isinstance(error.__cause__, redis.RedisError) else error
+            if isinstance(said, redis.AuthenticationError | redis.ResponseError):
+                raise said from None
             raise NotSent(str(error)) from error
 
     async def translated(self, error: Exception) -> ServerError:
         """Microbatch's own error for one of redis-py's."""
         if means_lost(error):
-            await self._pool.disconnect(inuse_connections=False)
+            await self._pool.drop_idle()
         return translate(error, self.where)
 
 
