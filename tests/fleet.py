@@ -13,6 +13,10 @@ from typing import Any
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, Unavailable
+from microbatch.broker.wire.codec import encode
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.identity import new_id
+from microbatch.broker.wire.outcome import Outcome
 from microbatch.producer import Config, MicroBatcher, start
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.scheduler.ticker import Ticker
@@ -35,6 +39,10 @@ import os
 import time
 from pathlib import Path
 
+from microbatch.broker.wire.codec import encode
+from microbatch.broker.wire.header import Header, Trigger
+from microbatch.broker.wire.identity import new_id
+from microbatch.broker.wire.outcome import Outcome
 from microbatch.producer import BatchInfo, Config
 
 
@@ -179,6 +187,14 @@ class Fleet:
     def wait_for_cut(self, events: int) -> None:
         """Wait until at least this many events were cut in total."""
         wait_until(lambda: self.broker.stats.counters().cut_events >= events, message=self.state)
+
+    def add_results(self, *values: object) -> list[str]:
+        """Add results of batches of one event each, as workers do. Returns the ids of the batches."""
+        ids = [new_id() for _ in values]
+        for batch_id, value in zip(ids, values, strict=True):
+            outcome = Outcome(batch_id, Header(Trigger.SIZE, 1, 1_000), 1, 1_000, result=encode(value))
+            self.broker.server.do("XADD", self.broker.keys.results, "*", *outcome.encode())
+        return ids
 
     def finish(self, batcher: MicroBatcher, timeout: float = 60) -> None:
         """Stop the batcher, and wait until every result is handled."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import hiredis
 import pytest
+import redis.asyncio
 from redis.connection import AbstractConnection
 
 from microbatch.broker.lua import scripts
@@ -48,10 +49,8 @@ def wiretap(server: RealServer) -> Iterator[Said]:
     counts all commands that it has executed. Scripts called those that this process did not send.
     """
     said, sent, unanswered = Said(), Counter[str](), dict[int, int]()
-    tapped: Any = AbstractConnection
-    send, read = tapped.send_packed_command, tapped.read_response
 
-    def note_sent(connection: AbstractConnection, packed: Any, *args: Any, **options: Any) -> Any:
+    def note_sent(connection: object, packed: Any) -> None:
         commands = _parse(packed)
         sent.update(map(_counted_as, commands))
         words = " ".join(map(_shown_as, commands))
@@ -61,20 +60,30 @@ def wiretap(server: RealServer) -> Iterator[Said]:
             said.trips.append(words)
         else:
             said.trips[trip] += f" {words}"
-        return send(connection, packed, *args, **options)
 
-    def note_read(connection: AbstractConnection, *args: Any, **options: Any) -> Any:
+    def note_read(connection: object) -> None:
         unanswered.pop(id(connection), None)
-        return read(connection, *args, **options)
 
     server.admin.config_resetstat()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tapped, "send_packed_command", note_sent)
-        patched.setattr(tapped, "read_response", note_read)
+        for tapped in (AbstractConnection, redis.asyncio.connection.AbstractConnection):
+            # What is called on asyncio returns an awaitable, so both are tapped in the same way.
+            patched.setattr(tapped, "send_packed_command", _noting(note_sent, tapped.send_packed_command, 1))
+            patched.setattr(tapped, "read_response", _noting(note_read, tapped.read_response, 0))
         yield said
     done = _done(server)
     assert sent <= done, f"sent, and not done at the server: {sent - done}"
     said.calls.update(done - sent)
+
+
+def _noting(note: Callable[..., None], call: Callable[..., Any], noted: int) -> Callable[..., Any]:
+    """``call``, which first notes its connection and the first ``noted`` arguments."""
+
+    def noting(connection: object, *args: Any, **options: Any) -> Any:
+        note(connection, *args[:noted])
+        return call(connection, *args, **options)
+
+    return noting
 
 
 def _parse(packed: Any) -> list[list[str]]:

@@ -23,6 +23,7 @@ from microbatch.broker.state.wake import Wake, WakeList
 from microbatch.broker.transport.async_server import AsyncServer
 from microbatch.broker.transport.clock import ServerTime
 from microbatch.broker.transport.request import command, commands
+from microbatch.broker.transport.server import Server
 from microbatch.broker.wire.ending import Ending
 from microbatch.broker.wire.event import event_prefix
 from microbatch.broker.wire.outcome import Outcome
@@ -210,6 +211,44 @@ def test_a_task_may_be_cancelled_at_any_moment(valkey_server: RealServer, steps:
             await there.perform(command("DEL", "test:number"))
 
     asyncio.run(ask())
+
+
+def test_a_task_may_be_cancelled_while_it_connects(valkey_server: RealServer) -> None:
+    """Nobody gets a connection whose handshake is not over, and reads its replies or another database."""
+
+    async def ask() -> bytes:
+        there = AsyncServer.at(f"{valkey_server.url}?db=1")
+        cancelled = asyncio.create_task(there.perform(command("GET", "test:database")))
+        await asyncio.wait((cancelled,), timeout=0.2)  # the server is frozen, and does not answer
+        cancelled.cancel()
+        await asyncio.wait((cancelled,))
+        asked = asyncio.create_task(there.perform(command("GET", "test:database")))
+        await asyncio.wait((asked,), timeout=0.2)
+        valkey_server.resume()
+        answer: bytes = await asked
+        await there.close()
+        return answer
+
+    one = Server.at(f"{valkey_server.url}?db=1")
+    one.do("SET", "test:database", 1)
+    valkey_server.pause()
+    assert asyncio.run(ask()) == b"1"
+    one.do("DEL", "test:database")
+    one.close()
+
+
+def test_a_refused_handshake_is_refused_each_time(valkey_server: RealServer) -> None:
+    """Otherwise the second request would use the half-made connection, which is to another database."""
+
+    async def ask() -> None:
+        there = AsyncServer.at(f"{valkey_server.url}?db=99")
+        for _ in range(3):
+            with pytest.raises(Refused, match=r"out of range|Invalid Database"):
+                await there.perform(command("SET", "test:lost", 1))
+        await there.close()
+
+    asyncio.run(ask())
+    assert valkey_server.admin.get("test:lost") is None
 
 
 def test_a_task_that_was_cancelled_may_clean_up(valkey_server: RealServer) -> None:

@@ -12,7 +12,7 @@ import pytest
 from microbatch.broker.errors import Refused
 from tests.doubles import FailsOnce, HandlerFailed
 from tests.fleet import Fleet
-from tests.integration.test_stopping_consumers import AT_ONCE, Handler, add_results
+from tests.integration.test_stopping_consumers import AT_ONCE, Handler
 from tests.servers import RealServer
 from tests.times import hurry
 from tests.waiting import wait_until
@@ -30,11 +30,11 @@ def test_it_handles_results_until_it_is_stopped(fleet: Fleet) -> None:
     handled: list[int] = []
     mb = fleet.batcher(result_handler=handled.append)
     with mb.start_consuming() as consumer:
-        add_results(fleet, 1)
+        fleet.add_results(1)
         wait_until(lambda: handled == [1])
         assert consumer.is_running
     assert consumer.error is None
-    add_results(fleet, 2)
+    fleet.add_results(2)
     assert consumer.stop()  # once more
     assert mb.wait_for_results(0.5) is False  # the batcher itself still works
     assert handled == [1, 2]
@@ -43,7 +43,7 @@ def test_it_handles_results_until_it_is_stopped(fleet: Fleet) -> None:
 def test_it_stops_at_once_and_leaves_to_others_what_it_has_not_begun(fleet: Fleet) -> None:
     handler, others = Handler(), list[int]()
     mb, other = fleet.batcher(result_handler=handler), fleet.batcher(result_handler=others.append)
-    add_results(fleet, *range(10))
+    fleet.add_results(*range(10))
     consumer = mb.start_consuming()
     assert handler.began.wait(20)
     staying = other.start_consuming()
@@ -74,7 +74,7 @@ def test_without_on_error_it_ends_with_the_error_which_is_logged_and_raised(
 ) -> None:
     handler = FailsOnce()
     mb = fleet.batcher(result_handler=handler)
-    add_results(fleet, 1, 2)
+    fleet.add_results(1, 2)
     consumer = mb.start_consuming()
     with pytest.raises(HandlerFailed, match="for 1"):
         consumer.join(20)
@@ -90,7 +90,7 @@ def test_without_on_error_it_ends_with_the_error_which_is_logged_and_raised(
 def test_with_on_error_it_goes_on_a_while_later(fleet: Fleet) -> None:
     handler, errors = FailsOnce(), list[Exception]()
     mb = fleet.batcher(result_handler=handler)
-    add_results(fleet, 1, 2)
+    fleet.add_results(1, 2)
     consumer = mb.start_consuming(on_error=errors.append)
     wait_until(lambda: handler.calls == [1, 1, 2])
     assert [str(error) for error in errors] == ["for 1"]
@@ -102,7 +102,7 @@ def test_a_pause_after_an_error_ends_at_once(fleet: Fleet, monkeypatch: pytest.M
     hurry(monkeypatch, error_pause_seconds=60)
     told = threading.Event()
     mb = fleet.batcher(result_handler=FailsOnce())
-    add_results(fleet, 1)
+    fleet.add_results(1)
     consumer = mb.start_consuming(on_error=lambda _error: told.set())
     assert told.wait(20)
     began = time.monotonic()
@@ -116,7 +116,7 @@ def test_an_on_error_that_raises_ends_it(fleet: Fleet) -> None:
         raise error
 
     mb = fleet.batcher(result_handler=FailsOnce())
-    add_results(fleet, 1)
+    fleet.add_results(1)
     with pytest.raises(HandlerFailed):
         mb.start_consuming(on_error=give_up).join(20)
 
@@ -129,7 +129,7 @@ def test_what_the_server_refuses_is_an_error_too(fleet: Fleet, valkey_server: Re
 
 def test_the_error_of_its_block_comes_out(fleet: Fleet) -> None:
     mb = fleet.batcher(result_handler=FailsOnce())
-    add_results(fleet, 1)
+    fleet.add_results(1)
     consumer = mb.start_consuming()
     wait_until(lambda: consumer.error)
     with pytest.raises(ZeroDivisionError), consumer:
@@ -148,6 +148,6 @@ def test_a_handler_may_stop_its_own_consumer(fleet: Fleet) -> None:
     stopped: list[bool] = []
     mb = fleet.batcher(result_handler=show)
     consumer = mb.start_consuming()
-    add_results(fleet, 1, 2, 3)
+    fleet.add_results(1, 2, 3)
     assert consumer.join(20)
     assert (handled, stopped) == ([1], [False])

@@ -5,18 +5,19 @@ The numbers are exact, so that every addition shows here. If a cost changes on p
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
 
-from microbatch.broker.broker import Broker
+from microbatch.broker.broker import AsyncBroker, Broker
 from microbatch.broker.errors import InDoubt
 from microbatch.broker.state.wake import Wake
 from microbatch.broker.state.wake_listener import ServerWakeListener
-from microbatch.producer import Config, MicroBatcher
+from microbatch.producer import AsyncMicroBatcher, Config, MicroBatcher
 from microbatch.producer.consumer import Consumer
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.rq.worker import BatchWorker
@@ -56,6 +57,9 @@ COSTS = {
     "a_thousand_events": cost("RPUSH MULTI LREM RPUSH EXEC"),
     "events_too_few_for_a_batch": cost("RPUSH"),
     "events_that_linger": cost("RPUSH"),
+    "an_event_on_asyncio": cost("RPUSH"),
+    "a_thousand_events_of_as_many_tasks": cost("RPUSH MULTI LREM RPUSH EXEC"),
+    "an_event_with_an_id_on_asyncio": cost("record", calls="ZSCORE ZRANGE RPUSH ZADD PEXPIRE"),
     "a_stop": cost("MULTI HINCRBY LREM RPUSH EXEC"),
     # The active scheduler.
     "a_tick_with_nothing_waiting": cost(LOOK, "UNWATCH"),
@@ -82,6 +86,11 @@ COSTS = {
     "twenty_results": cost(
         "XGROUP|CREATE", "XREADGROUP", "XAUTOCLAIM", "XINFO|CONSUMERS", "CLIENT|ID",  # joining
         *2 * ["XREADGROUP", "acknowledge"],  # for ten results each
+        calls="XACK*2 XDEL*2 EXISTS*2",
+    ),
+    "twenty_results_on_asyncio": cost(
+        "XGROUP|CREATE", "XREADGROUP", "XAUTOCLAIM", "XINFO|CONSUMERS", "CLIENT|ID",
+        *2 * ["XREADGROUP", "acknowledge"],
         calls="XACK*2 XDEL*2 EXISTS*2",
     ),
     "a_leave": cost("leave_group", calls="EXISTS XPENDING XGROUP|DELCONSUMER"),
@@ -130,6 +139,20 @@ class House:
 
     def record(self, count: int) -> None:
         self.batcher().record_events(range(count))
+
+    def on_asyncio(self, use: Callable[[AsyncMicroBatcher], Awaitable[None]], **settings: Any) -> None:
+        """Use a client of asyncio with two open connections, which has read the time."""
+        config = self.broker(**settings).config
+
+        async def used() -> None:
+            broker = AsyncBroker(config)
+            async with AsyncMicroBatcher(config, broker=broker) as mb:
+                for connection in [await broker.server.connected(), await broker.server.connected()]:
+                    await broker.server.release(connection)
+                await broker.server.perform(broker._time_source.reading())
+                await use(mb)
+
+        asyncio.run(used())
 
     def scheduler(self, **settings: Any) -> Scheduler:
         """The active scheduler, after its first step. It listens."""
@@ -236,6 +259,30 @@ def test_events_that_linger(house: House, counted: Counted) -> None:
             mb.record_event(number)
         mb.flush()
     mb.close()
+
+
+def test_an_event_on_asyncio(house: House, counted: Counted) -> None:
+    async def record(mb: AsyncMicroBatcher) -> None:
+        with counted():
+            await mb.record_event("a")
+
+    house.on_asyncio(record)
+
+
+def test_a_thousand_events_of_as_many_tasks(house: House, counted: Counted) -> None:
+    async def record(mb: AsyncMicroBatcher) -> None:
+        with counted():
+            await asyncio.gather(*map(mb.record_event, range(1_000)))
+
+    house.on_asyncio(record)
+
+
+def test_an_event_with_an_id_on_asyncio(house: House, counted: Counted) -> None:
+    async def record(mb: AsyncMicroBatcher) -> None:
+        with counted():
+            await mb.record_event("a", id="a")
+
+    house.on_asyncio(record, dedupe_window=60)
 
 
 def test_a_stop(house: House, counted: Counted) -> None:
@@ -349,6 +396,27 @@ def test_twenty_results(house: House, counted: Counted) -> None:
     consumer = Consumer(house.broker(result_handler=handle))
     with counted():
         consumer.run(None)
+
+
+def test_twenty_results_on_asyncio(house: House, counted: Counted) -> None:
+    house.record(20 * MAX_SIZE)
+    house.scheduler()
+    house.worker()._take_turns()
+    results: list[int] = []
+
+    async def handle(result: int) -> None:
+        results.append(result)
+        if len(results) == 20:
+            told[0].stop_consuming()
+
+    told: list[AsyncMicroBatcher] = []
+
+    async def consume(mb: AsyncMicroBatcher) -> None:
+        told.append(mb)
+        with counted():
+            assert not await mb.wait_for_results()
+
+    house.on_asyncio(consume, result_handler=handle)
 
 
 def test_a_leave(house: House, counted: Counted) -> None:

@@ -12,9 +12,6 @@ from typing import Any
 
 import pytest
 
-from microbatch.broker.wire.header import Header, Trigger
-from microbatch.broker.wire.identity import new_id
-from microbatch.broker.wire.outcome import Outcome
 from microbatch.producer import MicroBatcher
 from tests.conftest import MakeServer
 from tests.fleet import Fleet
@@ -31,13 +28,6 @@ AT_ONCE = 2.0
 def fleet(server: RealServer, tmp_path: Path) -> Iterator[Fleet]:
     with Fleet(server, tmp_path) as fleet:
         yield fleet
-
-
-def add_results(fleet: Fleet, *values: int) -> None:
-    """Add results of batches of one event each, as workers do."""
-    for value in values:
-        outcome = Outcome(new_id(), Header(Trigger.SIZE, 1, 1_000), 1, 1_000, result=b"%d" % value)
-        fleet.broker.server.do("XADD", fleet.broker.keys.results, "*", *outcome.encode())
 
 
 class Handler:
@@ -122,7 +112,7 @@ def test_what_is_not_begun_is_handled_by_another_at_once_and_by_nobody_twice(
 ) -> None:
     handler, others = Handler(), list[int]()
     leaving, staying = fleet.batcher(result_handler=handler), fleet.batcher(result_handler=others.append)
-    add_results(fleet, *range(10))
+    fleet.add_results(*range(10))
     first = Waiting(leaving)
     assert handler.began.wait(20)
     if stopped:
@@ -154,7 +144,7 @@ def test_a_result_whose_handler_raised_goes_to_another_consumer_at_close(
 
     others: list[int] = []
     failing, staying = fleet.batcher(result_handler=fail), fleet.batcher(result_handler=others.append)
-    add_results(fleet, 1, 2, 3)
+    fleet.add_results(1, 2, 3)
     with pytest.raises(RuntimeError, match="no paper"):
         failing.wait_for_results()
     second = Waiting(staying)
@@ -174,7 +164,7 @@ def test_a_handler_may_stop_and_close_its_own_consumer(fleet: Fleet) -> None:
         mb.close()
 
     mb = fleet.batcher(result_handler=show)
-    add_results(fleet, 1, 2, 3)
+    fleet.add_results(1, 2, 3)
     began = time.monotonic()
     assert mb.wait_for_results() is False
     assert time.monotonic() - began < AT_ONCE
@@ -202,7 +192,7 @@ def test_threads_that_wait_on_one_batcher_share_the_results(
     wait_until(lambda: len(mb._consumer._running) == count)
     blocked(server, count)
     for value in range(40):
-        add_results(fleet, value)
+        fleet.add_results(value)
         time.sleep(0.002)
     wait_until(lambda: len(handled) >= 40)
     mb.stop()
