@@ -45,7 +45,7 @@ def test_a_counter_that_is_no_number_is_named(broker: Broker, client: FakeClient
     if field.startswith("past"):
         broker.stats.mark(11_000)
     client.hset(broker.keys.stats, field, "many")
-    with pytest.raises(DecodeError, match=f"the counter {field} is no number"):
+    with pytest.raises(DecodeError, match=f"the counter {field} is not a number"):
         broker.stats.rates(12_000)
 
 

@@ -1,6 +1,6 @@
-"""The drain: tells when everything recorded before a flush has been dealt with.
+"""The drain: finds out when everything recorded before a flush is handled.
 
-It takes three steps. First the flush is done, so all those events are cut. Then the batches that were in
+There are three steps. First the flush is done, so all these events are cut. Then the batches that were in
 flight at that moment are committed or dead. Then the outcomes that were on the stream at that moment are
 handled. Each step stays true once it is. So several threads or tasks may ask at the same time.
 """
@@ -20,9 +20,9 @@ class Drain(Verbs[S_co]):
     """Whether everything that was recorded before a flush has been dealt with.
 
     Args:
-        broker: the batcher's.
-        word: what to ask for the flush with: FLUSH has waiting events cut at once, MARK leaves them to their
-            tick.
+        broker: the batcher's broker.
+        word: the word that asks for the flush. With FLUSH the scheduler cuts waiting events at once. With
+            MARK they wait for their tick.
     """
 
     def __init__(self, broker: CommonBroker[S_co], word: Wake = Wake.FLUSH) -> None:

@@ -1,6 +1,6 @@
-"""Burial: the scheduler gives up batches that no worker can give up.
+"""Burial: the scheduler buries batches that no worker can bury.
 
-Their workers died of them too often, or they were held back for longer than they may be tried again.
+These are batches that killed too many workers, and batches that ran out of time while the breaker was open.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DEATH = "death"
 
 @dataclass(frozen=True, slots=True)
 class _Grave:
-    """A batch that is given up, and is to be shown among RQ's failed jobs when it is."""
+    """A batch that must be buried, and is then shown among RQ's failed jobs."""
 
     batch: DueBatch
     failure: Failure
@@ -40,7 +40,7 @@ class _Grave:
 
 
 class Burial:
-    """Gives up batches of one batcher, for the scheduler that holds its lease."""
+    """Buries batches of one batcher, for the scheduler that holds its lease."""
 
     def __init__(self, broker: Broker, queue: JobQueue) -> None:
         self._broker = broker
@@ -51,7 +51,7 @@ class Burial:
         self._unfinished: list[_Grave] = []
 
     def is_last_death(self, batch: DueBatch) -> bool:
-        """Whether a batch whose worker has gone silent is not run again as it is."""
+        """Whether a batch whose worker has gone silent must be divided or buried, instead of run again."""
         return judge_death(batch.run, batch.header.size, self._policy) is not Verdict.RETRY
 
     def is_late(self, batch: DueBatch, now_ms: int) -> bool:
@@ -76,21 +76,21 @@ class Burial:
             self._bury(batch, Failure(_death_of(batch), "", then.runs), _DEATH, now_ms)
 
     def tell_death(self, batch: DueBatch, outlook: Outlook, now_ms: int) -> None:
-        """Tell the observer how a batch goes on whose worker has gone silent."""
+        """Tell the observer what happens next to a batch whose worker has gone silent."""
         run = BatchRun(self._name, batch.id, batch.header, batch.run.attempt)
         error = PublicError(_DEATH, printable(_death_of(batch)))
         self._broker.observer.failed(run=run, error=error, outlook=outlook, by=Role.SCHEDULER, at_ms=now_ms)
 
     def out_of_time(self, batch: DueBatch, health: Health, now_ms: int) -> None:
-        """Bury a batch whole that was held back, as all batches failed, for as long as it may be tried."""
+        """Bury a whole batch whose time for retries has passed while the breaker was open."""
         error = f"{health.kind}: it could not be processed for {duration_text(self._policy.retry_for)}"
         self._bury(batch, Failure(error, "", batch.run.runs), "out of time", now_ms)
 
     def finish(self) -> None:
-        """Give up what was to be given up in an earlier pass, and whose reply was lost.
+        """Bury the batches that an earlier pass tried to bury, if the reply was lost.
 
-        It may be dead already, and would then never come due again. Raises ServerError; what the server does
-        not refuse for good is tried again by the next pass.
+        Such a batch may be dead already, and would then never be due again. Raises ServerError. The next pass
+        tries again, unless the server has refused for good.
         """
         while self._unfinished:
             self._finish(self._unfinished[0])
@@ -113,7 +113,7 @@ class Burial:
                 self._broker.observer.dead(run=run, error=error, by=Role.SCHEDULER, at_ms=grave.now_ms)
         except PASSING:
             raise
-        except ServerError:  # it would only be refused again, and keep this from everything else
+        except ServerError:  # a repetition would be refused too, and would block all other work
             self._unfinished.remove(grave)
             raise
         self._unfinished.remove(grave)

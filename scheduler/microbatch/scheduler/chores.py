@@ -1,4 +1,4 @@
-"""Chores: what a scheduler does every so many seconds, each at an interval of its own."""
+"""Chores: what a scheduler does periodically, each at its own interval."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from math import inf
 
 
 class Chore:
-    """One thing that is done again and again.
+    """One task that is repeated at an interval.
 
     Args:
-        do: does it. May return in how many seconds it wants to be done again, if that is sooner than usual.
+        do: the task. It may return the number of seconds after which it must run again, if that is sooner
+            than ``every``.
         every: the interval, in seconds.
     """
 
@@ -22,7 +23,7 @@ class Chore:
 
     @property
     def seconds_left(self) -> float:
-        """How long until it is due; not above 0 if it is."""
+        """How long until it is due; 0 or less if it is due now."""
         return self._due_at - time.monotonic()
 
     def run_if_due(self) -> None:
@@ -33,26 +34,26 @@ class Chore:
             self._due_at = now + (self._every if sooner is None else min(sooner, self._every))
 
     def bring_forward(self) -> None:
-        """It is due now."""
+        """Make it due now."""
         self._due_at = -inf
 
     def put_off(self) -> None:
-        """It has just been done by other means."""
+        """Start a new interval: the task was just done in another way."""
         self._due_at = time.monotonic() + self._every
 
 
 class Chores:
-    """Several chores, done in their order."""
+    """Several chores, which run in this order."""
 
     def __init__(self, *chores: Chore) -> None:
         self._chores = chores
 
     @property
     def seconds_left(self) -> float:
-        """How long until the next is due; not above 0 if one is."""
+        """How long until the next chore is due; 0 or less if one is due now."""
         return min(chore.seconds_left for chore in self._chores)
 
     def run_due(self) -> None:
-        """Do those that are due. Raises what they raise; the chores after that one stay due."""
+        """Run the chores that are due. Raises what a chore raises; the later chores stay due."""
         for chore in self._chores:
             chore.run_if_due()

@@ -29,16 +29,15 @@ class Cutter:
         self._planner = Planner(broker.config.max_size, broker.config.max_bytes)
         self.flush_marks = FlushMarks()
         self.owed: Trigger | None = None
-        """Why the rest was to be cut when there was no room for it."""
+        """Why the rest was due when there was no room for it; None if nothing is owed."""
 
     def cut(self, rest: Trigger | None, watch: LeaseWatch | None) -> Iterator[int]:
-        """Cut full batches, and the rest if ``rest`` says why. Yields after each transaction that cut some.
-
-        What it yields is the number of batches. A caller that stops here leaves the others to a later cut.
+        """Cut full batches, and the rest if ``rest`` says why. Yields the number of batches of each
+        transaction that cut some. A caller that stops the iteration leaves the others to a later cut.
 
         Args:
             rest: why events that are too few for a batch are cut.
-            watch: what was seen at the wake-up, which saves a round trip; None to look now.
+            watch: what was seen at the wake-up, which saves a round trip; None means look now.
 
         Raises:
             LeaseLost: another scheduler is the active one; nothing more is cut.

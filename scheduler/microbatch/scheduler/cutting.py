@@ -11,12 +11,12 @@ from microbatch.broker.wire.in_flight import Made
 MAX_BATCHES = 100
 """The most batches cut in one transaction."""
 MAX_EVENTS = 25_000
-"""The most events cut in one transaction, some 30 ms of the server."""
+"""The most events cut in one transaction. They take about 30 ms of the server's time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A batch to be cut."""
+    """A batch that will be cut."""
 
     size: int
     trigger: Trigger
@@ -24,7 +24,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a plan is made from: how things stood at one look."""
+    """What a plan is made from: the state at one look."""
 
     waiting: int
     """How many events wait."""
@@ -33,10 +33,10 @@ class View:
     room: int = MAX_BATCHES
     """The most batches that may be cut."""
     owed: int = 0
-    """How many of the oldest events were due before and are still there. They are still due."""
+    """How many of the oldest events were due at an earlier look. They are still due."""
 
     def due(self, max_size: int) -> int:
-        """How many events are due, of which ``max_size`` fill a batch."""
+        """How many events are due, if ``max_size`` events fill a batch."""
         if self.rest is not None:
             return self.waiting
         return max(self.waiting - self.waiting % max_size, min(self.owed, self.waiting))
@@ -45,8 +45,8 @@ class View:
 def plan(view: View, max_size: int) -> list[Cut]:
     """The batches to cut in one transaction, oldest first.
 
-    As many full batches as are due, up to the bounds above and to the room. The events beyond them go into a
-    batch of their own. No batch is empty.
+    These are all full batches that are due, up to the bounds above and to the room. If there is room for one
+    more batch, it contains the other events that are due. No batch is empty.
     """
     full, over = divmod(view.due(max_size), max_size)
     most = min(view.room, bound(max_size))
@@ -62,11 +62,11 @@ def bound(max_size: int) -> int:
 
 
 class Planner:
-    """Plans the transactions of one cut after another, each by what the one before came to.
+    """Plans the transactions of a cut, each from the result of the one before.
 
-    How many events a batch takes is found out at the server, which counts their bytes. A transaction that
-    makes fewer batches than were planned leaves events for the next, and jobs for nothing; so the next plan
-    goes by the size of the events that were moved last.
+    The server counts the bytes of the events, so only the server knows how many events a batch takes. A
+    transaction that makes fewer batches than planned leaves events for the next transaction, and jobs without
+    a batch. So the next plan uses the size of the events that were moved last.
     """
 
     def __init__(self, max_size: int, max_bytes: int) -> None:
@@ -74,27 +74,27 @@ class Planner:
         self._max_bytes = max_bytes
         self._due = 0
         self.event_bytes = 0
-        """The size of an event that was moved last, 0 as long as none was."""
+        """The average size of the events that were moved last, in bytes; 0 if none was moved yet."""
 
     def begin(self) -> None:
         """Begin a cut: nothing is owed yet."""
         self._due = 0
 
     def plan(self, view: View) -> list[Cut]:
-        """The batches of the next transaction, as `plan` does: as many as it is likely to make."""
+        """The batches of the next transaction, as from `plan`, but no more than it is likely to make."""
         view = replace(view, owed=self._due, room=min(self._likely(), view.room))
         self._due = view.due(self._max_size)
         return plan(view, self._max_size)
 
     def made(self, made: Made) -> None:
-        """Learn what the transaction came to."""
+        """Take note of what the transaction made."""
         self._due -= made.events
         if made.events:
             self.event_bytes = max(1, made.bytes // made.events)
 
     @property
     def more(self) -> bool:
-        """Whether events that were to be cut are still there."""
+        """Whether events that are due still wait."""
         return self._due > 0
 
     def _likely(self) -> int:

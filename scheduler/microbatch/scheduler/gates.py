@@ -1,7 +1,7 @@
 """The gates: why cutting is held back, and how many batches may get a job now.
 
-What is not cut stays in the events list, where it costs least and keeps its order. Three gates hold it there:
-too many results wait for a handler, too many batches have a job already, or the breaker is open.
+Events that are not cut stay in the events list, where they cost least and keep their order. Cutting is held
+back if too many results wait for a handler, if too many batches have a job, or if the breaker is open.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ log = logging.getLogger(__name__)
 _FIRST_PROBE_MS = 1_000
 _LONGEST_PROBE_MS = 30_000
 _FIRST_RAMP = 2
-"""How many batches may have a job when the breaker has just closed; it doubles with each survey."""
+"""How many batches may have a job when the breaker has just closed. The number doubles with each survey."""
 
 
 class Gates:
     """The gates of one batcher, for the scheduler that holds its lease.
 
-    Between two surveys it reckons with the batches that it was told of since, and so asks the server for
-    nothing until ``max_in_flight`` seems to be reached.
+    Between two surveys, it adds the batches that were given a job since to the last count. So it does not ask
+    the server until ``max_in_flight`` seems to be reached.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -39,7 +39,7 @@ class Gates:
         self._reason = ""
 
     def reset(self) -> None:
-        """Begin anew, as a scheduler that has just become active."""
+        """Start again, because the scheduler has just become active."""
         self._with_a_job = self._retries_due = self._opened_ms = 0
         self._ramp, self._may_cut_a_probe = self._broker.config.max_in_flight, False
         self._reason = ""
@@ -47,11 +47,11 @@ class Gates:
 
     @property
     def is_open(self) -> bool:
-        """Whether the breaker is open: then nothing gets a job but a probe."""
+        """Whether the breaker is open. Then only a probe gets a job."""
         return self._opened_ms > 0
 
     def update(self, survey: Survey, now_ms: int) -> None:
-        """Take note of how the batcher is doing."""
+        """Take note of a survey, and publish whether the breaker is open."""
         self._with_a_job, self._queued = survey.with_a_job, survey.queued_now
         self._retries_due = survey.retries_due
         self._may_cut_a_probe &= survey.health.is_open
@@ -62,7 +62,8 @@ class Gates:
             log.warning("%s: held back: %s", self._name, survey.health)
             self._publish(str(survey.health), self._probe_at_ms)
         elif self.is_open and survey.health.is_open:
-            # The server's clock may have been set back. A run that hangs brings no failure for long.
+            # The server's clock may have been set back. And a run that hangs reports no failure for a long
+            # time, so the breaker is kept.
             self._probe_at_ms = min(self._probe_at_ms, now_ms + self._probe_wait_ms)
             self._broker.breaker.keep()
         elif self.is_open:
@@ -72,27 +73,27 @@ class Gates:
             self._publish("")
 
     def probe_is_due(self, now_ms: int) -> bool:
-        """Whether a batch is to be tried, while the breaker is open."""
-        # Where batches wait for a worker, those are tried.
+        """Whether it is time to try a batch while the breaker is open."""
+        # Batches that wait for a worker are tried anyway.
         return self.is_open and now_ms >= self._probe_at_ms and not self._queued
 
     def probed(self, now_ms: int) -> None:
-        """A batch is tried. The next wait is twice as long."""
+        """Take note that a batch is tried. The next wait is twice as long."""
         self._probe_wait_ms = min(self._probe_wait_ms * 2, _LONGEST_PROBE_MS)
         self._probe_at_ms = now_ms + self._probe_wait_ms
         self._broker.publish_held_back(self._reason, self._probe_at_ms)
 
     def let_a_probe_be_cut(self) -> None:
-        """Let one batch be cut though the breaker is open, at the next tick at the latest."""
+        """Allow one batch to be cut although the breaker is open, at the next tick at the latest."""
         self._may_cut_a_probe = True
 
     @property
     def retries_wait(self) -> bool:
-        """Whether there were retries that were due, at the last survey."""
+        """Whether retries were due at the last survey."""
         return self._retries_due > 0
 
     def spend(self, batches: int) -> None:
-        """So many batches were given a job."""
+        """Take note that this number of batches was given a job."""
         self._with_a_job += batches
         self._may_cut_a_probe = False
 
@@ -108,7 +109,7 @@ class Gates:
             return 0
         room = self._ramp - self._with_a_job
         if room <= 0 and self._ramp == self._broker.config.max_in_flight:
-            # A tenth at a time, so that a scheduler that is woken has a transaction's worth to cut.
+            # The scheduler is woken when a tenth is free, so that it can cut many batches in one transaction.
             enough = self._ramp - min(max(self._ramp // 10, 1), 100)
             room = self._broker.recovery.room(self._ramp, enough)
             self._with_a_job = self._ramp - room
@@ -130,4 +131,4 @@ class Gates:
 
     def _publish(self, reason: str, probe_at_ms: int = 0) -> None:
         self._broker.publish_held_back(reason, probe_at_ms)
-        self._reason = reason  # now that it is there: what was not published is published at the next look
+        self._reason = reason  # only after it was published: if that fails, the next look tries again

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Leadership:
-    """One scheduler's part in who is active."""
+    """Whether one scheduler is active, with its lease."""
 
     def __init__(self, broker: Broker, clock: Clock) -> None:
         self._broker = broker
@@ -33,25 +33,25 @@ class Leadership:
         self.lease.announce(self._clock.now_ms())
 
     def acquire(self) -> bool:
-        """Become the active scheduler, if there is none. Returns whether this one is active now."""
+        """Become the active scheduler if there is none. Returns whether this one is active now."""
         self.is_active = self.lease.acquire() or self._seize()
         if not self.is_active:
             self.tell(is_active=False)
         return self.is_active
 
     def renew(self) -> None:
-        """Stay active. Raises LeaseLost if this scheduler no longer is."""
+        """Stay active. Raises LeaseLost if this scheduler is no longer active."""
         if not self.lease.renew():
             raise LeaseLost("the lease ran out")
 
     def stand_by(self) -> None:
-        """Be active no longer, until the lease is acquired again. Nothing is sent."""
+        """Stop being active until the lease is acquired again. Sends nothing."""
         self.is_active = False
 
     def tell(self, *, is_active: bool) -> None:
         """Log whether this scheduler is active, if that has changed.
 
-        For when it is known. While the server does not answer, this scheduler may still hold the lease.
+        Call this only when it is known: while the server does not answer, this scheduler may hold the lease.
         """
         if is_active == self._told_active:
             return
@@ -73,13 +73,13 @@ class Leadership:
                     log.debug("%s: the scheduler finds out by itself: %s", self._name, error)
 
     def hand_over(self) -> None:
-        """Release the lease at once, and show this scheduler no longer. Does not raise."""
+        """Release the lease at once, and remove this scheduler from those that are shown. Does not raise."""
         with self._leaving:
             was_active, self.is_active = self.is_active, False
         try:
             self.lease.release()
             self.lease.deregister()
-            # They may have come too late to be read here. The next active scheduler looks anyway.
+            # These words may have come too late to be read here. The next scheduler looks without them.
             self._broker.wake.take_back(Wake.RECONCILE, Wake.ROOM)
         except ServerError as error:
             log.warning("%s: the lease runs out by itself: %s", self._name, error)

@@ -20,7 +20,7 @@ _WORKERS_SECONDS = 30.0
 
 
 class Maintenance:
-    """Tidies up for one batcher. Raises ServerError; what was not done is done the next time."""
+    """Does one batcher's maintenance. Raises ServerError; the next run does what was not done."""
 
     def __init__(self, broker: Broker, queue: JobQueue) -> None:
         self._broker = broker
@@ -32,13 +32,13 @@ class Maintenance:
         self._workers_at = 0.0
 
     def run_once(self, now_ms: int) -> None:
-        """Keep what is not ours out of the way, note where the counters stand, and forget what is old."""
+        """Quarantine foreign values, note the counters for the rates, and delete what is too old."""
         self._set_quarantine()
         if words := self._broker.wake.thin_out():
             log.error("%s: %d words to the scheduler were not ours, and are thrown away", self._name, words)
         self._broker.stats.mark(now_ms)
         self._queue.tidy()
-        if time.monotonic() >= self._workers_at:  # not by the server's clock, which may be set back
+        if time.monotonic() >= self._workers_at:  # monotonic, because the server's clock may be set back
             self._workers_at = time.monotonic() + _WORKERS_SECONDS
             self._queue.tidy_workers()
         self._worker_watch.look()
@@ -46,7 +46,7 @@ class Maintenance:
         self._neglect.look()
 
     def after(self, error: MicrobatchError) -> bool:
-        """Whether the server refused something for a value that is not ours, which is out of the way now."""
+        """Whether the server refused something because of a foreign value, which is now quarantined."""
         if isinstance(error, PASSING):
             return False
         try:

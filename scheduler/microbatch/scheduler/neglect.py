@@ -1,4 +1,4 @@
-"""Logs that results wait and that there is no consumer."""
+"""Logs that results wait and that no consumer handles them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LOOK_SECONDS = 60.0
 
 
 class NeglectWatch:
-    """Looks once a minute, and says once an hour that results are neglected.
+    """Looks once a minute whether results are neglected, and logs it at most once an hour.
 
-    A scheduler may not read results, so it can't tell how old they are. Where no consumer is remembered, they
-    are neglected when it has seen them wait for an hour itself.
+    A scheduler may not read results, so it does not know how old they are. If the server knows no consumer,
+    results are neglected when this scheduler has seen results wait for an hour.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -30,7 +30,7 @@ class NeglectWatch:
         self._say_at = 0.0
 
     def look(self) -> None:
-        """Look, if it is time to. It is only for people: an error ends nothing."""
+        """Look if it is time. A server's error is only logged, because the look is only for people."""
         now = time.monotonic()
         if now < self._look_at:
             return

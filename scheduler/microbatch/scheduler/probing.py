@@ -1,8 +1,8 @@
 """Probing: while the breaker is open, one batch at a time shows whether the outage is over.
 
-If it is not, bad events may be what all failures come from. So each probe is something else: one event of the
-batch that has waited longest, each time another, and in turn a new batch of what waits to be cut. Many bad
-events in a row hold the others back for some probes only.
+The cause of all failures may also be bad events. So each probe is different: one event of the batch that has
+waited longest, a different event each time, and alternately a new batch of events that wait to be cut. So
+many bad events in a row hold the others back only for some probes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ class Probing:
         self._new_is_next = False
 
     def next(self, now_ms: int) -> DueBatch | None:
-        """The batch of one event that is to get a job now, if one is. Otherwise one may be cut."""
+        """The batch of one event that must get a job now as a probe, if there is one.
+
+        If there is none, a new batch may be cut instead.
+        """
         if not self._gates.probe_is_due(now_ms) or self._is_probing():
             return None
         self._gates.probed(now_ms)
@@ -34,7 +37,7 @@ class Probing:
         return probe
 
     def _is_probing(self) -> bool:
-        """Whether the probe before has not ended: it may hang as long as its time limit lets it."""
+        """Whether the previous probe still runs. It may hang until its time limit."""
         return self._last is not None and self._broker.recovery.has_a_job(self._last)
 
     def _choose(self, now_ms: int) -> DueBatch | None:
@@ -46,7 +49,7 @@ class Probing:
         self._new_is_next = True
         if batch.header.size == 1:
             return replace(batch, then=replace(batch.then, mode=Mode.PROBE))
-        # The rest stays the first of all that wait, so that its other events are tried before any is again.
+        # The rest stays first of all that wait, so its other events are tried before one is repeated.
         probe, rest = probe_of(batch, batch.run, now_ms, batch.run.since_ms)
         if not self._broker.ledger.divide(batch.id, batch.run, [probe, rest]):
             return None

@@ -1,7 +1,7 @@
-"""RQ's queue: where a batch's job waits for a worker. The only module of the scheduler that speaks RQ.
+"""RQ's queue: where a batch's job waits for a worker. The only module of the scheduler that uses RQ.
 
-A job carries the batch's id, never its events, and is JSON. Jobs are only hints to run: what is to be
-done stands in the ledger, so a job that is lost is enqueued again and one that comes twice does nothing.
+A job is JSON and contains the batch's id, never its events. A job is only a hint to run a batch, because the
+ledger is the source of truth. A job that is lost is enqueued again, and a duplicate job does nothing.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from microbatch.broker.wire.in_flight import DueBatch, NewBatch
 
 JOB_FUNCTION = "microbatch.worker.job.run_batch"
 _PAGE = 10_000  # jobs read at once
-_OVERLAP = 1_000  # jobs that workers may take between two pages, which moves the others up
-_FAILURE_SECONDS = 7 * 24 * 3600  # how long a dead batch's job can
+_OVERLAP = 1_000  # jobs that workers may take between two pages, which moves the later jobs up
+_FAILURE_SECONDS = 7 * 24 * 3600  # how long a dead batch's job is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +35,18 @@ class Jobs:
     """Where the jobs of some batches are."""
 
     queued: frozenset[str]
-    """Those of these batches whose job waits for a worker."""
+    """The batches, of those asked for, whose job waits for a worker."""
     on_the_way: frozenset[str]
-    """All batches whose job a worker has taken from the queue and not started yet."""
+    """All batches whose job a worker has removed from the queue and has not started yet."""
 
 
 class JobQueue:
     """The RQ queue of one batcher.
 
     Args:
-        config: the batcher's.
-        server: where it is.
-        finished_seconds: how long a finished job can be looked at.
+        config: the batcher's settings.
+        server: the server that has the queue.
+        finished_seconds: how long the hash of a finished job is kept.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class JobQueue:
         self._queue = Queue(queue, connection=server.client, serializer=JSONSerializer)
 
     def prepare(self) -> None:
-        """Ask the server for its version, which RQ otherwise does inside a transaction."""
+        """Make RQ ask the server for its version now; otherwise RQ asks inside a transaction."""
         with self._server.translated():
             self._queue.get_redis_server_version()
 
     def to_enqueue(self, batches: Sequence[NewBatch | DueBatch], *, at_front: bool = False) -> list[Command]:
-        """What enqueues the jobs of these batches: RQ's own commands, for somebody else's transaction."""
+        """RQ's own commands that enqueue the jobs of these batches, for the caller's transaction."""
         pipe = self._server.client.pipeline()
         self._queue.enqueue_many(
             [
@@ -88,15 +88,15 @@ class JobQueue:
         return [command for command, _ in pipe.command_stack]
 
     def to_enqueue_again(self, batches: Sequence[DueBatch], *, at_front: bool) -> list[Command]:
-        """As `to_enqueue`, for batches that had a job before; what RQ still holds of it is cleared away.
+        """Like `to_enqueue`, for batches that had a job before. What RQ still has of that job is deleted.
 
-        ``at_front``: before all jobs that wait, since these batches have waited for longer.
+        With ``at_front``, the jobs go before all jobs that wait: these batches have waited for longer.
         """
         pipe = self._server.client.pipeline()
         for batch in batches:
             self._queue.failed_job_registry.remove(batch.id, pipeline=pipe)
             pipe.lrem(self._queue.intermediate_queue_key, 0, batch.id)
-            pipe.delete(Job.key_for(batch.id))  # which expires soon, where a run has ended
+            pipe.delete(Job.key_for(batch.id))  # the hash of a job that has ended would stay until it expires
         return [*(command for command, _ in pipe.command_stack), *self.to_enqueue(batches, at_front=at_front)]
 
     def forget(self, batches: Sequence[NewBatch]) -> None:
@@ -105,13 +105,13 @@ class JobQueue:
             return
         changes: list[Command] = []
         for batch in batches:
-            # A worker that has one already finds nothing to do, and ends it.
+            # A worker that has already received the job finds nothing to do.
             changes.append(("LREM", self._queue.key, -1, batch.id))
             changes.append(("DEL", Job.key_for(batch.id)))
         self._server.perform(commands(*changes))
 
     def forget_failed(self, batch_ids: Sequence[str]) -> None:
-        """Take these batches from RQ's failed jobs. Nothing is sent if there are none."""
+        """Remove these batches from RQ's failed jobs. Nothing is sent if there are none."""
         if not batch_ids:
             return
         jobs = [Job.key_for(batch_id) for batch_id in batch_ids]
@@ -120,7 +120,10 @@ class JobQueue:
         self._server.perform(commands(("ZREM", failed, *batch_ids), ("UNLINK", *jobs, *results)))
 
     def forget_runs(self, batch_ids: Sequence[str]) -> None:
-        """Show no more of these batches' runs: their workers are gone. Nothing is sent if there are none."""
+        """Remove the runs of these batches from RQ's registry, because their workers are gone.
+
+        Nothing is sent if there are no batches.
+        """
         if not batch_ids:
             return
         client, started = self._server.client, self._queue.started_job_registry.key
@@ -135,7 +138,7 @@ class JobQueue:
             self._server.perform(commands(*changes))
 
     def has_workers(self) -> bool:
-        """Whether RQ knows any worker of this queue."""
+        """Whether RQ's registry has a worker of this queue."""
         with self._server.translated():
             return Worker.count(queue=self._queue) > 0
 
@@ -144,12 +147,12 @@ class JobQueue:
         return int(self._server.do("LLEN", self._queue.key))
 
     def tidy_workers(self) -> None:
-        """Forget the names of workers that RQ shows no more."""
+        """Remove the names of workers that no longer exist from RQ's registry."""
         with self._server.translated():
             clean_worker_registry(self._queue)
 
     def show_as_failed(self, batch: DueBatch, failure: Failure) -> None:
-        """Have a dead batch among RQ's failed jobs, where people look."""
+        """Add a dead batch to RQ's failed jobs, where people look for it."""
         job = Job.create(
             JOB_FUNCTION,
             args=(self._name, batch.id),
@@ -167,19 +170,19 @@ class JobQueue:
             Result.create_failure(job, ttl=_FAILURE_SECONDS, exc_string=failure.error)
 
     def tidy(self) -> None:
-        """Forget the finished jobs that have expired; RQ's own workers come to it every ten minutes only."""
+        """Remove expired jobs from RQ's finished jobs. RQ's own workers do so every ten minutes."""
         with self._server.translated():
             self._queue.finished_job_registry.cleanup()
 
     def jobs(self, batch_ids: Collection[str], between_pages: Callable[[], None]) -> Jobs:
         """Where the jobs of these batches are. The queue is read in pages, as far as needed.
 
-        A job that a worker takes meanwhile is seen on its way. One that is missed all the same is enqueued
-        twice, which does no harm.
+        A job that a worker removes meanwhile is seen on its way. If a job is missed nevertheless, it is
+        enqueued twice, which does no harm.
         """
         missing, start = set(batch_ids), 0
         while True:
-            # Not by RQ, which fails at an id that is not a text.
+            # Not with RQ's own methods, which fail at an id that is not text.
             look = commands(
                 ("LRANGE", self._queue.key, start, start + _PAGE - 1),
                 ("LRANGE", self._queue.intermediate_queue_key, 0, -1),

@@ -1,7 +1,7 @@
 """The reconciler: compares the ledger with RQ's queue, and enqueues lost batches again.
 
-Every batch in flight has a due time. A worker at it pushes that on; a retry waits for it; so what
-comes due has a worker that died, a job that got lost, or a delay that is over, and is enqueued again.
+Every batch in flight has a due time, which the heartbeat of its worker postpones. So a batch that is due has
+a worker that died, a job that was lost, or a delay that is over. It is enqueued again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from microbatch.scheduler.queue import JobQueue
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 1_000  # batches looked at in one pass; the others are still due at the next
-_PER_TRANSACTION = 100  # batches enqueued again in one; the lease is prolonged by each
-_ONE_BY_ONE = 100  # batches in one pass that each take round trips of their own
+_PER_TRANSACTION = 100  # batches enqueued again in one; each transaction renews the lease
+_ONE_BY_ONE = 100  # batches in one pass that need separate round trips
 _LONG_QUEUE = 10_000  # batches; a longer queue is read less often
 
 
@@ -48,27 +48,27 @@ class Reconciler:
         self._look_again_ms = self._timing.look_again_ms
         self._silence_counts_at = 0.0
         self.next_retry_ms: int | None = None
-        """When the next retry is due, if one waits that may get a job then."""
+        """When the next retry is due; None if no retry waits or if there is no room for one."""
 
     def begin(self) -> None:
-        """Begin, as a scheduler that has just become active.
+        """Start, because the scheduler has just become active.
 
-        The server may have been away, so that no worker could show itself: they have some seconds for that.
+        If the server was unavailable, no worker could send a heartbeat. So workers get some seconds to do so.
         """
         self._silence_counts_at = time.monotonic() + self._timing.first_sign_seconds
 
     def run_once(self) -> int:
-        """Look at what is due. Returns the number of batches that were enqueued again or given up.
+        """Look at the batches that are due. Returns how many were enqueued again, divided or buried.
 
-        However many there are, the lease is kept meanwhile. Raises LeaseLost and ServerError; what was not
-        done is found again.
+        The lease is renewed in the meantime, however many batches there are. Raises LeaseLost and
+        ServerError; the next pass finds what was not done.
         """
-        # When the server's clock has just been set back, what a worker renewed since then lies in our past.
+        # If the server's clock was just set back, due times that were renewed since then seem to be over.
         self._broker.clock.look_again()
         now_ms = self._broker.clock.now_ms()
         self._burial.finish()
         self._bring_nearer(now_ms)
-        # While the breaker is open retries are looked at as well: they may be out of time.
+        # While the breaker is open, retries are read too, because they may be out of time.
         retries = _ONE_BY_ONE if self._gates.is_open else min(_AT_ONCE, self._gates.room_for_retries())
         survey = self._broker.recovery.survey(now_ms, retries=retries, others=_AT_ONCE)
         self._gates.update(survey, now_ms)
@@ -89,12 +89,12 @@ class Reconciler:
             self._burial.out_of_time(batch, survey.health, now_ms)
         if (probe := self._probing.next(now_ms)) is not None:
             done += self._enqueue([probe], now_ms, first=True)
-        # Retries that have to wait for room are found with what makes the room.
+        # Retries that wait for room are found when there is room.
         self.next_retry_ms = survey.next_retry_ms if self._gates.room_for_retries() else None
         return done + len(last[:_ONE_BY_ONE]) + len(late[:_ONE_BY_ONE])
 
     def _bring_nearer(self, now_ms: int) -> None:
-        """Have nobody wait for a due time of before the server's clock was set back."""
+        """Bring forward due times that were written before the server's clock was set back."""
         brought = self._broker.recovery.clamp(
             now_ms,
             soon_ms=max(self._timing.run_ttl_ms, self._look_again_ms),
@@ -115,7 +115,7 @@ class Reconciler:
         last: list[DueBatch] = []
         if time.monotonic() < self._silence_counts_at:
             return again, last
-        # One that is queued though it has an owner was put off in the moment of its claim.
+        # A batch that is queued and has an owner was postponed at the moment of its claim.
         silent = [*survey.silent, *(batch for batch in survey.queued if batch.run.owner)]
         self._queue.forget_runs([batch.id for batch in silent])
         for batch in silent:
@@ -127,15 +127,15 @@ class Reconciler:
         return again, last
 
     def _without_a_job(self, survey: Survey, now_ms: int) -> list[DueBatch]:
-        """Those that wait for a worker, and have no job in RQ. The others are put off."""
+        """The batches that wait for a worker and have no job in RQ. The others are postponed."""
         batches = [batch for batch in survey.queued if not batch.run.owner]
         if not batches:
             return []
-        # The queue may have 500,000 jobs: to read it takes a second.
+        # Reading a queue of 500,000 jobs takes a second.
         self._look_again_ms = self._timing.look_again_ms * (1 + survey.with_a_job // _LONG_QUEUE)
         jobs = self._queue.jobs([batch.id for batch in batches], self._stay_active)
         self._on_the_way = {
-            batch_id: min(since, now_ms)  # which is later only if the server's clock was set back
+            batch_id: min(since, now_ms)  # `since` is later only if the server's clock was set back
             for batch_id, since in self._on_the_way.items()
             if batch_id in jobs.on_the_way
         }
@@ -155,7 +155,7 @@ class Reconciler:
         return now_ms - self._on_the_way.setdefault(batch.id, now_ms) < self._timing.on_the_way_ms
 
     def _enqueue(self, batches: Sequence[DueBatch], now_ms: int, *, first: bool) -> int:
-        """Give these batches new jobs, before all others if they have waited for longer than those."""
+        """Give these batches new jobs, with ``first`` before all other jobs."""
         for start in range(0, len(batches), _PER_TRANSACTION):
             some = batches[start : start + _PER_TRANSACTION]
             jobs = self._queue.to_enqueue_again(some, at_front=first)
@@ -173,13 +173,14 @@ class Reconciler:
 
     def _quarantine(self, unreadable: Unreadable) -> None:
         self._stay_active()
-        if place := self._broker.recovery.quarantine(unreadable.id, unreadable.record):  # it may have gone
+        # There is no place if the batch is already gone.
+        if place := self._broker.recovery.quarantine(unreadable.id, unreadable.record):
             log.error(
                 "%s: batch %s: it can't be read, and is quarantined as %s",
                 self._broker.config.name, printable(unreadable.id), place,
             )  # fmt: skip
 
     def _stay_active(self) -> None:
-        """Keep the lease through what may take long."""
+        """Renew the lease before a step that may take long."""
         if not self._lease.renew():
             raise LeaseLost("the lease ran out")

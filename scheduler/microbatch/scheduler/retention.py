@@ -13,11 +13,11 @@ from microbatch.scheduler.queue import JobQueue
 log = logging.getLogger(__name__)
 
 _IN_ONE_SCRIPT = 100  # batches
-_IN_ONE_RUN = 1_000  # batches; the others have their turn in the next run
+_IN_ONE_RUN = 1_000  # batches; the next run continues with the others
 
 
 class Retention:
-    """Throws away what is older, or more, than is kept. For the scheduler that holds the lease."""
+    """Deletes dead batches beyond the age or number that is kept, for the scheduler that holds the lease."""
 
     def __init__(self, broker: Broker, queue: JobQueue) -> None:
         self._broker = broker
@@ -28,10 +28,9 @@ class Retention:
         self._seen: dict[bytes, int] = {}
 
     def run_once(self) -> int:
-        """Throw some of it away. Returns how many batches and keys those were.
+        """Delete some of them. Returns how many batches and keys were deleted.
 
-        Nothing is sent where everything is kept for ever. Raises ServerError; what was not done is done by
-        a later run.
+        Nothing is sent if everything is kept for ever. Raises ServerError; a later run does the rest.
         """
         if self._age is None and self._most is None:
             return 0
@@ -51,7 +50,7 @@ class Retention:
         return batches
 
     def _retire_keys(self) -> int:
-        """What was quarantined. Its age is how long nobody has touched it."""
+        """Delete quarantined keys. The age of a key is the time since it was last read or written."""
         if self._most is not None:
             self._quarantine.trim_results(self._most)
         for found in self._quarantine.look():

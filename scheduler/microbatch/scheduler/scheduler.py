@@ -1,6 +1,6 @@
-"""The scheduler of one batcher: becomes active, waits for ticks and wake-ups, and has what is due cut.
+"""The scheduler of one batcher: becomes active, waits for ticks and words, and cuts what is due.
 
-Any number may run; the one that holds the lease is active and the others stand by.
+Any number of schedulers may run. The one that holds the lease is active, and the others stand by.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Scheduler:
     """Cuts the batches of one batcher.
 
     Args:
-        config: the batcher.
-        broker, clock, ticker, listener: what it works with; tests pass their own.
+        config: the batcher's settings.
+        broker, clock, ticker, listener: replacements for tests.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Scheduler:
 
     @property
     def active(self) -> bool:
-        """Whether this is the active scheduler, as far as it knows."""
+        """Whether this scheduler was active when it last looked."""
         return self._leadership.is_active
 
     def run(self) -> None:
-        """Work until `stop`. A server that goes away is waited for."""
+        """Work until `stop`. If the server is unavailable, wait for it."""
         backoff = Backoff(self.config.name)
         while not self._stopping.is_set():
             try:
@@ -89,18 +89,18 @@ class Scheduler:
         self.broker.close()
 
     def stop(self) -> None:
-        """Make `run` return soon: the lease is handed over at once. From any thread, and more than once."""
+        """Make `run` return soon, with the lease handed over. Any thread may call it, more than once."""
         self._stopping.set()
         self._leadership.wake_up()
 
     def run_once(self) -> int:
-        """One step: be or become active, wait for a wake-up or a tick, cut, look after what is in flight.
+        """One step: be or become active, wait for a word or a tick, cut, and run the chores that are due.
 
         Returns the number of batches cut.
 
         Raises:
             LeaseLost: another scheduler is the active one; nothing was cut.
-            ServerError: the server could not be asked; what was not done is found again by the next step.
+            ServerError: the server could not be asked; the next step finds what was not done.
         """
         if not self._is_active_now():
             self._stopping.wait(self._acquire_seconds)
@@ -113,7 +113,7 @@ class Scheduler:
             return 0
         self._take_note(word)
         rest = self._why_cut_the_rest(word)
-        # At a tick events may have come since the wake-up, and their cycle is over.
+        # At a tick, look again: events may have come since the wake-up, and their cycle is over too.
         return self._cut(rest, None if wakeup is None or rest is Trigger.TICK else wakeup.watch)
 
     def _is_active_now(self) -> bool:
@@ -157,14 +157,14 @@ class Scheduler:
         made = 0
         for cut in self._cutter.cut(rest, watch):
             made += cut
-            self._chores.run_due()  # a backlog that never ends must not keep us from them
+            self._chores.run_due()  # also during a backlog that never ends
             if self._stopping.is_set():
                 return made
         self._chores.run_due()
         return made
 
     def _reconcile(self) -> float | None:
-        """Returns in how many seconds the next retry is due, if one is."""
+        """Returns the number of seconds until the next retry is due; None if no retry waits."""
         self._reconciler.run_once()
         retry_ms = self._reconciler.next_retry_ms
         return None if retry_ms is None else max(0.0, (retry_ms - self._clock.now_ms()) / 1000)

@@ -1,4 +1,4 @@
-"""The scheduler process: one scheduler per batcher, each on a thread of its own, until a signal."""
+"""The scheduler process: runs one scheduler per batcher, each on its own thread, until a signal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SchedulerService:
 
     Args:
         configs: the batchers.
-        look_seconds: how late it sees a signal that another thread was given.
+        look_seconds: how late it may see a signal that the system delivered to another thread.
     """
 
     def __init__(self, configs: Sequence[Config], *, look_seconds: float = 0.5) -> None:
@@ -33,9 +33,10 @@ class SchedulerService:
         self._failed = False
 
     def check(self, *, wait: float | None = 0.0) -> None:
-        """Raises ServerError if a server can't be reached or used; warns if it can lose events.
+        """Check each server, and warn if it can lose events.
 
-        One that is away is waited for, for ``wait`` seconds; None: for as long as it takes.
+        Waits up to ``wait`` seconds for a server that is unavailable; None means without limit. Raises
+        ServerError if a server can't be reached or used.
         """
         for scheduler in self._schedulers:
             server = scheduler.broker.server
@@ -48,7 +49,7 @@ class SchedulerService:
     def run(self) -> bool:
         """Work until SIGTERM, SIGINT or SIGHUP. Returns False if a scheduler failed for good.
 
-        That is a failure which would only come again.
+        That means that a new start of the same scheduler would fail again.
         """
         with self._signals:
             threads = [
@@ -57,7 +58,7 @@ class SchedulerService:
             ]
             for thread in threads:
                 thread.start()
-            # Again and again: the system may deliver a signal to another thread, which does not end the wait.
+            # In a loop, because a signal that the system delivers to another thread does not end the wait.
             while not (self._signals.count or self._ended):
                 self._signals.wait(self._look_seconds)
             for scheduler in self._schedulers:
@@ -69,7 +70,7 @@ class SchedulerService:
     def _run_one(self, scheduler: Scheduler) -> None:
         try:
             scheduler.run()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it would only come again
+        except Exception as error:  # noqa: BLE001 - an unknown error would come again
             name, failure = scheduler.config.name, trace(error)
             log.error("%s: the scheduler failed; ending the process: %s", name, failure)  # noqa: TRY400
             self._failed = True

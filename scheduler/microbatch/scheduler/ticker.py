@@ -1,7 +1,7 @@
 """Ticks: the ends of cycles.
 
-They lie on a fixed grid, the multiples of the frequency in the server's time, so every scheduler on
-every host finds the same ones and none of them drifts. Ticks that were missed are not made up for.
+Ticks are the multiples of the frequency in the server's time, so all schedulers on all hosts have the same
+ticks and none of them drifts. Missed ticks are not made up for.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Protocol
 
 
 class Ticker(Protocol):
-    """What tells when a cycle is over. Tests pass one that they tick by hand."""
+    """Tells when a cycle is over. Tests pass a ticker that they control."""
 
     def remaining_ms(self, now_ms: int) -> int:
-        """How long until the next tick; 0 if it is due."""
+        """How long until the next tick, in milliseconds; 0 if it is due."""
         ...
 
     def ticked(self, now_ms: int) -> bool:
-        """Whether a tick has come since this was last asked."""
+        """Whether there was a tick since the last call."""
         ...
 
 

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class WorkerWatch:
-    """Says once a minute that nobody runs what waits, if that was so at two looks in a row."""
+    """Logs at most once a minute that batches wait without a worker, if two looks in a row found that."""
 
     def __init__(self, name: str, queue: JobQueue) -> None:
         self._name = name
@@ -20,7 +20,7 @@ class WorkerWatch:
         self._waited = False
 
     def look(self) -> None:
-        """Look whether jobs wait for workers that are not there. Raises ServerError."""
+        """Look whether jobs wait and there is no worker. Raises ServerError."""
         jobs = 0 if self._queue.has_workers() else self._queue.length()
         if jobs and self._waited:
             what = "1 batch is" if jobs == 1 else f"{jobs:,} batches are"

@@ -29,19 +29,19 @@ _TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that disagrees."""
+    """Something that does not agree with the ledger."""
 
     key: str
     what: str
     repair: Callable[[], str] | None = None
-    """Mends it, and says what was done; None if only a person can."""
+    """Repairs it and returns what was done; None if only a person can repair it."""
 
 
 class Audit:
-    """Looks one batcher over, in bounded memory. Writes nothing but by a finding's repair.
+    """Checks one batcher, in bounded memory. Only the repair of a finding writes anything.
 
-    ``on_progress`` is told of each look at a batch; each batch is looked at twice.
-    Raises ServerError from every method if the server can't be asked.
+    ``on_progress`` gets the number of batches of each look. Each batch is looked at twice.
+    Every method raises ServerError if the server can't be asked.
     """
 
     def __init__(self, broker: Broker, on_progress: Callable[[int], None] = lambda _: None) -> None:
@@ -52,17 +52,17 @@ class Audit:
         self._keys = broker.keys
 
     def looks(self) -> int:
-        """How many looks at batches it will be, as far as is known now."""
+        """How many looks at batches the audit needs, by the current size of the ledgers."""
         in_flight, dead = self._server.perform(
             commands(("ZCARD", self._keys.inflight), ("ZCARD", self._keys.dead))
         )
         return 2 * (int(in_flight) + int(dead))
 
     def findings(self) -> Iterator[Finding]:
-        """All that disagrees, the counters last, since the repairs before may put them right."""
+        """All findings. The counters come last, because earlier repairs may correct them."""
         yield from self._misfits()
         if self._wrong_types():
-            return  # nothing more can be asked
+            return  # the other checks would fail
         yield from self._batches(self._keys.inflight, RunRecord)
         yield from self._batches(self._keys.dead, Failure)
         yield from self._overdue()
@@ -80,7 +80,7 @@ class Audit:
         }
 
     def _misfits(self) -> Iterator[Finding]:
-        """Keys that can't have been written by us. The active scheduler quarantines them by itself."""
+        """Keys of the wrong type. The active scheduler quarantines them on its own."""
         for key, what in self._wrong_types().items():
             yield Finding(key, what)
 
@@ -109,20 +109,20 @@ class Audit:
                 )
 
     def _batches(self, ledger: str, second: type[RunRecord | Failure]) -> Iterator[Finding]:
-        """Batches in the ledger that are not there, or can't be read."""
-        found: set[bytes] = set()  # a scan may give one twice
+        """Batches in the ledger that do not exist or can't be read."""
+        found: set[bytes] = set()  # a scan may return an id twice
         for page in self._pages(self._server.client.zscan_iter(ledger, count=_AT_ONCE)):
             ids = [raw for raw, _score in page]
             replies = self._server.perform(each(*(("LRANGE", self._batch(raw), 0, 2) for raw in ids)))
             for raw, head in zip(ids, replies, strict=True):
                 what = _what_is_wrong(raw, head, second)
                 if not what or raw in found or self._server.do("ZSCORE", ledger, raw) is None:
-                    continue  # the last: it has just gone
+                    continue  # without a score, the batch has just left the ledger
                 found.add(raw)
                 yield Finding(printable(self._batch(raw)), what, self._repairs.quarantine(raw, head))
 
     def _pages(self, items: Iterator[T]) -> Iterator[list[T]]:
-        """The items of a scan, some at a time."""
+        """The items of a scan, in pages."""
         while True:
             with self._server.translated():
                 page = list(islice(items, _AT_ONCE))
@@ -138,7 +138,7 @@ class Audit:
         key = self._keys.inflight
         lease, in_flight = self._server.perform(commands(("GET", self._keys.lease), ("ZCARD", key)))
         before = self._broker.clock.now_ms() - self._broker.timing.overdue_ms
-        # A scheduler looks at some thousand queued batches a second, and ramps up what is tried again.
+        # A scheduler looks at about a thousand queued batches a second, and starts retries gradually.
         queued_before, retries_before = before, before
         if lease is not None:
             queued_before, retries_before = before - int(in_flight), before - int(in_flight) - _RAMP_MS
@@ -164,14 +164,14 @@ class Audit:
             yield Finding(self._keys.results, str(found))
 
     def _strays(self) -> Iterator[Finding]:
-        """Batches that neither ledger knows."""
+        """Batches that are in neither ledger."""
         prefix = self._keys.batch("")
         for page in self._pages(self._server.client.scan_iter(match=literal(prefix) + "*", count=1_000)):
             ids = [key.removeprefix(prefix.encode()) for key in page]
             scores_of = ("ZMSCORE", self._keys.inflight, *ids), ("ZMSCORE", self._keys.dead, *ids)
             in_flight, dead = self._server.perform(commands(*scores_of))
             for raw, *scores in zip(ids, in_flight, dead, strict=True):
-                # Looked at again at one moment: it may have moved from one ledger to the other, or have gone.
+                # Checked again in one step: the batch may have moved to the other ledger, or be gone.
                 if scores == [None, None] and self._is_stray(raw):
                     (head,) = self._server.perform(each(("LRANGE", self._batch(raw), 0, 2)))
                     readable = not _what_is_wrong(raw, head, RunRecord)
@@ -191,7 +191,10 @@ class Audit:
 
 
 def _what_is_wrong(raw_id: bytes, head: object, second: type[RunRecord | Failure]) -> str:
-    """``head``: the first values of the batch's list, or the error that it is none."""
+    """What is wrong with a batch; empty if nothing is.
+
+    ``head``: the first values of the batch's list, or the error if it is not a list.
+    """
     if not is_batch_id(raw_id.decode("latin-1")):
         return "its id is none of a batch"
     if not isinstance(head, list):
@@ -200,7 +203,7 @@ def _what_is_wrong(raw_id: bytes, head: object, second: type[RunRecord | Failure
         return "its events are gone"
     try:
         Header.decode(head[0])
-        second.decode(head[1])  # an event that can't be read is not a reason: it dies alone
+        second.decode(head[1])  # events are not checked: one that can't be read dies alone
     except DecodeError as error:
         return f"it can't be read: {error}"
     return ""

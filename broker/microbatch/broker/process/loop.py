@@ -1,4 +1,4 @@
-"""A loop: a thread that does one step again and again until it is stopped."""
+"""A loop: a thread that repeats one step until it is stopped."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 
 class Loop:
-    """Does ``step`` every ``pause`` seconds, on a daemon thread.
+    """Does ``step`` on a daemon thread, with a pause of ``pause`` seconds before each step.
 
     `start` and `stop` may be called more than once and in any order. A loop that was stopped does not start
     again. It ends with its process, and does not exist in a process that is forked from this one.
 
     Args:
-        step: what is done. If it raises, the traceback is printed and the loop goes on.
-        pause: how long it waits before each step, in seconds.
-        name: the thread's.
+        step: the function that is called. If it raises, the traceback is printed and the loop continues.
+        pause: the wait before each step, in seconds.
+        name: the thread's name.
     """
 
     def __init__(self, step: Callable[[], object], pause: float, name: str) -> None:
@@ -33,7 +33,7 @@ class Loop:
             self._thread.start()
 
     def stop(self, timeout: float | None = None) -> None:
-        """Do no further step, and wait for the one that is being done, for up to ``timeout`` seconds."""
+        """Prevent further steps, and wait for the current one, up to ``timeout`` seconds (None: no limit)."""
         self._stopped.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
@@ -42,5 +42,5 @@ class Loop:
         while not self._stopped.wait(self._pause):
             try:
                 self._step()
-            except Exception:  # noqa: BLE001 - a handler of the app's log may raise anything
+            except Exception:  # noqa: BLE001 - a log handler of the app may raise anything
                 traceback.print_exc()

@@ -21,7 +21,7 @@ class Account:
 
     @classmethod
     def of(cls, counters: Counters, waiting: int) -> Self:
-        """The account by the counters, when ``waiting`` events wait."""
+        """The account according to the counters, if ``waiting`` events wait."""
         dead = counters.dead_events_now
         in_flight = counters.cut_events - counters.events_gone - dead
         gone = (counters.done_events, dead, counters.purged_events, counters.expired_events)

@@ -20,7 +20,7 @@ class Counters:
     done_events: int = 0
     dead_batches: int = 0
     dead_events: int = 0
-    """All that ever died; `replayed`, `purged` and `revived` ones are dead no more."""
+    """All events that ever died. Those that were replayed, purged or revived are no longer dead."""
     divided_batches: int = 0
     replayed_batches: int = 0
     replayed_events: int = 0
@@ -32,7 +32,7 @@ class Counters:
 
     @classmethod
     def of(cls, fields: Mapping[bytes, bytes]) -> Counters:
-        """The counters in a stats hash. Raises DecodeError if one is not a number."""
+        """The counters in a stats hash. Raises DecodeError if one of them is not a number."""
         return cls(**{field.name: number_in(fields, field.name) for field in dataclass_fields(cls)})
 
     @property
@@ -42,25 +42,25 @@ class Counters:
 
     @property
     def dead_events_now(self) -> int:
-        """Events that are dead and have not been dealt with."""
+        """Events that are dead now."""
         return self.dead_events - self.replayed_events - self.purged_events - self.revived_events
 
     @property
     def dead_batches_now(self) -> int:
-        """Batches that are dead and have not been dealt with."""
+        """Batches that are dead now."""
         return self.dead_batches - self.replayed_batches - self.purged_batches - self.revived_batches
 
     @property
     def batches_gone(self) -> int:
-        """Batches that were cut and are neither in flight nor dead any more."""
+        """Batches that were cut and are no longer in flight or dead."""
         return self.done_batches + self.divided_batches + self.replayed_batches + self.purged_batches
 
 
 def number_in(fields: Mapping[bytes, bytes], name: str, otherwise: int = 0) -> int:
-    """Raises DecodeError if it is there and is not a number."""
+    """The counter of this name, or ``otherwise``. Raises DecodeError if it is not a number."""
     value = fields.get(name.encode())
     if value is None:
         return otherwise
     if not is_number(value):
-        raise DecodeError(f"the counter {name} is no number; the active scheduler quarantines it")
+        raise DecodeError(f"the counter {name} is not a number; the active scheduler quarantines it")
     return int(value)

@@ -1,7 +1,7 @@
 """The fence: changes that only the active scheduler makes.
 
-Each is one transaction that is done only while the lease stays as it was, and that prolongs it. A scheduler
-that has lost the lease changes nothing, however late it comes.
+Each change is one transaction, which the server executes only if the lease is unchanged, and which renews the
+lease. A scheduler that has lost the lease changes nothing, however late it continues.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from microbatch.broker.wire.run_record import RunRecord
 
 
 class Fence:
-    """One change behind the fence, and what it is decided by.
+    """One change behind the fence, and the state that it is decided by.
 
     Raises, from both changes:
-        LeaseChanged: the lease is not as it was seen; nothing was done.
+        LeaseChanged: the lease has changed since it was seen; nothing was done.
         InDoubt: the reply was lost; read the state again.
         Unavailable, Refused: nothing was done.
     """
@@ -44,7 +44,7 @@ class Fence:
         self.waiting = waiting
         """How many events wait."""
         self.flushes = flushes
-        """Where the flushes stand; None if the look did not ask for it."""
+        """The state of the flushes; None if the look did not ask for it."""
 
     def cut(
         self,
@@ -57,9 +57,9 @@ class Fence:
     ) -> Made:
         """Cut batches, and enqueue their ``jobs``. Nothing is sent if there is no batch.
 
-        A batch takes events up to ``max_bytes``, and no batch is begun that is likely to make it more than
-        ``MAX_BYTES`` in all. So the last batches may not be made, and then their jobs are for nothing.
-        ``event_bytes`` is the likely size of an event, 0 if it is not known.
+        A batch takes events up to ``max_bytes``. No batch is begun that would probably make the transaction
+        larger than ``MAX_BYTES``. So the last batches may not be made, and then their jobs have no batch.
+        ``event_bytes`` is the likely size of an event; 0 means unknown.
         """
         if not batches:
             return Made([])
@@ -76,10 +76,10 @@ class Fence:
     def enqueue_again(
         self, batches: Sequence[DueBatch], jobs: Sequence[Command], *, due_ms: int
     ) -> list[DueBatch]:
-        """Enqueue new ``jobs`` for batches that have none alive; their owners lose them.
+        """Enqueue new ``jobs`` for batches whose jobs are gone. Their owners lose the batches.
 
-        A batch that has changed hands or is done meanwhile stays as it is: its job finds nothing to do.
-        Returns the others. Each gets the run record that it is to have ``then``.
+        A batch that was claimed or committed in the meantime is not changed, and its new job finds nothing to
+        do. Returns the other batches. Each of them gets the run record in its ``then``.
         """
         keys, swaps = self._keys, list[Command]()
         for batch in batches:

@@ -1,8 +1,8 @@
 """Flushes: how many were asked for, and up to which of them everything is cut.
 
 A flush has a number, not a position among all events. The scheduler that learns of it notes how many events
-wait at that moment, and notes the flush as done when it has cut that many. So those who wait for the flush
-need not know in which order events are cut, or from which lists.
+wait at that moment, and notes the flush as done when it has cut that many. So a waiter does not need to know
+in which order events are cut, or from which lists.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from microbatch.broker.wire.text import is_number
 
 @dataclass(frozen=True, slots=True)
 class FlushState:
-    """How far the flushes of a batcher have come."""
+    """Which flushes of a batcher were asked for, and which are done."""
 
     asked: int
     """The number of the last flush that was asked for."""
     done: int
-    """All events that were recorded before this flush, and before earlier ones, are cut."""
+    """The number of the last flush that is done: all events recorded before it are cut."""
     waiting: int
-    """How many events wait, at the same moment."""
+    """How many events waited at the same moment."""
 
 
 class Flushes(Verbs[S_co]):
@@ -49,13 +49,13 @@ class Flushes(Verbs[S_co]):
 
     @verb
     def state(self) -> Request[FlushState]:
-        """How far the flushes have come. Raises DecodeError if somebody else wrote the numbers."""
+        """The state of the flushes. Raises DecodeError if a number in it is not a number."""
         look = transaction(("HMGET", self._keys.flushes, "asked", "done"), ("LLEN", self._keys.events))
         return look.then(lambda replies: flush_state(*replies))
 
 
 def flush_state(numbers: Sequence[bytes | None], waiting: int) -> FlushState:
-    """The state, from the replies of the server. Raises DecodeError if somebody else wrote the numbers."""
+    """The state, from the replies of the server. Raises DecodeError if a number in it is not a number."""
     asked, done = map(_number, numbers)
     return FlushState(asked, done, int(waiting))
 

@@ -1,8 +1,8 @@
 """The progress stream: waits for the end of work without polling.
 
-A stream that exists only while somebody waits. Whatever may bring an end nearer (a cut, a commit, a
-batch given up, a result handled) adds an entry to it when it exists, so a plain blocking read of it
-wakes every waiter. Its expiry clears it away when the waiters are gone.
+The stream exists only while somebody waits. Every script that may bring an end nearer (a cut, a commit, a
+burial, a handled result) adds an entry if the stream exists. So a blocking read of the stream wakes every
+waiter. The stream expires when the waiters are gone.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _USED_UP = "exhausted the last possible ID"
 class Progress(Verbs[S_co]):
     """One waiter's side of a batcher's progress stream.
 
-    The order that misses nothing: `open`, look whether the end is there, `wait`, and again.
+    To miss nothing, repeat these steps in this order: `open`, look whether the end is reached, `wait`.
 
     Args:
-        server: where it is.
-        keys: the batcher's.
-        renew_seconds: how old its opening may be at a look.
+        server: the server that has the stream.
+        keys: the batcher's keys.
+        renew_seconds: `open` opens the stream again if its last opening is older.
     """
 
     def __init__(self, server: S_co, keys: Keys, renew_seconds: float = _EXPIRY_MS / 1000 / 2) -> None:
@@ -41,10 +41,10 @@ class Progress(Verbs[S_co]):
 
     @verb
     def open(self) -> Steps[None]:
-        """Make sure that what happens from now on is noted. Before each look: it seldom sends anything.
+        """Make sure that what happens from now on is noted. Call it before each look; it is cheap.
 
-        When a waiter was busy with something else for a minute, the stream has expired, and what happened
-        meanwhile was not noted.
+        If a waiter was busy with something else for a minute, the stream has expired, and what happened in
+        the meantime was not noted.
         """
         now = time.monotonic()
         if now < self._renew_at:
@@ -54,7 +54,7 @@ class Progress(Verbs[S_co]):
         except Refused as error:
             if _USED_UP not in str(error):
                 raise
-            # Somebody has written its last id. It has nothing that anybody would miss.
+            # Somebody has written the last possible id. The stream contains nothing that is needed.
             _, entry, _ = yield from self._make(("PEXPIRE", self._key, 0))
         self._seen, self._renew_at = _text(entry), now + self._renew_seconds
 
@@ -67,12 +67,12 @@ class Progress(Verbs[S_co]):
 
     @verb
     def wait(self, wait_ms: int) -> Steps[bool]:
-        """Wait until something has happened since the last look, up to ``wait_ms`` (at most 5,000)."""
+        """Wait until something has happened since the last look, for up to ``wait_ms`` (at most 5,000)."""
         block = min(max(wait_ms, 1), int(BLOCK_SECONDS * 1000))
         reply: Any = yield from command("XREAD", "BLOCK", block, "STREAMS", self._key, self._seen)
         if reply:
             self._seen = _text(reply[0][1][-1][0])
-            if self._seen == _LAST_ID:  # after which nothing is noted
+            if self._seen == _LAST_ID:  # the stream accepts no further entry
                 self._renew_at = 0.0
         elif not (yield from command("PEXPIRE", self._key, _EXPIRY_MS)):
             self._renew_at = 0.0  # it is gone

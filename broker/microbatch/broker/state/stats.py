@@ -1,4 +1,4 @@
-"""The stats of one batcher: its counters, and how fast they have been growing."""
+"""The stats of one batcher: its counters, and how fast they grow."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from microbatch.broker.wire.text import printable
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Events a second, over the last seconds for which there are marks."""
+    """Events a second, measured since an earlier mark."""
 
     recorded: float = 0.0
     done: float = 0.0
 
 
 class Stats(Verbs[S_co]):
-    """The stats hash: the counters, which the scripts count up, and two marks to tell rates by."""
+    """The stats hash: the counters, and two marks from which rates are computed."""
 
     def __init__(self, server: S_co, keys: Keys) -> None:
         super().__init__(server)
@@ -30,12 +30,12 @@ class Stats(Verbs[S_co]):
 
     @verb
     def counters(self) -> Request[Counters]:
-        """The counters, as they stand now."""
+        """The current counters."""
         return command("HGETALL", self._keys.stats).then(lambda reply: Counters.of(pairs(reply)))
 
     @verb
     def mark(self, now_ms: int) -> Steps[None]:
-        """Note where the counters stand, and keep the mark before; active schedulers do so now and then."""
+        """Note the current counters as a mark, and keep the previous mark."""
         fields, waiting = yield from self._fields_and_waiting()
         counters = Counters.of(fields)
         previous = {
@@ -53,7 +53,7 @@ class Stats(Verbs[S_co]):
 
     @verb
     def rates(self, now_ms: int) -> Steps[Rates]:
-        """Events a second since the mark before the last."""
+        """Events a second since the last mark but one, or since the last if there is only one."""
         fields, waiting = yield from self._fields_and_waiting()
         counters = Counters.of(fields)
         which = "past" if b"past_at" in fields else "mark"
