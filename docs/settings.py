@@ -24,6 +24,7 @@ _KINDS: dict[Any, str] = {
     float: "number",
     int: "integer",
     int | None: "integer",
+    int | str: "integer > 0, `workers` or `N*workers`",
     str: "text",
     str | None: "text",
     Any: "function",

@@ -119,8 +119,8 @@ def cut_without_bound() -> None:
     """Cut all waiting events, however many batches have a job."""
     room_for_cuts = Gates.room_for_cuts
 
-    def much_room(self: Gates) -> int:
-        return room_for_cuts(self) if self.is_open else 1000
+    def much_room(self: Gates, seen: int | None = None) -> int:
+        return room_for_cuts(self, seen) if self.is_open else 1000
 
     Gates.room_for_cuts = much_room  # type: ignore[method-assign]
 

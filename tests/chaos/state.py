@@ -51,7 +51,7 @@ def look(broker: Broker) -> State:
     return State(
         max_retries=config.max_retries,
         max_worker_deaths=config.max_worker_deaths,
-        max_in_flight=config.max_in_flight,
+        max_in_flight=broker.in_flight_bound.number,
         left=left(broker),
         stats={name.decode(): int(value) for name, value in stats.items() if value.isdigit()},
         entries_added=int(info["entries-added"]),

@@ -17,6 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "failure_handler": None,
     "frequency": 1000,
     "max_size": 100,
+    "eager": False,
     "max_bytes": 8_000_000,
     "redis_url": None,
     "key_prefix": "mb",
@@ -53,6 +54,7 @@ OTHERS: dict[str, tuple[str, Any]] = {
     "failure_handler": ("letters:mourn", "letters:mourn"),
     "frequency": ("50", 50),
     "max_size": ("7", 7),
+    "eager": ("true", True),
     "max_bytes": ("5000", 5_000),
     "redis_url": ("redis://cache/2", "redis://cache/2"),
     "key_prefix": ("test", "test"),
@@ -197,7 +199,16 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ("retry_for", "2 years", "'2 years' is not a duration; .*"),
         ("retry_for", "400d", "Input should be less than or equal to 31536000, not '400d'"),
         ("max_worker_deaths", -1, "Input should be greater than or equal to 0, not -1"),
-        ("max_in_flight", 0, "Input should be greater than 0, not 0"),
+        ("max_in_flight", 0, "0 is not a bound; write a number of batches above 0, 'workers', .*"),
+        ("max_in_flight", True, "True is not a bound; .*"),
+        ("max_in_flight", 2.5, "2.5 is not a bound; .*"),
+        ("max_in_flight", None, "None is not a bound; .*"),
+        ("max_in_flight", "", "'' is not a bound; .*"),
+        ("max_in_flight", "worker", "'worker' is not a bound; .*"),
+        ("max_in_flight", "0*workers", r"'0\*workers' is not a bound; .*"),
+        ("max_in_flight", "101*workers", r"'101\*workers' is not a bound; .* up to '100\*workers'"),
+        ("max_in_flight", "-1*workers", r"'-1\*workers' is not a bound; .*"),
+        ("max_in_flight", "2*workers+1", r"'2\*workers\+1' is not a bound; .*"),
         ("give_up_on", (ValueError, int), "Input should be a subclass of BaseException, not <class 'int'>"),
         ("give_up_on", "OSErorr", "'OSErorr' names no class of errors .*; write it as 'OSError' or .*"),
         ("give_up_on", "no.such.module:Error", "'no.such.module:Error' names no class of errors .*"),
@@ -225,6 +236,29 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_a_wrong_setting_is_named_and_told(setting: str, value: object, message: str) -> None:
     assert re.fullmatch(f"{setting}: {message}", refused(**{setting: value}))
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("workers", "workers"),
+        ("1*workers", "workers"),
+        (" 2 * workers ", "2*workers"),
+        ("100*workers", "100*workers"),
+        ("8", 8),
+        (1, 1),
+    ],
+)
+def test_a_bound_is_read_in_its_shortest_form(given: int | str, read: int | str) -> None:
+    assert make(max_in_flight=given).max_in_flight == read
+
+
+def test_with_eager_the_bound_depends_on_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make(eager=True).max_in_flight == "2*workers"
+    assert make(eager=True, max_in_flight=7).max_in_flight == 7
+    assert make(eager=True, max_in_flight=1000).max_in_flight == 1000
+    monkeypatch.setenv("MICROBATCH_MAX_IN_FLIGHT", "workers")
+    assert make(eager=True).max_in_flight == "workers"
 
 
 def test_a_wrong_setting_in_the_environment_is_named_and_told(monkeypatch: pytest.MonkeyPatch) -> None:

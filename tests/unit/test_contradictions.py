@@ -19,11 +19,15 @@ SOUND: list[dict[str, Any]] = [
     {"retry_on": OSError, "give_up_on": ConnectionError},  # all of OSError except that
     {"results": "discard"},
     {"results_max": 10},
+    {"eager": True},
+    {"eager": True, "max_in_flight": 99},
+    {"eager": True, "max_waiting": 50},  # it waits for no tick
 ]
 NONSENSE: list[tuple[dict[str, Any], str]] = [
     ({"max_waiting": 99}, "max_waiting (99) is less than max_size (100)"),
     ({"block_when_full": 1}, "block_when_full has no effect without max_waiting"),
     ({"results": "discard", "results_max": 10}, "results_max has no effect with results='discard'"),
+    ({"eager": True, "max_in_flight": 1000}, "with eager, up to max_in_flight (1,000) batches are cut while"),
     ({"retry_delay": 31}, "retry_delay (31 s) is longer than max_retry_delay (30 s)"),
     ({"retry_for": 0.5}, "retry_for (0.5 s) is over before the first retry, after retry_delay (1 s)"),
     ({"retry_on": ConnectionError, "give_up_on": OSError}, "retry_on has no effect for ConnectionError"),

@@ -50,6 +50,12 @@ def record_guarded(broker: Broker) -> None:
     assert next(iter(replicated.record.asked([b"a"]))).count == 2
 
 
+def record_eagerly(broker: Broker) -> None:
+    eager = Events(broker.server, broker.keys, broker.clock, eager=True, dedupe_window=60)
+    assert eager.record([b"a", b"b"]) == 2
+    assert eager.record([b"c"], event_id="id") == 3
+
+
 def enqueue_again(broker: Broker) -> None:
     batches = cut_two(broker)
     with lease_of(broker).fence() as fence:
@@ -120,6 +126,7 @@ USES: dict[str, Use] = {
     "Dead.purge": lambda broker: broker.dead.purge(ID),
     "Dead.retire": lambda broker: broker.dead.retire(before_ms=None, kept=None, limit=1),
     "Dead.requeue": lambda broker: broker.dead.requeue(ID, due_ms=1, died_before_ms=1),
+    "Events._append": record_eagerly,
     "Events._record_guarded": record_guarded,
     "Fence.cut": cut_two,
     "Fence.enqueue_again": enqueue_again,

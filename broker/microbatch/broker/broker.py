@@ -6,6 +6,7 @@ from microbatch.broker.app.config import Config
 from microbatch.broker.observe.guard import GuardedObserver
 from microbatch.broker.observe.log_observer import LogObserver
 from microbatch.broker.observe.observer import Observer
+from microbatch.broker.policy.in_flight_bound import InFlightBound
 from microbatch.broker.policy.policy import Policy
 from microbatch.broker.policy.timing import Timing
 from microbatch.broker.state.breaker import Breaker
@@ -29,7 +30,10 @@ from microbatch.broker.transport.server import Server
 from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire.text import printable
 
-_PUBLISHED = ("frequency", "max_size", "max_in_flight", "keep_dead", "keep_dead_max")
+_PUBLISHED = (
+    "frequency", "max_size", "eager", "max_in_flight", "max_in_flight_per_worker",
+    "keep_dead", "keep_dead_max",
+)  # fmt: skip
 
 
 class CommonBroker(Verbs[S_co]):
@@ -64,6 +68,7 @@ class CommonBroker(Verbs[S_co]):
             server, self.keys, time_source,
             max_waiting=config.max_waiting, dedupe_window=config.dedupe_window,
             replicated=config.durability == "replicated", replica_ms=self.timing.replica_ms,
+            eager=config.eager,
         )  # fmt: skip
         self.flushes = Flushes(server, self.keys)
         self.wake = WakeList(server, self.keys)
@@ -144,6 +149,7 @@ class Broker(CommonBroker[Server]):
         self.clock: Clock = clock if clock is not None else ServerClock(server, timing.clock_seconds)
         super().__init__(config, server, self.clock, observer=observer, timing=timing)
         self.policy = Policy.of(config)
+        self.in_flight_bound = InFlightBound.of(config.max_in_flight)
         self.recovery = Recovery(self.server, self.keys)
         self.breaker = Breaker(self.server, self.keys, opens_after_ms=self.timing.breaker_opens_after_ms)
         self.claims = Claims(self.server, self.keys)
@@ -154,20 +160,31 @@ class Broker(CommonBroker[Server]):
         return Lease(self.server, self.keys, self.config.lease_ttl_ms)
 
     def publish_config(self) -> None:
-        """Publish the batcher's settings on the server, for programs that know only its name."""
+        """Publish the batcher's settings on the server, for programs that know only its name.
+
+        If ``max_in_flight`` depends on the workers, `publish_in_flight` must follow.
+        """
         config, key = self.config, self.keys.config
+        bound = self.in_flight_bound
         settings: dict[str, int | None] = {
             "frequency": config.frequency,
             "max_size": config.max_size,
-            "max_in_flight": config.max_in_flight,
+            "eager": 1 if config.eager else None,
+            "max_in_flight_per_worker": bound.number if bound.per_worker else None,
             "keep_dead": None if config.keep_dead is None else int(config.keep_dead),  # seconds
             "keep_dead_max": config.keep_dead_max,
         }
+        if not bound.per_worker:
+            settings["max_in_flight"] = bound.number
         changes = (
             ("HDEL", key, name) if value is None else ("HSET", key, name, value)
             for name, value in settings.items()
         )
         self.server.perform(commands(*changes))
+
+    def publish_in_flight(self, most: int) -> None:
+        """Publish how many batches may be queued or running now, with the workers that there are."""
+        self.server.do("HSET", self.keys.config, "max_in_flight", most)
 
     def published_config(self) -> dict[str, int]:
         """The settings that the last active scheduler published; empty if there never was one."""

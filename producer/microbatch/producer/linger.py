@@ -25,6 +25,8 @@ MOST_EVENTS = 11 * CHUNK_EVENTS
 MOST_BYTES = 11 * CHUNK_BYTES
 """The most that may wait in a process, including the chunk that is on its way."""
 _CLOSE_PAUSE_SECONDS = 0.05
+_SHORT_LINGER = 100
+"""Milliseconds that still make sense beside eager cutting."""
 
 
 class Buffer:
@@ -47,6 +49,12 @@ class Buffer:
             raise ConfigError(
                 f"linger: whole milliseconds, up to {LONGEST_LINGER:,}, or 0 for not at all; not {linger!r}"
             )
+        if recorder.eager and linger > _SHORT_LINGER:
+            log.warning(
+                "%s: eager cutting takes about a millisecond, and an event lingers for up to %d ms before "
+                "it; use a shorter linger, or none",
+                batcher, linger,
+            )  # fmt: skip
         self._batcher = batcher
         self._recorder = recorder
         self._linger_ms = linger

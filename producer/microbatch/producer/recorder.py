@@ -39,6 +39,8 @@ class Recorder:
         self._block_seconds = config.block_when_full
         self._checks = EventChecks(config)
         self.check_sizes = self._checks.check_sizes
+        self.eager = config.eager
+        """Whether the scheduler cuts an event as soon as a worker is free."""
         self.chunk_events = min(CHUNK_EVENTS, config.max_waiting or CHUNK_EVENTS)
         """The most events that `record` should be given at once."""
         self.recorded = 0

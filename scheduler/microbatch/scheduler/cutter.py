@@ -27,9 +27,17 @@ class Cutter:
         self._gates = gates
         self._clock = clock
         self._planner = Planner(broker.config.max_size, broker.config.max_bytes)
+        self._eager = broker.config.eager
         self.flush_marks = FlushMarks()
         self.owed: Trigger | None = None
         """Why the rest was due when there was no room for it; None if nothing is owed."""
+        self.look_at_once = False
+        """Whether the next look must not wait for a word: events may wait of which no word tells."""
+
+    def begin(self) -> None:
+        """Start, because the scheduler has just become active."""
+        self.flush_marks.reset()
+        self.look_at_once = self._eager  # the scheduler before may have ended after it read a word
 
     def cut(self, rest: Trigger | None, watch: LeaseWatch | None) -> Iterator[int]:
         """Cut full batches, and the rest if ``rest`` says why. Yields the number of batches of each
@@ -43,9 +51,11 @@ class Cutter:
             LeaseLost: another scheduler is the active one; nothing more is cut.
             ServerError: the server could not be asked, or the reply was lost.
         """
-        self.owed = rest
+        self.owed, self.look_at_once = rest, False
         self._planner.begin()
-        while room := self._gates.room_for_cuts():
+        if self.flush_marks.look_due:
+            watch = None  # it has not seen the flushes
+        while room := self._gates.room_for_cuts(None if watch is None else watch.with_a_job):
             try:
                 cut = self._cut_once(rest, watch, room)
             except LeaseChanged:
@@ -53,18 +63,20 @@ class Cutter:
                     raise
                 watch = None  # the lease was renewed since the wake-up
                 continue
-            watch = None
+            seen, watch = None if watch is None else watch.with_a_job, None
             if cut:
-                self._gates.spend(cut)
+                self._gates.spend(cut, seen)
                 yield cut
             if not self._planner.more:
                 self.owed = None
+                # An event that came during the cut found events before it, so its producer left no word.
+                self.look_at_once = self._planner.left > 0
                 return
 
     def _cut_once(self, rest: Trigger | None, watch: LeaseWatch | None, room: int) -> int:
         now_ms = self._clock.now_ms()
         look_due = self.flush_marks.look_due
-        with self._lease.fence(None if look_due else watch, flushes=look_due) as fence:
+        with self._lease.fence(watch, flushes=look_due) as fence:
             self.flush_marks.look(fence.waiting, fence.flushes)
             cuts = self._planner.plan(View(fence.waiting, rest, room))
             batches = [new_batch(Header(cut.trigger, cut.size, now_ms)) for cut in cuts]
@@ -74,6 +86,7 @@ class Cutter:
                 due_ms=now_ms + self._broker.timing.look_again_ms,
                 max_bytes=self._broker.config.max_bytes,
                 event_bytes=self._planner.event_bytes,
+                counts_left=self._eager,
             )
         self._planner.made(made)
         self.flush_marks.cut(made.events)

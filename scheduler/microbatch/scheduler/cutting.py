@@ -75,10 +75,12 @@ class Planner:
         self._due = 0
         self.event_bytes = 0
         """The average size of the events that were moved last, in bytes; 0 if none was moved yet."""
+        self.left = 0
+        """How many events waited after the last transaction of the cut, if they were counted."""
 
     def begin(self) -> None:
         """Begin a cut: nothing is owed yet."""
-        self._due = 0
+        self._due = self.left = 0
 
     def plan(self, view: View) -> list[Cut]:
         """The batches of the next transaction, as from `plan`, but no more than it is likely to make."""
@@ -89,6 +91,7 @@ class Planner:
     def made(self, made: Made) -> None:
         """Take note of what the transaction made."""
         self._due -= made.events
+        self.left = made.left
         if made.events:
             self.event_bytes = max(1, made.bytes // made.events)
 

@@ -10,28 +10,22 @@ import logging
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.state.recovery import Survey
+from microbatch.scheduler.room import Room
 
 log = logging.getLogger(__name__)
 
 _FIRST_PROBE_MS = 1_000
 _LONGEST_PROBE_MS = 30_000
-_FIRST_RAMP = 2
-"""How many batches may have a job when the breaker has just closed. The number doubles with each survey."""
 
 
 class Gates:
-    """The gates of one batcher, for the scheduler that holds its lease.
-
-    Between two surveys, it adds the batches that were given a job since to the last count. So it does not ask
-    the server until ``max_in_flight`` seems to be reached.
-    """
+    """The gates of one batcher, for the scheduler that holds its lease."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._name = broker.config.name
-        self._with_a_job = self._queued = 0
-        self._retries_due = 0
-        self._ramp = broker.config.max_in_flight
+        self.room = Room(broker)
+        self._queued = 0
         self._opened_ms = 0
         self._probe_at_ms = 0
         self._probe_wait_ms = _FIRST_PROBE_MS
@@ -40,8 +34,8 @@ class Gates:
 
     def reset(self) -> None:
         """Start again, because the scheduler has just become active."""
-        self._with_a_job = self._retries_due = self._opened_ms = 0
-        self._ramp, self._may_cut_a_probe = self._broker.config.max_in_flight, False
+        self.room.reset()
+        self._opened_ms, self._may_cut_a_probe = 0, False
         self._reason = ""
         self._broker.publish_held_back("")
 
@@ -52,10 +46,9 @@ class Gates:
 
     def update(self, survey: Survey, now_ms: int) -> None:
         """Take note of a survey, and publish whether the breaker is open."""
-        self._with_a_job, self._queued = survey.with_a_job, survey.queued_now
-        self._retries_due = survey.retries_due
+        self.room.update(survey)
+        self._queued = survey.queued_now
         self._may_cut_a_probe &= survey.health.is_open
-        self._ramp = min(self._ramp * 2, self._broker.config.max_in_flight)
         if survey.health.is_open and not self.is_open:
             self._opened_ms, self._probe_wait_ms = survey.health.opened_ms, _FIRST_PROBE_MS
             self._probe_at_ms = now_ms + _FIRST_PROBE_MS
@@ -68,7 +61,8 @@ class Gates:
             self._broker.breaker.keep()
         elif self.is_open:
             seconds = (now_ms - self._opened_ms) / 1000
-            self._opened_ms, self._ramp = 0, min(_FIRST_RAMP, self._broker.config.max_in_flight)
+            self._opened_ms = 0
+            self.room.start_ramp()
             log.warning("%s: no longer held back: a batch succeeded after %.0f s", self._name, seconds)
             self._publish("")
 
@@ -90,30 +84,24 @@ class Gates:
     @property
     def retries_wait(self) -> bool:
         """Whether retries were due at the last survey."""
-        return self._retries_due > 0
+        return self.room.retries_due > 0
 
-    def spend(self, batches: int) -> None:
-        """Take note that this number of batches was given a job."""
-        self._with_a_job += batches
+    def spend(self, batches: int, seen: int | None = None) -> None:
+        """Take note that this number of batches was given a job, as `Room.spend` does."""
+        self.room.spend(batches, seen)
         self._may_cut_a_probe = False
 
     def room_for_retries(self) -> int:
         """How many batches that wait for a retry may get a job."""
-        return 0 if self.is_open else max(0, self._ramp - self._with_a_job)
+        return 0 if self.is_open else self.room.for_retries()
 
-    def room_for_cuts(self) -> int:
-        """How many new batches may be cut. Retries come first."""
+    def room_for_cuts(self, seen: int | None = None) -> int:
+        """How many new batches may be cut. ``seen`` is as in `Room.for_cuts`."""
         if self.is_open:
             return int(self._may_cut_a_probe)
         if self._too_many_results():
             return 0
-        room = self._ramp - self._with_a_job
-        if room <= 0 and self._ramp == self._broker.config.max_in_flight:
-            # The scheduler is woken when a tenth is free, so that it can cut many batches in one transaction.
-            enough = self._ramp - min(max(self._ramp // 10, 1), 100)
-            room = self._broker.recovery.room(self._ramp, enough)
-            self._with_a_job = self._ramp - room
-        return max(0, room - self._retries_due)
+        return self.room.for_cuts(seen)
 
     def _too_many_results(self) -> bool:
         most = self._broker.config.results_max

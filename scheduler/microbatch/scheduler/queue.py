@@ -137,10 +137,10 @@ class JobQueue:
         if changes:
             self._server.perform(commands(*changes))
 
-    def has_workers(self) -> bool:
-        """Whether RQ's registry has a worker of this queue."""
+    def workers(self) -> int:
+        """How many workers of this queue RQ's registry has."""
         with self._server.translated():
-            return Worker.count(queue=self._queue) > 0
+            return Worker.count(queue=self._queue)
 
     def length(self) -> int:
         """How many jobs wait for a worker."""

@@ -72,6 +72,8 @@ class Reconciler:
         retries = _ONE_BY_ONE if self._gates.is_open else min(_AT_ONCE, self._gates.room_for_retries())
         survey = self._broker.recovery.survey(now_ms, retries=retries, others=_AT_ONCE)
         self._gates.update(survey, now_ms)
+        if self._gates.room.depends_on_workers:
+            self._gates.room.set_workers(self._queue.workers())
         for unreadable in survey.unreadable[:_ONE_BY_ONE]:
             self._quarantine(unreadable)
         first, last = self._sort_silent(survey, now_ms)

@@ -48,7 +48,9 @@ class Scheduler:
         self._acquire_seconds = timing.acquire_seconds
         self._clock = clock if clock is not None else self.broker.clock
         self._ticker = ticker if ticker is not None else GridTicker(config.frequency)
-        self._listener = listener or ServerWakeListener(self.broker.server, self.broker.keys)
+        self._listener = listener or ServerWakeListener(
+            self.broker.server, self.broker.keys, counts_jobs=config.eager
+        )
         self._leadership = Leadership(self.broker, self._clock)
         lease = self._leadership.lease
         self._queue = JobQueue(config, self.broker.server, timing.finished_job_seconds)
@@ -131,13 +133,15 @@ class Scheduler:
         self._queue.prepare()
         self.broker.publish_config()
         self._gates.reset()
-        self._cutter.flush_marks.reset()
+        self._cutter.begin()
         self._leadership.tell(is_active=True)
         self._reconciler.begin()
         self._reconciling.bring_forward()
         self._chores.run_due()  # before the first cut: the breaker may be open
 
     def _seconds_to_wait(self) -> float:
+        if self._cutter.look_at_once:
+            return 0.0
         until_tick = self._ticker.remaining_ms(self._clock.now_ms()) / 1000
         return max(0.0, min(until_tick, self._chores.seconds_left))
 
@@ -151,7 +155,9 @@ class Scheduler:
         ticked = self._ticker.ticked(self._clock.now_ms())
         if word is Wake.FLUSH:
             return Trigger.FLUSH
-        return Trigger.TICK if ticked else self._cutter.owed
+        if ticked:
+            return Trigger.TICK
+        return self._cutter.owed or (Trigger.IDLE if self.config.eager else None)
 
     def _cut(self, rest: Trigger | None, watch: LeaseWatch | None) -> int:
         made = 0
@@ -161,6 +167,7 @@ class Scheduler:
             if self._stopping.is_set():
                 return made
         self._chores.run_due()
+        self._cutter.look_at_once |= self._gates.room.has_grown()
         return made
 
     def _reconcile(self) -> float | None:

@@ -21,7 +21,7 @@ class WorkerWatch:
 
     def look(self) -> None:
         """Look whether jobs wait and there is no worker. Raises ServerError."""
-        jobs = 0 if self._queue.has_workers() else self._queue.length()
+        jobs = 0 if self._queue.workers() else self._queue.length()
         if jobs and self._waited:
             what = "1 batch is" if jobs == 1 else f"{jobs:,} batches are"
             line = f"{self._name}: {what} to be run, and there is no worker: start `microbatch worker`"

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Annotated, Any, Literal, Self, Unpack
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from microbatch.broker.app import functions
 from microbatch.broker.app.durations import Duration
 from microbatch.broker.app.error_classes import ErrorClasses
-from microbatch.broker.app.setting_errors import describe
+from microbatch.broker.app.setting_errors import describe, refuse_unknown
 from microbatch.broker.app.settings import Settings
 from microbatch.broker.errors import ConfigError
 from microbatch.broker.policy.bounds import MAX_BYTES, MAX_SIZE, MOST_RESULT_BYTES
+from microbatch.broker.policy.in_flight_bound import EAGER_DEFAULT, read_bound
 from microbatch.broker.transport.url import URL_HELP, split_url
 
 _YEAR = 31_536_000  # seconds; alarm(2) and the server accept it
@@ -65,6 +65,10 @@ class Config(BaseSettings):
         int,
         Field(gt=0, le=MAX_SIZE, description="The most events in a batch; one is cut when this many wait."),
     ] = 100
+    eager: Annotated[
+        bool,
+        Field(description="Whether waiting events are cut as soon as a worker is free, without a tick."),
+    ] = False
     max_bytes: Annotated[
         int,
         Field(gt=0, le=MAX_BYTES, description="The most bytes in a batch; a larger event is alone in one."),
@@ -123,7 +127,9 @@ class Config(BaseSettings):
         Field(description="Whether a batch that is out of retries is halved down to the events that fail."),
     ] = True
     max_in_flight: Annotated[
-        int, Field(gt=0, description="The most batches that are queued or running; other events wait.")
+        int | str,
+        BeforeValidator(read_bound),
+        Field(description="The most batches queued or running; with `eager`, the default is `2*workers`."),
     ] = 1000
     max_waiting: Annotated[
         int | None,
@@ -193,12 +199,7 @@ class Config(BaseSettings):
     ] = 30.0
 
     def __init__(self, **settings: Unpack[Settings]) -> None:
-        for key in settings:
-            if not key.startswith("_") and key not in type(self).model_fields:
-                close = difflib.get_close_matches(key, type(self).model_fields, n=1)
-                raise ConfigError(
-                    f"there is no setting {key!r}{f'; did you mean {close[0]!r}?' if close else ''}"
-                )
+        refuse_unknown(settings, list(type(self).model_fields))
         try:
             super().__init__(**settings)
         except (ValueError, OSError) as error:  # from pydantic, or from reading the .env file
@@ -232,6 +233,12 @@ class Config(BaseSettings):
         for handler in ("result_handler", "failure_handler"):
             if self.results == "discard" and getattr(self, handler) is not None:
                 raise ValueError(f"results: 'discard' leaves nothing for {handler}; leave out one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _set_bound(self) -> Self:
+        if self.eager and "max_in_flight" not in self.model_fields_set:
+            object.__setattr__(self, "max_in_flight", EAGER_DEFAULT)  # the model is frozen for its users only
         return self
 
     def required_url(self) -> str:

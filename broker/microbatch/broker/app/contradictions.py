@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 _PREFIX = Config.model_config["env_prefix"]
 _NO_SETTINGS = (ENVIRONMENT_VARIABLE, LEVEL_VARIABLE)
 _CLOSE = 0.9  # of 1; a name that is less similar may belong to another program
+_MANY_IN_FLIGHT = 100  # batches; far more than most batchers have workers
 _told: set[str] = set()
 
 
@@ -29,7 +30,7 @@ def warn_of_contradictions(config: Config) -> None:
 
 def contradictions(config: Config) -> Iterator[str]:
     """One line for each contradiction: the settings, their effect, and what to do."""
-    if config.max_waiting is not None and config.max_waiting < config.max_size:
+    if config.max_waiting is not None and config.max_waiting < config.max_size and not config.eager:
         yield (
             f"max_waiting ({config.max_waiting:,}) is less than max_size ({config.max_size:,}), so no batch "
             "is ever full and each waits for its tick; raise max_waiting"
@@ -38,6 +39,11 @@ def contradictions(config: Config) -> Iterator[str]:
         yield "block_when_full has no effect without max_waiting; set that too"
     if config.results == "discard" and config.results_max is not None:
         yield "results_max has no effect with results='discard'; leave it out"
+    if config.eager and isinstance(most := config.max_in_flight, int) and most >= _MANY_IN_FLIGHT:
+        yield (
+            f"with eager, up to max_in_flight ({most:,}) batches are cut while all workers are busy, so they "
+            "stay small; leave out max_in_flight, or set it to 'workers'"
+        )
     yield from _of_retries(config)
 
 

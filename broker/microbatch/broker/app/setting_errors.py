@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
+
+from microbatch.broker.errors import ConfigError
+
+
+def refuse_unknown(names: Iterable[str], known: Sequence[str]) -> None:
+    """Raises ConfigError if a setting's name is not known. Names that begin with "_" are skipped."""
+    for name in names:
+        if not name.startswith("_") and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"there is no setting {name!r}{hint}")
 
 
 def describe(error: ValueError | OSError) -> str:

@@ -41,6 +41,7 @@ class Settings(TypedDict, total=False):
     frequency: int
     per_event: bool
     max_size: int
+    eager: bool
     max_bytes: int
     redis_url: str | None
     key_prefix: str
@@ -53,7 +54,7 @@ class Settings(TypedDict, total=False):
     retry_on: _Errors
     max_worker_deaths: int
     isolate_failures: bool
-    max_in_flight: int
+    max_in_flight: int | str
     max_waiting: int | None
     block_when_full: float
     max_pending: int

@@ -2,6 +2,7 @@
 --
 -- KEYS[1] events  list  waiting events
 -- KEYS[2] seen    zset  ids of events recorded lately, scored by when each may be forgotten (ms)
+-- KEYS[3]? wake   list  words for the scheduler; given only with eager cutting
 -- ARGV[1] room    the most events that may wait; 0 for no bound
 -- ARGV[2] id      of the event (then there is one event), or '' for none
 -- ARGV[3] now     (ms)
@@ -12,6 +13,9 @@
 -- Returns how many events wait now. If nothing is recorded, returns -1 (no room) or -2 (the id has been
 -- seen). O(events), and O(log ids) for an id: an event removes about FORGOTTEN of the expired ids, so that
 -- many ids that expire together do not hold up the server.
+--
+-- With eager cutting, the script wakes the scheduler if no event waited before. If events waited, the scheduler
+-- knows of them: it waits for room, or its next look finds them. The word is a hint, and makes no script fail.
 --
 -- WAIT covers only what its own connection has written. A repeated call may come on a new connection, and ask
 -- for an event that the old one wrote. So in that case the script writes the key's expiry, which replicas get
@@ -39,5 +43,9 @@ if id ~= '' then
   if redis.call('PEXPIRE', seen, window, 'NX') == 0 then
     redis.call('PEXPIRE', seen, window, 'GT')
   end
+end
+if wake and waiting == #ARGV - ARGV_FROM + 1 then
+  redis.pcall('LREM', wake, 0, 'idle')
+  redis.pcall('RPUSH', wake, 'idle')
 end
 return waiting

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 BAND_MS = 10**13
 """Later than every due time. As a time, it is in the year 2286."""
+WITH_A_JOB = ("-inf", f"({BAND_MS}")
+"""The range of scores of all batches that are queued or running."""
 
 
 def running(due_ms: int) -> int:

@@ -42,6 +42,7 @@ class Events(Verbs[S_co]):
         dedupe_window: for how long an event's id is remembered, in seconds.
         replicated: whether an event counts as recorded only when a replica has it.
         replica_ms: how long a replica may take to confirm an event, in milliseconds.
+        eager: whether recording the first event wakes the scheduler, in the same round trip.
 
     Raises, from every way of recording:
         Unavailable: nothing was sent, so nothing was recorded.
@@ -59,12 +60,14 @@ class Events(Verbs[S_co]):
         dedupe_window: float = 0.0,
         replicated: bool = False,
         replica_ms: int = Timing.replica_ms,
+        eager: bool = False,
     ) -> None:
         super().__init__(server)
         self._name = keys.name
         self._clock = clock
         self._key = keys.events
-        self._seen_key = keys.seen
+        self._eager = eager
+        self._record_keys = (keys.events, keys.seen, keys.wake) if eager else (keys.events, keys.seen)
         self._max_waiting = max_waiting or 0
         self._window_ms = int(dedupe_window * 1000)
         self._replicated = replicated
@@ -82,8 +85,9 @@ class Events(Verbs[S_co]):
 
         ``prefix`` is put before each body, as `event_prefix` makes it; empty if the bodies have it already.
         ``event_id`` is the id of a single event. If it was seen within the window, nothing is appended.
-        When a batch of ``full_at`` events waits, the active scheduler is told, if it can be.
-        Returns how many events wait now; 0 if the id had been seen.
+        When a batch of ``full_at`` events waits, the active scheduler is told, if it can be. With eager
+        cutting, it is told of the first event instead. Returns how many events wait now; 0 if the id had been
+        seen.
 
         Raises:
             BatcherFull: more than ``max_waiting`` would wait; nothing was recorded.
@@ -114,11 +118,17 @@ class Events(Verbs[S_co]):
     def is_full_by(self, count: int, waiting: int, *, full_at: int) -> bool:
         """Whether the last ``count`` of the ``waiting`` events have made a batch full.
 
-        False if ``count`` is ``full_at`` or more: then the word was sent with the events.
+        False if ``count`` is ``full_at`` or more: then the word was sent with the events. Always False with
+        eager cutting, where the scheduler already knows that events wait.
         """
+        if self._eager:
+            return False
         return waiting > 0 and count < full_at and waiting // full_at > (waiting - count) // full_at
 
     def _append(self, bodies: Sequence[bytes], prefix: bytes, full_at: int) -> Request[int]:
+        if self._eager:
+            raws = [prefix + body for body in bodies]
+            return call(scripts.RECORD, self._record_keys, (0, "", 0, 0, 0, *raws))
         packed = self._push.packed(bodies, prefix)
         if 0 < full_at <= len(bodies):  # these make a batch full, whatever waits
             hint = self._tell_size
@@ -144,7 +154,7 @@ class Events(Verbs[S_co]):
         log.warning("%s: a full batch waits for the next tick: %s", self._name, error)
 
     def _record_guarded(self, raws: Sequence[bytes], event_id: str) -> Steps[int]:
-        keys = (self._key, self._seen_key)
+        keys = self._record_keys
         now_ms = (yield from self._clock.reading()) if event_id else 0
         args: tuple[Value, ...] = (
             self._max_waiting,

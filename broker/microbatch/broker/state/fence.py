@@ -54,12 +54,14 @@ class Fence:
         due_ms: int,
         max_bytes: int = MAX_BYTES,
         event_bytes: int = 0,
+        counts_left: bool = False,
     ) -> Made:
         """Cut batches, and enqueue their ``jobs``. Nothing is sent if there is no batch.
 
         A batch takes events up to ``max_bytes``. No batch is begun that would probably make the transaction
         larger than ``MAX_BYTES``. So the last batches may not be made, and then their jobs have no batch.
-        ``event_bytes`` is the likely size of an event; 0 means unknown.
+        ``event_bytes`` is the likely size of an event; 0 means unknown. With ``counts_left``, the result has
+        the number of events that wait afterwards.
         """
         if not batches:
             return Made([])
@@ -70,8 +72,10 @@ class Fence:
         names = [keys.events, keys.inflight, keys.stats, keys.progress]
         names += [keys.batch(batch.id) for batch in batches]
         cut = ("EVAL", scripts.CUT.text, len(names), *names, *args)
-        moved, *sizes = (int(number) for number in self._execute([cut], jobs)[0])
-        return Made([size for size in sizes if size], moved)
+        count: list[Command] = [("LLEN", keys.events)] if counts_left else []
+        reply, *left = self._execute([cut, *count], jobs)[: 1 + len(count)]
+        moved, *sizes = (int(number) for number in reply)
+        return Made([size for size in sizes if size], moved, *left)
 
     def enqueue_again(
         self, batches: Sequence[DueBatch], jobs: Sequence[Command], *, due_ms: int

@@ -13,7 +13,7 @@ from microbatch.broker.errors import DecodeError
 from microbatch.broker.lua import scripts
 from microbatch.broker.policy.health import Health
 from microbatch.broker.state.breaker import health_of
-from microbatch.broker.state.due import BAND_MS, due_ms, queued, retrying, running
+from microbatch.broker.state.due import BAND_MS, WITH_A_JOB, due_ms, queued, retrying, running
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.request import Request, Value, call, command, commands, good, together
 from microbatch.broker.transport.verb import S_co, Verbs, verb
@@ -21,7 +21,6 @@ from microbatch.broker.wire import identity
 from microbatch.broker.wire.in_flight import DueBatch, Unreadable
 from microbatch.broker.wire.text import printable
 
-_WITH_A_JOB = ("-inf", f"({BAND_MS}")
 _HELD_MS = 60_000
 
 
@@ -66,7 +65,7 @@ class Recovery(Verbs[S_co]):
         args += [retrying(0), retrying(now_ms), max(retries, 0)]
         args += [queued(0), queued(now_ms), others]
         counts = commands(
-            ("ZCOUNT", keys.inflight, *_WITH_A_JOB),
+            ("ZCOUNT", keys.inflight, *WITH_A_JOB),
             ("ZCOUNT", keys.inflight, queued(0), f"({BAND_MS}"),
             ("ZCOUNT", keys.inflight, retrying(0), retrying(now_ms)),
             ("ZRANGE", keys.inflight, retrying(0), "+inf", "BYSCORE", "LIMIT", 0, 1, "WITHSCORES"),

@@ -33,6 +33,8 @@ class Wake(StrEnum):
     """Reconcile now: something about the scheduler itself, or about what it looks at, has changed."""
     ROOM = "room"
     """There is room for batches again, and the scheduler waits for it."""
+    IDLE = "idle"
+    """With eager cutting: the first event waits, and may be cut at once."""
 
 
 _MOST_WORDS = 4 * len(Wake)  # several clients that leave one word at once may leave it twice

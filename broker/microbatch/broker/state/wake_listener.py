@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from microbatch.broker.state.due import WITH_A_JOB
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.state.wake import Wake
 from microbatch.broker.transport.connection import BLOCK_SECONDS
@@ -31,6 +32,8 @@ class LeaseWatch:
     waiting: int
     """How many events waited."""
     connection: Any
+    with_a_job: int | None = None
+    """How many batches were queued or running; None if they were not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,22 @@ class ServerWakeListener:
         server: the server that has the list.
         keys: the batcher's keys.
         block_seconds: how long one read stays open; 0 for no limit.
+        counts_jobs: whether a wake-up's watch has the number of batches that are queued or running.
     """
 
-    def __init__(self, server: Server, keys: Keys, block_seconds: float = BLOCK_SECONDS) -> None:
+    def __init__(
+        self,
+        server: Server,
+        keys: Keys,
+        block_seconds: float = BLOCK_SECONDS,
+        *,
+        counts_jobs: bool = False,
+    ) -> None:
         self._server = server
         # The connection may still watch since the previous wake-up, if nothing was done then.
         look = ("UNWATCH",), ("WATCH", keys.lease), ("GET", keys.lease), ("LLEN", keys.events)
-        self._listen = commands(("BLPOP", keys.wake, block_seconds), *look)
+        count = [("ZCOUNT", keys.inflight, *WITH_A_JOB)] if counts_jobs else []
+        self._listen = commands(("BLPOP", keys.wake, block_seconds), *look, *count)
         self._connection: Any = None
         self._listening = False
 
@@ -91,10 +103,11 @@ class ServerWakeListener:
         if not connection.can_read(timeout=max(seconds, 0.0)):
             return None
         self._listening = False
-        word, _, _, holder, waiting = receive(connection, self._listen)
+        word, _, _, holder, waiting, *with_a_job = receive(connection, self._listen)
         if word is None:
             return None
-        return Wakeup(_WORDS.get(word[1], Wake.RECONCILE), LeaseWatch(holder, waiting, connection))
+        watch = LeaseWatch(holder, waiting, connection, *with_a_job)
+        return Wakeup(_WORDS.get(word[1], Wake.RECONCILE), watch)
 
     def close(self) -> None:
         """Stop listening. The server drops the read with its connection."""

@@ -16,6 +16,7 @@ class Trigger(StrEnum):
     SIZE = "size"
     TICK = "tick"
     FLUSH = "flush"
+    IDLE = "idle"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ class Made:
     """How many events each batch has. Planned batches that were not made come last, and are left out."""
     bytes: int = 0
     """The bytes of all these events on the server, with some overhead if no event was copied."""
+    left: int = 0
+    """How many events waited after the cut, if they were counted: they were recorded after the look."""
 
     @property
     def events(self) -> int:

@@ -53,8 +53,9 @@ def command(target: str | None, *, as_json: bool, watch: bool, check: bool, role
       scheduler          {active, standby: [...]}, each as host:pid
       rates              {recorded_per_second, done_per_second}
       workers            [{name, state, batch, heartbeat_age_ms}]
-      settings           {frequency, max_size, max_in_flight} of the active scheduler, and keep_dead
-                         (seconds) and keep_dead_max where they are set, or null
+      settings           {frequency, max_size, max_in_flight} of the active scheduler, or null; and, where
+                         they are set, keep_dead (seconds), keep_dead_max, eager (1), and for a bound such as
+                         2*workers max_in_flight_per_worker (2; max_in_flight is what the bound is now)
       held_back          why nothing is cut, or null
       neglected          which results wait while no consumer was seen for an hour, or null
       risks              [ways in which the server could lose events]

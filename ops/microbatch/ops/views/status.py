@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from microbatch.broker.app.durations import duration_text
+from microbatch.broker.policy.in_flight_bound import InFlightBound
 from microbatch.ops.status import Status, schedulers
 
 _WORKERS_SHOWN = 20
@@ -21,8 +22,12 @@ def _title(status: Status) -> Text:
     settings = "no scheduler has run yet"
     if {"frequency", "max_size"} <= status.settings.keys():
         settings = "cut every {frequency:,} ms and at {max_size:,} events".format(**status.settings)
+        if "eager" in status.settings:
+            settings = settings.replace("cut", "cut when a worker is free,", 1)
     if most := status.settings.get("max_in_flight"):
         settings += f", at most {most:,} batches with a job"
+    if per_worker := status.settings.get("max_in_flight_per_worker"):
+        settings += f" ({InFlightBound(per_worker, per_worker=True)})"
     return Text.assemble((status.batcher, "bold"), f" on {status.server}, ", (settings, "dim"))
 
 
