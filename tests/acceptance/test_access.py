@@ -66,6 +66,8 @@ with start(config.model_copy(update={"block_when_full": 20.0})) as mb:
     print("stopped", flush=True)
 with start(config.model_copy(update={"max_waiting": None})) as mb:
     mb.record_events(["g", "poison"])
+with start(config.model_copy(update={"max_waiting": None, "eager": True})) as mb:
+    mb.record_event("i")
 """
 
 CONSUMER = """\

@@ -58,6 +58,7 @@ def record_bad(scene: Scene) -> None:
 
 
 GUARDED = {"max_waiting": 100, "dedupe_window": 60}
+EAGER_GUARDED = {**GUARDED, "eager": True}
 LAST_RUN = {"max_retries": 0}
 POINTS = {
     "record": Point("state.events.Events.append", "producer", ("RPUSH",), recorded=(1,), recorded_before=()),
@@ -66,6 +67,21 @@ POINTS = {
         "producer",
         (scripts.RECORD.sha,),
         settings=GUARDED,
+        recorded=(1,),
+    ),
+    "record-eager": Point(
+        "state.events.Events.append",
+        "producer",
+        (scripts.RECORD.sha,),
+        settings={"eager": True},
+        recorded=(1,),
+        recorded_before=(),
+    ),
+    "record-eager-guarded": Point(
+        "state.events.Events.record",
+        "producer",
+        (scripts.RECORD.sha,),
+        settings=EAGER_GUARDED,
         recorded=(1,),
     ),
     "record-first-chunk": Point(
@@ -111,6 +127,16 @@ POINTS = {
         Scene.cut_before_the_clock_was_set_back,
     ),
     "cut": Point("state.fence.Fence.cut", "scheduler", ("cut: move", "EXEC"), Scene.record),
+    "cut-eagerly": Point(
+        "state.fence.Fence.cut", "scheduler", ("cut: move", "EXEC"), Scene.record, {"eager": True}
+    ),
+    "count-workers": Point(
+        "scheduler.queue.JobQueue.workers",
+        "scheduler",
+        ("SMEMBERS", "rq:workers:mb:letters"),
+        Scene.record,
+        {"eager": True},
+    ),
     "enqueue-again": Point(
         "state.fence.Fence.enqueue_again",
         "scheduler",
@@ -270,8 +296,8 @@ points = pytest.mark.parametrize("point", POINTS.values(), ids=POINTS)
 
 
 def finish(scene: Scene, point: Point, *, done: bool) -> None:
-    if point.settings is GUARDED:  # then it may be repeated
-        assert scene.start("producer", **GUARDED).wait() == 0
+    if "dedupe_window" in point.settings:  # then it may be repeated
+        assert scene.start("producer", **point.settings).wait() == 0
     without = point.recorded if point.recorded_before is None else point.recorded_before
     scene.drain(point.recorded if done else without)
 

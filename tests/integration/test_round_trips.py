@@ -60,6 +60,12 @@ COSTS = {
     "an_event_on_asyncio": cost("RPUSH"),
     "a_thousand_events_of_as_many_tasks": cost("RPUSH MULTI LREM RPUSH EXEC"),
     "an_event_with_an_id_on_asyncio": cost("record", calls="ZSCORE ZRANGE RPUSH ZADD PEXPIRE"),
+    "an_event_for_eager_cutting": cost("record", calls="RPUSH LREM RPUSH"),
+    "an_event_for_eager_cutting_when_others_wait": cost("record", calls="RPUSH"),
+    "an_event_with_an_id_for_eager_cutting": cost(
+        "record", calls="ZSCORE ZRANGE RPUSH ZADD PEXPIRE LREM RPUSH"
+    ),
+    "a_thousand_events_for_eager_cutting": cost("record", calls="RPUSH LREM RPUSH"),
     "a_stop": cost("MULTI HINCRBY LREM RPUSH EXEC"),
     # The active scheduler.
     "a_tick_with_nothing_waiting": cost(LOOK, "UNWATCH"),
@@ -67,6 +73,15 @@ COSTS = {
         LOOK,
         f"MULTI cut PEXPIRE SADD {JOB} EXEC",
         calls="LLEN TYPE*3 EXISTS*2 HMGET HINCRBY*2 MEMORY|USAGE ZADD RENAME LPUSH",
+    ),
+    "an_idle_cut": cost(
+        f"{LISTEN} ZCOUNT",
+        f"MULTI cut LLEN PEXPIRE SADD {JOB} EXEC",
+        calls="LLEN TYPE*3 EXISTS*2 HMGET HINCRBY*2 MEMORY|USAGE ZADD RENAME LPUSH",
+    ),
+    "an_idle_word_without_room": cost(f"{LISTEN} ZCOUNT", "hold_back", calls="ZCOUNT SET"),
+    "a_look_at_what_is_due_and_at_the_workers": cost(
+        f"{LISTEN} ZCOUNT", "TIME", "clamp", f"due {HEALTH}", "SMEMBERS", calls="ZRANGE*6"
     ),
     "a_look_at_what_is_due": cost(LISTEN, "TIME", "clamp", f"due {HEALTH}", calls="ZRANGE*6"),
     "a_look_at_ten_batches_that_wait_for_a_worker": cost(
@@ -157,7 +172,9 @@ class House:
     def scheduler(self, **settings: Any) -> Scheduler:
         """The active scheduler, after its first step. It listens."""
         broker = self.broker(**settings)
-        listener = ServerWakeListener(broker.server, broker.keys, block_seconds=0)
+        listener = ServerWakeListener(
+            broker.server, broker.keys, block_seconds=0, counts_jobs=broker.config.eager
+        )
         active = Scheduler(broker.config, broker=broker, ticker=self.ticker, listener=listener)
         self.ticker.tick()
         active.run_once()
@@ -285,6 +302,31 @@ def test_an_event_with_an_id_on_asyncio(house: House, counted: Counted) -> None:
     house.on_asyncio(record, dedupe_window=60)
 
 
+def test_an_event_for_eager_cutting(house: House, counted: Counted) -> None:
+    mb = house.batcher(eager=True)
+    with counted():
+        mb.record_event("a")
+
+
+def test_an_event_for_eager_cutting_when_others_wait(house: House, counted: Counted) -> None:
+    mb = house.batcher(eager=True)
+    mb.record_events(range(MAX_SIZE - 1))
+    with counted():
+        mb.record_event("a")  # it fills a batch, which the scheduler need not be told
+
+
+def test_an_event_with_an_id_for_eager_cutting(house: House, counted: Counted) -> None:
+    mb = house.batcher(eager=True, dedupe_window=60)
+    with counted():
+        mb.record_event("a", id="a")
+
+
+def test_a_thousand_events_for_eager_cutting(house: House, counted: Counted) -> None:
+    mb = house.batcher(eager=True)
+    with counted():
+        mb.record_events(range(1_000))
+
+
 def test_a_stop(house: House, counted: Counted) -> None:
     mb = house.batcher()
     with counted():
@@ -306,9 +348,33 @@ def test_a_tick_that_cuts_all_that_waits(house: House, counted: Counted) -> None
         assert active.run_once() == 1
 
 
-def woken(house: House, word: Wake) -> Scheduler:
+def test_an_idle_cut(house: House, counted: Counted) -> None:
+    active = woken(house, Wake.IDLE, eager=True)
+    house.batcher(eager=True).record_event("a")
+    with counted():
+        assert active.run_once() == 1
+
+
+def test_an_idle_word_without_room(house: House, counted: Counted) -> None:
+    active = woken(house, Wake.IDLE, eager=True)
+    mb = house.batcher(eager=True)
+    for _ in range(2):
+        mb.record_event("a")
+        active.run_once()
+    mb.record_event("a")
+    with counted():
+        assert active.run_once() == 0
+
+
+def test_a_look_at_what_is_due_and_at_the_workers(house: House, counted: Counted) -> None:
+    active = woken(house, Wake.RECONCILE, eager=True)
+    with counted():
+        active.run_once()
+
+
+def woken(house: House, word: Wake, **settings: Any) -> Scheduler:
     """The active scheduler, which was woken before, does not listen yet, and is woken again."""
-    active = house.scheduler()
+    active = house.scheduler(**settings)
     wake = house.broker().wake
     wake.tell(word)
     active.run_once()
