@@ -17,6 +17,7 @@ from benchmarks.processes import PEERS_PYTHON, ROOT
 from benchmarks.rows import (
     backlog,
     cut,
+    eager,
     end_to_end,
     end_to_end_large,
     in_flight,
@@ -39,6 +40,7 @@ _ALL: tuple[Row, ...] = (
     end_to_end,
     end_to_end_large,
     latency,
+    eager,
     tick,
     memory,
     backlog,

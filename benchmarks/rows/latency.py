@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
@@ -37,6 +37,19 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
     ours = Ours(stack, max_size=1)
     stack.enter_context(ours.everything())
     client = stack.enter_context(redis.Redis.from_url(ours.server.url))
+    timed = handled_after(stack, ours)
+
+    yield System("Microbatch", partial(timed, lambda: 0.0), first=_EVENTS)
+    yield System("six in a row", partial(_round_trips, client, 0.0), first=_EVENTS)
+    yield System("Microbatch, after a pause", partial(timed, lambda: _PAUSE_SECONDS), first=_EVENTS)
+    yield System("six, each after a pause", partial(_round_trips, client, _PAUSE_SECONDS), first=_EVENTS)
+
+
+def handled_after(stack: ExitStack, ours: Ours) -> Callable[[Callable[[], float], int], Figures]:
+    """Start a consumer. Returns what records events one by one, and times each until it is handled.
+
+    It gets the pause before each event, in seconds, and the number of events.
+    """
     handled: queue.SimpleQueue[tuple[float, int]] = queue.SimpleQueue()
 
     def handle(result: list[float]) -> None:
@@ -49,10 +62,10 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
     stack.callback(consumer.join)
     stack.callback(batcher.stop)
 
-    def microbatch(pause_seconds: float, count: int) -> Figures:
+    def timed(pause_seconds: Callable[[], float], count: int) -> Figures:
         took = []
         for event in events.some(count):
-            time.sleep(pause_seconds)
+            time.sleep(pause_seconds())
             begun = time.perf_counter()
             batcher.record_event(event)
             ended, number = handled.get(timeout=60)
@@ -60,10 +73,7 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
             took.append((ended - begun) * 1000)
         return _figures(took)
 
-    yield System("Microbatch", partial(microbatch, 0.0), first=_EVENTS)
-    yield System("six in a row", partial(_round_trips, client, 0.0), first=_EVENTS)
-    yield System("Microbatch, after a pause", partial(microbatch, _PAUSE_SECONDS), first=_EVENTS)
-    yield System("six, each after a pause", partial(_round_trips, client, _PAUSE_SECONDS), first=_EVENTS)
+    return timed
 
 
 def _round_trips(client: redis.Redis, pause_seconds: float, count: int) -> Figures:

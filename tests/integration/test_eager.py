@@ -6,12 +6,17 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from microbatch.producer import MicroBatcher
+from microbatch.broker.broker import Broker
+from microbatch.ops.status import read_status
+from microbatch.ops.views.status import render
+from microbatch.producer import Config, MicroBatcher
 from tests.fleet import HASTY, Fleet
 from tests.servers import RealServer
 from tests.times import hurry
@@ -200,3 +205,24 @@ def test_a_stop_ends_when_all_is_handled(fleet: Fleet) -> None:
         batcher.record_event(event)
     fleet.finish(batcher)
     assert done(fleet) == 300
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"eager": False}, "cut every 3,600,000 ms and at 100 events, at most 1,000 batches with a job"),
+        ({}, "cut when a worker is free, every 3,600,000 ms and at 100 events, at most 1 batch with"),
+        ({"max_in_flight": "3*workers"}, "and at 100 events, at most 3 batches with a job (3*workers)"),
+    ],
+    ids=str,
+)
+def test_the_status_shows_the_bound_to_those_who_know_only_the_name(
+    fleet: Fleet, settings: dict[str, Any], told: str
+) -> None:
+    fleet.scheduler(**settings)
+    only_the_name = Broker(Config(name="letters", redis_url=fleet.config().redis_url))
+    wait_until(lambda: only_the_name.published_config().get("max_in_flight"))
+    console = Console(file=StringIO(), width=300)
+    console.print(render(read_status(only_the_name)))
+    only_the_name.close()
+    assert told in console.file.getvalue()  # type: ignore[attr-defined]

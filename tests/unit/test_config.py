@@ -254,11 +254,11 @@ def test_a_bound_is_read_in_its_shortest_form(given: int | str, read: int | str)
 
 
 def test_with_eager_the_bound_depends_on_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert make(eager=True).max_in_flight == "2*workers"
+    assert make(eager=True).max_in_flight == "workers"
     assert make(eager=True, max_in_flight=7).max_in_flight == 7
     assert make(eager=True, max_in_flight=1000).max_in_flight == 1000
-    monkeypatch.setenv("MICROBATCH_MAX_IN_FLIGHT", "workers")
-    assert make(eager=True).max_in_flight == "workers"
+    monkeypatch.setenv("MICROBATCH_MAX_IN_FLIGHT", "2*workers")
+    assert make(eager=True).max_in_flight == "2*workers"
 
 
 def test_a_wrong_setting_in_the_environment_is_named_and_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def end_one(broker: Broker) -> None:
 @pytest.fixture
 def stand(make_broker: MakeBroker, clock: ManualClock) -> Stand:
     """An active scheduler with batches of ten at most, and two of them for the one worker."""
-    broker = make_broker(max_size=10, eager=True)
+    broker = make_broker(max_size=10, eager=True, max_in_flight="2*workers")
     with_workers(broker, 1)
     stand = Stand(broker, clock)
     stand.step()

@@ -129,7 +129,7 @@ class Config(BaseSettings):
     max_in_flight: Annotated[
         int | str,
         BeforeValidator(read_bound),
-        Field(description="The most batches queued or running; with `eager`, the default is `2*workers`."),
+        Field(description="The most batches queued or running; with `eager`, the default is `workers`."),
     ] = 1000
     max_waiting: Annotated[
         int | None,

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import Self
 
 MOST_PER_WORKER = 100
-EAGER_DEFAULT = "2*workers"
-"""The bound with eager cutting: each worker has one batch, and the next batch is ready for it."""
+EAGER_DEFAULT = "workers"
+"""The bound with eager cutting. Events wait in the list while all workers are busy, so that batches grow.
+
+With a second batch for each worker, a batch would wait in RQ's queue for as long as a run takes, without
+growing.
+"""
 
 _TEXT = re.compile(r"(?:0*([0-9]{1,9}) *\* *)?workers")
 _HELP = f"a number of batches above 0, 'workers', or '2*workers' up to '{MOST_PER_WORKER}*workers'"

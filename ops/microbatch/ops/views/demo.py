@@ -12,7 +12,7 @@ from microbatch.broker.inspect.snapshot import Snapshot
 from microbatch.broker.wire.batch import BatchInfo
 from microbatch.ops.letters import VALUES, Total
 
-_TRIGGER_STYLES = {"size": "green", "tick": "cyan", "flush": "magenta"}
+_TRIGGER_STYLES = {"size": "green", "tick": "cyan", "flush": "magenta", "idle": "blue"}
 _INDENT = 12  # batches are shown to the right of the events
 
 

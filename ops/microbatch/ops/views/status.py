@@ -25,7 +25,7 @@ def _title(status: Status) -> Text:
         if "eager" in status.settings:
             settings = settings.replace("cut", "cut when a worker is free,", 1)
     if most := status.settings.get("max_in_flight"):
-        settings += f", at most {most:,} batches with a job"
+        settings += f", at most {most:,} batch{'' if most == 1 else 'es'} with a job"
     if per_worker := status.settings.get("max_in_flight_per_worker"):
         settings += f" ({InFlightBound(per_worker, per_worker=True)})"
     return Text.assemble((status.batcher, "bold"), f" on {status.server}, ", (settings, "dim"))
