@@ -53,7 +53,7 @@ class Actor:
         self._process: subprocess.Popen[bytes] | Forked | None = None
         self._environment = {
             "MICROBATCH_REDIS_URL": self.proxy.url,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             app.HISTORY: str(folder / "history"),
             app.WHO: name,
             app.MUTANT: mutant,

@@ -175,8 +175,8 @@ def _record_cuts() -> None:
     fence, cut = Lease.fence, Fence.cut
 
     @contextmanager
-    def fence_that_knows(self: Lease, *watch: Any) -> Iterator[Fence]:
-        with fence(self, *watch) as found:
+    def fence_that_knows(self: Lease, *watch: Any, **options: Any) -> Iterator[Fence]:
+        with fence(self, *watch, **options) as found:
             vars(found)["token"] = self.token
             yield found
 
@@ -190,5 +190,5 @@ def _record_cuts() -> None:
             made: Made = call.answer(cut(self, batches, [*jobs, note], **options))
         return made
 
-    Lease.fence = fence_that_knows  # type: ignore[method-assign, assignment]
+    Lease.fence = fence_that_knows  # type: ignore[method-assign]
     Fence.cut = recorded  # type: ignore[method-assign]
