@@ -164,7 +164,7 @@ class House:
             async with AsyncMicroBatcher(config, broker=broker) as mb:
                 for connection in [await broker.server.connected(), await broker.server.connected()]:
                     await broker.server.release(connection)
-                await broker.server.perform(broker._time_source.reading())
+                await broker.server.perform(broker.time_source.reading())
                 await use(mb)
 
         asyncio.run(used())

@@ -10,6 +10,7 @@ import pytest
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import ServerError, Unavailable
 from microbatch.broker.state.wake import Wake
+from microbatch.broker.wire.ending import Ending
 from microbatch.broker.wire.header import Trigger
 from microbatch.producer.linger import Buffer
 from microbatch.producer.recorder import Recorder
@@ -39,7 +40,7 @@ def with_workers(broker: Broker, count: int) -> None:
 
 def end_one(broker: Broker) -> None:
     """End the batch whose id sorts first."""
-    assert broker.ledger.commit(broker.ledger.in_flight()[0], ())
+    assert broker.ledger.commit(broker.ledger.in_flight()[0])
 
 
 @pytest.fixture
@@ -354,7 +355,7 @@ def test_too_many_results_hold_back_an_eager_cut(make_broker: MakeBroker, clock:
     stand = Stand(broker, clock)
     record(broker, 1)
     stand.step(Wake.IDLE)
-    assert broker.ledger.commit(broker.ledger.in_flight()[0], ("v", 1))
+    assert broker.ledger.commit(broker.ledger.in_flight()[0], Ending(("v", 1)))
     record(broker, 2)
     assert stand.step(Wake.IDLE) == 0
     stand.step()

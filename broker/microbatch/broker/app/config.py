@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self, Unpack
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -11,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from microbatch.broker.app import functions
 from microbatch.broker.app.durations import Duration
 from microbatch.broker.app.error_classes import ErrorClasses
+from microbatch.broker.app.names import Name
 from microbatch.broker.app.setting_errors import describe, refuse_unknown
 from microbatch.broker.app.settings import Settings
 from microbatch.broker.errors import ConfigError
@@ -19,7 +19,6 @@ from microbatch.broker.policy.in_flight_bound import EAGER_DEFAULT, read_bound
 from microbatch.broker.transport.url import URL_HELP, split_url
 
 _YEAR = 31_536_000  # seconds; alarm(2) and the server accept it
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 class Config(BaseSettings):
@@ -42,7 +41,7 @@ class Config(BaseSettings):
         arbitrary_types_allowed=True,
     )
 
-    name: Annotated[str, Field(description="The batcher's name.")]
+    name: Annotated[Name, Field(description="The batcher's name.")]
     batch_processor: Annotated[
         Any,
         Field(
@@ -80,7 +79,7 @@ class Config(BaseSettings):
         ),
     ] = None
     key_prefix: Annotated[
-        str, Field(description="The prefix of the batcher's keys and of RQ's queue, as in `mb:letters`.")
+        Name, Field(description="The prefix of the batcher's keys and of RQ's queue, as in `mb:letters`.")
     ] = "mb"
     batch_timeout: Annotated[
         int,
@@ -204,15 +203,6 @@ class Config(BaseSettings):
             super().__init__(**settings)
         except (ValueError, OSError) as error:  # from pydantic, or from reading the .env file
             raise ConfigError(describe(error)) from None
-
-    @field_validator("name", "key_prefix")
-    @classmethod
-    def _check_name(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
-            raise ValueError(
-                f"{value!r} won't do: use 1 to 100 letters, digits, '_', '.' or '-', not '.' or '-' first"
-            )
-        return value
 
     @field_validator("redis_url")
     @classmethod
