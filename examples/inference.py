@@ -39,7 +39,8 @@ def predict(flowers: list[Flower]) -> list[dict[str, float]]:
     return [dict(zip(KINDS, row, strict=True)) for row in likely.tolist()]
 
 
-config = Config(name="inference", batch_processor=predict, per_event=True, frequency=20, max_size=256)
+# Eager: a batch is cut as soon as a worker is free, and grows while all are busy.
+config = Config(name="inference", batch_processor=predict, per_event=True, eager=True, max_size=256)
 
 
 @asynccontextmanager

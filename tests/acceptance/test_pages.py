@@ -1,4 +1,4 @@
-"""The programs of docs/recording.md and docs/processors.md do what the pages say. Each is run as it is."""
+"""The programs of the pages do what the pages say. Each is run as it is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,3 +85,31 @@ def test_only_workers_import_a_processor_that_is_named(
     command("microbatch", "worker", "app.py", url=valkey_server.url)
     wait_until(lambda: valkey_server.admin.hget("mb:{letters}:stats", "done_events") == b"1")
     assert (tmp_path / "imports").exists()
+
+
+def test_each_caller_gets_the_result_of_its_own_event(command: Command, tmp_path: Path) -> None:
+    for name, text in programs("submitting.md").items():
+        (tmp_path / name).write_text(text)
+    program = command("microbatch", "run", "square.py")
+    assert program.wait() == 0, program.output
+    assert program.stdout == ["49", "[1, 4, 9]"]
+    stack = command("microbatch", "up", "square.py")
+    url = stack.wait_for_line(r"MICROBATCH_REDIS_URL=(\S+)")[1]
+    program = command("python", "ask.py", url=url)
+    assert program.wait() == 0, program.output
+    assert program.stdout == ["49", "[0, 1, 4]"]
+    stack.interrupt()
+    stack.wait()
+
+
+def test_rows_are_matched_to_the_events_that_asked_for_them() -> None:
+    found: dict[str, Any] = {}
+    exec(programs("submitting.md")["users.py"], found)  # noqa: S102 - a program of ours
+
+    class Database:
+        def execute(self, _query: str, arguments: list[list[int]]) -> Any:
+            rows = [(user_id, f"user {user_id}") for user_id in reversed(arguments[0]) if user_id != 2]
+            return SimpleNamespace(fetchall=lambda: rows)
+
+    found["db"] = Database()
+    assert found["load_users"]([1, 2, 3]) == {0: (1, "user 1"), 2: (3, "user 3")}
