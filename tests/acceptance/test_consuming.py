@@ -127,7 +127,10 @@ def site(tmp_path: Path, make_server: MakeServer, command: Command) -> Site:
     return Site(tmp_path, make_server("valkey"), command)
 
 
-@pytest.mark.parametrize(("name", "events"), [("script.py", 3), ("background.py", 3), ("careful.py", 1)])
+@pytest.mark.parametrize(
+    ("name", "events"),
+    [("script.py", 3), ("background.py", 3), ("careful.py", 1), ("stream.py", 3), ("handlers.py", 3)],
+)
 def test_a_program_that_ends_when_all_is_handled(site: Site, name: str, events: int) -> None:
     program = site.run(name)
     assert program.wait(40) == 0, program.output
@@ -159,6 +162,8 @@ def test_every_program_of_the_page_is_run_here(site: Site) -> None:
     assert programs().keys() == {
         "script.py",
         "consumer.py",
+        "stream.py",
+        "handlers.py",
         "background.py",
         "careful.py",
         "service.py",  # run by serve.py

@@ -51,7 +51,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_the_code_shown_is_the_example() -> None:
-    (code,) = blocks(README, "python")
+    code, *_ = blocks(README, "python")
     assert code == (ROOT / "examples" / "letters.py").read_text("utf-8")
 
 
