@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from microbatch.broker.broker import AsyncBroker
 from microbatch.producer import (
     AsyncMicroBatcher,
     BatchFailure,
@@ -21,6 +22,7 @@ from microbatch.producer import (
     connect,
 )
 from tests.conftest import MakeServer
+from tests.doubles import Notes
 from tests.fleet import Fleet
 from tests.loops import RUNS, Run, until
 from tests.proxy import Proxy
@@ -513,6 +515,29 @@ def test_a_refusal_is_raised_and_loses_nothing(fleet: Fleet, server: RealServer)
             assert (await anext(mb.results())).result == 1
 
     asyncio.run(work())
+
+
+def test_an_observer_is_told(fleet: Fleet) -> None:
+    notes = Notes()
+
+    async def work() -> None:
+        config = fleet.config()
+        async with AsyncMicroBatcher(config, broker=AsyncBroker(config, observer=notes)) as mb:
+            await asyncio.gather(*map(mb.record_event, range(10)))
+            fleet.add_results(1)
+            results = mb.results()
+            await anext(results)
+            await results.aclose()
+            assert notes.all("handled") == []
+            results = mb.results()
+            await anext(results)
+            mb.stop_consuming()
+            with pytest.raises(StopAsyncIteration):
+                await anext(results)
+
+    asyncio.run(work())
+    assert notes.one("recorded")["count"] == 10
+    assert not notes.one("handled")["is_dead"]
 
 
 def test_a_storm_of_cancelled_waits_loses_no_result(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

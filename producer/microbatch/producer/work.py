@@ -56,9 +56,12 @@ def drive(work: Work[T], make: Callable[[Move], Any]) -> T:
         try:
             move = work.throw(raised.pop()) if raised else work.send(answer)
             answer = make(move)
-        except BaseException as error:  # noqa: BLE001 - Ctrl-C too, so that what is handled is acknowledged
+        except BaseException as error:
             if inspect.getgeneratorstate(work) == inspect.GEN_CLOSED:
-                return _answer(work, error)
+                if not isinstance(error, StopIteration):
+                    raise
+                answer_of_all: T = error.value
+                return answer_of_all
             answer = None
             raised.append(error)
 
@@ -71,16 +74,11 @@ async def drive_async(work: Work[T], make: Callable[[Move], Awaitable[Any]]) -> 
         try:
             move = work.throw(raised.pop()) if raised else work.send(answer)
             answer = await make(move)
-        except BaseException as error:  # noqa: BLE001 - a cancellation too
+        except BaseException as error:
             if inspect.getgeneratorstate(work) == inspect.GEN_CLOSED:
-                return _answer(work, error)
+                if not isinstance(error, StopIteration):
+                    raise
+                answer_of_all: T = error.value
+                return answer_of_all
             answer = None
             raised.append(error)
-
-
-def _answer(_work: Work[T], error: BaseException) -> T:
-    """The answer of work that has ended, or its error."""
-    if not isinstance(error, StopIteration):
-        raise error
-    answer: T = error.value
-    return answer
