@@ -51,4 +51,5 @@ def _pages(server: Server, keys: Keys, ledger: str) -> list[Tally]:
 
 def _of_the_dead(counters: Counters) -> Counters:
     """The counters that change with the dead, and 0 for the others."""
-    return replace(counters, cut_batches=0, cut_events=0, done_batches=0, done_events=0, divided_batches=0)
+    cut = replace(counters, cut_batches=0, cut_events=0, divided_batches=0)
+    return replace(cut, done_batches=0, done_events=0, expired_events=0)
