@@ -13,8 +13,9 @@ from typing import Any
 from microbatch.broker.policy.timing import Timing
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.connection import BLOCK_SECONDS
-from microbatch.broker.transport.request import Replies, Request, Steps, command, commands, transaction
+from microbatch.broker.transport.request import Replies, Request, Steps, command, each, good, transaction
 from microbatch.broker.transport.verb import S_co, Verbs, verb
+from microbatch.broker.wire.reply import numbers_of
 
 Found = list[tuple[int, bytes]]
 """Replies: the number of each event, and what became of it, as `wire.reply` encodes it."""
@@ -43,15 +44,16 @@ class ReplyStream(Verbs[S_co]):
     def read(self, wait_ms: int) -> Request[Found | None]:
         """The next replies, waiting for them up to ``wait_ms`` (at most 5,000). None if the stream is gone.
 
-        What was returned before is deleted from the stream.
+        What the call before returned is deleted from the stream.
         """
         block = min(max(wait_ms, 1), int(BLOCK_SECONDS * 1000))
-        read = (  # the one that waits is first: a listener is told by the first reply that the wait is over
+        # XREAD is the first: a listener can end the wait only before it has read any reply.
+        read = (
             ("XREAD", "BLOCK", block, "STREAMS", self._key, self._seen),
-            ("XTRIM", self._key, "MINID", self._seen),
             ("PEXPIRE", self._key, self._ttl_ms),
+            ("XTRIM", self._key, "MINID", self._seen),
         )
-        return commands(*read).then(self._found)
+        return each(*read).then(self._found)
 
     @verb
     def close(self) -> Request[Any]:
@@ -59,20 +61,15 @@ class ReplyStream(Verbs[S_co]):
         return command("UNLINK", self._key)
 
     def _found(self, replies: Replies) -> Found | None:
-        read, _, is_there = replies
+        if str(replies[0]).startswith("WRONGTYPE"):
+            return None  # another program has put something else in its place
+        read, is_there, _ = good(replies)
         if not (read or is_there):
             return None
         entries: Sequence[tuple[bytes, list[bytes]]] = read[0][1] if read else ()
         found: Found = []
         for entry_id, pairs in entries:
             self._seen = entry_id
-            found += (
-                (int(number, 16), value)
-                for number, value in zip(pairs[::2], pairs[1::2], strict=True)
-                if _is_number(number)
-            )
+            for field, value in zip(pairs[::2], pairs[1::2], strict=True):
+                found += ((number, value) for number in numbers_of(field))
         return found
-
-
-def _is_number(raw: bytes) -> bool:
-    return 0 < len(raw) <= 16 and not raw.strip(b"0123456789abcdef")

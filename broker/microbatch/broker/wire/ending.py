@@ -9,7 +9,7 @@ from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.header import Header
 from microbatch.broker.wire.in_flight import recorded_at_ms
 from microbatch.broker.wire.outcome import Outcome
-from microbatch.broker.wire.reply import Replies, Reply
+from microbatch.broker.wire.reply import EXPIRED, Replies, Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,13 @@ def end_of_the_dead(batch_id: str, header: Header, failure: Failure, events: Seq
     """How a dead batch ends: with a failure for the handler, and for each event that wants a reply."""
     recorded_ms = recorded_at_ms(header, events[0]) if events else header.cut_at_ms
     entry = Outcome(batch_id, header, failure.attempts, recorded_ms, failure=failure).encode()
-    replies, reply = Replies(), Reply(failure=failure)
-    for raw in events:
-        replies.add(raw, reply)
+    replies = Replies()
+    replies.add(events, Reply(failure=failure))
     return Ending(entry, replies)
+
+
+def end_of_the_expired(events: Sequence[bytes]) -> Ending:
+    """How events end that have expired."""
+    replies = Replies()
+    replies.add(events, EXPIRED)
+    return Ending((), replies, len(events))

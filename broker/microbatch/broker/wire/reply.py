@@ -1,24 +1,28 @@
 """Replies: the outcome of a single event, as its client reads it from its reply stream.
 
-An event that wants a reply carries the client's id and a number (`Tag.REPLY_TO`). The reply is a field of an
-entry on the client's stream: the number, and a value whose first character says what it is.
+An event that wants a reply carries the client's id and a number (`Tag.REPLY_TO`). The reply is in an entry on
+the client's stream. A field has the numbers of all events that have one and the same reply, so the failure of
+a batch is written once. The field's value is the reply, and its first character says what it is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from microbatch.broker.errors import DecodeError
 from microbatch.broker.wire.event import Event
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.fields import Tag
+from microbatch.broker.wire.text import shortened
 
 _ADDRESS = re.compile(rb"([0-9a-f]{16})([0-9a-f]{1,16})")
 _RESULT, _FAILED, _EXPIRED = b"=", b"!", b"x"
+_NUMBER = re.compile(rb"[0-9a-f]{1,16}")
 _MOST_PAIRS = 3_900  # in one entry: a script can unpack fewer than 8,000 values
+_LONGEST_TEXT = 10_000  # of an error or a traceback, in characters; the dead batch has the whole text
 
 
 class Address(NamedTuple):
@@ -49,7 +53,10 @@ class Reply:
     def encode(self) -> bytes:
         if self.result is not None:
             return _RESULT + self.result
-        return _EXPIRED if self.failure is None else _FAILED + self.failure.encode().encode()
+        if (failure := self.failure) is None:
+            return _EXPIRED
+        error, traceback = (shortened(text, _LONGEST_TEXT) for text in (failure.error, failure.traceback))
+        return _FAILED + replace(failure, error=error, traceback=traceback).encode().encode()
 
     @classmethod
     def decode(cls, raw: bytes) -> Reply:
@@ -71,24 +78,33 @@ class Replies:
     """The replies to the events of one batch."""
 
     def __init__(self) -> None:
-        self._pairs: dict[str, list[bytes | str]] = {}
+        self._numbers: dict[str, dict[bytes, list[str]]] = {}  # of each client, by the reply
 
     def __bool__(self) -> bool:
-        return bool(self._pairs)
+        return bool(self._numbers)
 
-    def add(self, raw: bytes, reply: Reply) -> None:
-        """Reply to an event, as often as it asks for it. An event without an address gets no reply."""
-        addresses = addresses_of(raw)
-        if addresses:
-            value = reply.encode()
-            for address in addresses:
-                self._pairs.setdefault(address.client, []).extend((f"{address.number:x}", value))
+    def add(self, raws: Sequence[bytes], reply: Reply) -> None:
+        """Reply to events, as often as each asks for it. An event without an address gets no reply."""
+        value = b""
+        for address in (address for raw in raws for address in addresses_of(raw)):
+            value = value or reply.encode()
+            numbers = self._numbers.setdefault(address.client, {}).setdefault(value, [])
+            numbers.append(f"{address.number:x}")
 
     def entries(self) -> Iterable[tuple[str, list[bytes | str]]]:
         """The entries to be added: each client, and the fields and values of an entry on its stream."""
-        for client, pairs in self._pairs.items():
+        for client, by_reply in self._numbers.items():
+            pairs: list[bytes | str] = []
+            for value, numbers in by_reply.items():
+                pairs += (",".join(numbers), value)
             for start in range(0, len(pairs), 2 * _MOST_PAIRS):
                 yield client, pairs[start : start + 2 * _MOST_PAIRS]
+
+
+def numbers_of(field: bytes) -> list[int]:
+    """The numbers of the events that a field's value is the reply to. None for a foreign field."""
+    words = field.split(b",")
+    return [int(word, 16) for word in words] if all(map(_NUMBER.fullmatch, words)) else []
 
 
 def addresses_of(raw: bytes) -> list[Address]:

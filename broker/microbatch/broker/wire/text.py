@@ -15,11 +15,11 @@ def printable(raw: bytes | str) -> str:
     return text[:_PRINTED].encode("unicode_escape").decode("ascii")
 
 
-def shortened(text: str) -> str:
-    """The text; without its middle if it is longer than a stored error may be."""
-    if len(text) <= _LONGEST_TEXT:
+def shortened(text: str, most: int = _LONGEST_TEXT) -> str:
+    """The text; without its middle if it has more than ``most`` characters, as many as a stored error may."""
+    if len(text) <= most:
         return text
-    half = _LONGEST_TEXT // 2
+    half = most // 2
     return f"{text[:half]} [{len(text) - 2 * half:,} characters left out] {text[-half:]}"
 
 
