@@ -33,6 +33,7 @@ from microbatch.broker.wire.identity import root_of
 from microbatch.broker.wire.in_flight import ClaimedBatch, Part, halves_of, probe_of
 from microbatch.broker.wire.run_record import Mode, RunRecord
 from microbatch.worker.named import judge_all, of_an_outage, sort_named
+from microbatch.worker.own_results import part_alive
 from microbatch.worker.run_report import RunReport
 from microbatch.worker.telling import public, run_of, tell_committed
 from microbatch.worker.user_errors import begin_at_user_code, formatted, kind_of, summarize
@@ -130,7 +131,12 @@ class FailureRecorder:
             tell_committed(self._broker, batch, done)
 
     def _die(self, batch: ClaimedBatch, error: BaseException | str, now_ms: int) -> RunReport:
-        if self._bury(batch, batch.run, batch.events, error) is None:
+        dead: ClaimedBatch | Part = batch
+        bury_by_ms = now_ms + self._broker.timing.run_ttl_ms
+        if self._broker.config.per_event and (alive := part_alive(batch, now_ms, due_ms=bury_by_ms)):
+            dead, ending = alive
+            self._divide(batch, [dead], ending)
+        if self._bury(dead, dead.run, _events_of(batch, dead), error) is None:
             return self._report(batch, error, Outlook(NextStep.NONE), now_ms)
         cause = error if isinstance(error, BaseException) else None
         return RunReport(
@@ -209,5 +215,7 @@ class FailureRecorder:
         self._broker.observer.failed(run=run, error=told, outlook=outlook, by=Role.WORKER, at_ms=now_ms)
 
 
-def _events_of(batch: ClaimedBatch, part: Part) -> list[bytes]:
+def _events_of(batch: ClaimedBatch, part: ClaimedBatch | Part) -> list[bytes]:
+    if isinstance(part, ClaimedBatch):
+        return part.events
     return [batch.events[position] for position in part.positions]

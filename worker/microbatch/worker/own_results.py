@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from microbatch.broker.app.config import Config
-from microbatch.broker.errors import EncodeError
+from microbatch.broker.errors import DecodeError, EncodeError
 from microbatch.broker.policy.bounds import MOST_RESULT_BYTES
 from microbatch.broker.wire import codec
-from microbatch.broker.wire.batch import BatchInfo, PartialFailure
-from microbatch.broker.wire.ending import Ending
-from microbatch.broker.wire.in_flight import ClaimedBatch
+from microbatch.broker.wire.batch import BatchInfo, PartialFailure, Reject
+from microbatch.broker.wire.ending import Ending, end_of_the_expired
+from microbatch.broker.wire.in_flight import ClaimedBatch, Part, part_of
 from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.reply import EXPIRED, Replies, Reply, addresses_of, expires_at_ms
 
@@ -54,14 +54,16 @@ class OwnResults:
             EncodeError: all results together are too large for one batch.
             Exception: what the processor raised for the whole batch.
         """
-        cut_at_ms = batch.header.cut_at_ms
-        expiries = map(expires_at_ms, batch.events)
-        live = [p for p, at_ms in enumerate(expiries) if at_ms is None or at_ms > cut_at_ms]
+        live, expired, unreadable = sort_by_expiry(batch)
         bodies, errors = self._results(live, [events[position] for position in live], info)
-        ending = Ending(
-            self._entry(batch, bodies), self._replies(batch, live, bodies), len(events) - len(live)
-        )
-        return ending, PartialFailure(errors) if errors else None
+        errors.update(unreadable)
+        replies = Replies()
+        replies.add([batch.events[position] for position in expired], EXPIRED)
+        for position, body in bodies.items():
+            replies.add([batch.events[position]], Reply(result=body))
+        return Ending(self._entry(batch, bodies), replies, len(expired)), PartialFailure(
+            errors
+        ) if errors else None
 
     def _results(
         self, live: Sequence[int], events: list[Any], info: BatchInfo
@@ -116,14 +118,38 @@ class OwnResults:
         body = b"[%b]" % b",".join(recorded)
         return Outcome(batch.id, batch.header, batch.run.attempt, batch.recorded_at_ms, result=body).encode()
 
-    def _replies(self, batch: ClaimedBatch, live: Sequence[int], bodies: Mapping[int, bytes]) -> Replies:
-        replies = Replies()
-        for position, body in bodies.items():
-            replies.add(batch.events[position], Reply(result=body))
-        if len(live) < len(batch.events):
-            for position in set(range(len(batch.events))).difference(live):
-                replies.add(batch.events[position], EXPIRED)
-        return replies
+
+def sort_by_expiry(batch: ClaimedBatch) -> tuple[list[int], list[int], dict[int, BaseException | str]]:
+    """The positions of the events that are processed and of those that have expired, and unreadable ones.
+
+    Events with a malformed time of expiry are dead at once. Only other programs write them.
+    """
+    live: list[int] = []
+    expired: list[int] = []
+    unreadable: dict[int, BaseException | str] = {}
+    for position, raw in enumerate(batch.events):
+        try:
+            at_ms = expires_at_ms(raw)
+        except DecodeError as error:
+            unreadable[position] = Reject(error)
+        else:
+            is_live = at_ms is None or at_ms > batch.header.cut_at_ms
+            (live if is_live else expired).append(position)
+    return live, expired, unreadable
+
+
+def part_alive(batch: ClaimedBatch, now_ms: int, *, due_ms: int) -> tuple[Part, Ending] | None:
+    """The part of a batch that was processed, and how the other events end. None if all of it was.
+
+    Events that have expired do not die of the processor's error. A replay would process them.
+    """
+    expired = sort_by_expiry(batch)[1]
+    if not 0 < len(expired) < batch.header.size:
+        return None
+    live = sorted(set(range(batch.header.size)).difference(expired))
+    run = batch.run.failed(now_ms, charged=True, done=batch.run.done, mode=batch.run.mode)
+    part = part_of(batch, live, run, due_ms)
+    return part, end_of_the_expired([batch.events[position] for position in expired])
 
 
 def _by_index(returned: object, count: int) -> Mapping[int, Any]:
