@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import select
+import time
 import weakref
 from contextlib import suppress
-from functools import partial
-from math import inf
 from typing import Any, TypeVar
 
 import redis
@@ -75,23 +74,22 @@ class Listener:
         self.clear = self._interrupt.clear
         self.pause = self._interrupt.pause
 
-    def perform(self, asked: Request[T] | Steps[T], within: float = inf) -> T:
+    def perform(self, asked: Request[T] | Steps[T]) -> T:
         """Perform requests that may block at the server for up to 5 seconds, and return their answer.
 
-        The server is told to answer at once if the listener is woken meanwhile, and after ``within`` seconds:
-        by itself, a server ends a wait up to 100 ms late.
+        If the listener is woken meanwhile, the server is told to answer at once.
 
         Raises:
             ServerError: as from `Server`. The next call makes a new connection.
         """
-        return perform_by(partial(self._perform, within=within), asked)
+        return perform_by(self._perform, asked)
 
-    def _perform(self, request: Request[T], *, within: float) -> T:
+    def _perform(self, request: Request[T]) -> T:
         with self._server.translated():
             try:
                 connection = self._connected()
                 send(connection, request)
-                self._wait_for_reply(_descriptor(connection), within)
+                self._wait_for_reply(_descriptor(connection))
                 return receive(connection, request)
             except BaseException:
                 if self._connection is not None:
@@ -111,13 +109,16 @@ class Listener:
             self._client_id = round_trip(self._connection, command("CLIENT", "ID"))
         return self._connection
 
-    def _wait_for_reply(self, descriptor: int, within: float) -> None:
-        if self._interrupt.wait_for(descriptor, min(within, REPLY_SECONDS)):
+    def _wait_for_reply(self, descriptor: int) -> None:
+        if self._interrupt.wait_for(descriptor, REPLY_SECONDS):
             return
-        if within > REPLY_SECONDS and not self._interrupt.is_awake:
+        if not self._interrupt.is_awake:
             raise redis.TimeoutError(f"no reply for {REPLY_SECONDS:g} s")
         # The command may not have reached the server yet. Then there is nothing to unblock.
+        give_up_at = time.monotonic() + REPLY_SECONDS
         while not _readable(_UNBLOCK_SECONDS, descriptor):
+            if time.monotonic() > give_up_at:  # the connection is dead, and only this one
+                raise redis.TimeoutError(f"no reply for {REPLY_SECONDS:g} s")
             self._server.do("CLIENT", "UNBLOCK", self._client_id)
 
 
