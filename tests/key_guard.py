@@ -22,8 +22,8 @@ _OURS = re.compile(r"[^{}]+:\{[^{}]+\}:(?P<part>\w+)")
 _PERMANENT = {"config", "stats", "flushes", "schedulers", "results", "wake"}
 # These keys expire, so they may stay as long as they have a time to live: the lease of a killed scheduler,
 # the progress stream for a minute after the last wait, the row of failures for ten minutes after the last
-# failure.
-_EXPIRING = {"lease", "progress", "held", "failing", "breaker"}
+# failure, a client's replies for a minute after it has read them last.
+_EXPIRING = {"lease", "progress", "held", "failing", "breaker", "reply"}
 # RQ's own keys, and keys in which tests count.
 _NOT_OURS = ("rq:", "test:")
 

@@ -14,7 +14,7 @@ MicrobatchError
 │   ├── EventExpired      it expired before it was processed
 │   ├── AlreadyRecorded   an event with its id was recorded before; it was not recorded
 │   ├── ReplyLost         its reply can't come any more; whether it is processed is unknown
-│   └── Closed            its batcher was closed; it is processed all the same
+│   └── Closed            its batcher was closed; if it was recorded, it is processed all the same
 ├── TooManyPending        more than max_pending replies would be waited for
 ├── LeaseLost             this scheduler is no longer the active one
 │   └── LeaseChanged      the lease has changed since it was read
@@ -115,7 +115,7 @@ class ReplyLost(NoReply):
 
 
 class Closed(NoReply):
-    """The batcher was closed before the reply came. The event is processed all the same."""
+    """The batcher was closed before the reply came. An event that was recorded is processed all the same."""
 
 
 class TooManyPending(MicrobatchError):

@@ -17,6 +17,8 @@ from pydantic_core import from_json
 from microbatch.broker.errors import DecodeError, EventExpired, EventFailed
 from microbatch.broker.wire.reply import Reply
 
+_SPARE_DEADLINES = 1_000
+
 
 class AnyFuture(Protocol):
     """A future of `concurrent.futures` or of asyncio."""
@@ -56,7 +58,14 @@ class Pending:
             self._entries[number] = _Entry(future)
             if deadline < inf:
                 heapq.heappush(self._deadlines, (deadline, number))
+                self._forget_settled()
         return number
+
+    def _forget_settled(self) -> None:
+        """Drop the deadlines of settled futures once they are the most. They may be far in the future."""
+        if len(self._deadlines) > 2 * len(self._entries) + _SPARE_DEADLINES:
+            self._deadlines = [each for each in self._deadlines if each[1] in self._entries]
+            heapq.heapify(self._deadlines)
 
     def sent(self, numbers: list[int], client: str) -> None:
         """These events name this reply stream from now on."""

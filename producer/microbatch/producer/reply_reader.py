@@ -6,30 +6,19 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from math import ceil
 from typing import Any
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import ReplyLost, ServerError
+from microbatch.broker.errors import InDoubt, ReplyLost, ServerError, Unavailable
 from microbatch.broker.state.reply_stream import ReplyStream
 from microbatch.broker.transport.backoff import Backoff
+from microbatch.broker.transport.connection import BLOCK_SECONDS
 from microbatch.broker.transport.listener import Listener
-from microbatch.producer.pending import AnyFuture, Pending, outcome_of, settle
+from microbatch.producer.pending import Pending, outcome_of, settle
 
-_LONGEST_READ_SECONDS = 5.0
+_LONGEST_READ_MS = int(BLOCK_SECONDS * 1000)
 _STUMBLE_SECONDS = 0.5
 LOST = "the reply can't come any more: the server has lost it, or this process did not read for a minute"
-
-
-class ReplyFuture(Future[Any]):
-    """A future whose callbacks don't run on the reader's thread: a slow one would hold up all others."""
-
-    has_callbacks = False
-
-    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
-        self.has_callbacks = True
-        super().add_done_callback(fn)
 
 
 class ReplyReader:
@@ -47,53 +36,51 @@ class ReplyReader:
         self._on_settled = on_settled
         self._listener = Listener(broker.server)
         self._backoff = Backoff(broker.config.name)
+        self._ttl_ms = broker.timing.reply_ttl_ms
+        self._longest_read_ms = min(_LONGEST_READ_MS, self._ttl_ms // 4)
         self._stream: ReplyStream[Any] | None = None
         self._thread: threading.Thread | None = None
-        self._callbacks: ThreadPoolExecutor | None = None
         self._is_closed = False
-        self._wait_until = 0.0
 
-    def open_stream(self) -> ReplyStream[Any]:
-        """The stream that new events name. It is made if there is none, or if the last one was lost.
+    def client_for(self, numbers: list[int]) -> str:
+        """The id of the stream that the events with these numbers name.
 
-        Called by one thread. Raises ServerError.
+        The stream is made if there is none, or if the last one was lost. Called by one thread.
+        Raises ServerError; never InDoubt, because no event names a stream of which it is unknown whether it
+        was made.
         """
-        if (stream := self._stream) is None:
-            ttl_ms = self._broker.timing.reply_ttl_ms
-            stream = ReplyStream(self._broker.server, self._broker.keys, ttl_ms)
+        while True:
+            stream = self._stream or self._opened()
+            self._pending.sent(numbers, stream.client)
+            if stream is self._stream:  # otherwise it was lost before these events named it
+                return stream.client
+
+    def _opened(self) -> ReplyStream[Any]:
+        stream = ReplyStream(self._broker.server, self._broker.keys, self._ttl_ms)
+        try:
             stream.open()
-            self._stream = stream
-            self._listener.wake()
+        except InDoubt as error:
+            raise Unavailable(f"no stream for replies could be made: {error}", error.public) from error
+        self._stream = stream
+        self._listener.wake()
         return stream
 
-    def watch(self, deadline: float) -> None:
-        """Start the thread, if it does not run, and have it settle a future by this deadline."""
+    def start(self) -> None:
+        """Start the thread, if it does not run. Called by one thread at a time."""
         if self._thread is None and not self._is_closed:
             name = f"{self._broker.config.name} replies"
             self._thread = threading.Thread(target=self._run, name=name, daemon=True)
             self._thread.start()
-        elif deadline < self._wait_until:
-            self._listener.wake()
-
-    def settle(self, future: AnyFuture | None, outcome: object) -> None:
-        """Give a future its outcome. Callbacks run on a thread of their own."""
-        if isinstance(future, ReplyFuture) and future.has_callbacks:
-            if self._callbacks is None:
-                self._callbacks = ThreadPoolExecutor(4, f"{self._broker.config.name} callbacks")
-            self._callbacks.submit(settle, future, outcome)
-        elif future is not None:
-            settle(future, outcome)
 
     def close(self, seconds: float) -> None:
         """End the thread within ``seconds``, and delete the stream. Raises ServerError."""
         self._is_closed = True
         self._listener.wake()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(seconds)
-        if self._callbacks is not None:
-            self._callbacks.shutdown(wait=False)
-        stream, self._stream = self._stream, None
-        if stream is not None:
+        thread, stream = self._thread, self._stream
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(seconds)
+        # A thread that has not ended waits for a server that does not answer. The stream expires on its own.
+        if stream is not None and not (thread is not None and thread.is_alive()):
             stream.close()
 
     def _run(self) -> None:
@@ -109,29 +96,24 @@ class ReplyReader:
         self._listener.clear()
         if self._is_closed:
             return
-        now = time.monotonic()
-        self._wait_until = min(now + _LONGEST_READ_SECONDS, self._pending.next_deadline)
-        stream, wait = self._stream, self._wait_until - now
-        if stream is None:
-            self._listener.pause(wait)
+        if (stream := self._stream) is None:
+            self._listener.pause(BLOCK_SECONDS)
         else:
-            self._read(stream, wait)
-        for future in self._pending.take_late(time.monotonic()):
-            self.settle(future, TimeoutError("no reply came within the timeout"))
-        self._on_settled()
+            self._read(stream)
+            self._on_settled()
 
-    def _read(self, stream: ReplyStream[Any], wait: float) -> None:
+    def _read(self, stream: ReplyStream[Any]) -> None:
         try:
-            found = self._listener.perform(stream.read.asked(ceil(wait * 1000)), within=wait)
+            found = self._listener.perform(stream.read.asked(self._longest_read_ms))
         except ServerError as error:
-            pause = self._backoff.failed(error)
-            self._listener.pause(min(pause, wait))
+            self._listener.pause(self._backoff.failed(error))
             return
         self._backoff.succeeded()
         if found is None:
             self._stream = None
             for future in self._pending.take_all(stream.client):
-                self.settle(future, ReplyLost(LOST))
+                settle(future, ReplyLost(LOST))
             return
         for number, raw in found:
-            self.settle(self._pending.take(number), outcome_of(raw))
+            if (awaited := self._pending.take(number)) is not None:
+                settle(awaited, outcome_of(raw))

@@ -1,7 +1,7 @@
 """The submitter: sends events that want a reply.
 
 One thread writes. It sends all events that came during its last write in one write, so many callers need few
-round trips. The futures are settled by the reply reader.
+round trips. The futures are settled by the reply reader, and by the timeouts.
 """
 
 from __future__ import annotations
@@ -23,13 +23,18 @@ from microbatch.broker.errors import (
     MicrobatchError,
     ReplyLost,
     ServerError,
+    Stopped,
     TooManyPending,
+    Unavailable,
 )
 from microbatch.broker.process.forking import renew_after_fork
+from microbatch.producer.hosts import AtTheEnd
 from microbatch.producer.pending import Pending, settle
 from microbatch.producer.recorder import CHUNK_BYTES, Recorder
-from microbatch.producer.reply_reader import ReplyFuture, ReplyReader
+from microbatch.producer.reply_future import Callbacks, ReplyFuture
+from microbatch.producer.reply_reader import ReplyReader
 from microbatch.producer.submission import Submission, next_write
+from microbatch.producer.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +42,8 @@ log = logging.getLogger(__name__)
 class Submitter:
     """Submits the events of one process. Safe to use from several threads.
 
-    Its threads start with the first event. They end with the process, or at `close`.
+    Its threads start with the first event, and end at `close`. At the end of the process, what was submitted
+    before is sent.
     """
 
     def __init__(self, broker: Broker, recorder: Recorder) -> None:
@@ -46,6 +52,7 @@ class Submitter:
         self._name = broker.config.name
         self._most_pending = broker.config.max_pending
         self._block_seconds = broker.config.block_when_full
+        self._callbacks = Callbacks(self._name)
         self._begin()
         renew_after_fork(self)
 
@@ -53,17 +60,21 @@ class Submitter:
         self._changed = threading.Condition(threading.RLock())
         self._pending = Pending()
         self._reader = ReplyReader(self._broker, self._pending, self._notify)
+        self._timeouts = Timeouts(self._name, self._pending, self._notify)
         self._waiting: deque[Submission] = deque()
         self._is_writing = self._is_closed = False
         self._thread: threading.Thread | None = None
+        self._at_exit: AtTheEnd | None = None
 
     def renew(self) -> None:
         """Begin anew, as in a process that was forked now. The futures of the parent fail here."""
         inherited = self._pending
         inherited.unlock()
+        self._callbacks.renew()
         self._begin()
         for future in inherited.take_all():
-            future._condition = threading.Condition()  # type: ignore[attr-defined]  # noqa: SLF001 - it may be locked
+            if isinstance(future, ReplyFuture):
+                future.renew()
             settle(future, ReplyLost("the process was forked, and its parent gets the reply"))
 
     def submit(
@@ -74,21 +85,21 @@ class Submitter:
         Raises:
             TooManyPending: there was no room for ``block_when_full`` seconds.
             ServerError: ``expires`` is given, and the server can't be asked for its time.
-            Closed: `close` was called before.
+            Stopped: `close` was called before.
         """
         expires_at_ms = None if expires is None else self._broker.clock.now_ms() + int(expires * 1000)
         deadline = inf if timeout is None else time.monotonic() + timeout
-        future = ReplyFuture()
+        future = ReplyFuture(self._callbacks, self._forget)
         with self._changed:
             self._wait_for_room()
             if self._is_closed:
-                raise Closed(f"batcher {self._name!r} was closed; the event was not recorded")
-            number = self._pending.add(future, deadline)
+                raise Stopped(f"batcher {self._name!r} was closed; the event was not recorded")
+            future.number = number = self._pending.add(future, deadline)
             recorded_at_ms = time.time_ns() // 1_000_000
             self._waiting.append(Submission(number, body, recorded_at_ms, event_id, expires_at_ms))
             self._start()
             self._changed.notify_all()
-        self._reader.watch(deadline)
+        self._timeouts.watch(deadline)
         return future
 
     def wait_sent(self) -> None:
@@ -101,13 +112,22 @@ class Submitter:
         with self._changed:
             self._changed.wait_for(lambda: not (self._waiting or self._is_writing), seconds)
             self._is_closed = True
+            self._waiting.clear()
             self._changed.notify_all()
+        self._timeouts.close()
         try:
             self._reader.close(seconds)
         except ServerError as error:
             log.debug("%s: the reply stream expires on its own: %s", self._name, error)
+        for future in self._pending.take_all(""):
+            settle(
+                future, Unavailable("the batcher was closed before the event was sent; it is not recorded")
+            )
         for future in self._pending.take_all():
             settle(future, Closed("the batcher was closed before the reply came"))
+        self._callbacks.close()
+        if self._at_exit is not None:
+            self._at_exit.cancel()
 
     def _wait_for_room(self) -> None:
         def is_free() -> bool:
@@ -122,6 +142,16 @@ class Submitter:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"{self._name} submits", daemon=True)
             self._thread.start()
+            self._reader.start()
+            self._at_exit = AtTheEnd(self._close_at_exit)
+
+    def _close_at_exit(self) -> None:
+        self.close(self._broker.timing.close_seconds)
+
+    def _forget(self, number: int) -> None:
+        """Forget an event whose future was cancelled."""
+        self._pending.take(number)
+        self._notify()
 
     def _notify(self) -> None:
         with self._changed:
@@ -151,8 +181,7 @@ class Submitter:
         """Record events. After InDoubt their futures stay pending: the replies settle the doubt."""
         numbers = [submission.number for submission in chunk]
         try:
-            client = self._reader.open_stream().client
-            self._pending.sent(numbers, client)
+            client = self._reader.client_for(numbers)
             raws = [submission.encode(client) for submission in chunk]
             if not self._recorder.record_stamped(raws, chunk[0].event_id):
                 self._fail(numbers, AlreadyRecorded("an event with this id was recorded before"))
@@ -166,4 +195,5 @@ class Submitter:
 
     def _fail(self, numbers: list[int], error: BaseException) -> None:
         for number in numbers:
-            self._reader.settle(self._pending.take(number), error)
+            if (future := self._pending.take(number)) is not None:
+                settle(future, error)

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from microbatch.broker.app.config import Config
-from microbatch.broker.errors import ConfigError, Stopped
+from microbatch.broker.errors import ConfigError, EncodeError, Stopped
 from microbatch.broker.wire import codec
 from microbatch.producer.event_checks import EventChecks, refuse_one_event
 from microbatch.producer.submission import NEEDS_PER_EVENT, check_seconds
@@ -48,8 +48,12 @@ class Submits:
         - Unavailable, Refused, BatcherFull: the event was not recorded;
         - Closed: the batcher was closed before the reply came.
 
-        If it is in doubt whether the event was recorded, the future stays pending: the reply settles that.
-        Cancelling the future makes this process forget the event, which is processed all the same.
+        If it is in doubt whether the event was recorded, the future stays pending: the reply settles that. If
+        the event was not recorded, or the server has lost it in a failover, no reply comes. So give a
+        ``timeout`` if somebody waits. Cancelling the future makes this process forget the event, which is
+        processed all the same.
+
+        Callbacks of the future run on up to eight threads of the batcher, and hold up no other future.
 
         Args:
             event: anything that pydantic can encode as JSON.
@@ -61,7 +65,7 @@ class Submits:
         Raises:
             ConfigError: the config has not ``per_event``; or there is an id and no ``dedupe_window``.
             EncodeError: the event can't be encoded or is too large, or an argument is not valid.
-            Stopped: `stop` was called before.
+            Stopped: `stop` or `close` was called before.
             TooManyPending: ``max_pending`` replies are waited for, and were for ``block_when_full`` seconds.
             ServerError: ``expires`` is given, and the server can't be asked for its time.
         """
@@ -84,7 +88,7 @@ class Submits:
 
         An event that can't be submitted ends it. The events before it were submitted.
         """
-        refuse_one_event(events)
+        self._check_many("submit_many", events)
         return [self.submit(event, timeout=timeout, expires=expires) for event in events]
 
     def map(
@@ -92,9 +96,15 @@ class Submits:
     ) -> Iterator[Any]:
         """`submit` these events, some at a time, and yield their results in the same order.
 
-        Raises as `submit` does, and the first error of an event.
+        Raises as `submit` does, and the first error of an event. That ends it, and events that were submitted
+        are processed all the same.
         """
-        refuse_one_event(events)
+        self._check_many("map", events)
+        return self._results(events, timeout, expires)
+
+    def _results(
+        self, events: Iterable[object], timeout: float | None, expires: float | None
+    ) -> Iterator[Any]:
         window = min(_WINDOW, self.config.max_pending)
         futures: deque[Future[Any]] = deque()
         for event in events:
@@ -103,6 +113,17 @@ class Submits:
             futures.append(self.submit(event, timeout=timeout, expires=expires))
         while futures:
             yield futures.popleft().result()
+
+    def _check_many(self, call: str, events: object) -> None:
+        if self._submitter is None:
+            raise ConfigError(NEEDS_PER_EVENT)
+        try:
+            refuse_one_event(events)
+        except EncodeError:
+            raise EncodeError(
+                f"{call} takes many events, and was given one {type(events).__name__}: "
+                "put it in a list, or call submit"
+            ) from None
 
 
 def is_stopped(name: str, what: str) -> Stopped:
