@@ -13,11 +13,20 @@ from functools import partial
 from typing import Any
 
 from microbatch.broker.broker import AsyncBroker
-from microbatch.broker.errors import AlreadyRecorded, Closed, InDoubt, ReplyLost, ServerError, TooManyPending
+from microbatch.broker.errors import (
+    AlreadyRecorded,
+    Closed,
+    InDoubt,
+    ReplyLost,
+    ServerError,
+    TooManyPending,
+    Unavailable,
+)
 from microbatch.broker.state.reply_stream import ReplyStream
 from microbatch.broker.transport.async_listener import AsyncListener
 from microbatch.broker.transport.async_server import AsyncServer
 from microbatch.broker.transport.backoff import Backoff
+from microbatch.broker.transport.connection import BLOCK_SECONDS
 from microbatch.producer.aio.home import Home
 from microbatch.producer.aio.outbox import Outgoing
 from microbatch.producer.aio.recorder import AsyncRecorder
@@ -26,8 +35,6 @@ from microbatch.producer.reply_reader import LOST
 from microbatch.producer.submission import Submission
 
 log = logging.getLogger(__name__)
-
-_LONGEST_READ_MS = 5_000
 
 
 class AsyncSubmitter:
@@ -39,13 +46,15 @@ class AsyncSubmitter:
         self._recorder = recorder
         self._name = broker.config.name
         self._most_pending = broker.config.max_pending
+        self._ttl_ms = broker.timing.reply_ttl_ms
+        self._longest_read_ms = min(int(BLOCK_SECONDS * 1000), self._ttl_ms // 4)
         self._block_seconds = broker.config.block_when_full
         self._pending = Pending()
         self._settled = asyncio.Event()
         self._listener = AsyncListener(broker.server)
         self._backoff = Backoff(self._name)
         self._stream: ReplyStream[AsyncServer] | None = None
-        self._opening: asyncio.Task[ReplyStream[AsyncServer]] | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -60,10 +69,9 @@ class AsyncSubmitter:
         outgoing: Outgoing | None = None
         try:
             async with asyncio.timeout(within):
-                stream = await self._open_stream()
-                self._pending.sent([number], stream.client)
+                client = await self._client_for(number)
                 submission = Submission(number, body, time.time_ns() // 1_000_000, event_id, expires_at_ms)
-                outgoing = self._recorder.post([submission.encode(stream.client)], event_id)
+                outgoing = self._recorder.post([submission.encode(client)], event_id)
                 outgoing.settled.add_done_callback(partial(_settle_as_sent, future, outgoing))
                 return await future
         except TimeoutError as error:
@@ -107,23 +115,30 @@ class AsyncSubmitter:
         if self._is_closed:
             raise Closed(f"the client of {self._name!r} was closed; the event was not recorded")
 
-    async def _open_stream(self) -> ReplyStream[AsyncServer]:
-        """The stream that new events name. One task makes it for all callers. Raises ServerError."""
-        if self._stream is not None:
-            return self._stream
-        if self._opening is None or self._opening.done():
-            self._opening = self._home.start(self._made())
-        opening = self._opening
-        await asyncio.wait((opening,))
-        return opening.result()
+    async def _client_for(self, number: int) -> str:
+        """The id of the stream that this event names. One task makes it for all callers.
 
-    async def _made(self) -> ReplyStream[AsyncServer]:
-        stream = ReplyStream(self._broker.server, self._broker.keys, self._broker.timing.reply_ttl_ms)
-        await stream.open()
+        Raises ServerError; never InDoubt, because no event names a stream of which it is unknown whether it
+        was made.
+        """
+        while self._stream is None:  # again if it was lost before this task went on
+            if self._opening is None or self._opening.done():
+                self._opening = self._home.start(self._open())
+            opening = self._opening
+            await asyncio.wait((opening,))
+            opening.result()
+        self._pending.sent([number], self._stream.client)
+        return self._stream.client
+
+    async def _open(self) -> None:
+        stream = ReplyStream(self._broker.server, self._broker.keys, self._ttl_ms)
+        try:
+            await stream.open()
+        except InDoubt as error:
+            raise Unavailable(f"no stream for replies could be made: {error}", error.public) from error
         self._stream = stream
         if self._reading is None or self._reading.done():
             self._reading = self._home.start(self._read())
-        return stream
 
     async def _read(self) -> None:
         """Read replies until the stream is gone or the client closes."""
@@ -131,7 +146,7 @@ class AsyncSubmitter:
             while (stream := self._stream) is not None and not self._is_closed:
                 self._listener.clear()
                 try:
-                    found = await self._listener.perform(stream.read.asked(_LONGEST_READ_MS))
+                    found = await self._listener.perform(stream.read.asked(self._longest_read_ms))
                 except ServerError as error:
                     await self._listener.pause(self._backoff.failed(error))
                     continue
