@@ -33,7 +33,8 @@ class Ours:
 
     def __init__(self, stack: ExitStack, **settings: int) -> None:
         self.server: RealServer = stack.enter_context(server())
-        self.config: Config = sums.config.model_copy(update={"redis_url": self.server.url, **settings})
+        given = sums.config.model_dump(exclude_unset=True)
+        self.config = Config(**{**given, "redis_url": self.server.url, **settings})
         self.broker = Broker(self.config)
         self.variables: dict[str, str | int] = {
             "MICROBATCH_REDIS_URL": self.server.url,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from microbatch.broker.broker import Broker
+from microbatch.producer import Config
 from tests.conftest import Command, MakeServer
 from tests.processes import clean_environment, script
 from tests.servers import RealServer
@@ -43,6 +45,19 @@ def test_each_line_is_an_event_as_it_stands(command: Command, server: RealServer
     assert recorded(server) == [line.encode() for line in lines]
     assert process.stdout == []
     assert process.stderr == ["recorded 6 events"]
+
+
+@pytest.mark.leaves("wake")
+@pytest.mark.parametrize(("eager", "words"), [(True, [b"idle"]), (False, [])])
+def test_a_batcher_that_is_known_by_its_name_is_woken_as_its_scheduler_expects(
+    command: Command, valkey_server: RealServer, eager: bool, words: list[bytes]
+) -> None:
+    broker = Broker(Config(name="letters", redis_url=valkey_server.url, eager=eager))
+    broker.publish_config()
+    process = command("microbatch", "record", "letters", stdin="1\n2\n", url=valkey_server.url)
+    assert process.wait() == 0, process.output
+    assert valkey_server.admin.lrange(broker.keys.wake, 0, -1) == words
+    broker.close()
 
 
 def test_many_lines_come_in_order(command: Command, valkey_server: RealServer) -> None:

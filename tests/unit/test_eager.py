@@ -15,6 +15,7 @@ from microbatch.broker.wire.header import Trigger
 from microbatch.producer.linger import Buffer
 from microbatch.producer.recorder import Recorder
 from microbatch.scheduler.queue import JobQueue
+from microbatch.scheduler.room import Room
 from tests.doubles import ManualClock
 from tests.unit.conftest import MakeBroker
 from tests.unit.flow import Flow
@@ -345,6 +346,16 @@ def test_without_eager_the_bound_may_follow_the_workers_too(
     look_at_workers(stand, 2)
     stand.step()
     assert len(broker.ledger.in_flight()) == 6
+
+
+def test_a_count_that_was_seen_is_believed_only_when_the_cut_was_made(make_broker: MakeBroker) -> None:
+    """The look behind a wake-up may be older than a cut. Then the lease has changed, and the cut fails."""
+    room = Room(make_broker(max_in_flight=10))
+    room.spend(8)
+    assert (room.for_cuts(), room.for_cuts(seen=3), room.for_cuts()) == (2, 7, 2)
+    assert room.for_cuts(seen=9) == 2  # a batch that was requeued is not this scheduler's
+    room.spend(5, seen=3)
+    assert room.for_cuts() == 2
 
 
 # with the other reasons to hold back

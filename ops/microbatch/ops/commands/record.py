@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from microbatch.broker.broker import Broker
 from microbatch.ops import options
 from microbatch.ops.feed import Feed
 from microbatch.ops.line_events import json_event, text_event
@@ -58,10 +59,7 @@ def command(
     broker = reach(
         target, unused="allowed" if create else "refused", otherwise="; use --create to begin a new one"
     )
-    max_size = broker.config.max_size
-    if not is_app(target):
-        max_size = broker.published_config().get("max_size", max_size)
-    recorder = Recorder(broker, max_size)
+    recorder = Recorder(broker) if is_app(target) else _recorder_by_name(broker)
     invalid: list[str] = []
 
     def on_invalid(what: str) -> None:
@@ -82,6 +80,14 @@ def command(
         _summarize(recorder, invalid)
         raise
     _summarize(recorder, invalid)
+
+
+def _recorder_by_name(broker: Broker) -> Recorder:
+    """A recorder with the settings that the active scheduler has published."""
+    published = broker.published_config()
+    if published.get("eager") and not broker.config.eager:
+        broker = Broker(broker.config.model_copy(update={"eager": True}), server=broker.server)
+    return Recorder(broker, published.get("max_size"))
 
 
 def _read_all(feed: Feed, files: Sequence[str]) -> None:
