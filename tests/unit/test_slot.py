@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from math import inf
@@ -88,3 +89,22 @@ def test_a_claim_that_is_written_half_is_not_read(fd: int) -> None:
 def test_what_does_not_fit_is_refused(fd: int) -> None:
     with pytest.raises(ValueError, match="too long"):
         Slot(fd).describe(Description(8_000 * "x", "", "", "", "", 1, 1, 1))
+
+
+def test_a_reader_in_another_process_never_sees_half_of_a_limit() -> None:
+    """A limit of 0.0 would have the pool end a healthy worker."""
+    fd = slot_file()
+    worker, pool = Slot(fd), Slot(fd)
+    worker.claim("a", 1)
+    worker.begin("a", 1.0)
+    if not (pid := os.fork()):
+        while True:
+            worker.begin("a", 1.0)
+            worker.begin("a", 2.0)
+    try:
+        seen = {claim.limit_at for _ in range(20_000) for claim in pool.claims()}
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(fd)
+    assert seen == {1.0, 2.0}

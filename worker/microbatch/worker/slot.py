@@ -26,7 +26,7 @@ _HEAD = struct.Struct("=II")  # the description's length and checksum
 _CLAIM = struct.Struct("=dd")  # claimed_at and limit_at
 _BODY = struct.Struct("=d200s")  # due_ms and the owner
 _SUM = struct.Struct("=I")
-_MOMENT = struct.Struct("d")  # written and read in one step
+_MOMENT = struct.Struct("d")  # at a multiple of 8 bytes, so that no reader sees half of it
 _CLAIMS_AT = (7_168, 7_680)
 _TRIES = 3
 
@@ -116,7 +116,9 @@ class Slot:
         self._owners[place] = ""
 
     def _set(self, place: int, offset: int, moment: float) -> None:
-        _MOMENT.pack_into(self._memory, _CLAIMS_AT[place] + offset, moment)
+        # Not pack_into, which clears the bytes first: the pool could read 0.0, and end a healthy worker.
+        at = _CLAIMS_AT[place] + offset
+        self._memory[at : at + _MOMENT.size] = _MOMENT.pack(moment)
 
     # The reader's side.
 
