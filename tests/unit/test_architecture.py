@@ -34,7 +34,7 @@ def test_the_keys() -> None:
     kinds = {"zset": "sorted set"}
     types = {key.removeprefix("mb:{letters}:"): kinds.get(kind, kind) for key, kind in KEYS.types().items()}
     told = {name: row[1] for row in table("Keys") for name in names(row[0])}
-    assert told == {**types, "batch:<id>": "list", "quarantine:<what>": "any"}
+    assert told == {**types, "batch:<id>": "list", "quarantine:<what>": "any", "reply:<client>": "stream"}
 
 
 def test_the_scripts() -> None:
