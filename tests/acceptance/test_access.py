@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from microbatch.broker.errors import BatcherFull
+from microbatch.broker.errors import BatcherFull, EventFailed
 from microbatch.broker.wire.event import encode_event
 from microbatch.broker.wire.header import Header, Trigger
 from microbatch.broker.wire.identity import new_id
@@ -48,7 +48,7 @@ config = Config(
 """
 
 PRODUCER = """\
-from microbatch.broker.errors import BatcherFull
+from microbatch.broker.errors import BatcherFull, EventFailed
 from microbatch.producer import start
 from app import config
 
@@ -225,6 +225,42 @@ def test_a_producer_may_record_what_a_replica_has_to_confirm(
     assert refusals(guarded) == []
 
 
+OWN_RESULTS = """\
+import os, signal
+from microbatch.producer import BatchInfo, Config, Reject
+
+def process(batch, info: BatchInfo):
+    if "deadly" in batch:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [Reject("bad") if event == "bad" else event.upper() for event in batch]
+
+config = Config(
+    name="letters", batch_processor=process, per_event=True, frequency=100, max_retries=0,
+    isolate_failures=False,
+)
+"""
+
+
+def test_events_may_be_submitted_and_replied_to(
+    guarded: RealServer, command: Command, tmp_path: Path
+) -> None:
+    """By a worker that commits, divides and buries a batch, and by a scheduler that buries one."""
+    (tmp_path / "app.py").write_text(OWN_RESULTS)
+    command("microbatch", "scheduler", "app.py", url=url_of(guarded, "scheduler"))
+    command("microbatch", "worker", "app.py", url=url_of(guarded, "worker"))
+    with start(Config(name="letters", per_event=True, redis_url=url_of(guarded, "producer"))) as mb:
+        assert list(mb.map(["a", "b"])) == ["A", "B"]
+        futures = mb.submit_many(["c", "bad", "d"])
+        assert [futures[0].result(60), futures[2].result(60)] == ["C", "D"]
+        for event in ("bad", "deadly"):
+            with pytest.raises(EventFailed):
+                mb.submit(event).result(120)
+        assert mb.submit("e", expires=60).result(60) == "E"
+        assert guarded.admin.keys(KEY + "reply:*")
+    assert guarded.admin.keys(KEY + "reply:*") == []
+    assert refusals(guarded) == []
+
+
 @pytest.mark.leaves("quarantine")
 def test_a_consumer_may_quarantine_an_entry_that_is_not_a_result(guarded: RealServer) -> None:
     guarded.admin.xadd(KEY + "results", {"not": "a result"})
@@ -314,6 +350,7 @@ FORBIDDEN: dict[str, list[tuple[str, ...]]] = {
         ("ZADD", KEY + "inflight", "1", "1"),
         ("SET", KEY + "lease", "me"),
         ("RPUSH", "rq:queue:mb:letters", "1"),
+        ("XADD", KEY + "results", "*", "a", "1"),
         ("EVAL", "return redis.call('LPOP', KEYS[1])", "1", KEY + "events"),
         ("EVAL", "return redis.call('RPUSH', KEYS[1], '1')", "1", KEY + "batch:1"),
     ],
@@ -326,6 +363,7 @@ FORBIDDEN: dict[str, list[tuple[str, ...]]] = {
     ],
     "worker": [
         ("RPUSH", KEY + "events", "1"),
+        ("XREAD", "STREAMS", KEY + "reply:" + "a" * 16, "0"),
         ("LRANGE", KEY + "events", "0", "-1"),
         ("SET", KEY + "lease", "me"),
         ("XREADGROUP", "GROUP", "handlers", "me", "STREAMS", KEY + "results", ">"),

@@ -19,12 +19,14 @@ from microbatch.broker.state.wake import Wake
 from microbatch.broker.state.wake_listener import ServerWakeListener
 from microbatch.producer import AsyncMicroBatcher, Config, MicroBatcher
 from microbatch.producer.consumer import Consumer
+from microbatch.producer.reply_reader import ReplyReader
 from microbatch.scheduler.scheduler import Scheduler
 from microbatch.worker.rq.worker import BatchWorker
 from microbatch.worker.runner import BatchRunner
 from tests.doubles import ManualTicker
 from tests.servers import RealServer
 from tests.times import hurry
+from tests.unit.replies import Client
 from tests.wiretap import SCRIPTS, Said, wiretap
 
 pytestmark = pytest.mark.leaves("events", "wake", "seen", "inflight", "batch", "results")
@@ -67,6 +69,9 @@ COSTS = {
     ),
     "a_thousand_events_for_eager_cutting": cost("record", calls="RPUSH LREM RPUSH"),
     "a_stop": cost("MULTI HINCRBY LREM RPUSH EXEC"),
+    "the_first_event_that_is_submitted": cost("MULTI XADD PEXPIRE EXEC", "RPUSH"),  # a stream for replies
+    "an_event_that_is_submitted": cost("RPUSH"),
+    "a_thousand_replies": cost("XREAD PEXPIRE XTRIM"),
     # The active scheduler.
     "a_tick_with_nothing_waiting": cost(LOOK, "UNWATCH"),
     "a_tick_that_cuts_all_that_waits": cost(
@@ -95,6 +100,11 @@ COSTS = {
         *3 * ["commit HSET EXPIRE ZADD claim_next"],
         calls="LINDEX*4 TYPE*6 ZSCORE*3 LINDEX*3 ZADD*3 LSET*3 LPOP*3 LRANGE*3 "  # claim_next
         "EXISTS*6 TYPE*15 ZSCORE*3 HMGET*3 LLEN*3 HINCRBY*6 XADD*3 ZREM*6 UNLINK*3",  # commit
+    ),
+    "a_batch_with_replies_to_thirty_clients": cost(
+        "BLMOVE claim_next", "commit HSET EXPIRE ZADD claim_next",
+        calls="LINDEX*2 TYPE*2 ZSCORE LINDEX ZADD LSET LPOP LRANGE "  # claim_next
+        "EXISTS*2 TYPE*5 ZSCORE HMGET LLEN HINCRBY*2 ZREM*2 UNLINK XADD*30",  # commit
     ),
     "an_idle_workers_chores": cost("MULTI HSET EXPIRE EXPIRE EXISTS EXEC"),  # RQ's own, once a second
     # A consumer.
@@ -180,9 +190,9 @@ class House:
         active.run_once()
         return active
 
-    def worker(self) -> BatchWorker:
+    def worker(self, processor: Callable[[list[int]], object] = sum, **settings: Any) -> BatchWorker:
         """A worker without periodic chores."""
-        broker = self.broker(batch_processor=sum)
+        broker = self.broker(batch_processor=processor, **settings)
         worker = BatchWorker(BatchRunner(broker.config, broker=broker), broker.server)
         worker._chores_at = float("inf")
         return worker
@@ -331,6 +341,56 @@ def test_a_stop(house: House, counted: Counted) -> None:
     mb = house.batcher()
     with counted():
         mb.stop()
+
+
+@pytest.fixture
+def no_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing reads replies, beside what is counted."""
+    monkeypatch.setattr(ReplyReader, "start", lambda _reader: None)
+
+
+def submit(mb: MicroBatcher) -> None:
+    """Submit an event, and return when it is sent."""
+    mb.submit("a")
+    assert mb._submitter is not None
+    mb._submitter.wait_sent()
+
+
+def test_the_first_event_that_is_submitted(house: House, counted: Counted, no_reader: None) -> None:
+    mb = house.batcher(per_event=True)
+    with counted():
+        submit(mb)
+    mb.close()
+
+
+def test_an_event_that_is_submitted(house: House, counted: Counted, no_reader: None) -> None:
+    mb = house.batcher(per_event=True)
+    submit(mb)
+    with counted():
+        submit(mb)
+    mb.close()
+
+
+def test_a_thousand_replies(house: House, counted: Counted) -> None:
+    worker = house.worker(list, per_event=True, max_size=1_000)
+    broker = house.broker(per_event=True)
+    client = Client(broker)
+    client.submit(*range(1_000))
+    house.scheduler(max_size=1_000)
+    worker._take_turns()
+    with counted():
+        assert sorted(client.replies().values()) == list(range(1_000))
+
+
+def test_a_batch_with_replies_to_thirty_clients(house: House, counted: Counted) -> None:
+    worker = house.worker(list, per_event=True)
+    clients = [Client(house.broker()) for _ in range(MAX_SIZE)]
+    for client in clients:
+        client.submit(5)
+    house.scheduler()
+    with counted():
+        assert worker._take_turns() is None
+    assert [client.replies() for client in clients] == [{1: 5}] * MAX_SIZE
 
 
 def test_a_tick_with_nothing_waiting(house: House, counted: Counted) -> None:
