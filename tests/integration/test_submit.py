@@ -102,6 +102,8 @@ def test_each_of_a_thousand_futures_from_eight_threads_gets_its_own_result(
         with ThreadPoolExecutor(8) as threads:
             found = [pair for pairs in threads.map(submit, range(8)) for pair in pairs]
         assert found == [(number, -number) for number in range(1_000)]
+        names = [thread.name for thread in threading.enumerate()]
+        assert (names.count("letters replies"), names.count("letters submits")) == (1, 1)
         wait_until(lambda: fleet.broker.stats.counters().done_events == 1_000, message=fleet.state)
 
 

@@ -1,0 +1,59 @@
+"""Which stream an event names, however the streams come and go."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import pytest
+
+from microbatch.broker.broker import Broker
+from microbatch.broker.errors import InDoubt, Unavailable
+from microbatch.broker.state.reply_stream import ReplyStream
+from microbatch.producer.pending import Pending
+from microbatch.producer.reply_reader import ReplyReader
+from tests.unit.steps import client_of
+
+
+class Noting(Pending):
+    """Notes which streams are named, and loses the first of them at that moment, as the reader may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader: ReplyReader
+        self.named: list[str] = []
+
+    def sent(self, numbers: list[int], client: str) -> None:
+        self.named.append(client)
+        if len(self.named) == 1:
+            self.reader._stream = None
+            assert self.take_all(client) == []  # none names it yet
+        super().sent(numbers, client)
+
+
+def test_an_event_does_not_name_a_stream_that_was_lost_a_moment_ago(broker: Broker) -> None:
+    """Nobody would notice that again: its future would be pending for ever."""
+    pending = Noting()
+    pending.reader = ReplyReader(broker, pending, lambda: None)
+    future = Future[object]()
+    client = pending.reader.client_for([pending.add(future)])
+    assert client == pending.named[-1] != pending.named[0]
+    assert pending.take_all(client) == [future]
+
+
+def test_all_events_name_one_stream_as_long_as_it_is_there(broker: Broker) -> None:
+    reader = ReplyReader(broker, Pending(), lambda: None)
+    assert reader.client_for([1]) == reader.client_for([2])
+    assert len(client_of(broker).keys(broker.keys.reply("*"))) == 1
+
+
+def test_a_stream_that_may_not_exist_is_not_named(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = ReplyReader(broker, Pending(), lambda: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(ReplyStream, "open", lambda _stream: _raise(InDoubt("the reply was lost")))
+        with pytest.raises(Unavailable, match="no stream for replies could be made: the reply was lost"):
+            reader.client_for([1])
+    assert len(reader.client_for([1])) == 16
+
+
+def _raise(error: Exception) -> None:
+    raise error
