@@ -6,9 +6,14 @@ import json
 import subprocess
 from typing import Any
 
+from microbatch.broker.broker import Broker
+from microbatch.producer import Config
+from microbatch.worker.runner import BatchRunner
 from tests.conftest import Command, MakeServer
 from tests.processes import clean_environment, script
 from tests.servers import RealServer
+from tests.unit.replies import EXPIRED_MS, Client
+from tests.unit.steps import cut
 from tests.waiting import wait_until
 
 NO_FILE = "there is no append-only file: what the server holds is lost when it ends; set appendonly yes"
@@ -27,6 +32,7 @@ def test_a_batcher_that_nobody_has_used(command: Command, server: RealServer) ->
         "in_flight": {"events": 0, "batches": 0, "oldest_age_ms": None},
         "done": {"events": 0, "batches": 0},
         "dead": {"events": 0, "batches": 0},
+        "expired": {"events": 0},
         "unhandled_results": 0,
         "rates": {"recorded_per_second": 0.0, "done_per_second": 0.0},
         "scheduler": {"active": None, "standby": []},
@@ -89,6 +95,24 @@ def test_it_tells_where_all_events_are(command: Command, letters: str, server: R
     assert ["done", "4", "2"] in rows
     assert ["results", "to", "handle", "2"] in rows
     assert any(row[:3] == ["scheduler", "none,", "standing"] for row in rows)
+
+
+def test_events_that_have_expired_are_counted(command: Command, server: RealServer) -> None:
+    config = Config(name="letters", redis_url=server.url, per_event=True, batch_processor=list)
+    broker = Broker(config)
+    client = Client(broker)
+    client.submit(1, 2, expires_at_ms=EXPIRED_MS)
+    client.submit(3)
+    assert BatchRunner(config, broker=broker).run(cut(broker, 3)[0].id).text == "done"
+    broker.close()
+    found = json_status(command, server)
+    assert (found["done"], found["expired"]) == ({"events": 1, "batches": 1}, {"events": 2})
+    table = command("microbatch", "status", "letters", url=server.url)
+    assert table.wait() == 0, table.output
+    assert ["expired", "2"] in [line.split() for line in table.stdout]
+    verify = command("microbatch", "verify", "letters", url=server.url)
+    assert verify.wait() == 0, verify.output
+    assert "all is accounted for" in verify.output
 
 
 def workers(found: dict[str, Any]) -> list[tuple[str, str | None]]:

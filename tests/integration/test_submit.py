@@ -23,6 +23,7 @@ from microbatch.broker.errors import (
     EncodeError,
     EventExpired,
     EventFailed,
+    RefusedForNow,
     ReplyLost,
     Stopped,
     TooManyPending,
@@ -31,6 +32,7 @@ from microbatch.broker.errors import (
 from microbatch.broker.inspect.audit import Audit
 from microbatch.broker.transport import listener
 from microbatch.producer import MicroBatcher, reply_reader
+from microbatch.worker.runner import BatchRunner
 from tests.conftest import MakeServer
 from tests.fleet import HASTY, Fleet
 from tests.proxy import Proxy
@@ -536,6 +538,26 @@ def process(batch):
         assert [future.result(LONG) for future in futures[1:]] == [4, 5]
         for batch in list(fleet.broker.dead):
             fleet.broker.dead.purge(batch.id)
+
+
+def test_a_commit_replies_although_the_server_is_out_of_memory(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    server = make_server()
+    with fleet_of(server, tmp_path) as fleet:
+        mb = fleet.batcher()
+        futures = mb.submit_many(range(10))
+        sent(fleet, 10)
+        with fleet.scheduling():
+            wait_until(lambda: not fleet.broker.events.waiting(), message=fleet.state)
+        runner = BatchRunner(fleet.config(batch_processor=lambda batch: batch))
+        batch = runner.claim(fleet.broker.ledger.in_flight()[0])
+        assert batch is not None
+        server.admin.config_set("maxmemory", "1")
+        refused = fleet.batcher().submit(1)
+        assert isinstance(error_of(refused), RefusedForNow)
+        assert runner.record_outcome(runner.process(batch)).text == "done"
+        assert [future.result(LONG) for future in futures] == list(range(10))
 
 
 # What can't be submitted.

@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,12 @@ def _submit_all(mb: MicroBatcher, numbers: range, told: Counter[int]) -> dict[in
     futures = {}
     for number in numbers:
         futures[number] = future = mb.submit(number, timeout=40)
-        future.add_done_callback(lambda _future, number=number: told.update([number]))
+        future.add_done_callback(partial(_note, told, number))
     return futures
+
+
+def _note(told: Counter[int], number: int, _future: Future[Any]) -> None:
+    told[number] += 1
 
 
 def _wait_for(fleet: Fleet, done: int, parts: list[Any]) -> None:

@@ -93,6 +93,7 @@ def snapshot_as_json(batcher: str, server: str, count: Snapshot) -> dict[str, An
         },
         "done": {"events": counters.done_events, "batches": counters.done_batches},
         "dead": {"events": counters.dead_events_now, "batches": counters.dead_batches_now},
+        "expired": {"events": counters.expired_events},
         "unhandled_results": count.unhandled,
         "scheduler": schedulers(count),
     }

@@ -43,6 +43,8 @@ def _ledger(status: Status) -> Table:
     table.add_row("done", f"{counters.done_events:,}", f"{counters.done_batches:,}", style="green")
     dead_style = "bold red" if counters.dead_batches_now else ""
     table.add_row("dead", f"{counters.dead_events_now:,}", f"{counters.dead_batches_now:,}", style=dead_style)
+    if counters.expired_events:
+        table.add_row("expired", f"{counters.expired_events:,}", "")
     table.add_row("results to handle", "", f"{count.unhandled:,}")
     return table
 
