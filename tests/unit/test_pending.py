@@ -59,6 +59,14 @@ def test_deadlines_of_settled_futures_do_not_pile_up() -> None:
     assert pending.next_deadline == 5
 
 
+def test_a_signal_handler_may_take_a_future_while_another_is_added() -> None:
+    """It runs in the middle of whatever its thread does, even while that holds the lock."""
+    pending, future = Pending(), Future[Any]()
+    number = pending.add(future)
+    with pending._lock:
+        assert pending.take(number) is future
+
+
 def test_only_the_futures_of_a_lost_stream_are_taken() -> None:
     pending = Pending()
     numbers = [pending.add(Future()) for _ in range(5)]

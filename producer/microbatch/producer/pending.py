@@ -46,7 +46,7 @@ class Pending:
 
     def unlock(self) -> None:
         """Make a new lock, as in a process that was forked now: another thread may have held the old one."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may cancel a future while another is added
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -12,12 +12,14 @@ import time
 import traceback
 from collections import deque
 from concurrent.futures import Future
+from copy import copy
 from math import inf
 from typing import Any
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import (
     AlreadyRecorded,
+    BatcherFull,
     Closed,
     InDoubt,
     MicrobatchError,
@@ -185,6 +187,13 @@ class Submitter:
             raws = [submission.encode(client) for submission in chunk]
             if not self._recorder.record_stamped(raws, chunk[0].event_id):
                 self._fail(numbers, AlreadyRecorded("an event with this id was recorded before"))
+        except BatcherFull as error:
+            if len(chunk) == 1 or self._block_seconds:
+                self._fail(numbers, error)
+            else:  # there may be room for fewer
+                half = len(chunk) // 2
+                self._send(chunk[:half])
+                self._send(chunk[half:])
         except InDoubt as error:
             log.warning("%s: submitted events may or may not have been recorded: %s", self._name, error)
         except MicrobatchError as error:
@@ -196,4 +205,6 @@ class Submitter:
     def _fail(self, numbers: list[int], error: BaseException) -> None:
         for number in numbers:
             if (future := self._pending.take(number)) is not None:
-                settle(future, error)
+                own = copy(error)  # several threads may raise it, and each adds to its traceback
+                own.__cause__ = error.__cause__
+                settle(future, own)

@@ -17,6 +17,7 @@ from microbatch.broker.transport.request import Replies, Request, Steps, command
 from microbatch.broker.transport.verb import S_co, Verbs, verb
 from microbatch.broker.wire.reply import numbers_of
 
+_MOST_ENTRIES = 100  # in one read: results may be large, and many replies may wait for a client that was away
 Found = list[tuple[int, bytes]]
 """Replies: the number of each event, and what became of it, as `wire.reply` encodes it."""
 
@@ -49,7 +50,7 @@ class ReplyStream(Verbs[S_co]):
         block = min(max(wait_ms, 1), int(BLOCK_SECONDS * 1000))
         # XREAD is the first: a listener can end the wait only before it has read any reply.
         read = (
-            ("XREAD", "BLOCK", block, "STREAMS", self._key, self._seen),
+            ("XREAD", "COUNT", _MOST_ENTRIES, "BLOCK", block, "STREAMS", self._key, self._seen),
             ("PEXPIRE", self._key, self._ttl_ms),
             ("XTRIM", self._key, "MINID", self._seen),
         )
