@@ -29,6 +29,7 @@ from benchmarks.rows import (
     recover,
     run,
     sizes,
+    submit,
     tick,
 )
 
@@ -40,6 +41,7 @@ _ALL: tuple[Row, ...] = (
     end_to_end,
     end_to_end_large,
     latency,
+    submit,
     eager,
     tick,
     memory,

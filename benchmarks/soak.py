@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from microbatch.broker.broker import Broker
+from microbatch.broker.transport.request import info
 from microbatch.ops.local.stack import Stack
 from microbatch.producer import BatchInfo, Config, start
 
@@ -64,7 +65,7 @@ def command_of(pid: int) -> str:
 
 
 def sample(broker: Broker, own_pid: int) -> Sample:
-    memory = broker.server.do("INFO", "memory")["used_memory"]
+    memory = broker.server.perform(info("memory"))["used_memory"]
     found = {f"{pid} {command_of(pid)}": resident_bytes(pid) for pid in family(own_pid)}
     return Sample(int(memory), int(broker.server.do("DBSIZE")), found)
 

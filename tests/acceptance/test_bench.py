@@ -67,6 +67,14 @@ def test_a_row_is_measured_written_and_shown_in_the_readme(tmp_path: Path) -> No
     assert "(benchmarks/results/2026-01-02-sizes.svg)" in text
 
 
+def test_a_soak_of_nine_seconds_adds_up() -> None:
+    """Too short to show growth, so only the sums count."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "soak.py"), "9"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert "9 s, 4," in done.stdout, done.stdout + done.stderr
+    assert "the results do not add up" not in done.stdout
+
+
 def test_a_text_without_a_place_for_the_figures() -> None:
     with pytest.raises(ValueError, match="no place"):
         put_between_marks("# Microbatch\n", "| |")

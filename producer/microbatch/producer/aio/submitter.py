@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from functools import partial
+from math import inf
 from typing import Any
 
 from microbatch.broker.broker import AsyncBroker
@@ -56,6 +57,8 @@ class AsyncSubmitter:
         self._stream: ReplyStream[AsyncServer] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
         self._is_closed = False
 
     async def submit(
@@ -65,17 +68,16 @@ class AsyncSubmitter:
         expires_at_ms = None if expires is None else await self._now_ms() + int(expires * 1000)
         await self._wait_for_room()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        number = self._pending.add(future)
+        deadline = inf if within is None else time.monotonic() + within
+        number = self._pending.add(future, deadline)
+        self._watch(deadline)
         outgoing: Outgoing | None = None
         try:
-            async with asyncio.timeout(within):
-                client = await self._client_for(number)
-                submission = Submission(number, body, time.time_ns() // 1_000_000, event_id, expires_at_ms)
-                outgoing = self._recorder.post([submission.encode(client)], event_id)
-                outgoing.settled.add_done_callback(partial(_settle_as_sent, future, outgoing))
-                return await future
-        except TimeoutError as error:
-            raise TimeoutError("no reply came within the timeout") from error
+            client = await self._client_for(number)
+            submission = Submission(number, body, time.time_ns() // 1_000_000, event_id, expires_at_ms)
+            outgoing = self._recorder.post([submission.encode(client)], event_id)
+            outgoing.settled.add_done_callback(partial(_settle_as_sent, future, outgoing))
+            return await future
         finally:
             self._pending.take(number)
             self._settled.set()
@@ -86,6 +88,8 @@ class AsyncSubmitter:
         """End the reading within ``seconds``, and fail what is pending. Does not raise."""
         self._is_closed = True
         self._listener.wake()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._reading is not None:
             await asyncio.wait((self._reading,), timeout=seconds)
         for future in self._pending.take_all():
@@ -95,6 +99,21 @@ class AsyncSubmitter:
                 await self._stream.close()
             except ServerError as error:
                 log.debug("%s: the reply stream expires on its own: %s", self._name, error)
+
+    def _watch(self, deadline: float) -> None:
+        """Have the futures given up on time. One timer serves all; `asyncio.timeout` would set many."""
+        if deadline < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = deadline
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(0.0, deadline - time.monotonic()), self._give_up_late)
+
+    def _give_up_late(self) -> None:
+        self._timer, self._timer_at = None, inf
+        for future in self._pending.take_late(time.monotonic()):
+            settle(future, TimeoutError("no reply came within the timeout"))
+        self._watch(self._pending.next_deadline)
 
     async def _now_ms(self) -> int:
         return await self._home.do(self._broker.server.perform(self._broker.time_source.reading()))
