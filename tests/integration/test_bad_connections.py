@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from microbatch.broker.errors import InDoubt, Refused, ServerError, Unsupported
+from microbatch.broker.transport.listener import Listener
+from microbatch.broker.transport.request import command
 from microbatch.broker.transport.server import Server
 from microbatch.producer import Config, start
 from tests.conftest import MakeServer
@@ -115,6 +118,20 @@ def test_every_role_notices_dropped_connections_within_12_seconds(
         assert time.monotonic() - began < 12
         assert len([line for line in process.lines if "broke before" in line]) == 1
         valkey_server.admin.delete(fleet.broker.keys.results)
+
+
+def test_a_wait_on_a_dead_connection_ends_when_it_is_asked_to(valkey_server: RealServer) -> None:
+    """The server ends the wait, and its reply goes nowhere."""
+    with Proxy(valkey_server) as proxy, ThreadPoolExecutor(1) as threads:
+        server = Server.at(proxy.url)
+        listener = Listener(server, reply_seconds=0.5)
+        waiting = threads.submit(listener.perform, command("BLPOP", "test:nothing", 5))
+        wait_until(lambda: any(each["cmd"] == "blpop" for each in valkey_server.admin.client_list()))
+        proxy.drop_links()
+        listener.wake()
+        assert isinstance(waiting.exception(60), InDoubt)
+        assert isinstance(listener.perform(command("PING")), bytes)
+        server.close()
 
 
 def test_cluster_mode_is_refused_at_the_start(make_server: MakeServer) -> None:

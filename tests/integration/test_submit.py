@@ -30,8 +30,7 @@ from microbatch.broker.errors import (
     Unavailable,
 )
 from microbatch.broker.inspect.audit import Audit
-from microbatch.broker.transport import listener
-from microbatch.producer import MicroBatcher, reply_reader
+from microbatch.producer import MicroBatcher
 from microbatch.worker.runner import BatchRunner
 from tests.conftest import MakeServer
 from tests.fleet import HASTY, Fleet
@@ -423,12 +422,7 @@ def test_an_event_whose_stream_may_not_exist_is_not_recorded(proxied: tuple[Flee
     assert after.result(LONG) == -2
 
 
-def test_a_connection_that_was_forgotten_is_replaced(
-    proxied: tuple[Fleet, Proxy], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listener, "REPLY_SECONDS", 1.0)
-    hurry(monkeypatch, reply_ttl_ms=60_000)
-    monkeypatch.setattr(reply_reader, "_LONGEST_READ_MS", 500)
+def test_a_connection_that_was_forgotten_is_replaced(proxied: tuple[Fleet, Proxy]) -> None:
     fleet, proxy = proxied
     mb = fleet.batcher(redis_url=proxy.url)
     future = mb.submit(1)
@@ -441,16 +435,14 @@ def test_a_connection_that_was_forgotten_is_replaced(
 def test_a_batcher_can_be_closed_while_its_connection_is_dead(
     proxied: tuple[Fleet, Proxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "REPLY_SECONDS", 1.0)
+    hurry(monkeypatch, close_seconds=0.5)
     fleet, proxy = proxied
     mb = fleet.batcher(redis_url=proxy.url)
     future = mb.submit(1)
     sent(fleet, 1)
-    reader = next(thread for thread in threading.enumerate() if thread.name == "letters replies")
     proxy.drop_links()
     mb.close()
     assert isinstance(error_of(future), Closed)
-    wait_until(lambda: not reader.is_alive())
 
 
 def test_replies_come_when_the_server_is_back(make_server: MakeServer, tmp_path: Path) -> None:
@@ -678,7 +670,10 @@ def test_a_close_fails_the_futures_that_are_pending(fleet: Fleet) -> None:
 
 
 def test_a_close_says_which_events_were_never_sent(
-    make_server: MakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_server: MakeServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     hurry(monkeypatch, close_seconds=0.2)
     server = make_server()
@@ -695,6 +690,7 @@ def test_a_close_says_which_events_were_never_sent(
         assert isinstance(error_of(on_its_way), Closed)
         assert isinstance(error_of(unsent), Unavailable)
         assert "not recorded" in str(error_of(unsent))
+        assert "letters: lost 1 submitted events: the batcher was closed first" in caplog.text
         server.resume()
 
 

@@ -121,7 +121,12 @@ class Submitter:
             self._reader.close(seconds)
         except ServerError as error:
             log.debug("%s: the reply stream expires on its own: %s", self._name, error)
-        for future in self._pending.take_all(""):
+        unsent = self._pending.take_all("")
+        if unsent:
+            log.error(
+                "%s: lost %s submitted events: the batcher was closed first", self._name, f"{len(unsent):,}"
+            )
+        for future in unsent:
             settle(
                 future, Unavailable("the batcher was closed before the event was sent; it is not recorded")
             )

@@ -63,10 +63,13 @@ class Listener:
     """A separate connection for commands that block at the server. For one thread at a time.
 
     Only `wake` may be called from other threads.
+
+    ``reply_seconds``: how long it waits for a reply before it takes the connection for dead.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, reply_seconds: float = REPLY_SECONDS) -> None:
         self._server = server
+        self._reply_seconds = reply_seconds
         self._interrupt = Interrupt()
         self._connection: Any = None
         self._client_id = 0
@@ -110,16 +113,19 @@ class Listener:
         return self._connection
 
     def _wait_for_reply(self, descriptor: int) -> None:
-        if self._interrupt.wait_for(descriptor, REPLY_SECONDS):
+        if self._interrupt.wait_for(descriptor, self._reply_seconds):
             return
         if not self._interrupt.is_awake:
-            raise redis.TimeoutError(f"no reply for {REPLY_SECONDS:g} s")
+            raise self._silence()
         # The command may not have reached the server yet. Then there is nothing to unblock.
-        give_up_at = time.monotonic() + REPLY_SECONDS
+        give_up_at = time.monotonic() + self._reply_seconds
         while not _readable(_UNBLOCK_SECONDS, descriptor):
             if time.monotonic() > give_up_at:  # the connection is dead, and only this one
-                raise redis.TimeoutError(f"no reply for {REPLY_SECONDS:g} s")
+                raise self._silence()
             self._server.do("CLIENT", "UNBLOCK", self._client_id)
+
+    def _silence(self) -> redis.TimeoutError:
+        return redis.TimeoutError(f"no reply for {self._reply_seconds:g} s")
 
 
 def _readable(seconds: float, *descriptors: int) -> list[int]:
