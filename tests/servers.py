@@ -138,7 +138,7 @@ class RealServer:
         self.start()
 
     def pause(self) -> None:
-        """Send SIGSTOP, and wait until it stands still: connections stay open, and the server answers nothing."""
+        """Send SIGSTOP, and wait until it stands still. Connections stay open, and nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
         stat = Path(f"/proc/{self.pid}/stat")
         wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
