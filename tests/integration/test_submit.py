@@ -716,21 +716,24 @@ from concurrent.futures import wait
 from microbatch.broker.app.config import Config
 from microbatch.producer import start
 
+def say(*words):  # in one write, because two processes and several threads share the output
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
 parent = os.getpid()
 mb = start(Config(batch_processor=print))
 futures = mb.submit_many(range(100))
-futures[0].add_done_callback(lambda settled: os.write(1, b"child: %a\\n" % (os.getpid() != parent)))
+futures[0].add_done_callback(lambda settled: say("child:", os.getpid() != parent))
 child = os.fork() or os.getpid()
 if child == os.getpid():
     done, pending = wait(futures, 30)
     kinds = {type(future.exception(30)).__name__ for future in done}
-    print("child", len(pending), *kinds, flush=True)
-    print("child", mb.submit(1_000).result(60), flush=True)
+    say("child", len(pending), *kinds)
+    say("child", mb.submit(1_000).result(60))
     mb.close()
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
-print("parent", sum(future.result(60) for future in futures), flush=True)
-print("parent", mb.submit(2_000).result(60), flush=True)
+say("parent", sum(future.result(60) for future in futures))
+say("parent", mb.submit(2_000).result(60))
 mb.close()
 """
 
