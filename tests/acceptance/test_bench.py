@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks import soak
 from benchmarks.measure import Claim, quantile
 from benchmarks.readme import BEGIN, END, put_between_marks
 from benchmarks.tally import Tally, WrongError
+from microbatch.broker.broker import Broker
+from microbatch.producer import Config
 from tests.processes import clean_environment
+from tests.servers import RealServer
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,12 +72,20 @@ def test_a_row_is_measured_written_and_shown_in_the_readme(tmp_path: Path) -> No
     assert "(benchmarks/results/2026-01-02-sizes.svg)" in text
 
 
-def test_a_soak_of_nine_seconds_adds_up() -> None:
-    """Too short to show growth, so only the sums count."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "soak.py"), "9"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert "9 s, 4," in done.stdout, done.stdout + done.stderr
-    assert "the results do not add up" not in done.stdout
+def test_the_soak_sees_what_grows(valkey_server: RealServer) -> None:
+    broker = Broker(Config(name="soak", redis_url=valkey_server.url))
+    first = soak.sample(broker, os.getpid())
+    valkey_server.admin.set("large", "x" * 5_000_000)
+    second = soak.sample(broker, os.getpid())
+    rows = {
+        name: after - before <= allowed
+        for name, before, after, allowed in soak.growth([first] * 6 + [second] * 2)
+    }
+    assert not rows["server memory, bytes"]
+    assert rows["keys"]
+    assert second.keys - first.keys == 1
+    valkey_server.admin.delete("large")
+    broker.close()
 
 
 def test_a_text_without_a_place_for_the_figures() -> None:

@@ -74,7 +74,7 @@ def house(
         yield House(fleet, server), server
 
 
-@pytest.mark.leaves("quarantine", "dead", "batch", "seen", "wake")
+@pytest.mark.leaves("quarantine", "dead", "batch", "seen", "wake", "reply")
 @pytest.mark.parametrize("role", ["producer", "consumer"])
 def test_nothing_that_a_role_may_do_harms_the_others(house: Guarded, role: str) -> None:
     living, server = house
