@@ -236,7 +236,7 @@ def process(batch, info: BatchInfo):
 
 config = Config(
     name="letters", batch_processor=process, per_event=True, frequency=100, max_retries=0,
-    isolate_failures=False,
+    max_worker_deaths=0, isolate_failures=False,
 )
 """
 

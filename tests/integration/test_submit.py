@@ -108,10 +108,10 @@ def test_each_of_a_thousand_futures_from_eight_threads_gets_its_own_result(
         wait_until(lambda: fleet.broker.stats.counters().done_events == 1_000, message=fleet.state)
 
 
-def test_a_hundred_thousand_events_through_map(fleet: Fleet) -> None:
+def test_thirty_thousand_events_through_map(fleet: Fleet) -> None:
     work(fleet, 2)
     mb = fleet.batcher(max_size=1_000)
-    assert list(mb.map(range(100_000))) == [-number for number in range(100_000)]
+    assert list(mb.map(range(30_000))) == [-number for number in range(30_000)]
     assert threading.active_count() < 20
 
 

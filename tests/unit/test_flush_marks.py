@@ -135,7 +135,7 @@ STEPS = (
 )  # fmt: skip
 
 
-@settings(max_examples=2_000, derandomize=True, database=None, deadline=None)
+@settings(max_examples=500, derandomize=True, database=None, deadline=None)
 @given(st.lists(st.sampled_from(STEPS), max_size=40))
 def test_in_any_order_a_flush_is_done_when_all_before_it_is_cut(steps: list[Callable[[Story], None]]) -> None:
     story = Story()
