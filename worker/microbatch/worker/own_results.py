@@ -61,9 +61,8 @@ class OwnResults:
         replies.add([batch.events[position] for position in expired], EXPIRED)
         for position, body in bodies.items():
             replies.add([batch.events[position]], Reply(result=body))
-        return Ending(self._entry(batch, bodies), replies, len(expired)), PartialFailure(
-            errors
-        ) if errors else None
+        ending = Ending(self._entry(batch, bodies), replies, len(expired))
+        return ending, PartialFailure(errors) if errors else None
 
     def _results(
         self, live: Sequence[int], events: list[Any], info: BatchInfo
