@@ -152,13 +152,13 @@ def test_it_shows_no_password_and_ends_quietly(dashboard: Dashboard) -> None:
     assert "hunter2" not in line
 
 
-# A batch that dies whole, and one of which a part dies, until the file "mended" exists.
+# A batch that dies whole, and one of which a part dies, until the file "repaired" exists.
 IN_PART = """\
 from pathlib import Path
 from microbatch.producer import Config, PartialFailure
 
 def total(batch: list[str]) -> int:
-    if not Path("mended").exists():
+    if not Path("repaired").exists():
         if "whole" in batch:
             raise ValueError("all of it")
         if "part" in batch:
@@ -191,12 +191,12 @@ def test_what_is_requeued_there_is_run_again(
     wait_until(lambda: len(failed()) == 3)  # includes the batch of which a part died, which needs no action
     for job in failed():
         dashboard.press(f"job/{job}/requeue")
-    wait_until(lambda: counted("dead_batches") >= 3)  # not mended, so they die again
+    wait_until(lambda: counted("dead_batches") >= 3)  # not repaired, so they die again
     # Another batch succeeds. Otherwise the second failure could mean an outage, and would be held back.
     assert command("microbatch", "record", "letters", "--create", stdin='"good"\n', url=url).wait() == 0
     wait_until(lambda: counted("dead_batches") == 4)
     wait_until(lambda: len(failed()) == 2)
-    (tmp_path / "mended").touch()
+    (tmp_path / "repaired").touch()
     dashboard.press("requeue/mb:letters")  # all failed jobs
     wait_until(lambda: counted("done_events") == 7)
     assert counted("revived_events") == 2 * (3 + 1)

@@ -30,13 +30,13 @@ from tests.waiting import wait_until
 
 KEY = "mb:{letters}:"
 
-# Fails for the events "bad" and "worse", each in its own way, until the file "mended" exists.
+# Fails for the events "bad" and "worse", each in its own way, until the file "repaired" exists.
 APP = """\
 from pathlib import Path
 from microbatch.producer import Config
 
 def total(batch: list[str]) -> int:
-    if not Path("mended").exists():
+    if not Path("repaired").exists():
         if "bad" in batch:
             raise ValueError("bad luck")
         if "worse" in batch:
@@ -234,10 +234,10 @@ def test_an_error_without_utf8_is_written_as_json(
 
 
 def test_replayed_ones_go_through_the_normal_path(operator: Operator, tmp_path: Path) -> None:
-    operator.run("dead", "replay", "letters", "--error", "bad")  # not mended, so it dies again
+    operator.run("dead", "replay", "letters", "--error", "bad")  # not repaired, so it dies again
     wait_until(lambda: operator.broker.stats.counters().dead_batches == 3)
     operator.wait_for_dead(2)
-    (tmp_path / "mended").touch()
+    (tmp_path / "repaired").touch()
     (line,) = operator.run("dead", "replay", "letters", "--all")
     assert line.startswith("replay: 2 batches, 2 events")
     operator.wait_until_done(4)
@@ -264,9 +264,9 @@ def test_one_that_is_requeued_in_rq_is_run_again(operator: Operator, tmp_path: P
     registry = FailedJobRegistry("mb:letters", connection=operator.server.admin, serializer=JSONSerializer)
     dead = [batch["batch"] for batch in operator.dead()]
     wait_until(lambda: set(dead) <= set(registry.get_job_ids()))  # they are among the failed jobs there
-    registry.requeue(dead[0])  # not mended, so it dies again
+    registry.requeue(dead[0])  # not repaired, so it dies again
     wait_until(lambda: operator.broker.stats.counters().dead_batches == 3, 20)
-    (tmp_path / "mended").touch()
+    (tmp_path / "repaired").touch()
     wait_until(lambda: set(dead) <= set(registry.get_job_ids()))
     for batch_id in dead:
         registry.requeue(Job.fetch(batch_id, connection=operator.server.admin, serializer=JSONSerializer))
@@ -285,8 +285,8 @@ def test_verify_names_what_disagrees_and_mends_it(operator: Operator) -> None:
     assert [line.partition(": ")[0] for line in found] == [
         KEY + f"batch:{missing}", KEY + f"batch:{stray}", KEY + "stats", KEY + "stats",
     ]  # fmt: skip
-    mended = operator.run("verify", "letters", "--repair", code=1)
-    assert "(put in flight)" in mended[1]
+    repaired = operator.run("verify", "letters", "--repair", code=1)
+    assert "(put in flight)" in repaired[1]
     operator.wait_until_done(3)
     assert operator.run("verify", "letters") == ["letters: all is accounted for"]
 

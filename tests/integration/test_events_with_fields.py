@@ -21,10 +21,10 @@ AT_MS = 1_700_000_000_000
 STAMP = encode_event(b"", AT_MS)[1:]
 FIELDS = ((Tag.KEY, b"a key"), (Tag.REPLY_TO, b"one"), (Tag.REPLY_TO, b"two"), (Tag.BAGGAGE, b"\x00\xff"))
 
-# Fails for the event "bad" until the file "mended" exists.
+# Fails for the event "bad" until the file "repaired" exists.
 FAILS_FOR_BAD = """
 def process(batch):
-    if "bad" in batch and not Path("mended").exists():
+    if "bad" in batch and not Path("repaired").exists():
         raise ValueError("bad luck")
     return batch
 """
@@ -86,7 +86,7 @@ def test_an_event_with_fields_dies_and_is_replayed_as_others_are(server: RealSer
         assert broker.dead.events(dead.id) == [raw]
         assert list(Audit(broker).findings()) == []
 
-        fleet.let("mended")
+        fleet.let("repaired")
         assert broker.dead.replay(dead.id)[0] == 1
         fleet.finish(fleet.batcher(result_handler=results.append))
     assert results == [["bad"]]

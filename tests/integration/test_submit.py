@@ -415,7 +415,7 @@ def test_an_event_whose_stream_may_not_exist_is_not_recorded(proxied: tuple[Flee
     mb = fleet.batcher(redis_url=proxy.url)
     error = error_of(mb.submit(1))
     assert isinstance(error, Unavailable)
-    assert "no stream for replies could be made" in str(error)
+    assert str(error).startswith("no stream for replies could be made: ")
     assert fleet.broker.events.waiting() == 0
     after = mb.submit(2)
     work(fleet)
@@ -768,4 +768,5 @@ def test_a_signal_handler_may_stop_and_cancel_while_the_thread_submits(fleet: Fl
             if len(futures) > 5_000:
                 wait_until(lambda: not killer.is_alive())
     assert futures[0].cancelled()
-    assert fleet.broker.events.waiting() >= len(futures)
+    # The call that the handler interrupts may go on after the stop, and its event is sent soon.
+    wait_until(lambda: fleet.broker.events.waiting() >= len(futures))

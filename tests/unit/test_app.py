@@ -152,11 +152,11 @@ def test_a_file_that_is_not_python() -> None:
     assert refused("./data/letters") == "data/letters is not a Python file"
 
 
-def test_a_file_that_failed_can_be_mended() -> None:
-    write("app_mended.py", "1 / 0\n")
-    refused("app_mended.py")
-    write("app_mended.py", ONE)
-    assert load_config("app_mended.py").name == "letters"
+def test_a_file_that_failed_can_be_repaired() -> None:
+    write("app_repaired.py", "1 / 0\n")
+    refused("app_repaired.py")
+    write("app_repaired.py", ONE)
+    assert load_config("app_repaired.py").name == "letters"
 
 
 PROGRAM = """\

@@ -140,10 +140,10 @@ def test_a_batch_in_flight_is_neither_replayed_nor_purged(broker: Broker) -> Non
 
 
 def test_a_dead_batch_that_is_requeued_runs_again(make_runner: MakeRunner, clock: ManualClock) -> None:
-    mended: list[bool] = []
+    repaired: list[bool] = []
 
     def processor(batch: list[int]) -> int:
-        if not mended:
+        if not repaired:
             raise ValueError("no")
         return sum(batch)
 
@@ -152,7 +152,7 @@ def test_a_dead_batch_that_is_requeued_runs_again(make_runner: MakeRunner, clock
     before = datetime.fromtimestamp(clock.ms / 1000, UTC)
     assert runner.run(batch_id, enqueued_at=before).is_dead
     assert runner.run(batch_id, enqueued_at=before).text.startswith("nothing to do")
-    mended.append(True)
+    repaired.append(True)
     clock.advance(1_000)
     assert runner.run(batch_id, enqueued_at=datetime.fromtimestamp(clock.ms / 1000, UTC)).text == "done"
     check_account(runner.broker)

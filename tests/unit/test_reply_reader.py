@@ -8,7 +8,6 @@ import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, Unavailable
-from microbatch.broker.state.reply_stream import ReplyStream
 from microbatch.producer.pending import Pending
 from microbatch.producer.reply_reader import ReplyReader
 from tests.unit.steps import client_of
@@ -49,9 +48,10 @@ def test_all_events_name_one_stream_as_long_as_it_is_there(broker: Broker) -> No
 def test_a_stream_that_may_not_exist_is_not_named(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = ReplyReader(broker, Pending(), lambda: None)
     with monkeypatch.context() as patched:
-        patched.setattr(ReplyStream, "open", lambda _stream: _raise(InDoubt("the reply was lost")))
-        with pytest.raises(Unavailable, match="no stream for replies could be made: the reply was lost"):
+        patched.setattr(broker.server, "_perform", lambda _request: _raise(InDoubt("the reply was lost")))
+        with pytest.raises(Unavailable, match="no stream for replies could be made: the reply was lost") as e:
             reader.client_for([1])
+    assert str(e.value) == "no stream for replies could be made: the reply was lost"
     assert len(reader.client_for([1])) == 16
 
 

@@ -211,6 +211,6 @@ class Broker(CommonBroker[Server]):
 
 
 def _keeps_outcomes(config: Config) -> bool:
-    """Whether outcomes go to the results stream. With ``per_event`` and no handler, nobody reads them."""
+    """Whether outcomes go to the results stream: not with ``per_event`` and no handler to read them."""
     is_handled = config.result_handler is not None or config.failure_handler is not None
     return config.results == "keep" and (is_handled or not config.per_event)

@@ -14,11 +14,11 @@ from microbatch.broker.process.loggable import message
 from microbatch.broker.wire import codec
 from microbatch.producer.background import BackgroundConsumer
 from microbatch.producer.consumer import Consumer
-from microbatch.producer.event_checks import EventChecks, refuse_one_event
+from microbatch.producer.event_checks import EventChecks, refuse_one_event, stopped
 from microbatch.producer.linger import Buffer
 from microbatch.producer.recorder import CHUNK_BYTES, Recorder
 from microbatch.producer.submitter import Submitter
-from microbatch.producer.submitting import Submits, is_stopped
+from microbatch.producer.submitting import Submits
 
 log = logging.getLogger(__name__)
 
@@ -82,14 +82,14 @@ class MicroBatcher(Submits):
         tried again. `flush` raises InDoubt.
         """
         if self._stopped:
-            raise is_stopped(self.config.name, "the event was")
+            raise stopped(self.config.name)
         body = codec.encode(event)
         if self._buffer is None:
             self._recorder.record([body], id)
         elif id is None:
             self._recorder.check_sizes([body])
             if not self._buffer.add(body):
-                raise is_stopped(self.config.name, "the event was")
+                raise stopped(self.config.name)
         else:
             self._buffer.wait_sent()
             self._recorder.record([body], id)
@@ -112,7 +112,7 @@ class MicroBatcher(Submits):
         more = iter(events)
         while chunk := codec.encode_some(more, self._recorder.chunk_events, CHUNK_BYTES):
             if self._stopped:
-                raise is_stopped(self.config.name, f"{len(chunk)} events were")
+                raise stopped(self.config.name, len(chunk))
             if self._buffer is not None:
                 self._buffer.wait_sent()
             yield chunk

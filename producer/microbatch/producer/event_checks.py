@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel
 
 from microbatch.broker.app.config import Config
-from microbatch.broker.errors import ConfigError, EncodeError
+from microbatch.broker.errors import ConfigError, EncodeError, Stopped
 
 _MAX_ID_LENGTH = 200
 _ONE_EVENT = (str, bytes, bytearray, memoryview, Mapping, BaseModel)
@@ -38,6 +38,12 @@ class EventChecks:
             raise EncodeError(f"{public}, not {event_id!r}", public) from None
         if not 0 < len(event_id) <= _MAX_ID_LENGTH:
             raise EncodeError(f"an event's id has 1 to {_MAX_ID_LENGTH} characters, not {len(event_id)}")
+
+
+def stopped(name: str, events: int = 1, how: str = "stopped") -> Stopped:
+    """The error of a call that would record so many events after the batcher was stopped or closed."""
+    what = "the event was" if events == 1 else f"{events} events were"
+    return Stopped(f"batcher {name!r} was {how}; {what} not recorded")
 
 
 def refuse_one_event(events: object) -> None:

@@ -25,10 +25,6 @@ from microbatch.producer.work import Call
 log = logging.getLogger(__name__)
 
 
-def _tell_nobody() -> None:
-    """Does nothing: the observer does not see successes."""
-
-
 class Handlers(Verbs[S_co]):
     """A batcher's result handler and failure handler.
 
@@ -101,9 +97,9 @@ class Handlers(Verbs[S_co]):
         )
         return None
 
-    def _telling(self, outcome: Outcome) -> Callable[[], None]:
+    def _telling(self, outcome: Outcome) -> Callable[[], None] | None:
         if not self._broker.observer.sees_success:
-            return _tell_nobody
+            return None
         run = BatchRun(self._name, outcome.batch_id, outcome.header, outcome.attempt)
         return functools.partial(
             self._broker.observer.handled,

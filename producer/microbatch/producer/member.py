@@ -207,7 +207,8 @@ class Member(Generic[S_co]):
             return False
         if call is not None:
             yield call
-            self._untold.append(call.tell_handled)
+            if call.tell_handled is not None:
+                self._untold.append(call.tell_handled)
         return True
 
     def _is_acknowledged(self) -> Work[bool]:

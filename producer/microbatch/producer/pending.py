@@ -8,16 +8,19 @@ import threading
 from asyncio import InvalidStateError as SettledTask
 from concurrent.futures import InvalidStateError as SettledThread
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Protocol
 
 from pydantic_core import from_json
 
-from microbatch.broker.errors import DecodeError, EventExpired, EventFailed
+from microbatch.broker.errors import DecodeError, EventExpired, EventFailed, ReplyLost
+from microbatch.broker.state.reply_stream import Found
 from microbatch.broker.wire.reply import Reply
 
 _SPARE_DEADLINES = 1_000
+_LOST = "the reply can't come any more: the server has lost it, or this process did not read for a minute"
 
 
 class AnyFuture(Protocol):
@@ -97,6 +100,24 @@ class Pending:
                 found.append(future)
         return found
 
+    def give_up_late(self, now: float) -> bool:
+        """Fail the futures whose deadline is over. Returns whether there were any."""
+        late = self.take_late(now)
+        for future in late:
+            settle(future, TimeoutError("no reply came within the timeout"))
+        return bool(late)
+
+    def settle_by(self, found: Found) -> None:
+        """Settle the futures that these replies are for."""
+        for number, raw in found:
+            if (future := self.take(number)) is not None:
+                settle(future, outcome_of(raw))
+
+    def lose(self, client: str) -> None:
+        """Fail the futures whose events name this reply stream, which is gone."""
+        for future in self.take_all(client):
+            settle(future, ReplyLost(_LOST))
+
     def take_all(self, client: str | None = None) -> list[AnyFuture]:
         """All futures, or only those whose events name this reply stream."""
         with self._lock:
@@ -113,6 +134,13 @@ def settle(future: AnyFuture, outcome: object) -> None:
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
+
+
+def own_copy(error: BaseException) -> BaseException:
+    """A copy of an error for one of several callers that raise it: each adds to its own traceback."""
+    own = copy(error)
+    own.__cause__ = error.__cause__
+    return own
 
 
 def outcome_of(raw: bytes) -> object:

@@ -9,16 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import InDoubt, ReplyLost, ServerError, Unavailable
+from microbatch.broker.errors import ServerError
 from microbatch.broker.state.reply_stream import ReplyStream
 from microbatch.broker.transport.backoff import Backoff
 from microbatch.broker.transport.connection import BLOCK_SECONDS
 from microbatch.broker.transport.listener import Listener
-from microbatch.producer.pending import Pending, outcome_of, settle
-
-_LONGEST_READ_MS = int(BLOCK_SECONDS * 1000)
-_STUMBLE_SECONDS = 0.5
-LOST = "the reply can't come any more: the server has lost it, or this process did not read for a minute"
+from microbatch.producer.pending import Pending
 
 
 class ReplyReader:
@@ -37,7 +33,7 @@ class ReplyReader:
         self._listener = Listener(broker.server)
         self._backoff = Backoff(broker.config.name)
         self._ttl_ms = broker.timing.reply_ttl_ms
-        self._longest_read_ms = min(_LONGEST_READ_MS, self._ttl_ms // 4)
+        self._stumble_seconds = broker.timing.stumble_seconds
         self._stream: ReplyStream[Any] | None = None
         self._thread: threading.Thread | None = None
         self._is_closed = False
@@ -46,8 +42,7 @@ class ReplyReader:
         """The id of the stream that the events with these numbers name.
 
         The stream is made if there is none, or if the last one was lost. Called by one thread.
-        Raises ServerError; never InDoubt, because no event names a stream of which it is unknown whether it
-        was made.
+        Raises as `ReplyStream.open`.
         """
         while True:
             stream = self._stream or self._opened()
@@ -57,10 +52,7 @@ class ReplyReader:
 
     def _opened(self) -> ReplyStream[Any]:
         stream = ReplyStream(self._broker.server, self._broker.keys, self._ttl_ms)
-        try:
-            stream.open()
-        except InDoubt as error:
-            raise Unavailable(f"no stream for replies could be made: {error}", error.public) from error
+        stream.open()
         self._stream = stream
         self._listener.wake()
         return stream
@@ -89,7 +81,7 @@ class ReplyReader:
                 self._step()
             except Exception:  # noqa: BLE001 - a handler of the program's log may raise anything
                 traceback.print_exc()
-                time.sleep(_STUMBLE_SECONDS)
+                time.sleep(self._stumble_seconds)
         self._listener.close()
 
     def _step(self) -> None:
@@ -104,16 +96,13 @@ class ReplyReader:
 
     def _read(self, stream: ReplyStream[Any]) -> None:
         try:
-            found = self._listener.perform(stream.read.asked(self._longest_read_ms))
+            found = self._listener.perform(stream.read.asked())
         except ServerError as error:
             self._listener.pause(self._backoff.failed(error))
             return
         self._backoff.succeeded()
         if found is None:
             self._stream = None
-            for future in self._pending.take_all(stream.client):
-                settle(future, ReplyLost(LOST))
-            return
-        for number, raw in found:
-            if (awaited := self._pending.take(number)) is not None:
-                settle(awaited, outcome_of(raw))
+            self._pending.lose(stream.client)
+        else:
+            self._pending.settle_by(found)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from microbatch.broker.errors import EncodeError
+from microbatch.broker.errors import EncodeError, TooManyPending
 from microbatch.broker.wire.event import Event
 from microbatch.broker.wire.fields import Fields, Tag
 from microbatch.broker.wire.reply import Address
@@ -43,6 +43,11 @@ def next_write(waiting: Sequence[Submission], most_events: int, most_bytes: int)
         if count and (submission.event_id or size > most_bytes):
             return count
     return min(len(waiting), most_events)
+
+
+def too_many(most: int) -> TooManyPending:
+    """The error of a call that finds ``most`` replies waited for."""
+    return TooManyPending(f"{most:,} replies are waited for (max_pending); nothing was recorded")
 
 
 def check_seconds(name: str, seconds: object) -> None:

@@ -12,7 +12,6 @@ import time
 import traceback
 from collections import deque
 from concurrent.futures import Future
-from copy import copy
 from math import inf
 from typing import Any
 
@@ -25,17 +24,16 @@ from microbatch.broker.errors import (
     MicrobatchError,
     ReplyLost,
     ServerError,
-    Stopped,
-    TooManyPending,
     Unavailable,
 )
 from microbatch.broker.process.forking import renew_after_fork
+from microbatch.producer.event_checks import stopped
 from microbatch.producer.hosts import AtTheEnd
-from microbatch.producer.pending import Pending, settle
+from microbatch.producer.pending import Pending, own_copy, settle
 from microbatch.producer.recorder import CHUNK_BYTES, Recorder
 from microbatch.producer.reply_future import Callbacks, ReplyFuture
 from microbatch.producer.reply_reader import ReplyReader
-from microbatch.producer.submission import Submission, next_write
+from microbatch.producer.submission import Submission, next_write, too_many
 from microbatch.producer.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
@@ -62,7 +60,9 @@ class Submitter:
         self._changed = threading.Condition(threading.RLock())
         self._pending = Pending()
         self._reader = ReplyReader(self._broker, self._pending, self._notify)
-        self._timeouts = Timeouts(self._name, self._pending, self._notify)
+        self._timeouts = Timeouts(
+            self._name, self._pending, self._notify, stumble_seconds=self._broker.timing.stumble_seconds
+        )
         self._waiting: deque[Submission] = deque()
         self._is_writing = self._is_closed = False
         self._thread: threading.Thread | None = None
@@ -95,7 +95,7 @@ class Submitter:
         with self._changed:
             self._wait_for_room()
             if self._is_closed:
-                raise Stopped(f"batcher {self._name!r} was closed; the event was not recorded")
+                raise stopped(self._name, 1, "closed")
             future.number = number = self._pending.add(future, deadline)
             recorded_at_ms = time.time_ns() // 1_000_000
             self._waiting.append(Submission(number, body, recorded_at_ms, event_id, expires_at_ms))
@@ -141,9 +141,7 @@ class Submitter:
             return self._is_closed or len(self._pending) < self._most_pending
 
         if not is_free() and not self._changed.wait_for(is_free, self._block_seconds):
-            raise TooManyPending(
-                f"{self._most_pending:,} replies are waited for (max_pending); nothing was recorded"
-            )
+            raise too_many(self._most_pending)
 
     def _start(self) -> None:
         if self._thread is None:
@@ -210,6 +208,4 @@ class Submitter:
     def _fail(self, numbers: list[int], error: BaseException) -> None:
         for number in numbers:
             if (future := self._pending.take(number)) is not None:
-                own = copy(error)  # several threads may raise it, and each adds to its traceback
-                own.__cause__ = error.__cause__
-                settle(future, own)
+                settle(future, own_copy(error))

@@ -8,9 +8,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from microbatch.broker.app.config import Config
-from microbatch.broker.errors import ConfigError, EncodeError, Stopped
+from microbatch.broker.errors import ConfigError, EncodeError
 from microbatch.broker.wire import codec
-from microbatch.producer.event_checks import EventChecks, refuse_one_event
+from microbatch.producer.event_checks import EventChecks, refuse_one_event, stopped
 from microbatch.producer.submission import NEEDS_PER_EVENT, check_seconds
 from microbatch.producer.submitter import Submitter
 
@@ -72,7 +72,7 @@ class Submits:
         if (submitter := self._submitter) is None:
             raise ConfigError(NEEDS_PER_EVENT)
         if self._stopped:
-            raise is_stopped(self.config.name, "the event was")
+            raise stopped(self.config.name)
         check_seconds("timeout", timeout)
         check_seconds("expires", expires)
         if id is not None:
@@ -124,8 +124,3 @@ class Submits:
                 f"{call} takes many events, and was given one {type(events).__name__}: "
                 "put it in a list, or call submit"
             ) from None
-
-
-def is_stopped(name: str, what: str) -> Stopped:
-    """The error of a call after `stop`. ``what`` says what was not recorded."""
-    return Stopped(f"batcher {name!r} was stopped; {what} not recorded")

@@ -8,9 +8,8 @@ import traceback
 from collections.abc import Callable
 from math import inf
 
-from microbatch.producer.pending import Pending, settle
-
-_STUMBLE_SECONDS = 0.5
+from microbatch.broker.policy.timing import Timing
+from microbatch.producer.pending import Pending
 
 
 class Timeouts:
@@ -22,12 +21,21 @@ class Timeouts:
         batcher: the batcher's name.
         pending: the futures.
         on_late: called on the thread after some futures were given up.
+        stumble_seconds: how long to wait after an unexpected error.
     """
 
-    def __init__(self, batcher: str, pending: Pending, on_late: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        batcher: str,
+        pending: Pending,
+        on_late: Callable[[], None],
+        *,
+        stumble_seconds: float = Timing.stumble_seconds,
+    ) -> None:
         self._batcher = batcher
         self._pending = pending
         self._on_late = on_late
+        self._stumble_seconds = stumble_seconds
         self._changed = threading.Condition(threading.RLock())
         self._next = inf
         self._thread: threading.Thread | None = None
@@ -57,14 +65,12 @@ class Timeouts:
                 self._step()
             except Exception:  # noqa: BLE001 - a handler of the program's log may raise anything
                 traceback.print_exc()
-                time.sleep(_STUMBLE_SECONDS)
+                time.sleep(self._stumble_seconds)
 
     def _step(self) -> None:
         with self._changed:
             self._next = self._pending.next_deadline
             if not self._is_closed and (left := self._next - time.monotonic()) > 0:
                 self._changed.wait(None if left == inf else left)
-        if late := self._pending.take_late(time.monotonic()):
-            for future in late:
-                settle(future, TimeoutError("no reply came within the timeout"))
+        if self._pending.give_up_late(time.monotonic()):
             self._on_late()

@@ -1,6 +1,6 @@
 """Work: what a client does, written once, and done by a thread or by a task of asyncio.
 
-It is a generator of moves. It knows nothing of threads or event loops: whoever drives it makes each move, and
+It is a generator of moves. It knows nothing of threads or event loops: its driver makes each move, and
 sends the outcome back or throws the error in. The requests of a verb are moves as well.
 """
 
@@ -40,8 +40,8 @@ class Call:
     value: Any
     """The result, or a `BatchFailure`."""
     batch: BatchInfo
-    tell_handled: Callable[[], None]
-    """Tells the observer. Called once the entry is acknowledged."""
+    tell_handled: Callable[[], None] | None
+    """Tells the observer, once the entry is acknowledged. None if it does not see successes."""
 
 
 Move = Request[Any] | Listen | Pause | Call

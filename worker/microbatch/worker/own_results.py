@@ -12,12 +12,12 @@ from typing import Any
 from microbatch.broker.app.config import Config
 from microbatch.broker.errors import DecodeError, EncodeError
 from microbatch.broker.policy.bounds import MOST_RESULT_BYTES
-from microbatch.broker.wire import codec
 from microbatch.broker.wire.batch import BatchInfo, PartialFailure, Reject
 from microbatch.broker.wire.ending import Ending, end_of_the_expired
 from microbatch.broker.wire.in_flight import ClaimedBatch, Part, part_of
 from microbatch.broker.wire.outcome import Outcome
 from microbatch.broker.wire.reply import EXPIRED, Replies, Reply, addresses_of, expires_at_ms
+from microbatch.worker.result_body import result_body
 
 _SHAPE = (
     "with per_event, the processor returns one result per event: a list as long as the batch, or a dict from "
@@ -75,7 +75,7 @@ class OwnResults:
                 errors[live[index]] = result
                 continue
             try:
-                bodies[live[index]] = self._encoded(result)
+                bodies[live[index]] = result_body(result, self._most_bytes)
             except EncodeError as error:
                 errors[live[index]] = error
         if sum(map(len, bodies.values())) > MOST_RESULT_BYTES:
@@ -99,13 +99,6 @@ class OwnResults:
                 error = RuntimeError(error)
             missing = NoResult("the processor returned no result for this event")
             yield index, error if error is not None else found.get(index, missing)
-
-    def _encoded(self, result: object) -> bytes:
-        body = codec.encode(result, "result")
-        if len(body) > self._most_bytes:
-            size, most = len(body), self._most_bytes
-            raise EncodeError(f"the result has {size:,} bytes; the most is {most:,} (max_result_bytes)")
-        return body
 
     def _entry(self, batch: ClaimedBatch, bodies: Mapping[int, bytes]) -> list[Any]:
         """The entry for the result handler: the results of the events that nobody waits for, as one list."""

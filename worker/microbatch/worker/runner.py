@@ -13,11 +13,11 @@ from typing import Any
 from microbatch.broker.app.config import Config
 from microbatch.broker.app.functions import UserFunction
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import ConfigError, DecodeError, EncodeError, InDoubt
+from microbatch.broker.errors import ConfigError, DecodeError, InDoubt
 from microbatch.broker.policy.verdict import is_out_of_time
 from microbatch.broker.process.frames import release_locals
 from microbatch.broker.transport.backoff import retry_until_answered
-from microbatch.broker.wire import codec, identity
+from microbatch.broker.wire import identity
 from microbatch.broker.wire.batch import BatchInfo, PartialFailure
 from microbatch.broker.wire.ending import PLAIN_END, Ending
 from microbatch.broker.wire.in_flight import Claim, ClaimedBatch
@@ -26,6 +26,7 @@ from microbatch.worker.doubts import Doubts
 from microbatch.worker.failure_recorder import FailureRecorder
 from microbatch.worker.forks import forks_end_here
 from microbatch.worker.own_results import OwnResults
+from microbatch.worker.result_body import result_body
 from microbatch.worker.run_report import RunReport
 from microbatch.worker.run_watch import RunWatch
 from microbatch.worker.slot import Slot
@@ -175,10 +176,6 @@ class BatchRunner:
         """How a batch ends whose result is for the result handler."""
         if result is None or self.config.results == "discard":
             return PLAIN_END
-        body = codec.encode(result, "result")
-        if len(body) > self.config.max_result_bytes:
-            # Checked here, because the server would close the connection, which looks like an outage.
-            most = self.config.max_result_bytes
-            raise EncodeError(f"the result has {len(body):,} bytes; the most is {most:,} (max_result_bytes)")
+        body = result_body(result, self.config.max_result_bytes)
         attempt = batch.run.attempt
         return Ending(Outcome(batch.id, batch.header, attempt, batch.recorded_at_ms, result=body).encode())

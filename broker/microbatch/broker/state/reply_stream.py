@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from microbatch.broker.errors import InDoubt, Unavailable
 from microbatch.broker.policy.timing import Timing
 from microbatch.broker.state.keys import Keys
 from microbatch.broker.transport.connection import BLOCK_SECONDS
@@ -31,23 +32,34 @@ class ReplyStream(Verbs[S_co]):
     def __init__(self, server: S_co, keys: Keys, ttl_ms: int = Timing.reply_ttl_ms) -> None:
         super().__init__(server)
         self._ttl_ms = ttl_ms
+        self._longest_read_ms = min(int(BLOCK_SECONDS * 1000), ttl_ms // 4)
         self.client = secrets.token_hex(8)
         self._key = keys.reply(self.client)
         self._seen: bytes | str = "0-0"
 
     @verb
     def open(self) -> Steps[None]:
-        """Make the stream. Before the first event that names it is recorded."""
+        """Make the stream. Before the first event that names it is recorded.
+
+        Raises ServerError; never InDoubt, because no event names a stream of which it is unknown whether it
+        was made.
+        """
         made = ("XADD", self._key, "*", "open", 1), ("PEXPIRE", self._key, self._ttl_ms)
-        self._seen, _ = yield from transaction(*made)
+        try:
+            self._seen, _ = yield from transaction(*made)
+        except InDoubt as error:
+            raise Unavailable(f"no stream for replies could be made: {error}") from error
 
     @verb
-    def read(self, wait_ms: int) -> Request[Found | None]:
-        """The next replies, waiting for them up to ``wait_ms`` (at most 5,000). None if the stream is gone.
+    def read(self, wait_ms: int | None = None) -> Request[Found | None]:
+        """The next replies, waiting for them up to ``wait_ms``. None if the stream is gone.
+
+        By default it waits for as long as it may: up to 5 seconds, and a quarter of the stream's own time.
 
         What the call before returned is deleted from the stream.
         """
-        block = min(max(wait_ms, 1), int(BLOCK_SECONDS * 1000))
+        longest = self._longest_read_ms
+        block = longest if wait_ms is None else max(1, min(wait_ms, longest))
         # XREAD is the first: a listener can end the wait only before it has read any reply.
         read = (
             ("XREAD", "COUNT", _MOST_ENTRIES, "BLOCK", block, "STREAMS", self._key, self._seen),

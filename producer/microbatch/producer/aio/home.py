@@ -60,7 +60,7 @@ class Home:
                 self._loop.call_soon_threadsafe(callback)
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a task of the client. Its error is for whoever asks the task for its result."""
+        """Start a task of the client. Its error is raised where the result of the task is asked for."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

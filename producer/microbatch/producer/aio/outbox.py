@@ -14,6 +14,7 @@ from typing import Any
 
 from microbatch.broker.errors import InDoubt, MicrobatchError, Unavailable
 from microbatch.producer.aio.home import Home
+from microbatch.producer.pending import own_copy
 from microbatch.producer.recorder import CHUNK_BYTES
 
 
@@ -29,7 +30,7 @@ class Outgoing:
     """Whether its id was seen before, so that it was not recorded."""
     settled: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
-    def settle(self, error: Exception | None = None) -> None:
+    def settle(self, error: BaseException | None = None) -> None:
         """Tell the caller, unless it was cancelled, that its events are recorded, or why they may not be."""
         if self.settled.done():
             return
@@ -124,7 +125,7 @@ class Outbox:
             await self._send(several)
         except MicrobatchError as error:
             for outgoing in several:
-                outgoing.settle(_copy(error))
+                outgoing.settle(own_copy(error))
         except BaseException as error:
             # It is unknown what the server did.
             for outgoing in several:
@@ -136,9 +137,3 @@ class Outbox:
         else:
             for outgoing in several:
                 outgoing.settle()
-
-
-def _copy(error: MicrobatchError) -> MicrobatchError:
-    copy = type(error)(str(error))
-    copy.__cause__ = error
-    return copy

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from itertools import chain
 
 from microbatch.broker.broker import AsyncBroker
-from microbatch.broker.errors import Stopped
 from microbatch.broker.wire.event import encode_event
 from microbatch.producer.aio.home import Home
 from microbatch.producer.aio.outbox import Outbox, Outgoing
-from microbatch.producer.event_checks import EventChecks
+from microbatch.producer.event_checks import EventChecks, stopped
 from microbatch.producer.recorder import CHUNK_EVENTS
 from microbatch.producer.room import record_when_there_is_room
 
@@ -53,8 +52,7 @@ class AsyncRecorder:
     def check(self, bodies: Sequence[bytes], event_id: str | None) -> None:
         """Raises Stopped after `stop`, EncodeError and ConfigError, before anything is sent."""
         if self._is_stopped:
-            what = "the event was" if len(bodies) == 1 else f"{len(bodies)} events were"
-            raise Stopped(f"batcher {self._broker.config.name!r} was stopped; {what} not recorded")
+            raise stopped(self._broker.config.name, len(bodies))
         if event_id is not None:
             self._checks.check_id(event_id)
         self._checks.check_sizes(bodies)

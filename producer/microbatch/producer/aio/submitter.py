@@ -18,22 +18,17 @@ from microbatch.broker.errors import (
     AlreadyRecorded,
     Closed,
     InDoubt,
-    ReplyLost,
     ServerError,
-    TooManyPending,
-    Unavailable,
 )
 from microbatch.broker.state.reply_stream import ReplyStream
 from microbatch.broker.transport.async_listener import AsyncListener
 from microbatch.broker.transport.async_server import AsyncServer
 from microbatch.broker.transport.backoff import Backoff
-from microbatch.broker.transport.connection import BLOCK_SECONDS
 from microbatch.producer.aio.home import Home
 from microbatch.producer.aio.outbox import Outgoing
 from microbatch.producer.aio.recorder import AsyncRecorder
-from microbatch.producer.pending import Pending, outcome_of, settle
-from microbatch.producer.reply_reader import LOST
-from microbatch.producer.submission import Submission
+from microbatch.producer.pending import Pending, settle
+from microbatch.producer.submission import Submission, too_many
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +43,6 @@ class AsyncSubmitter:
         self._name = broker.config.name
         self._most_pending = broker.config.max_pending
         self._ttl_ms = broker.timing.reply_ttl_ms
-        self._longest_read_ms = min(int(BLOCK_SECONDS * 1000), self._ttl_ms // 4)
         self._block_seconds = broker.config.block_when_full
         self._pending = Pending()
         self._settled = asyncio.Event()
@@ -111,8 +105,7 @@ class AsyncSubmitter:
 
     def _give_up_late(self) -> None:
         self._timer, self._timer_at = None, inf
-        for future in self._pending.take_late(time.monotonic()):
-            settle(future, TimeoutError("no reply came within the timeout"))
+        self._pending.give_up_late(time.monotonic())
         self._watch(self._pending.next_deadline)
 
     async def _now_ms(self) -> int:
@@ -122,9 +115,7 @@ class AsyncSubmitter:
         until = time.monotonic() + self._block_seconds
         while len(self._pending) >= self._most_pending and not self._is_closed:
             if (left := until - time.monotonic()) <= 0:
-                raise TooManyPending(
-                    f"{self._most_pending:,} replies are waited for (max_pending); nothing was recorded"
-                )
+                raise too_many(self._most_pending)
             self._settled.clear()
             try:
                 async with asyncio.timeout(left):
@@ -137,8 +128,7 @@ class AsyncSubmitter:
     async def _client_for(self, number: int) -> str:
         """The id of the stream that this event names. One task makes it for all callers.
 
-        Raises ServerError; never InDoubt, because no event names a stream of which it is unknown whether it
-        was made.
+        Raises as `ReplyStream.open`.
         """
         while self._stream is None:  # again if it was lost before this task went on
             if self._opening is None or self._opening.done():
@@ -151,10 +141,7 @@ class AsyncSubmitter:
 
     async def _open(self) -> None:
         stream = ReplyStream(self._broker.server, self._broker.keys, self._ttl_ms)
-        try:
-            await stream.open()
-        except InDoubt as error:
-            raise Unavailable(f"no stream for replies could be made: {error}", error.public) from error
+        await stream.open()
         self._stream = stream
         if self._reading is None or self._reading.done():
             self._reading = self._home.start(self._read())
@@ -165,18 +152,16 @@ class AsyncSubmitter:
             while (stream := self._stream) is not None and not self._is_closed:
                 self._listener.clear()
                 try:
-                    found = await self._listener.perform(stream.read.asked(self._longest_read_ms))
+                    found = await self._listener.perform(stream.read.asked())
                 except ServerError as error:
                     await self._listener.pause(self._backoff.failed(error))
                     continue
                 self._backoff.succeeded()
                 if found is None:
                     self._stream = None
-                    for future in self._pending.take_all(stream.client):
-                        settle(future, ReplyLost(LOST))
-                for number, raw in found or ():
-                    if (waiting := self._pending.take(number)) is not None:
-                        settle(waiting, outcome_of(raw))
+                    self._pending.lose(stream.client)
+                else:
+                    self._pending.settle_by(found)
         finally:
             await self._listener.close()
 
