@@ -45,6 +45,12 @@ SETTINGS = {"per_event": True, "frequency": 20, "max_retries": 0, "retry_delay":
 
 
 @pytest.fixture
+def server(valkey_server: RealServer) -> RealServer:
+    """One kind of server will do: these clients send what the clients of threads send, tested on both."""
+    return valkey_server
+
+
+@pytest.fixture
 def fleet(server: RealServer, tmp_path: Path) -> Iterator[Fleet]:
     with Fleet(server, tmp_path, DOUBLES, **SETTINGS) as fleet:
         yield fleet

@@ -36,6 +36,12 @@ AT_ONCE = 2.0
 
 
 @pytest.fixture
+def server(valkey_server: RealServer) -> RealServer:
+    """One kind of server will do: these clients send what the clients of threads send, tested on both."""
+    return valkey_server
+
+
+@pytest.fixture
 def fleet(server: RealServer, tmp_path: Path) -> Iterator[Fleet]:
     with Fleet(server, tmp_path) as fleet:
         yield fleet

@@ -64,6 +64,12 @@ CALLS: dict[str, Callable[[AsyncMicroBatcher], Awaitable[object]]] = {
 }
 
 
+@pytest.fixture
+def server(valkey_server: RealServer) -> RealServer:
+    """One kind of server will do: these clients send what the clients of threads send, tested on both."""
+    return valkey_server
+
+
 def letters(server: RealServer, **settings: Any) -> Config:
     return Config(name="letters", redis_url=server.url, **settings)
 

@@ -34,6 +34,12 @@ pytestmark = pytest.mark.leaves("events", "wake", "seen", "inflight", "batch")
 TASKS = 1_000
 
 
+@pytest.fixture
+def server(valkey_server: RealServer) -> RealServer:
+    """One kind of server will do: these clients send what the clients of threads send, tested on both."""
+    return valkey_server
+
+
 def letters(server: RealServer | Proxy, **settings: Any) -> Config:
     return Config(**{"name": "letters", "redis_url": server.url, "max_size": 30, **settings})
 

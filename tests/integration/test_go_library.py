@@ -21,6 +21,12 @@ def process(batch):
 """
 
 
+@pytest.fixture
+def server(valkey_server: RealServer) -> RealServer:
+    """One kind of server will do: other tests run the same path on both."""
+    return valkey_server
+
+
 class HandTicker:
     """A ticker that ticks when a test tells it to."""
 

@@ -96,6 +96,12 @@ signal.pause()
 """
 
 
+@pytest.fixture
+def server(valkey_server: RealServer) -> RealServer:
+    """One kind of server will do: a lingering producer sends what another sends."""
+    return valkey_server
+
+
 def waiting(fleet: Fleet) -> list[object]:
     return values_of(fleet.broker.server.do("LRANGE", fleet.broker.keys.events, 0, -1))
 

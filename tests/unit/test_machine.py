@@ -447,7 +447,7 @@ class Microbatch(Modelled):
 
 TestMachine = pytest.mark.early(Microbatch.TestCase)
 TestMachine.settings = settings(
-    max_examples=100,
+    max_examples=50,
     stateful_step_count=50,
     derandomize=True,  # the same runs everywhere; no example is stored in a file
     database=None,
