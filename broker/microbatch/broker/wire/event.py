@@ -39,11 +39,11 @@ class Event:
             EncodeError: a field is unknown, too long, or repeated and not repeatable; or all together are too
                 long.
         """
+        prefix = event_prefix(self.recorded_at_ms)
         if not self.fields:
-            return encode_event(self.body, self.recorded_at_ms)
+            return prefix + self.body
         fields = encode_fields(self.fields)
-        stamp = event_prefix(self.recorded_at_ms)[len(_PLAIN) :]
-        return b"%b%b%03x%b%b" % (_WITH_FIELDS, stamp, len(fields), fields, self.body)
+        return b"%b%b%03x%b%b" % (_WITH_FIELDS, prefix[len(_PLAIN) :], len(fields), fields, self.body)
 
     @classmethod
     def decode(cls, raw: bytes) -> Event:
@@ -52,11 +52,7 @@ class Event:
         Raises:
             DecodeError: as for `event_body` and `event_recorded_at_ms`.
         """
-        if raw[:1] == _WITH_FIELDS:
-            fields, body = _fields_and_body(raw)
-        else:
-            fields, body = (), event_body(raw)
-        return cls(body, event_recorded_at_ms(raw), fields)
+        return cls(event_body(raw), event_recorded_at_ms(raw), event_fields(raw))
 
     def values(self, tag: Tag) -> list[bytes]:
         """The values of the fields with this tag, in order."""
@@ -83,6 +79,11 @@ def event_body(raw: bytes) -> bytes:
     if raw[:1] != _PLAIN or len(raw) <= _PREFIX_LENGTH:
         return _fields_and_body(raw)[1]
     return raw[_PREFIX_LENGTH:]
+
+
+def event_fields(raw: bytes) -> Fields:
+    """The fields of an event of either version that this version knows. Raises as `event_body` does."""
+    return () if raw[:1] == _PLAIN else _fields_and_body(raw)[0]
 
 
 def event_recorded_at_ms(raw: bytes) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from microbatch.broker.errors import DecodeError
-from microbatch.broker.wire.event import Event
+from microbatch.broker.wire.event import event_fields
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.fields import Tag
 from microbatch.broker.wire.text import shortened
@@ -86,10 +86,10 @@ class Replies:
     def add(self, raws: Sequence[bytes], reply: Reply) -> None:
         """Reply to events, as often as each asks for it. An event without an address gets no reply."""
         value = b""
-        for address in (address for raw in raws for address in addresses_of(raw)):
-            value = value or reply.encode()
-            numbers = self._numbers.setdefault(address.client, {}).setdefault(value, [])
-            numbers.append(f"{address.number:x}")
+        for raw in raws:
+            for client, number in addresses_of(raw):
+                value = value or reply.encode()
+                self._numbers.setdefault(client, {}).setdefault(value, []).append(f"{number:x}")
 
     def entries(self) -> Iterable[tuple[str, list[bytes | str]]]:
         """The entries to be added: each client, and the fields and values of an entry on its stream."""
@@ -112,7 +112,7 @@ def addresses_of(raw: bytes) -> list[Address]:
     if raw[:1] != b"2":
         return []
     try:
-        return [Address.decode(value) for value in Event.decode(raw).values(Tag.REPLY_TO)]
+        return [Address.decode(value) for tag, value in event_fields(raw) if tag == Tag.REPLY_TO]
     except DecodeError:
         return []
 
@@ -121,7 +121,7 @@ def expires_at_ms(raw: bytes) -> int | None:
     """When an event expires (unix ms); None if it does not. Raises DecodeError if the field is malformed."""
     if raw[:1] != b"2":
         return None
-    values = Event.decode(raw).values(Tag.EXPIRES)
+    values = [value for tag, value in event_fields(raw) if tag == Tag.EXPIRES]
     if not values:
         return None
     if not values[0].isdigit() or len(values[0]) > 15:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from microbatch.broker.errors import InDoubt, MicrobatchError, Unavailable
@@ -23,21 +23,28 @@ class Outgoing:
     """Events of one caller, which are recorded together."""
 
     raws: Sequence[bytes]
+    tell: Callable[[Outgoing, BaseException | None], None]
+    """Called once, when the events are recorded, or with the reason why they may not be. Does not raise.
+
+    It is called at once, because a future would cost each call another turn of the event loop.
+    """
     event_id: str = ""
     until: float = 0.0
     """Up to when it may wait for room, in monotonic time."""
     is_seen: bool = False
     """Whether its id was seen before, so that it was not recorded."""
-    settled: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    is_settled: bool = False
+    """Whether its caller was told, or no longer waits."""
 
     def settle(self, error: BaseException | None = None) -> None:
-        """Tell the caller, unless it was cancelled, that its events are recorded, or why they may not be."""
-        if self.settled.done():
-            return
-        if error is None:
-            self.settled.set_result(None)
-        else:
-            self.settled.set_exception(error)
+        """Tell the caller that its events are recorded, or why they may not be. Nothing after `cancel`."""
+        if not self.is_settled:
+            self.is_settled = True
+            self.tell(self, error)
+
+    def cancel(self) -> None:
+        """The caller no longer waits. Its events are not sent, if they were not sent yet."""
+        self.is_settled = True
 
 
 class Outbox:
@@ -58,22 +65,13 @@ class Outbox:
         self._most_senders = senders
         self._most = most
         self._waiting: deque[Outgoing] = deque()
-        self._unsettled: set[Outgoing] = set()
+        self._sending: set[Outgoing] = set()
+        self._sent = asyncio.Event()
         self._senders: set[asyncio.Task[Any]] = set()
 
-    async def put(self, outgoing: Outgoing) -> None:
-        """Send events, and return when the server holds them.
-
-        If the caller is cancelled before they were sent, they are not sent. Raises what ``send`` raises.
-        """
-        self.post(outgoing)
-        await outgoing.settled
-
     def post(self, outgoing: Outgoing) -> None:
-        """Send events, and return at once. They are not sent if ``settled`` is cancelled before."""
+        """Send events, and return at once."""
         self._waiting.append(outgoing)
-        self._unsettled.add(outgoing)
-        outgoing.settled.add_done_callback(lambda _: self._unsettled.discard(outgoing))
         if len(self._senders) < self._most_senders:
             sender = self._home.start(self._run())
             self._senders.add(sender)
@@ -81,8 +79,10 @@ class Outbox:
 
     async def empty(self) -> None:
         """Return when everything that is in it now is settled, whatever its callers were told."""
-        if now := [outgoing.settled for outgoing in self._unsettled]:
-            await asyncio.wait(now)
+        now = [*self._waiting, *self._sending]
+        while not all(outgoing.is_settled for outgoing in now):
+            self._sent.clear()
+            await self._sent.wait()
 
     async def over(self, seconds: float) -> None:
         """Return when it is empty and nothing is being sent, or after ``seconds``."""
@@ -92,7 +92,12 @@ class Outbox:
     async def _run(self) -> None:
         try:
             while several := self._next():
-                await self._settle(several)
+                self._sending.update(several)
+                try:
+                    await self._settle(several)
+                finally:
+                    self._sending.difference_update(several)
+                    self._sent.set()
         finally:  # at once, so that what is put into it from now on starts another
             if (sender := asyncio.current_task()) is not None:
                 self._senders.discard(sender)
@@ -102,6 +107,7 @@ class Outbox:
         if not self._senders:  # some are left only if the sender was cancelled, as when the event loop ends
             while self._waiting:
                 self._waiting.popleft().settle(Unavailable("the event loop ended before the event was sent"))
+            self._sent.set()
 
     def _next(self) -> list[Outgoing]:
         """The oldest that go out together; empty if none is left."""
@@ -109,7 +115,7 @@ class Outbox:
         count = size = 0
         while self._waiting:
             outgoing = self._waiting[0]
-            if outgoing.settled.done():  # its caller was cancelled
+            if outgoing.is_settled:  # its caller was cancelled
                 self._waiting.popleft()
                 continue
             count += len(outgoing.raws)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 from microbatch.broker.broker import AsyncBroker
@@ -47,7 +47,13 @@ class AsyncRecorder:
         """
         self.check(bodies, event_id)
         at_ms = time.time_ns() // 1_000_000
-        await self.post([encode_event(body, at_ms) for body in bodies], event_id or "").settled
+        recorded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        raws = [encode_event(body, at_ms) for body in bodies]
+        outgoing = self.post(raws, functools.partial(_tell, recorded), event_id or "")
+        try:
+            await recorded
+        finally:
+            outgoing.cancel()
 
     def check(self, bodies: Sequence[bytes], event_id: str | None) -> None:
         """Raises Stopped after `stop`, EncodeError and ConfigError, before anything is sent."""
@@ -57,13 +63,16 @@ class AsyncRecorder:
             self._checks.check_id(event_id)
         self._checks.check_sizes(bodies)
 
-    def post(self, raws: Sequence[bytes], event_id: str = "") -> Outgoing:
-        """Send events that carry the time of their recording. ``settled`` tells when they are recorded."""
+    def post(
+        self, raws: Sequence[bytes], tell: Callable[[Outgoing, BaseException | None], None], event_id: str
+    ) -> Outgoing:
+        """Send events that carry the time of their recording. ``tell`` is called when they are recorded."""
+        outgoing = Outgoing(raws, tell, event_id)
         if self._events.is_plain and not event_id:
-            outbox, outgoing = self._plain, Outgoing(raws)
+            self._plain.post(outgoing)
         else:
-            outbox, outgoing = self._guarded, Outgoing(raws, event_id, time.monotonic() + self._block_seconds)
-        outbox.post(outgoing)
+            outgoing.until = time.monotonic() + self._block_seconds
+            self._guarded.post(outgoing)
         return outgoing
 
     def stop(self) -> None:
@@ -102,3 +111,12 @@ class AsyncRecorder:
         observer = self._broker.observer
         if waiting and observer.sees_success:  # waiting is 0 if the event's id had been seen
             observer.recorded(batcher=self._broker.config.name, count=count, waiting=waiting)
+
+
+def _tell(recorded: asyncio.Future[None], _: Outgoing, error: BaseException | None) -> None:
+    if recorded.done():  # its caller was cancelled, and has not run since
+        return
+    if error is None:
+        recorded.set_result(None)
+    else:
+        recorded.set_exception(error)

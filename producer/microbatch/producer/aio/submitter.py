@@ -67,16 +67,17 @@ class AsyncSubmitter:
         self._watch(deadline)
         outgoing: Outgoing | None = None
         try:
-            client = await self._client_for(number)
+            stream = self._stream or await self._opened()
+            self._pending.sent([number], stream.client)
             submission = Submission(number, body, time.time_ns() // 1_000_000, event_id, expires_at_ms)
-            outgoing = self._recorder.post([submission.encode(client)], event_id)
-            outgoing.settled.add_done_callback(partial(_settle_as_sent, future, outgoing))
+            raw = submission.encode(stream.client)
+            outgoing = self._recorder.post([raw], partial(_settle_as_sent, future), event_id)
             return await future
         finally:
             self._pending.take(number)
             self._settled.set()
             if outgoing is not None:
-                outgoing.settled.cancel()  # it is not sent, if it was not sent yet
+                outgoing.cancel()
 
     async def close(self, seconds: float) -> None:
         """End the reading within ``seconds``, and fail what is pending. Does not raise."""
@@ -125,19 +126,15 @@ class AsyncSubmitter:
         if self._is_closed:
             raise Closed(f"the client of {self._name!r} was closed; the event was not recorded")
 
-    async def _client_for(self, number: int) -> str:
-        """The id of the stream that this event names. One task makes it for all callers.
-
-        Raises as `ReplyStream.open`.
-        """
+    async def _opened(self) -> ReplyStream[AsyncServer]:
+        """The stream, once it is made. One task makes it for all callers. Raises as `ReplyStream.open`."""
         while self._stream is None:  # again if it was lost before this task went on
             if self._opening is None or self._opening.done():
                 self._opening = self._home.start(self._open())
             opening = self._opening
             await asyncio.wait((opening,))
             opening.result()
-        self._pending.sent([number], self._stream.client)
-        return self._stream.client
+        return self._stream
 
     async def _open(self) -> None:
         stream = ReplyStream(self._broker.server, self._broker.keys, self._ttl_ms)
@@ -166,11 +163,8 @@ class AsyncSubmitter:
             await self._listener.close()
 
 
-def _settle_as_sent(future: asyncio.Future[Any], outgoing: Outgoing, _: object) -> None:
+def _settle_as_sent(future: asyncio.Future[Any], outgoing: Outgoing, error: BaseException | None) -> None:
     """Fail the future of an event that was not recorded. If that is in doubt, the reply settles it."""
-    if outgoing.settled.cancelled():
-        return
-    error = outgoing.settled.exception()
     if error is None:
         if outgoing.is_seen:
             settle(future, AlreadyRecorded("an event with this id was recorded before"))
