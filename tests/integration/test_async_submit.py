@@ -132,8 +132,10 @@ def test_an_event_expires_that_is_too_old_when_it_is_cut(fleet: Fleet) -> None:
 
 def test_the_wait_is_bounded_by_the_timeout_and_the_event_is_processed(fleet: Fleet) -> None:
     async def call(mb: AsyncMicroBatcher) -> None:
+        submitted = asyncio.create_task(mb.submit(1, timeout=1))
+        await asyncio.to_thread(wait_until, lambda: fleet.broker.events.waiting() == 1)
         with pytest.raises(TimeoutError, match="no reply came within the timeout"):
-            await mb.submit(1, timeout=0.05)
+            await submitted
 
     run(fleet, call)
     assert fleet.broker.events.waiting() == 1

@@ -81,13 +81,13 @@ class Submitted:
         self._fleet = fleet
         self._wanted = point.outcomes
         self._told: list[int] = []
-        take = Pending.take
+        settle = Pending.settle
 
-        def noted(pending: Pending, number: int) -> Any:
+        def noted(pending: Pending, number: int, outcome: object) -> bool:
             self._told.append(number)
-            return take(pending, number)
+            return settle(pending, number, outcome)
 
-        monkeypatch.setattr(Pending, "take", noted)
+        monkeypatch.setattr(Pending, "settle", noted)
         mb = fleet.batcher()
         self._futures = {
             event: mb.submit(event, expires=0.001 if event == "late" else None) for event in point.outcomes

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microbatch.broker.errors import DecodeError, EncodeError, EventExpired, EventFailed
+from microbatch.broker.errors import Closed, DecodeError, EncodeError, EventExpired, EventFailed, ReplyLost
 from microbatch.broker.wire.event import Event
 from microbatch.broker.wire.failure import Failure
 from microbatch.broker.wire.reply import EXPIRED, Address, Reply, addresses_of, expires_at_ms
@@ -21,13 +21,29 @@ from microbatch.producer.submission import Submission, check_seconds, next_write
 CLIENT = "c" * 16
 
 
-def test_a_future_is_taken_once() -> None:
+def test_a_future_is_settled_once() -> None:
     pending, future = Pending(), Future[Any]()
     number = pending.add(future)
     assert len(pending) == 1
-    assert pending.take(number) is future
-    assert pending.take(number) is None
+    assert pending.settle(number, 1)
+    assert not pending.settle(number, 2)
+    assert future.result(0) == 1
     assert len(pending) == 0
+
+
+def test_a_child_that_is_forked_while_a_future_is_settled_finds_it_pending() -> None:
+    """Otherwise the child has a future that nothing settles: the thread that would is its parent's."""
+
+    class Forking(Future[Any]):
+        def set_result(self, result: Any) -> None:
+            found.append(pending.futures())
+            super().set_result(result)
+
+    pending, future = Pending(), Forking()
+    found: list[list[Any]] = []
+    pending.settle_by([(pending.add(future), b"=1")])
+    assert found == [[future]]
+    assert pending.futures() == []
 
 
 def test_the_next_deadline_is_that_of_a_pending_future() -> None:
@@ -35,47 +51,53 @@ def test_the_next_deadline_is_that_of_a_pending_future() -> None:
     assert pending.next_deadline == inf
     numbers = [pending.add(Future(), deadline) for deadline in (30, 10, inf, 20)]
     assert pending.next_deadline == 10
-    pending.take(numbers[1])
+    pending.forget(numbers[1])
     assert pending.next_deadline == 20
 
 
-def test_late_futures_are_taken_and_the_others_stay() -> None:
+def test_late_futures_are_given_up_and_the_others_stay() -> None:
     pending = Pending()
     late, later, never = Future[Any](), Future[Any](), Future[Any]()
     for future, deadline in ((later, 21.0), (late, 20.0), (never, inf)):
         pending.add(future, deadline)
-    assert pending.take_late(20.0) == [late]
-    assert pending.take_late(20.0) == []
-    assert len(pending) == 2
+    assert pending.give_up_late(20.0)
+    assert not pending.give_up_late(20.0)
+    assert isinstance(late.exception(0), TimeoutError)
+    assert set(pending.futures()) == {later, never}
 
 
 def test_deadlines_of_settled_futures_do_not_pile_up() -> None:
     """With a timeout of an hour and a reply in a millisecond, they would be all deadlines of an hour."""
     pending = Pending()
     for _ in range(20_000):
-        pending.take(pending.add(Future(), 1e9))
+        pending.forget(pending.add(Future(), 1e9))
     assert len(pending._deadlines) < 2_000
     pending.add(Future(), 5)
     assert pending.next_deadline == 5
 
 
-def test_a_signal_handler_may_take_a_future_while_another_is_added() -> None:
+def test_a_signal_handler_may_cancel_a_future_while_another_is_added() -> None:
     """It runs in the middle of whatever its thread does, even while that holds the lock."""
-    pending, future = Pending(), Future[Any]()
-    number = pending.add(future)
-    with pending._lock:
-        assert pending.take(number) is future
-
-
-def test_only_the_futures_of_a_lost_stream_are_taken() -> None:
     pending = Pending()
-    numbers = [pending.add(Future()) for _ in range(5)]
+    number = pending.add(Future())
+    with pending._lock:
+        pending.forget(number)
+    assert len(pending) == 0
+
+
+def test_only_the_futures_of_a_lost_stream_fail() -> None:
+    pending = Pending()
+    futures = [Future[Any]() for _ in range(5)]
+    numbers = list(map(pending.add, futures))
     pending.sent(numbers[:2], CLIENT)
     pending.sent(numbers[2:3], "d" * 16)
     pending.sent([99], CLIENT)  # one that was cancelled meanwhile
-    assert len(pending.take_all(CLIENT)) == 2
-    assert len(pending.take_all("")) == 2
-    assert len(pending.take_all()) == 1
+    pending.lose(CLIENT)
+    assert [isinstance(future.exception(0), ReplyLost) for future in futures[:2]] == [True, True]
+    assert pending.futures() == futures[2:]
+    assert pending.fail_all(Closed, "") == 2
+    assert pending.fail_all(Closed) == 1
+    assert len({id(future.exception(0)) for future in futures}) == 5
 
 
 @pytest.mark.parametrize("outcome", [1, ValueError("no")])

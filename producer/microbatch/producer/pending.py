@@ -6,6 +6,7 @@ import heapq
 import itertools
 import threading
 from asyncio import InvalidStateError as SettledTask
+from collections.abc import Callable
 from concurrent.futures import InvalidStateError as SettledThread
 from contextlib import suppress
 from copy import copy
@@ -84,45 +85,53 @@ class Pending:
                 heapq.heappop(self._deadlines)
             return self._deadlines[0][0] if self._deadlines else inf
 
-    def take(self, number: int) -> AnyFuture | None:
-        """The future of this event, which is no longer pending; None if it is not."""
-        with self._lock:
-            entry = self._entries.pop(number, None)
-        return None if entry is None else entry.future
+    def settle(self, number: int, outcome: object) -> bool:
+        """Settle the future of this event, which is then no longer pending. Returns whether it was.
 
-    def take_late(self, now: float) -> list[AnyFuture]:
-        """The futures whose deadline is over."""
-        found = []
-        while self.next_deadline <= now:
-            with self._lock:
-                _, number = heapq.heappop(self._deadlines)
-            if (future := self.take(number)) is not None:
-                found.append(future)
-        return found
+        It is settled first: a child that is forked in between finds it pending, and settles it there.
+        """
+        if (entry := self._entries.get(number)) is None:
+            return False
+        settle(entry.future, outcome)
+        self.forget(number)
+        return True
+
+    def forget(self, number: int) -> None:
+        """The future of this event is no longer pending: its caller has cancelled it, or has its outcome."""
+        with self._lock:
+            self._entries.pop(number, None)
 
     def give_up_late(self, now: float) -> bool:
         """Fail the futures whose deadline is over. Returns whether there were any."""
-        late = self.take_late(now)
-        for future in late:
-            settle(future, TimeoutError("no reply came within the timeout"))
-        return bool(late)
+        found = False
+        while self.next_deadline <= now:
+            with self._lock:
+                _, number = heapq.heappop(self._deadlines)
+            found |= self.settle(number, TimeoutError("no reply came within the timeout"))
+        return found
 
     def settle_by(self, found: Found) -> None:
         """Settle the futures that these replies are for."""
         for number, raw in found:
-            if (future := self.take(number)) is not None:
-                settle(future, outcome_of(raw))
+            self.settle(number, outcome_of(raw))
 
     def lose(self, client: str) -> None:
         """Fail the futures whose events name this reply stream, which is gone."""
-        for future in self.take_all(client):
-            settle(future, ReplyLost(_LOST))
+        self.fail_all(lambda: ReplyLost(_LOST), client)
 
-    def take_all(self, client: str | None = None) -> list[AnyFuture]:
-        """All futures, or only those whose events name this reply stream."""
+    def fail_all(self, error: Callable[[], BaseException], client: str | None = None) -> int:
+        """Fail all futures, or only those whose events name this reply stream, each with an error of its own.
+
+        Returns how many there were.
+        """
         with self._lock:
             numbers = [n for n, entry in self._entries.items() if client is None or entry.client == client]
-            return [self._entries.pop(number).future for number in numbers]
+        return sum(self.settle(number, error()) for number in numbers)
+
+    def futures(self) -> list[AnyFuture]:
+        """All futures."""
+        with self._lock:
+            return [entry.future for entry in self._entries.values()]
 
 
 def settle(future: AnyFuture, outcome: object) -> None:

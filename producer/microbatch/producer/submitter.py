@@ -29,7 +29,7 @@ from microbatch.broker.errors import (
 from microbatch.broker.process.forking import renew_after_fork
 from microbatch.producer.event_checks import stopped
 from microbatch.producer.hosts import AtTheEnd
-from microbatch.producer.pending import Pending, own_copy, settle
+from microbatch.producer.pending import Pending, own_copy
 from microbatch.producer.recorder import CHUNK_BYTES, Recorder
 from microbatch.producer.reply_future import Callbacks, ReplyFuture
 from microbatch.producer.reply_reader import ReplyReader
@@ -74,10 +74,10 @@ class Submitter:
         inherited.unlock()
         self._callbacks.renew()
         self._begin()
-        for future in inherited.take_all():
+        for future in inherited.futures():
             if isinstance(future, ReplyFuture):
                 future.renew()
-            settle(future, ReplyLost("the process was forked, and its parent gets the reply"))
+        inherited.fail_all(lambda: ReplyLost("the process was forked, and its parent gets the reply"))
 
     def submit(
         self, body: bytes, event_id: str = "", *, timeout: float | None = None, expires: float | None = None
@@ -121,17 +121,12 @@ class Submitter:
             self._reader.close(seconds)
         except ServerError as error:
             log.debug("%s: the reply stream expires on its own: %s", self._name, error)
-        unsent = self._pending.take_all("")
+        unsent = self._pending.fail_all(
+            lambda: Unavailable("the batcher was closed before the event was sent; it is not recorded"), ""
+        )
         if unsent:
-            log.error(
-                "%s: lost %s submitted events: the batcher was closed first", self._name, f"{len(unsent):,}"
-            )
-        for future in unsent:
-            settle(
-                future, Unavailable("the batcher was closed before the event was sent; it is not recorded")
-            )
-        for future in self._pending.take_all():
-            settle(future, Closed("the batcher was closed before the reply came"))
+            log.error("%s: lost %s submitted events: the batcher was closed first", self._name, f"{unsent:,}")
+        self._pending.fail_all(lambda: Closed("the batcher was closed before the reply came"))
         self._callbacks.close()
         if self._at_exit is not None:
             self._at_exit.cancel()
@@ -155,7 +150,7 @@ class Submitter:
 
     def _forget(self, number: int) -> None:
         """Forget an event whose future was cancelled."""
-        self._pending.take(number)
+        self._pending.forget(number)
         self._notify()
 
     def _notify(self) -> None:
@@ -207,5 +202,4 @@ class Submitter:
 
     def _fail(self, numbers: list[int], error: BaseException) -> None:
         for number in numbers:
-            if (future := self._pending.take(number)) is not None:
-                settle(future, own_copy(error))
+            self._pending.settle(number, own_copy(error))

@@ -74,7 +74,7 @@ class AsyncSubmitter:
             outgoing = self._recorder.post([raw], partial(_settle_as_sent, future), event_id)
             return await future
         finally:
-            self._pending.take(number)
+            self._pending.forget(number)
             self._settled.set()
             if outgoing is not None:
                 outgoing.cancel()
@@ -87,8 +87,7 @@ class AsyncSubmitter:
             self._timer.cancel()
         if self._reading is not None:
             await asyncio.wait((self._reading,), timeout=seconds)
-        for future in self._pending.take_all():
-            settle(future, Closed("the client was closed before the reply came"))
+        self._pending.fail_all(lambda: Closed("the client was closed before the reply came"))
         if self._stream is not None:
             try:
                 await self._stream.close()
