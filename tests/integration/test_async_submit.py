@@ -141,6 +141,25 @@ def test_the_wait_is_bounded_by_the_timeout_and_the_event_is_processed(fleet: Fl
     assert fleet.broker.events.waiting() == 1
 
 
+@pytest.mark.parametrize("expires", [None, 30])
+def test_the_wait_is_bounded_while_the_server_is_away(
+    server: RealServer, fleet: Fleet, expires: float | None
+) -> None:
+    """Nothing can be sent, so the error would be that of the connection, much later."""
+
+    async def call(mb: AsyncMicroBatcher) -> None:
+        server.pause()
+        try:
+            with pytest.raises(TimeoutError, match="no reply came within the timeout"):
+                await mb.submit(1, timeout=0.3, expires=expires)
+        finally:
+            server.resume()
+        await mb.flush()
+        assert fleet.broker.events.waiting() == 0
+
+    run(fleet, call)
+
+
 def test_an_id_that_was_seen_raises_at_once(working: Fleet) -> None:
     async def call(mb: AsyncMicroBatcher) -> None:
         assert await mb.submit(1, id="one", timeout=30) == 2

@@ -281,6 +281,12 @@ def test_nothing_goes_to_the_results_without_a_handler(make_runner: MakeRunner, 
     assert not client_of(runner.broker).exists(runner.broker.keys.results)
 
 
+def test_a_failure_handler_alone_gets_no_results(make_runner: MakeRunner) -> None:
+    runner = make_runner(lambda batch: batch, per_event=True, failure_handler=mourn)
+    runner.run(record_and_cut(runner.broker, 1, 2))
+    assert outcomes(runner.broker) == []
+
+
 def test_the_handler_gets_the_results_of_recorded_events_as_one_list(make_runner: MakeRunner) -> None:
     runner = make_runner(lambda batch: [-event for event in batch], per_event=True, result_handler=handle)
     broker, client = runner.broker, Client(runner.broker)

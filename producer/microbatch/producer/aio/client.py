@@ -90,7 +90,8 @@ class AsyncMicroBatcher:
         """Record one event, and return its own result. Only with ``Config(per_event=True)``.
 
         Events that tasks submit at the same time share round trips, and so do their replies. If the task is
-        cancelled, this client forgets the event; it is processed, unless it was not sent yet.
+        cancelled, or ``timeout`` is over, this client forgets the event; it is processed, unless it was not
+        sent yet.
 
         Args and errors are those of `MicroBatcher.submit` and of its future, and WrongLoop.
         """

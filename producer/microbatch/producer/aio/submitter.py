@@ -11,7 +11,7 @@ import logging
 import time
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from microbatch.broker.broker import AsyncBroker
 from microbatch.broker.errors import (
@@ -31,6 +31,8 @@ from microbatch.producer.pending import Pending, settle
 from microbatch.producer.submission import Submission, too_many
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class AsyncSubmitter:
@@ -59,7 +61,6 @@ class AsyncSubmitter:
         self, body: bytes, event_id: str = "", *, within: float | None, expires: float | None
     ) -> Any:
         """Send an event, and return its result. Times are in seconds. Raises what became of it otherwise."""
-        expires_at_ms = None if expires is None else await self._now_ms() + int(expires * 1000)
         await self._wait_for_room()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         deadline = inf if within is None else time.monotonic() + within
@@ -67,7 +68,8 @@ class AsyncSubmitter:
         self._watch(deadline)
         outgoing: Outgoing | None = None
         try:
-            stream = self._stream or await self._opened()
+            expires_at_ms = None if expires is None else await self._now_ms(future) + int(expires * 1000)
+            stream = self._stream or await self._opened(future)
             self._pending.sent([number], stream.client)
             submission = Submission(number, body, time.time_ns() // 1_000_000, event_id, expires_at_ms)
             raw = submission.encode(stream.client)
@@ -108,8 +110,9 @@ class AsyncSubmitter:
         self._pending.give_up_late(time.monotonic())
         self._watch(self._pending.next_deadline)
 
-    async def _now_ms(self) -> int:
-        return await self._home.do(self._broker.server.perform(self._broker.time_source.reading()))
+    async def _now_ms(self, future: asyncio.Future[Any]) -> int:
+        reading = self._broker.server.perform(self._broker.time_source.reading())
+        return await _before(future, self._home.start(reading))
 
     async def _wait_for_room(self) -> None:
         until = time.monotonic() + self._block_seconds
@@ -125,14 +128,15 @@ class AsyncSubmitter:
         if self._is_closed:
             raise Closed(f"the client of {self._name!r} was closed; the event was not recorded")
 
-    async def _opened(self) -> ReplyStream[AsyncServer]:
-        """The stream, once it is made. One task makes it for all callers. Raises as `ReplyStream.open`."""
+    async def _opened(self, future: asyncio.Future[Any]) -> ReplyStream[AsyncServer]:
+        """The stream, once it is made. One task makes it for all callers.
+
+        Raises as `ReplyStream.open`, or the error of the caller's future if that fails first.
+        """
         while self._stream is None:  # again if it was lost before this task went on
             if self._opening is None or self._opening.done():
                 self._opening = self._home.start(self._open())
-            opening = self._opening
-            await asyncio.wait((opening,))
-            opening.result()
+            await _before(future, self._opening)
         return self._stream
 
     async def _open(self) -> None:
@@ -160,6 +164,14 @@ class AsyncSubmitter:
                     self._pending.settle_by(found)
         finally:
             await self._listener.close()
+
+
+async def _before(future: asyncio.Future[Any], task: asyncio.Task[T]) -> T:
+    """What the task returns. Raises the error of the caller's future if it has one first."""
+    await asyncio.wait((task, future), return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        future.result()
+    return task.result()
 
 
 def _settle_as_sent(future: asyncio.Future[Any], outgoing: Outgoing, error: BaseException | None) -> None:
