@@ -273,6 +273,25 @@ def test_cancelled_tasks_cross_no_replies(valkey_server: RealServer, seed: int) 
     assert not no & found
 
 
+def test_what_was_not_sent_when_its_task_was_cancelled_is_not_sent(server: RealServer) -> None:
+    async def record() -> None:
+        async with connect(letters(server)) as mb:
+            await mb.record_event("first")
+            server.pause()
+            under_way = asyncio.create_task(mb.record_event("second"))
+            await asyncio.sleep(0)
+            cancelled = asyncio.create_task(mb.record_event("cancelled"))
+            later = asyncio.create_task(mb.record_event("third"))
+            await asyncio.sleep(0)
+            cancelled.cancel()
+            await asyncio.wait((cancelled,))
+            server.resume()
+            await asyncio.gather(under_way, later)
+
+    asyncio.run(record())
+    assert recorded(server) == ["first", "second", "third"]
+
+
 def test_a_task_of_the_client_that_somebody_cancels_holds_up_nobody(valkey_server: RealServer) -> None:
     async def record() -> None:
         async with connect(letters(valkey_server)) as mb:
