@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from microbatch.broker.errors import InDoubt, Refused, Unavailable
-from microbatch.producer import start
+from microbatch.producer import Config, connect, start
 from tests.certificates import Certificates
 from tests.conftest import MakeServer
 from tests.fleet import Fleet
@@ -18,6 +19,9 @@ from tests.servers import LOCALHOST, Program, RealServer, free_port
 from tests.waiting import wait_until
 
 PROGRAMS = pytest.mark.parametrize("program", ["valkey", "redis"])
+PLAIN_AND_TLS = pytest.mark.parametrize(
+    ("program", "tls"), [("valkey", False), ("redis", True)], ids=["plain", "tls"]
+)
 PASSWORDS = pytest.mark.parametrize("password", [None, "s:e/s@m 1%"])
 
 
@@ -109,7 +113,7 @@ def test_sentinel_with_tls(make_server: MakeServer, certificates: Certificates, 
             start(fleet.config(redis_url=distrusted), wait=0)
 
 
-@pytest.mark.parametrize(("program", "tls"), [("valkey", False), ("redis", True)], ids=["plain", "tls"])
+@PLAIN_AND_TLS
 def test_all_go_on_at_the_server_that_sentinel_makes_the_next(
     make_server: MakeServer, certificates: Certificates, tmp_path: Path, program: Program, tls: bool
 ) -> None:
@@ -142,3 +146,46 @@ def test_all_go_on_at_the_server_that_sentinel_makes_the_next(
         assert scheduler.running
         assert second.admin.info("replication")["role"] == "master"
     assert results == [1, 2]
+
+
+async def refused(config: Config) -> str:
+    with pytest.raises(Unavailable) as raised:
+        await connect(config, wait=0).__aenter__()
+    return str(raised.value)
+
+
+@PLAIN_AND_TLS
+@pytest.mark.leaves("events")
+def test_an_asyncio_client_goes_on_at_the_server_that_sentinel_makes_the_next(
+    make_server: MakeServer, certificates: Certificates, tmp_path: Path, program: Program, tls: bool
+) -> None:
+    options: dict[str, Any] = {"tls": certificates} if tls else {"tcp": True}
+    first = make_server(program, **options, password="sesam")
+    to_first = ["--replicaof", LOCALHOST, str(first.port), "--masterauth", "sesam"]
+    second = make_server(program, **options, password="sesam", arguments=to_first)
+
+    async def record(config: Config) -> None:
+        async with connect(config) as mb:
+            await mb.record_event(1)
+            await asyncio.to_thread(wait_until, lambda: sentinel.replicas() == 1)
+            assert first.admin.wait(1, 5_000) == 1
+            first.kill()
+            while True:
+                try:
+                    return await mb.record_event(2)
+                except (Unavailable, InDoubt, Refused):
+                    await asyncio.sleep(0.05)
+
+    with (
+        Sentinel(program, tmp_path, first) as sentinel,
+        Fleet(second, tmp_path, redis_url=sentinel.url) as fleet,
+    ):
+        unknown = fleet.config(redis_url=sentinel.url.replace(SERVICE, "numbers-db"))
+        assert asyncio.run(refused(unknown)).endswith(
+            f"no Sentinel names the master of 'numbers-db' ({LOCALHOST}:1: Error 111 connecting to "
+            f"{LOCALHOST}:1. Connect call failed ('{LOCALHOST}', 1).; "
+            f"{LOCALHOST}:{sentinel.port}: never heard of it)"
+        )
+        asyncio.run(record(fleet.config()))
+        assert second.admin.info("replication")["role"] == "master"
+        assert fleet.broker.events.waiting() >= 2  # a record that was in doubt may be there as well

@@ -274,7 +274,8 @@ def test_a_task_that_was_cancelled_may_clean_up(valkey_server: RealServer) -> No
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("redis+sentinel://127.0.0.1:1/mymaster", "Sentinels are not asked on asyncio yet"),
+        ("redis+sentinel://127.0.0.1:1", "a Sentinel URL names its service"),
+        ("redis://127.0.0.1/0?colour=red", "colour"),
         ("http://127.0.0.1", "unknown scheme"),
         ("redis://127.0.0.1/0?socket_timeout=1", "Microbatch's own to set"),
     ],

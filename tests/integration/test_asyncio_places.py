@@ -171,12 +171,6 @@ def test_an_app_that_connects_while_it_is_imported_is_refused(
         load_config(str(app))
 
 
-def test_sentinels_are_refused_at_once() -> None:
-    config = Config(name="letters", redis_url="redis+sentinel://127.0.0.1:1/mymaster")
-    with pytest.raises(ConfigError, match="Sentinels are not asked on asyncio yet"):
-        connect(config)
-
-
 def test_a_handler_that_can_not_be_called_is_refused_at_once(valkey_server: RealServer) -> None:
     with pytest.raises(ConfigError, match="result_handler takes 0 parameters"):
         connect(letters(valkey_server, result_handler=lambda: None))

@@ -7,17 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import redis
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
-from microbatch.broker.errors import ConfigError, MicrobatchError, ServerError
+from microbatch.broker.errors import MicrobatchError, ServerError
+from microbatch.broker.transport.async_pool import Pool, open_pool
 from microbatch.broker.transport.connection import (
     CONNECT_SECONDS,
-    DEFAULTS,
     REPLY_SECONDS,
     NotSent,
-    checked_options,
     means_lost,
     translate,
 )
@@ -29,13 +25,6 @@ from microbatch.broker.transport.version import refuse_unsupported
 T = TypeVar("T")
 
 
-class _Pool(redis.asyncio.ConnectionPool):
-    async def drop_idle(self) -> None:
-        """Close the idle connections. It waits for nothing, so that nobody takes one that is being closed."""
-        for connection in tuple(self._available_connections):
-            await connection.disconnect(nowait=True)
-
-
 class AsyncServer:
     """A pool of connections to one server. For one event loop.
 
@@ -43,7 +32,7 @@ class AsyncServer:
     closed, and its request may or may not have been done. Every method raises as `Server` does.
     """
 
-    def __init__(self, pool: _Pool, where: str, url: str | None = None) -> None:
+    def __init__(self, pool: Pool, where: str, url: str | None = None) -> None:
         self._pool = pool
         self.where = where
         self._url = url
@@ -51,12 +40,7 @@ class AsyncServer:
     @classmethod
     def at(cls, url: str, reply_seconds: float = REPLY_SECONDS) -> AsyncServer:
         """The server at ``url``. Nothing is sent yet. Raises ConfigError if the URL is malformed."""
-        parts, options = checked_options(url, reply_seconds)
-        if parts.scheme.endswith("+sentinel"):
-            raise ConfigError("redis_url: Sentinels are not asked on asyncio yet")
-        found = redis.asyncio.connection.parse_url(url)
-        pool = _Pool(**{**DEFAULTS, **found, **options, "retry": Retry(NoBackoff(), 0)})
-        return cls(pool, safe_url(url), url)
+        return cls(open_pool(url, reply_seconds), safe_url(url), url)
 
     async def perform(self, asked: Request[T] | Steps[T]) -> T:
         """Perform a request, or several one after another, and return the answer."""

@@ -20,7 +20,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from microbatch.broker.errors import ConfigError, InDoubt, Refused, RefusedForNow, ServerError, Unavailable
-from microbatch.broker.transport.sentinel import sentinel_client
+from microbatch.broker.transport.sentinel import SentinelUrl, sentinel_client
 from microbatch.broker.transport.url import URL_HELP, check_options, refuse_own, split_url, unknown_option
 
 CONNECT_SECONDS = 2.0
@@ -83,20 +83,28 @@ def open_client(url: str, reply_seconds: float = REPLY_SECONDS) -> redis.Redis:
     """
     parts, options = checked_options(url, reply_seconds)
     options["retry"] = Retry(NoBackoff(), 0)
-    try:
+    with refusing_bad_urls():
         if parts.scheme.endswith("+sentinel"):
-            client = sentinel_client(parts, options, {"connection_pool_class": _SentinelPool, **DEFAULTS})
+            of_master = {"connection_pool_class": _SentinelPool, **DEFAULTS}
+            client = sentinel_client(SentinelUrl.read(parts, options, of_master))
         else:
             options = {**DEFAULTS, **redis.connection.parse_url(url), **options}
             client = redis.Redis(connection_pool=_Pool(**options))
         pool: Any = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # refuses an unknown option; it does not connect
+    return client
+
+
+@contextmanager
+def refusing_bad_urls() -> Iterator[None]:
+    """Turn what redis-py says of a URL's options in this block into a ConfigError."""
+    try:
+        yield
     except ConfigError:
         raise
     except (ValueError, TypeError, redis.RedisError) as error:
         unknown = unknown_option(error) if isinstance(error, TypeError) else ""
         raise ConfigError(f"redis_url: {unknown or f'{error}; {URL_HELP}'}") from None
-    return client
 
 
 @cache

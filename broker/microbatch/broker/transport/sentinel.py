@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -12,29 +13,71 @@ from microbatch.broker.errors import ConfigError
 from microbatch.broker.transport.url import URL_HELP, port_of
 
 
-def sentinel_client(parts: SplitResult, options: dict[str, Any], of_master: dict[str, Any]) -> redis.Redis:
-    """A client of the master. The URL's options are for the master; those for TLS are also for the Sentinels.
+@dataclass(frozen=True, slots=True)
+class SentinelUrl:
+    """What a Sentinel URL says, as redis-py's own arguments."""
 
-    ``options`` are for both. ``of_master`` are the master's options that the URL may override.
-    """
-    login, _, hosts = parts.netloc.rpartition("@")
-    service, _, db = parts.path.strip("/").partition("/")
-    if not service:
-        raise ConfigError(
-            "redis_url: a Sentinel URL names its service, as redis+sentinel://host:26379/service/0 does; "
-            f"{URL_HELP}"
+    service: str
+    hosts: list[tuple[str | None, int]]
+    of_sentinels: dict[str, Any]
+    of_master: dict[str, Any]
+
+    @classmethod
+    def read(cls, parts: SplitResult, options: dict[str, Any], of_master: dict[str, Any]) -> SentinelUrl:
+        """The URL's options are for the master; those for TLS are also for the Sentinels.
+
+        ``options`` are for both. ``of_master`` are the master's options that the URL may override.
+        """
+        login, _, hosts = parts.netloc.rpartition("@")
+        service, _, db = parts.path.strip("/").partition("/")
+        if not service:
+            raise ConfigError(
+                "redis_url: a Sentinel URL names its service, as redis+sentinel://host:26379/service/0 does; "
+                f"{URL_HELP}"
+            )
+        given = redis.connection.parse_url(f"redis://{login}@?{parts.query}")
+        if db:
+            if not db.isdecimal():
+                raise ConfigError(f"redis_url: the database is a number, as in …/service/0; {URL_HELP}")
+            given["db"] = int(db)
+        tls = {"ssl": parts.scheme == "rediss+sentinel"}
+        tls_options = {name: value for name, value in given.items() if name.startswith("ssl_")}
+        return cls(
+            service,
+            [(urlsplit(f"//{host}").hostname, port_of(host) or 26379) for host in hosts.split(",")],
+            of_sentinels={**tls, **tls_options, **options},
+            of_master={**of_master, **given, **tls, **options},
         )
-    given = redis.connection.parse_url(f"redis://{login}@?{parts.query}")
-    if db:
-        if not db.isdecimal():
-            raise ConfigError(f"redis_url: the database is a number, as in …/service/0; {URL_HELP}")
-        given["db"] = int(db)
-    tls = {"ssl": parts.scheme == "rediss+sentinel"}
-    tls_options = {name: value for name, value in given.items() if name.startswith("ssl_")}
-    sentinels = [(urlsplit(f"//{host}").hostname, port_of(host) or 26379) for host in hosts.split(",")]
-    sentinel: Sentinel = _Sentinels(sentinels, {**tls, **tls_options, **options})
-    client: redis.Redis = sentinel.master_for(service, **{**of_master, **given, **tls, **options})
+
+
+def sentinel_client(url: SentinelUrl) -> redis.Redis:
+    """A client of the master that the Sentinels name."""
+    sentinels: Sentinel = _Sentinels(url.hosts, url.of_sentinels)
+    client: redis.Redis = sentinels.master_for(url.service, **url.of_master)
     return client
+
+
+class Search:
+    """One search for the master of a service, and why no Sentinel has named it so far."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._reasons: list[str] = []
+
+    def failed(self, sentinel: Any, error: Exception) -> None:
+        """This Sentinel did not answer."""
+        self._reasons.append(f"{_host_of(sentinel)}: {error}")
+
+    def denied(self, sentinel: Any, state: object) -> None:
+        """This Sentinel answered, and named no master that can be used."""
+        self._reasons.append(f"{_host_of(sentinel)}: {'it is down' if state else 'never heard of it'}")
+
+    def __str__(self) -> str:
+        return f"no Sentinel names the master of {self._service!r} ({'; '.join(self._reasons)})"
+
+
+def _host_of(sentinel: Any) -> str:
+    return "{host}:{port}".format_map(sentinel.connection_pool.connection_kwargs)
 
 
 class _Sentinels(Sentinel):
@@ -44,18 +87,21 @@ class _Sentinels(Sentinel):
         super().__init__(hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
-        reasons, sentinels = [], self.sentinels
-        for sentinel in sentinels:
-            host = "{host}:{port}".format_map(sentinel.connection_pool.connection_kwargs)
+        search = Search(service_name)
+        for sentinel in self.sentinels:
             try:
                 masters: Any = sentinel.sentinel_masters()
             except (redis.ConnectionError, redis.TimeoutError) as error:
-                reasons.append(f"{host}: {error}")
+                search.failed(sentinel, error)
                 continue
             state = masters.get(service_name)
             if state and self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
-                # The next connection asks this Sentinel first.
-                self.sentinels = [sentinel, *(other for other in sentinels if other is not sentinel)]
+                self.sentinels = first_of(self.sentinels, sentinel)
                 return state["ip"], state["port"]
-            reasons.append(f"{host}: it is down" if state else f"{host}: never heard of it")
-        raise MasterNotFoundError(f"no Sentinel names the master of {service_name!r} ({'; '.join(reasons)})")
+            search.denied(sentinel, state)
+        raise MasterNotFoundError(str(search))
+
+
+def first_of(sentinels: list[Any], first: Any) -> list[Any]:
+    """The Sentinels in the order in which the next connection asks them."""
+    return [first, *(other for other in sentinels if other is not first)]
