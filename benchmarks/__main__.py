@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from benchmarks import machine, report
 from benchmarks.measure import Row, Scale, measure
 from benchmarks.processes import PEERS_PYTHON, ROOT
+from benchmarks.readme import PERFORMANCE, RESULTS, show_load
 from benchmarks.rows import (
     backlog,
     cut,
@@ -22,6 +24,7 @@ from benchmarks.rows import (
     end_to_end_large,
     in_flight,
     latency,
+    load,
     longest_script,
     memory,
     record,
@@ -41,6 +44,7 @@ _ALL: tuple[Row, ...] = (
     end_to_end,
     end_to_end_large,
     latency,
+    load,
     submit,
     eager,
     tick,
@@ -60,7 +64,10 @@ ROWS = {row.NAME: row for row in _ALL}
 @click.option("--seconds", default=Scale.seconds, show_default=True, help="About how long a round takes.")
 @click.option("--backlog", "waiting", default=Scale.backlog, show_default=True, help="The most that waits.")
 @click.option("--output", type=click.Path(resolve_path=True, path_type=Path), help="The JSON file to write.")
-def main(only: tuple[str, ...], rounds: int, seconds: float, waiting: int, output: Path | None) -> None:
+@click.option("--publish", is_flag=True, help="Write, draw and show the rows that --only names, too.")
+def main(
+    only: tuple[str, ...], rounds: int, seconds: float, waiting: int, output: Path | None, *, publish: bool
+) -> None:
     """Measure the rows, print the table and write it. Without --output, write it only if it is complete."""
     os.chdir(ROOT)
     for name in [name for name in os.environ if name.startswith("MICROBATCH_")]:
@@ -71,21 +78,19 @@ def main(only: tuple[str, ...], rounds: int, seconds: float, waiting: int, outpu
         rows.append(report.found(row, measure(row, scale)))
         report.show(rows[-1:], Console(width=150))
     today = datetime.now(UTC).date().isoformat()
-    if output is None and not only:
-        output = ROOT / "benchmarks" / "results" / f"{today}.json"
+    if output is None and (publish or not only):
+        output = RESULTS / f"{'.'.join((today, *only))}.json"
     if output is not None:
-        found = {
-            "date": today,
-            "machine": machine.describe(),
-            "rounds": rounds,
-            "seconds": seconds,
-            "backlog": waiting,
-            "rows": rows,
-        }
-        output.parent.mkdir(exist_ok=True)
-        output.write_text(json.dumps(found, indent=1) + "\n")
-        if not only:
+        _write(output, {"date": today, "machine": machine.describe(), **asdict(scale), "rows": rows})
+        if publish or not only:
             subprocess.run([PEERS_PYTHON, "-m", "benchmarks.plot", output], check=True)
+    if publish and output is not None:
+        show_load(output, PERFORMANCE)
+
+
+def _write(output: Path, found: dict[str, object]) -> None:
+    output.parent.mkdir(exist_ok=True)
+    output.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Two pictures of a file of results. Runs in the peers' venv, which has matplotlib.
+"""Pictures of a file of results. Runs in the peers' venv, which has matplotlib.
 
     .venv-bench/bin/python -m benchmarks.plot benchmarks/results/2026-01-01.json
 
-draws ``2026-01-01-sizes.svg`` and ``2026-01-01-growth.svg`` beside it.
+draws ``2026-01-01-sizes.svg``, ``2026-01-01-growth.svg`` and ``2026-01-01-load.svg`` beside it.
 """
 
 from __future__ import annotations
@@ -69,13 +69,38 @@ def _growth(rows: dict[str, Any], axes: Any) -> None:
     axes.legend(frameon=False)
 
 
+def _load(row: dict[str, Any], axes: Any) -> None:
+    """How long a call takes, and how large batches are, by calls per second."""
+    found: dict[str, list[float]] = {}
+    for figure in row["figures"]:
+        found.setdefault(figure["figure"], []).append(figure["median"])
+    loads, (bound,) = found["calls/s"], found["bound ms"]
+    axes.axhline(bound, color="#8c8c8c", linestyle="--", label="the bound of p95")
+    for name, colour in (("p95 ms", "#c2410c"), ("p50 ms", "#1d4ed8")):
+        axes.plot(loads, found[name], color=colour, marker="o", label=name.removesuffix(" ms"))
+    axes.set(xscale="log", xlabel="calls a second", ylabel="ms from the call to its answer")
+    _in_words(axes.xaxis)
+    axes.set_ylim(bottom=0)
+    sizes = axes.twinx()
+    sizes.plot(loads, found["events/batch"], color="#15803d", marker="s", label="events in a batch (right)")
+    sizes.set_ylim(bottom=0)
+    sizes.grid(visible=False)
+    sizes.spines.right.set_visible(True)
+    axes.legend(
+        handles=axes.lines + sizes.lines, frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1)
+    )
+
+
 def main(path: Path) -> None:
     """Draw the pictures for which the file has rows."""
+    name = path.name.partition(".")[0]
     rows = {row["row"]: row for row in json.loads(path.read_text())["rows"]}
     if "sizes" in rows:
-        _draw(path.with_name(f"{path.stem}-sizes.svg"), lambda axes: _sizes(rows["sizes"], axes))
+        _draw(path.with_name(f"{name}-sizes.svg"), lambda axes: _sizes(rows["sizes"], axes))
     if "growth-waiting" in rows and "growth-in-flight" in rows:
-        _draw(path.with_name(f"{path.stem}-growth.svg"), lambda axes: _growth(rows, axes))
+        _draw(path.with_name(f"{name}-growth.svg"), lambda axes: _growth(rows, axes))
+    if "load" in rows:
+        _draw(path.with_name(f"{name}-load.svg"), lambda axes: _load(rows["load"], axes))
 
 
 def _in_words(axis: Any) -> None:

@@ -1,4 +1,8 @@
-"""The README's table, which ``make figures`` writes from the newest file of results."""
+"""The figures in the README and in docs/performance.md, which ``make figures`` writes.
+
+The README has those of the newest complete file of results, and docs/performance.md those of the newest file
+with the row ``load``.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,13 @@ from pathlib import Path
 
 import click
 
+from benchmarks import under_load
 from benchmarks.processes import ROOT
 from benchmarks.report import Found, figure_of, load, number, sides, target
 
 BEGIN, END = "<!-- figures: made by `make figures` -->", "<!-- /figures -->"
 RESULTS = ROOT / "benchmarks" / "results"
+PERFORMANCE = ROOT / "docs" / "performance.md"
 _HEAD = "| what | Microbatch | the other | ratio | least to most | wanted |\n|---|---|---|---|---|---|\n"
 
 
@@ -28,6 +34,8 @@ def markdown(found: Found, pictures: str) -> str:
 def _lines(found: Found) -> str:
     lines = ""
     for row in found["rows"]:
+        if row["row"] == under_load.NAME:
+            continue
         for place, claim in enumerate(row["claims"]):
             ours, theirs = sides(row, claim)
             other = f"{figure_of(theirs)}, {claim['against']}" if theirs is not None else ""
@@ -59,17 +67,33 @@ def put_between_marks(text: str, table: str) -> str:
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
+def show_load(path: Path, page: Path) -> None:
+    """Put the results of the row `load` into docs/performance.md, if the file has them."""
+    found = load(path)
+    row = under_load.row_of(found)
+    if row is not None:
+        picture = f"../benchmarks/results/{path.name.partition('.')[0]}-load.svg"
+        table = f"{under_load.markdown(row, picture)}\n\n{_machine(found)}"
+        page.write_text(put_between_marks(page.read_text("utf-8"), table), "utf-8")
+        click.echo(f"{page.name} shows {path.name}")
+
+
 @click.command()
 @click.option(
     "--readme", type=click.Path(exists=True, path_type=Path), default=ROOT / "README.md", show_default=True
 )
+@click.option(
+    "--performance", type=click.Path(exists=True, path_type=Path), default=PERFORMANCE, show_default=True
+)
 @click.option("--results", type=click.Path(exists=True, path_type=Path), help="Else the newest.")
-def main(readme: Path, results: Path | None) -> None:
-    """Put the newest results into the README."""
-    path = results if results is not None else max(RESULTS.glob("*.json"))
+def main(readme: Path, performance: Path, results: Path | None) -> None:
+    """Put the newest results into the README and into docs/performance.md."""
+    path = results if results is not None else max(RESULTS.glob("????-??-??.json"))
     table = markdown(load(path), f"benchmarks/results/{path.stem}")
     readme.write_text(put_between_marks(readme.read_text("utf-8"), table), "utf-8")
     click.echo(f"{readme.name} shows {path.name}")
+    for path in (results,) if results is not None else sorted(RESULTS.glob("*.json")):
+        show_load(path, performance)  # the newest comes last
 
 
 if __name__ == "__main__":

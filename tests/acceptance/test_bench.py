@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import pytest
 
 from benchmarks import soak
 from benchmarks.measure import Claim, quantile
-from benchmarks.readme import BEGIN, END, put_between_marks
+from benchmarks.readme import BEGIN, END, put_between_marks, show_load
+from benchmarks.rows import load
 from benchmarks.tally import Tally, WrongError
 from microbatch.broker.broker import Broker
 from microbatch.producer import Config
@@ -70,6 +73,42 @@ def test_a_row_is_measured_written_and_shown_in_the_readme(tmp_path: Path) -> No
     assert "older figures" not in text
     assert f"| {memory['title']} | " in text
     assert "(benchmarks/results/2026-01-02-sizes.svg)" in text
+
+
+def test_calls_under_load_are_measured_and_shown(tmp_path: Path) -> None:
+    results = tmp_path / "2026-01-02.load.json"
+    run("benchmarks", "--only", "load", "--rounds", "1", "--seconds", "0.05", "--output", results)
+    found: Any = json.loads(results.read_text())
+    (row,) = found["rows"]
+    assert [claim["of"] for claim in row["claims"][:8]] == [load.of(calls) for calls in load.LOADS]
+    assert all(figure["median"] > 0 for figure in row["figures"])
+
+    page = tmp_path / "performance.md"
+    page.write_text(f"above\n{BEGIN}\n{END}\nbelow\n")
+    show_load(results, page)
+    assert "\n| 2,000 | " in page.read_text()
+    assert "(../benchmarks/results/2026-01-02-load.svg)" in page.read_text()
+
+
+class StalledBatcher:
+    """A batcher whose first call holds up all others, and which then answers at once, in batches of two."""
+
+    async def submit(self, number: int, **_options: float) -> tuple[int, int]:
+        if number == 0:
+            time.sleep(0.5)  # noqa: ASYNC251 - as a client does that is too slow
+        return number + 1, 2
+
+
+def test_a_call_is_timed_from_the_moment_at_which_it_was_meant_to_begin() -> None:
+    figures = asyncio.run(load.at_random(StalledBatcher(), load=1_000, count=10))  # type: ignore[arg-type]
+    assert figures["p50 ms"] > 400
+    assert figures["events/batch"] == 2
+
+
+def test_the_moments_of_calls_are_random_and_always_the_same() -> None:
+    moments = list(load.moments(100, 10_000))
+    assert moments == sorted(moments) == list(load.moments(100, 10_000))
+    assert 90 < moments[-1] < 110
 
 
 def test_the_soak_sees_what_grows(valkey_server: RealServer) -> None:
