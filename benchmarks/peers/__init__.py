@@ -1,1 +1,1 @@
-"""The systems that we are compared with. Celery's side runs in its own venv, and imports nothing of ours."""
+"""The systems that we are compared with. All but RQ run in their own venv, and import nothing of ours."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
 from benchmarks import answers
 from benchmarks.measure import Claim, Figures, Scale, System, quantile
-from benchmarks.processes import PEERS_PYTHON, ROOT, environment, running, server, wait_until
+from benchmarks.processes import PEERS_PYTHON, ROOT, Program, environment, running, server, wait_until
 from benchmarks.tally import check
 from microbatch.ops.local.stack import Stack
 from microbatch.producer import AsyncMicroBatcher, connect
@@ -25,6 +26,8 @@ CLAIMS = (
     Claim("calls/s", "Microbatch, 1,000 callers", 10.0, "taskiq, 64 callers"),
     Claim("calls/s", "Microbatch, 1,000 callers", 10.0, "Celery, 64 callers"),
     Claim("p99 ms", "Microbatch, 64 callers", 1.0, "taskiq, 64 callers", at_most=True),
+    Claim("calls/s", "Microbatch, 1,000 callers", 3.0, "Ray Serve, 1,000 callers"),
+    Claim("p99 ms", "Microbatch, 64 callers", 1.0, "Ray Serve, 64 callers", at_most=True),
 )
 _CALLS = 10_000
 _PEERS_CALLS = 1_000
@@ -50,6 +53,9 @@ def systems(_scale: Scale, stack: ExitStack) -> Iterator[System]:
     for name, module in (("Celery", "celery_answers"), ("taskiq", "taskiq_answers")):
         calls = partial(_peer, _started(stack, name, module), 64)
         yield System(f"{name}, 64 callers", calls, first=_PEERS_CALLS)
+    ray_serve = _ray_serve(stack)
+    yield System("Ray Serve, 64 callers", partial(ray_serve, 64), first=_PEERS_CALLS)
+    yield System("Ray Serve, 1,000 callers", partial(ray_serve, 1_000), first=_PEERS_CALLS)
 
 
 async def _calls(mb: AsyncMicroBatcher, callers: int, count: int) -> Figures:
@@ -92,7 +98,25 @@ def _peer(started: tuple[str, dict[str, str]], callers: int, count: int) -> Figu
             [PEERS_PYTHON, "-m", app, str(callers), str(count)],
             cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True,
         )  # fmt: skip
-    found = json.loads(done.stdout.splitlines()[-1])
+    return _told(done.stdout.splitlines()[-1], count)
+
+
+def _ray_serve(stack: ExitStack) -> Callable[[int, int], Figures]:
+    """Start Ray with two replicas. It has no server, and its files are gone when it ends."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mb-bench-"))
+    program = Program(PEERS_PYTHON, "-m", "benchmarks.peers.ray_answers", BENCH_FOLDER=folder)
+    stack.callback(program.end)
+
+    def calls(callers: int, count: int) -> Figures:
+        program.tell(f"{callers} {count}")
+        return _told(program.read(), count)
+
+    return calls
+
+
+def _told(line: str, count: int) -> Figures:
+    """The figures of a peer, from what it printed about its calls."""
+    found = json.loads(line)
     check("calls", len(found["took"]), count)
     return _figures(found["took"], found["seconds"])
 
