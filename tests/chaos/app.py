@@ -17,6 +17,8 @@ from tests.chaos.conditions import Conditions
 from tests.chaos.history import FAIL, INVOKE, OK, History
 
 HISTORY, WHO, MUTANT, CONDITIONS = "CHAOS_HISTORY", "CHAOS_WHO", "CHAOS_MUTANT", "CHAOS_CONDITIONS"
+BATCHERS = "CHAOS_BATCHERS"
+"""The names of the batchers that are at work, with commas between them."""
 OUTAGE = "outage"
 """The name of a file beside the history. While it exists, every call of the processor fails."""
 HURRY = "hurry"
@@ -46,21 +48,27 @@ def new_event(event_id: str, dice: random.Random) -> Event:
 
 def process(batch: list[Event], info: BatchInfo) -> list[str]:
     ids = [event["id"] for event in batch]
-    call, since = history.new_call(), time.monotonic()
-    history.note("run", INVOKE, call=call, batch=info.id, attempt=info.attempt, events=ids)
-    # Some runs are slow, so that faults find workers with a batch in hand.
-    slow = random.uniform(0.5, 2.0) if random.random() < 0.08 else random.uniform(0.0, 0.02)
-    time.sleep(slow + (0.0 if _hurry.exists() else conditions.run_seconds))
+    run(batch, info, events=ids)
     kinds = {event["kind"] for event in batch}
-    error = _error(kinds, info.attempt)
-    history.note("run", _OUTCOME_OF[error is None], call=call, since=since, batch=info.id)
-    if error is not None:
-        raise error
     if PARTIAL in kinds and info.attempt == 1:
         partial = {i: "not yet" for i, event in enumerate(batch) if event["kind"] == PARTIAL}
         done = [event_id for i, event_id in enumerate(ids) if i not in partial]
         raise PartialFailure(partial, result=done or None)
     return ids
+
+
+def run(batch: list[Event], info: BatchInfo, **facts: Any) -> int:
+    """Take some time, and note the run. Returns the number of this call. Raises if the whole batch fails."""
+    call, since = history.new_call(), time.monotonic()
+    history.note("run", INVOKE, call=call, batch=info.id, attempt=info.attempt, **facts)
+    # Some runs are slow, so that faults find workers with a batch in hand.
+    slow = random.uniform(0.5, 2.0) if random.random() < 0.08 else random.uniform(0.0, 0.02)
+    time.sleep(slow + (0.0 if _hurry.exists() else conditions.run_seconds))
+    error = _error({event["kind"] for event in batch}, info.attempt)
+    history.note("run", _OUTCOME_OF[error is None], call=call, since=since, batch=info.id, **facts)
+    if error is not None:
+        raise error
+    return call
 
 
 def _error(kinds: set[str], attempt: int) -> Exception | None:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.chaos import fates
+from tests.chaos import fates, replies
 from tests.chaos.evidence import Evidence
 from tests.chaos.history import OK, Note
 from tests.chaos.state import State
@@ -32,7 +32,8 @@ class Violation:
 def nothing_lost(found: Evidence, state: State) -> Iterator[str]:
     """Every event whose recording returned is handled or dead."""
     dead = {event for events in state.dead.values() for event in events}
-    for event in sorted(found.recorded - found.outcomes.keys() - dead):
+    answered = found.returned | found.expired  # nobody handles what was submitted
+    for event in sorted(found.recorded - found.outcomes.keys() - dead - answered):
         seen = sorted(found.batches_of_events().get(event, ())) or "no batch"
         yield f"event {event} was recorded and never handled; it was seen in {seen}"
 
@@ -87,12 +88,23 @@ def one_entry(found: Evidence, _state: State) -> Iterator[str]:
 
 def entries_added(found: Evidence, state: State) -> Iterator[str]:
     """The stream got one entry for each batch that was committed or buried, and each entry was delivered."""
+    if state.entries_added is None:
+        return
     ended = state.stats.get("done_batches", 0) + state.stats.get("dead_batches", 0)
     if state.entries_added != ended:
         yield f"{state.entries_added} entries were added, but {ended} batches were committed or buried"
     delivered = sum(len(entries) for entries in found.entries.values())
     if state.entries_added != delivered:
         yield f"{state.entries_added} entries were added, but {delivered} were delivered"
+
+
+def counted(found: Evidence, state: State) -> Iterator[str]:
+    """The server counts as many events that are done, expired or dead as were recorded."""
+    ended = sum(map(len, state.dead.values()))
+    ended += sum(state.stats.get(name, 0) for name in ("done_events", "expired_events"))
+    least, most = len(found.recorded), len(found.recorded | found.doubtful)
+    if not (state.left or least <= ended <= most):
+        yield f"{ended} events are done, expired or dead, but {least} to {most} were recorded"
 
 
 def one_content(found: Evidence, state: State) -> Iterator[str]:
@@ -166,6 +178,7 @@ RULES: tuple[Rule, ...] = (
     one_outcome,
     one_entry,
     entries_added,
+    counted,
     one_content,
     fenced,
     cut_once,
@@ -174,6 +187,11 @@ RULES: tuple[Rule, ...] = (
     fates.dies_after_failures,
     fates.bounded,
     stops_end,
+    replies.settled_once,
+    replies.settled_in_time,
+    replies.own_result,
+    replies.true_outcome,
+    replies.one_of_an_id,
     drained,
     tidy,
 )

@@ -1,4 +1,4 @@
-"""The conditions of a run: the app's settings, and the speed of its actors."""
+"""The conditions of a run: the settings of its two batchers, and the speed of its actors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from typing import Any
 from microbatch.producer import Config
 
 NAME = "chaos"
+OWN_NAME = "chaos-own"
+"""The batcher whose processor returns one result per event. Clients submit to it."""
+REPLY_SECONDS = 5.0
+"""How long a client may not read its replies before they are lost. With the real minute, none would be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +49,9 @@ class Conditions:
             "claim_after": 5,
             "dedupe_window": 120,
         }
-        return Config(name=NAME, **{**settings, **self.settings, **functions})
+        return Config(**{"name": NAME, **settings, **self.settings, **functions})
+
+    def own_config(self, **functions: Any) -> Config:
+        """The settings of the batcher that clients submit to."""
+        own: dict[str, Any] = {"name": OWN_NAME, "per_event": True, "eager": True, "max_pending": 100}
+        return self.config(**own, **functions)

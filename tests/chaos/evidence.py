@@ -6,12 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tests.chaos.conditions import NAME
 from tests.chaos.history import DOUBT, FAIL, INVOKE, OK, Note
+
+_SHARED = frozenset({"start", "begin", "fault", "calm", "drained"})
+"""What is noted for all batchers. Any other note is of one batcher, and names it unless that is the first."""
 
 
 @dataclass(slots=True)
 class Evidence:
-    """What the history says. Batches and events are identified by their ids."""
+    """What the history says of one batcher. Batches and events are identified by their ids."""
 
     notes: list[Note]
     invoked: set[str] = field(default_factory=set)
@@ -38,6 +42,17 @@ class Evidence:
     lost_runs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """How many runs of a batch began and never ended, because their workers died."""
     replayed: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    given: set[str] = field(default_factory=set)
+    """Submitted events that a processor was called with."""
+    returned: set[str] = field(default_factory=set)
+    """Submitted events for which a processor returned a result."""
+    expiring: set[str] = field(default_factory=set)
+    """Submitted events that were to expire."""
+
+    @property
+    def expired(self) -> set[str]:
+        """Submitted events that have expired, if their batches were run: they were not processed."""
+        return self.expiring - self.given
 
     @property
     def doubtful(self) -> set[str]:
@@ -45,8 +60,9 @@ class Evidence:
         return self.invoked - self.recorded - self.refused
 
     @classmethod
-    def of(cls, notes: Iterable[Note]) -> Evidence:
-        found = cls(sorted(notes, key=lambda note: note.at))
+    def of(cls, notes: Iterable[Note], batcher: str = NAME) -> Evidence:
+        own = (n for n in notes if n.what in _SHARED or n.facts.get("batcher", NAME) == batcher)
+        found = cls(sorted(own, key=lambda note: note.at))
         for note in found.notes:
             add = _READERS.get(note.what)
             if add is not None:
@@ -90,7 +106,11 @@ def _claim(found: Evidence, note: Note) -> None:
 def _run(found: Evidence, note: Note) -> None:
     batch = note["batch"]
     if note.state == INVOKE:
-        found.contents[batch].add(tuple(note["events"]))
+        found.given.update(note.facts.get("given", ()))
+        if "events" in note.facts:  # otherwise the processor was not given those that had expired
+            found.contents[batch].add(tuple(note["events"]))
+    if note.state == OK:
+        found.returned.update(note.facts.get("returned", ()))
     found.lost_runs[batch] += 1 if note.state == INVOKE else -1
     found.failed_runs[batch] += note.state == FAIL
 
@@ -132,7 +152,15 @@ def _replay(found: Evidence, note: Note) -> None:
         found.replayed[event] += 1
 
 
+def _submit(found: Evidence, note: Note) -> None:
+    if note.state == INVOKE:
+        found.invoked.add(note["event"])
+        found.poison.update([note["event"]] if note["poison"] else ())
+        found.expiring.update([note["event"]] if note["expires"] else ())
+
+
 _READERS = {
+    "submit": _submit,
     "record": _record,
     "claim": _claim,
     "run": _run,

@@ -26,9 +26,12 @@ def only_poison_dies(found: Evidence, state: State) -> Iterator[str]:
 
 
 def poison_found(found: Evidence, state: State) -> Iterator[str]:
-    """Each event that always makes its batch fail is dead at the end, however long it was held back."""
+    """Each event that always makes its batch fail is dead at the end, however long it was held back.
+
+    One that has expired never got the chance.
+    """
     dead = {event for events in state.dead.values() for event in events}
-    for event in sorted((found.poison & found.recorded) - dead):
+    for event in sorted((found.poison & found.recorded) - found.expired - dead):
         yield f"event {event} fails always, and is not dead; it was seen in {_seen(found, event)}"
 
 

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from microbatch.broker.lua import scripts
+from tests.chaos.conditions import REPLY_SECONDS
 
-KILL, STOP, SERVER, SILENCE, EAT, OUTAGE = "kill", "stop", "server", "silence", "eat", "outage"
-KINDS = (KILL, STOP, SERVER, SILENCE, EAT, OUTAGE)
+KILL, STOP, FREEZE, SERVER, SILENCE, EAT, OUTAGE = (
+    "kill", "stop", "freeze", "server", "silence", "eat", "outage"
+)  # fmt: skip
+KINDS = (KILL, STOP, FREEZE, SERVER, SILENCE, EAT, OUTAGE)
 
 PROCESSOR = "processor"
 """The target of an outage: the processor fails on all workers."""
@@ -48,9 +51,12 @@ class Fault:
 _RECORD = ("RPUSH", ":events")
 _CUT = ("MULTI", "-- cut:", "EXEC")
 _COMMIT = ("EVALSHA", ":inflight", ":results")  # also a division; a mutant's script has another hash
+_COMMIT_OWN = ("EVALSHA", ":inflight", ":reply:")  # also a division or a burial
 _AFTER_LOOK = ("LLEN", ":events", ":events")  # what a scheduler requests after it has seen what waits
 _CLAIM = ("EVALSHA", scripts.CLAIM_NEXT.sha)
 _HANDLED = ("EVALSHA", scripts.ACKNOWLEDGE.sha)
+_SUBMIT = ("EVALSHA", scripts.RECORD.sha)
+_REPLIES = ("XREAD", ":reply:")
 EATEN: dict[str, Sequence[tuple[str, ...]]] = {
     "producer": [_RECORD, _RECORD, ("EVALSHA", scripts.RECORD.sha)],
     "scheduler": [
@@ -70,6 +76,9 @@ EATEN: dict[str, Sequence[tuple[str, ...]]] = {
         ("EVALSHA", scripts.SWAP_RUN.sha),
         ("EVALSHA", scripts.DIVIDE.sha),
     ],
+    "worker-own": [_COMMIT_OWN, _COMMIT_OWN, ("EVALSHA", scripts.DIVIDE.sha), ("EVALSHA", scripts.BURY.sha)],
+    "submitter": [_SUBMIT, _REPLIES],
+    "awaiter": [_SUBMIT, _REPLIES],
     "consumer": [_HANDLED, ("XREADGROUP",), ("XAUTOCLAIM",)],
     "stopper": [_HANDLED, ("XREADGROUP",), ("XREAD", ":progress")],
 }
@@ -80,8 +89,11 @@ _NAMES = {
     if isinstance(script, scripts.Script)
 } | {_CUT: "cut", _RECORD: "record", _COMMIT: "commit", _AFTER_LOOK: "after LLEN"}
 
-_WEIGHTS = {KILL: 25, STOP: 15, SERVER: 8, SILENCE: 12, EAT: 40, OUTAGE: 4}
+_WEIGHTS = {KILL: 25, STOP: 15, FREEZE: 6, SERVER: 8, SILENCE: 12, EAT: 40, OUTAGE: 4}
 _PREFERRED = (*2 * (ACTIVE,), *5 * (BUSY_WORKER,), *2 * (BUSY_CONSUMER,))
+_CLIENTS = ("submitter", "awaiter")
+_FREEZE_SECONDS = (REPLY_SECONDS + 1.5, REPLY_SECONDS + 3.0)
+"""A client is frozen for longer than its replies are kept."""
 _FIRST_AT, _GAP = 2.0, (0.8, 4.0)
 _OUTAGE_SECONDS = (5.0, 20.0)
 _OUTAGE_SHARE = 0.25
@@ -95,7 +107,7 @@ def draw(seed: int, seconds: float, actors: Sequence[str]) -> list[Fault]:
     """
     dice = random.Random(seed)
     opening = [(EAT, "producer"), (KILL, BUSY_WORKER), (KILL, ACTIVE), (SERVER, "server"), (EAT, "worker")]
-    opening += [(SILENCE, ""), (STOP, ""), (KILL, BUSY_CONSUMER), (OUTAGE, "")]
+    opening += [(SILENCE, ""), (STOP, ""), (KILL, BUSY_CONSUMER), (OUTAGE, ""), (FREEZE, "")]
     dice.shuffle(opening)
     faults, at = [], _FIRST_AT
     while at < seconds:
@@ -123,6 +135,9 @@ def _fault(dice: random.Random, at: float, kind: str, target: str, actors: Seque
             return Fault(at, kind, "server", dice.uniform(0.2, 3.0))
         case "stop":
             return Fault(at, kind, dice.choice([someone] * 9 + [SERVER]), dice.uniform(0.5, 3.0))
+        case "freeze":
+            clients = [name for name in actors if name.startswith(_CLIENTS)]
+            return Fault(at, kind, dice.choice(clients), dice.uniform(*_FREEZE_SECONDS))
         case "silence":
             hang_up = dice.random() < 0.5
             return Fault(at, kind, someone, dice.uniform(0.5, 4.0), hang_up=hang_up)

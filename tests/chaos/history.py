@@ -7,6 +7,7 @@ machine's monotonic clock, which all its processes share.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -53,7 +54,7 @@ class History:
     def __init__(self, path: Path, who: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._who = who
-        self._calls = 0
+        self._calls = itertools.count(1)
 
     def note(self, what: str, state: str = OK, *, call: int = 0, since: float = 0.0, **facts: Any) -> None:
         """Append a line. ``since``: when the noted call began, if it did not begin now."""
@@ -62,8 +63,8 @@ class History:
         os.write(self._file, note.encode())
 
     def new_call(self) -> int:
-        self._calls += 1
-        return self._calls
+        """A number that no other call of this process has, on whatever thread."""
+        return next(self._calls)
 
     def close(self) -> None:
         os.close(self._file)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +18,9 @@ from microbatch.broker.lua import scripts
 from microbatch.broker.policy import verdict
 from microbatch.broker.policy.policy import Policy
 from microbatch.broker.policy.verdict import Verdict
+from microbatch.broker.state.keys import Keys
 from microbatch.broker.state.progress import Progress
+from microbatch.broker.state.reply_stream import ReplyStream
 from microbatch.broker.state.results import Entry, Results
 from microbatch.broker.transport import connection
 from microbatch.broker.transport.request import Command, Replies, Request, Steps, command
@@ -152,6 +156,18 @@ def charge_claims() -> None:
     vars(failure_recorder)["judge"], vars(burial)["judge_death"] = judge, judge_death
 
 
+def reuse_reply_stream() -> None:
+    """Give a client that starts again the reply stream of the one before it. Its numbers begin at 1 again."""
+    begin = ReplyStream.__init__
+
+    def begin_as_before(self: ReplyStream[Any], server: Any, keys: Keys, *args: Any) -> None:
+        begin(self, server, keys, *args)
+        self.client = hashlib.sha256(os.environ["CHAOS_WHO"].encode()).hexdigest()[:16]
+        self._key = keys.reply(self.client)
+
+    ReplyStream.__init__ = begin_as_before  # type: ignore[method-assign, assignment]
+
+
 MUTANTS = {
     "retrying-connections": retry_connections,
     "commit-without-check": commit_without_check,
@@ -161,6 +177,7 @@ MUTANTS = {
     "requeue-at-tail": requeue_at_tail,
     "unbounded-in-flight": cut_without_bound,
     "charged-claim": charge_claims,
+    "reused-reply-stream": reuse_reply_stream,
 }
 
 

@@ -127,7 +127,7 @@ class Nemesis:
                 else:
                     actor.send(signal.SIGKILL, pid)
                 note()
-            case "stop":
+            case "stop" | "freeze":
                 actor.send(signal.SIGSTOP, pid)
                 self._later(fault.seconds, lambda: actor.send(signal.SIGCONT, pid), note)
             case "silence":

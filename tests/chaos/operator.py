@@ -35,7 +35,8 @@ class Operator:
             for batch in islice(self._broker.dead, 1):
                 ids = [json.loads(event_body(raw))["id"] for raw in self._broker.dead.events(batch.id)]
                 # Noted before the call, because the replay may happen even if its reply is lost.
-                self._history.note("replay", INVOKE, batch=batch.id, events=ids)
+                name = self._broker.config.name
+                self._history.note("replay", INVOKE, batcher=name, batch=batch.id, events=ids)
                 self._broker.dead.replay(batch.id)
         except ServerError as error:
             log.info("another time: %s", error)
@@ -49,4 +50,4 @@ class Operator:
             return
         if now > self._most:
             self._most = now
-            self._history.note("in_flight", batches=now)
+            self._history.note("in_flight", batcher=self._broker.config.name, batches=now)

@@ -1,6 +1,6 @@
 """The processes of a run: its actors, and which of them have a batch or a result in hand.
 
-The actor of the role worker is a pool, whose child runs the batches.
+An actor whose role begins with worker is a pool, whose child runs the batches.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,9 +40,10 @@ class Actor:
         seed: int,
         mutant: str = "",
         conditions: Conditions | None = None,
+        batchers: Sequence[str] = (),
     ) -> None:
         self.name = name
-        self.role = name.partition("-")[0]
+        self.role = name.rpartition("-")[0]
         self.proxy = Proxy(server)
         self.retired = False
         self.ends: list[int] = []
@@ -57,6 +59,7 @@ class Actor:
             app.HISTORY: str(folder / "history"),
             app.WHO: name,
             app.MUTANT: mutant,
+            app.BATCHERS: ",".join(batchers),
             app.CONDITIONS: conditions.encode() if conditions is not None else "",
         }
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from microbatch.broker.errors import InDoubt, MicrobatchError
+from microbatch.broker.state.events import Events
 from microbatch.broker.state.fence import Fence
 from microbatch.broker.state.lease import Lease
 from microbatch.broker.state.ledger import Ledger
@@ -50,6 +51,12 @@ def record_verbs() -> None:
     _record_cuts()
 
 
+def record_what_is_sent() -> None:
+    """Wrap the verbs that record events. For a client that submits: only they know when an event is sent."""
+    for verb in ("append", "record"):
+        _record(Events, verb, _sent, lambda waiting: {} if waiting else None, what="record")
+
+
 def _record(
     owner: type,
     verb: str,
@@ -64,7 +71,7 @@ def _record(
     name = what or verb
 
     def begun(self: Any, args: Any, kwargs: Any) -> _Call:
-        facts = asked(*args, **kwargs)
+        facts = {"batcher": _batcher_of(self), **asked(*args, **kwargs)}
         if isinstance(self, Lease):
             facts["token"] = self.token
         return _Call(name, facts, answered, quiet=quiet)
@@ -121,16 +128,20 @@ class _RecordedVerb:
 
     def __get__(self, instance: Any, owner: type) -> Any:
         bound: Any = self._wrapped.__get__(instance, owner)
-        return bound if instance is None else _BoundVerb(bound, functools.partial(self._begun, instance))
+        if instance is None:
+            return bound
+        return _BoundVerb(bound, instance.server.perform, functools.partial(self._begun, instance))
 
 
 class _BoundVerb:
-    def __init__(self, bound: Any, begun: Callable[[Any, Any], _Call]) -> None:
-        self._bound, self._begun = bound, begun
+    def __init__(
+        self, bound: Any, perform: Callable[[Steps[Any]], Any], begun: Callable[[Any, Any], _Call]
+    ) -> None:
+        self._bound, self._perform, self._begun = bound, perform, begun
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with self._begun(args, kwargs) as call:
-            return call.answer(self._bound(*args, **kwargs))
+        """As steps, so that the end of the call is noted where it comes, on threads and on asyncio."""
+        return self._perform(self.asked(*args, **kwargs))
 
     def request(self, *args: Any, **kwargs: Any) -> Request[Any]:
         asked: Request[Any] = self._bound.request(*args, **kwargs)
@@ -139,6 +150,15 @@ class _BoundVerb:
     def asked(self, *args: Any, **kwargs: Any) -> Steps[Any]:
         with self._begun(args, kwargs) as call:
             return call.answer((yield from self._bound.asked(*args, **kwargs)))
+
+
+def _batcher_of(verbs: Any) -> str:
+    known = vars(verbs)
+    return str(known["_name"] if "_name" in known else known["_keys"].name)
+
+
+def _sent(bodies: Sequence[bytes], prefix: bytes = b"", *_: Any, **__: Any) -> Facts:
+    return {"events": [json.loads(event_body(prefix + body))["id"] for body in bodies]}
 
 
 def _enqueue_asked(batches: Sequence[Any], *_: Any, **__: Any) -> Facts:
@@ -184,7 +204,11 @@ def _record_cuts() -> None:
     def recorded(self: Fence, batches: Sequence[NewBatch], jobs: Sequence[Command], **options: Any) -> Made:
         if not batches:
             return cut(self, batches, jobs, **options)
-        facts = {"token": vars(self)["token"], "batches": [batch.id for batch in batches]}
+        facts = {
+            "batcher": _batcher_of(self),
+            "token": vars(self)["token"],
+            "batches": [batch.id for batch in batches],
+        }
         note = ("EVAL", _NOTE_CUT, 2, self._keys.lease, CUTS, json.dumps(facts))
         with _Call("cut", facts, lambda made: {"sizes": made.sizes}, quiet=False) as call:
             made: Made = call.answer(cut(self, batches, [*jobs, note], **options))

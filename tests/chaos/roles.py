@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
@@ -14,25 +15,33 @@ from microbatch.broker.errors import BatcherFull, InDoubt, MicrobatchError, Refu
 from microbatch.producer import MicroBatcher, start
 from microbatch.scheduler.service import SchedulerService
 from microbatch.worker.pool import WorkerPool
-from tests.chaos import app, mutants
+from tests.chaos import app, mutants, own_app, submitters
+from tests.chaos.conditions import REPLY_SECONDS
 from tests.chaos.history import DOUBT, FAIL, INVOKE, OK
-from tests.chaos.recording import record_verbs
+from tests.chaos.recording import record_verbs, record_what_is_sent
+from tests.times import hurry_for_good
 
 log = logging.getLogger(__name__)
 
-_WORKERS_APP = "tests.chaos.worker_app:config"
+_WORKERS_APP = "tests.chaos.worker_app"
 _MANY = 30
 _CLAIM_SECONDS = 30
 """A stopper's ``claim_after``. With the default, a missed result costs its longest wait, five seconds."""
 
 
 def schedule() -> None:
-    SchedulerService([app.config]).run()
+    at_work = os.environ[app.BATCHERS].split(",")
+    SchedulerService([each for each in (app.config, own_app.config) if each.name in at_work]).run()
 
 
 def run_batches() -> None:
     """Run a pool of one worker, which is a separate process."""
-    WorkerPool(_WORKERS_APP, 1).run()
+    WorkerPool(f"{_WORKERS_APP}:config", 1).run()
+
+
+def run_own_batches() -> None:
+    """The same, for the batches of the clients that submit."""
+    WorkerPool(f"{_WORKERS_APP}:own_config", 1).run()
 
 
 def consume() -> None:
@@ -107,6 +116,23 @@ def stop_often() -> None:
             stop.wait(0.2)
 
 
+def submit() -> None:
+    """Submit events on threads until told to stop."""
+    _prepare_to_submit()
+    submitters.submit(_stop_on_signal())
+
+
+def await_replies() -> None:
+    """Submit events on asyncio until told to stop."""
+    _prepare_to_submit()
+    asyncio.run(submitters.await_replies())
+
+
+def _prepare_to_submit() -> None:
+    hurry_for_good(reply_ttl_ms=int(REPLY_SECONDS * 1000))
+    record_what_is_sent()
+
+
 def _stop_on_signal() -> threading.Event:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -119,6 +145,9 @@ ROLES = {
     "worker": run_batches,
     "consumer": consume,
     "stopper": stop_often,
+    "worker-own": run_own_batches,
+    "submitter": submit,
+    "awaiter": await_replies,
 }
 
 

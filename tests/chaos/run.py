@@ -10,7 +10,7 @@ from pathlib import Path
 
 from microbatch.broker.broker import Broker
 from tests.chaos import app, state
-from tests.chaos.conditions import Conditions
+from tests.chaos.conditions import NAME, OWN_NAME, Conditions
 from tests.chaos.faults import Fault
 from tests.chaos.history import History
 from tests.chaos.nemesis import Nemesis
@@ -19,9 +19,16 @@ from tests.chaos.processes import Actor, Hands
 from tests.servers import RealServer
 from tests.waiting import wait_until
 
-CAST = {"scheduler": 2, "worker": 4, "consumer": 2, "producer": 3, "stopper": 1}
+CAST = {
+    "scheduler": 2, "worker": 4, "consumer": 2, "producer": 3, "stopper": 1,
+    "worker-own": 2, "submitter": 1, "awaiter": 1,
+}  # fmt: skip
+_WORKERS = {NAME: "worker", OWN_NAME: "worker-own"}
+"""The role that runs the batches, by batcher."""
 DRAIN_SECONDS = 120.0
 """After an outage, the next probe may be 30 s away. Then all is tried again, and bad events are isolated."""
+_LAST_REPLIES_SECONDS = 45.0
+"""A client that submits ends when its last timeout is over."""
 _STEP_SECONDS = 0.02
 
 
@@ -35,7 +42,8 @@ class Played:
     """What is left after a run."""
 
     history: Path
-    state: state.State
+    states: Mapping[str, state.State]
+    """The state of each batcher that was at work."""
     ends: dict[str, list[int]]
     """The exit codes of the processes that ended without being killed, by actor."""
 
@@ -57,23 +65,30 @@ class Run:
         self._folder = folder
         self._stack = ExitStack()
         self._server = RealServer("valkey", folder, appendonly=True)
+        at_work = [name for name, role in _WORKERS.items() if role in cast]
         self._actors = {
-            name: Actor(name, self._server, folder, seed=seed, mutant=mutant, conditions=conditions)
+            name: Actor(
+                name, self._server, folder,
+                seed=seed, mutant=mutant, conditions=conditions, batchers=at_work,
+            )
             for name in names(cast)
-        }
+        }  # fmt: skip
         self._history = History(folder / "history", "harness")
         self._conditions = conditions or Conditions()
-        self._broker = Broker(self._conditions.config(redis_url=self._server.socket_url))
-        self._operator = Operator(self._broker, self._history)
+        configs = self._conditions.config, self._conditions.own_config
+        self._brokers = [Broker(config(redis_url=self._server.socket_url)) for config in configs]
+        self._at_work = [broker for broker in self._brokers if broker.config.name in at_work]
+        self._operators = [Operator(broker, self._history) for broker in self._at_work]
         self._nemesis = Nemesis(
-            faults, self._actors, self._server, self._broker,
+            faults, self._actors, self._server, self._brokers[0],
             outage=folder / app.OUTAGE, history=self._history, hands=Hands(folder / "history"), say=say,
         )  # fmt: skip
 
     def __enter__(self) -> Run:
         self._stack.callback(self._history.close)
         self._stack.enter_context(self._server)
-        self._stack.callback(self._broker.close)
+        for broker in self._brokers:
+            self._stack.callback(broker.close)
         for actor in self._actors.values():
             self._stack.enter_context(actor.proxy)
             self._stack.callback(actor.kill)
@@ -92,21 +107,22 @@ class Run:
         while (now := time.monotonic() - started) < seconds:
             self._nemesis.step(now)
             if self._nemesis.server_answers:
-                self._operator.step(now)
-                self._operator.count()
+                for operator in self._operators:
+                    operator.step(now)
+                    operator.count()
             self._look_after_all()
         self._nemesis.end()
         self._history.note("calm")
         self._drain()
-        found = state.look(self._broker)
+        states = {broker.config.name: state.look(broker) for broker in self._at_work}
         for actor in self._actors.values():
             actor.retire(10)
         ends = {actor.name: actor.ends for actor in self._actors.values() if actor.ends}
-        return Played(self._folder / "history", found, ends)
+        return Played(self._folder / "history", states, ends)
 
     def _works(self) -> bool:
         self._look_after_all()
-        return self._broker.stats.counters().done_batches > 0
+        return all(broker.stats.counters().done_batches > 0 for broker in self._at_work)
 
     def _look_after_all(self) -> None:
         for actor in self._actors.values():
@@ -114,8 +130,12 @@ class Run:
         time.sleep(_STEP_SECONDS)
 
     def _drain(self) -> None:
-        producers, stoppers = self._of("producer"), self._of("stopper")
-        for actor in (*producers, *stoppers):
+        producers, stoppers, clients = (
+            self._of("producer"),
+            self._of("stopper"),
+            self._of("submitter", "awaiter"),
+        )
+        for actor in (*producers, *stoppers, *clients):
             actor.dismiss()
         for actor in producers:
             actor.retire(10)
@@ -126,12 +146,15 @@ class Run:
         for actor in stoppers:  # its last stop ends now
             actor.retire(10)
         self._wait_until_nothing_is_left(give_up_at)
+        for actor in clients:
+            actor.retire(_LAST_REPLIES_SECONDS)
         self._history.note("drained")
 
-    def _of(self, role: str) -> list[Actor]:
-        return [actor for actor in self._actors.values() if actor.role == role]
+    def _of(self, *roles: str) -> list[Actor]:
+        return [actor for actor in self._actors.values() if actor.role in roles]
 
     def _wait_until_nothing_is_left(self, until: float) -> None:
-        while state.left(self._broker) and time.monotonic() < until:
-            self._operator.count()
+        while any(map(state.left, self._at_work)) and time.monotonic() < until:
+            for operator in self._operators:
+                operator.count()
             self._look_after_all()

@@ -20,7 +20,8 @@ class State:
     left: str = ""
     """What did not drain."""
     stats: dict[str, int] = field(default_factory=dict)
-    entries_added: int = 0
+    entries_added: int | None = 0
+    """None if no outcome is added to the stream, because the batcher has no handler."""
     dead: dict[str, list[str]] = field(default_factory=dict)
     """The ids of the events of each dead batch."""
     cuts: list[dict[str, Any]] = field(default_factory=list)
@@ -28,6 +29,7 @@ class State:
     max_retries: int = 2
     max_worker_deaths: int = 3
     max_in_flight: int = 20
+    max_pending: int = 100
     findings: list[str] = field(default_factory=list)
     """What `microbatch verify` would find."""
     jobs_kept: list[str] = field(default_factory=list)
@@ -45,21 +47,30 @@ def left(broker: Broker) -> str:
 
 def look(broker: Broker) -> State:
     """Read the current state."""
-    info: Any = broker.server.client.xinfo_stream(broker.keys.results)
     stats = pairs(broker.server.do("HGETALL", broker.keys.stats))
     config = broker.config
     return State(
         max_retries=config.max_retries,
         max_worker_deaths=config.max_worker_deaths,
         max_in_flight=broker.in_flight_bound.number,
+        max_pending=config.max_pending,
         left=left(broker),
         stats={name.decode(): int(value) for name, value in stats.items() if value.isdigit()},
-        entries_added=int(info["entries-added"]),
+        entries_added=None if broker.config.per_event else _entries_added(broker),
         dead={batch.id: _ids(broker.dead.events(batch.id)) for batch in broker.dead},
-        cuts=[json.loads(raw) for raw in broker.server.do("LRANGE", CUTS, 0, -1)],
+        cuts=[cut for cut in _all_cuts(broker) if cut["batcher"] == config.name],
         findings=[f"{finding.key}: {finding.what}" for finding in Audit(broker).findings()],
         jobs_kept=_jobs_kept(broker),
     )
+
+
+def _entries_added(broker: Broker) -> int:
+    info: Any = broker.server.client.xinfo_stream(broker.keys.results)
+    return int(info["entries-added"])
+
+
+def _all_cuts(broker: Broker) -> list[dict[str, Any]]:
+    return [json.loads(raw) for raw in broker.server.do("LRANGE", CUTS, 0, -1)]
 
 
 def _jobs_kept(broker: Broker) -> list[str]:
@@ -67,8 +78,7 @@ def _jobs_kept(broker: Broker) -> list[str]:
 
     RQ itself cleans up jobs on their way to a killed worker, every ten minutes.
     """
-    queue = f"rq:queue:{broker.keys.queue}:intermediate"
-    lists = list(broker.server.client.scan_iter(queue + "*"))
+    lists = list(broker.server.client.scan_iter("rq:queue:*:intermediate*"))
     on_the_way = {raw for found in lists for raw in broker.server.do("LRANGE", found, 0, -1)}
     keys: list[bytes] = [
         key

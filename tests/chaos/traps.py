@@ -68,6 +68,14 @@ TRAPS = {
         "dies_after_failures",
         Conditions({"max_size": 1, "max_retries": 0}, pause_seconds=0.15),
     ),
+    # Runs are slow, so that the events of a killed client are still processed when the next one submits.
+    "reused-reply-stream": Trap(
+        [Fault(0, KILL, "submitter-1")],
+        "own_result",
+        Conditions(run_seconds=1.0, all_plain=True),
+        cast={"scheduler": 1, "worker-own": 1, "submitter": 1},
+        once=True,
+    ),
 }
 """The traps, by mutant."""
 

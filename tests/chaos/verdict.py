@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.chaos.checker import Violation, check
+from tests.chaos.conditions import NAME, OWN_NAME
 from tests.chaos.evidence import Evidence
 from tests.chaos.faults import KINDS
 from tests.chaos.history import DOUBT, OK, read
 from tests.chaos.recovery import SCHEDULER_SECONDS, WORKER_SECONDS, Recovery, in_time, recoveries
 from tests.chaos.run import Played
+from tests.chaos.state import State
 from tests.chaos.stops import stops
+from tests.chaos.submissions import RESULT, outcomes, submissions
 
 FEWEST_EVENTS_A_SECOND = 10
+FEWEST_RESULTS_A_SECOND = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,16 @@ class Verdict:
 
 def judge(played: Played, seconds: float, *, thorough: bool = True) -> Verdict:
     """The verdict. With ``thorough``, a run in which too little happened fails as well."""
-    found = Evidence.of(read(played.history))
-    violations = [*check(found, played.state), *in_time(found), *_ended(played)]
+    notes = list(read(played.history))
+    found = {name: Evidence.of(notes, name) for name in played.states}
+    violations = list(_ended(played))
+    for name, state in played.states.items():
+        violations += [*check(found[name], state), *in_time(found[name])]
     if thorough:
-        violations += [Violation("enough", what) for what in _too_little(found, seconds)]
-    return Verdict(violations, figures(found, played))
+        violations += [Violation("enough", what) for what in _too_little(found[NAME], seconds)]
+        violations += [Violation("enough", what) for what in _too_few_results(found[OWN_NAME], seconds)]
+    shown = [_FIGURES[name](found[name], played.states[name]) for name in played.states]
+    return Verdict(violations, "\n".join(shown))
 
 
 def _ended(played: Played) -> Iterator[Violation]:
@@ -67,13 +76,18 @@ def _too_little(found: Evidence, seconds: float) -> Iterator[str]:
         yield "nothing had to be recovered"
 
 
+def _too_few_results(found: Evidence, seconds: float) -> Iterator[str]:
+    if (results := outcomes(found)[RESULT]) < seconds * FEWEST_RESULTS_A_SECOND:
+        yield f"only {results} futures got a result"
+
+
 def _faults(found: Evidence) -> Counter[str]:
     return Counter(note["kind"] for note in found.notes if note.what == "fault" and note.state == OK)
 
 
-def figures(found: Evidence, played: Played) -> str:
-    """What happened, in numbers."""
-    faults, state = _faults(found), played.state
+def figures(found: Evidence, state: State) -> str:
+    """What happened to the events of one batcher, in numbers."""
+    faults = _faults(found)
     doubts = Counter(note.what for note in found.notes if note.state == DOUBT)
     stats, dead = state.stats, sum(map(len, state.dead.values()))
     events = [f"{len(found.recorded)} recorded", f"{len(found.doubtful)} in doubt"]
@@ -81,7 +95,7 @@ def figures(found: Evidence, played: Played) -> str:
     events += [f"{dead} of {len(found.poison)} that always fail dead"]
     batches = [f"{stats.get('cut_batches', 0)} cut", f"{stats.get('divided_batches', 0)} divided"]
     batches += [f"{stats.get('replayed_batches', 0)} replayed"]
-    batches += [f"{state.entries_added} entries on the stream"]
+    batches += [f"{state.entries_added} entries on the stream"] if state.entries_added is not None else []
     recovered = list(recoveries(found))
     lines = {
         "events": ", ".join(events),
@@ -93,6 +107,28 @@ def figures(found: Evidence, played: Played) -> str:
         "stops": _stops(found),
         "most batches with a job": f"{_most_in_flight(found)} of {state.max_in_flight} allowed",
     }
+    return _table(lines)
+
+
+def own_figures(found: Evidence, state: State) -> str:
+    """What happened to the events that were submitted, in numbers."""
+    told, stats = outcomes(found), state.stats
+    futures = [f"{outcome} {count}" for outcome, count in told.most_common()]
+    batches = [f"{stats.get('cut_batches', 0)} cut", f"{stats.get('divided_batches', 0)} divided"]
+    batches += [f"{stats.get('replayed_batches', 0)} replayed"]
+    lines = {
+        "submitted events": f"{len(submissions(found))}, {len(found.recorded)} of them certainly recorded",
+        "their futures": ", ".join(futures),
+        "their batches": ", ".join(batches),
+        "these of killed workers ran again": _spread(list(recoveries(found)), WORKER_SECONDS),
+    }
+    return _table(lines)
+
+
+_FIGURES = {NAME: figures, OWN_NAME: own_figures}
+
+
+def _table(lines: Mapping[str, str]) -> str:
     return "\n".join(f"{name + ':':<37}{value}" for name, value in lines.items())
 
 

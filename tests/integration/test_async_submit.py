@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -199,6 +200,39 @@ def test_replies_that_are_lost_with_the_server_s_data_fail_their_callers(
         assert await mb.submit(2, timeout=30) == 4  # over a stream of its own
 
     run(fleet, call)
+
+
+CLIENT = """
+import asyncio
+from microbatch.producer import Config, connect
+from tests.times import hurry_for_good
+
+hurry_for_good(reply_ttl_ms=1_500)
+
+async def main():
+    async with connect(Config(batch_processor=print)) as mb:
+        try:
+            print("told", await mb.submit(1), flush=True)
+        except Exception as error:
+            print("told", type(error).__name__, flush=True)
+        print("then", await mb.submit(2), flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_a_client_that_was_frozen_for_too_long_is_told_that_its_reply_is_lost(fleet: Fleet) -> None:
+    client = fleet.run(CLIENT)
+    wait_until(lambda: fleet.broker.events.waiting() == 1, message=fleet.state)
+    client.send(signal.SIGSTOP)
+    wait_until(lambda: fleet.broker.server.do("KEYS", fleet.broker.keys.reply("*")) == [])
+    fleet.scheduler()
+    fleet.worker()
+    wait_until(lambda: fleet.broker.stats.counters().done_events == 1, message=fleet.state)
+    client.send(signal.SIGCONT)
+    client.wait_for_line("told ReplyLost")
+    client.wait_for_line("then 4")
+    assert client.wait() == 0
 
 
 def test_an_event_in_doubt_is_settled_by_its_reply(server: RealServer, working: Fleet) -> None:
