@@ -477,8 +477,9 @@ def test_timeouts_are_on_time_while_the_server_does_not_answer(
         server.pause()
         assert isinstance(error_of(futures["last"], 8), TimeoutError)
         wait_until(lambda: sorted(settled) == ["first", "last", "second"])
-        while_paused = mb.submit("more", timeout=0.1)
-        assert isinstance(error_of(while_paused, 8), TimeoutError)
+        for expires in (None, 30):
+            while_paused = mb.submit("more", timeout=0.1, expires=expires)
+            assert isinstance(error_of(while_paused, 8), TimeoutError)
         assert not futures["never"].done()
         server.resume()
 

@@ -29,7 +29,8 @@ class Client:
         """The next event as it is stored. The events' numbers are 1, 2, 3, …"""
         self._number += 1
         body = json.dumps(value).encode()
-        submission = Submission(self._number, body, RECORDED_AT_MS, expires_at_ms=expires_at_ms)
+        expires = None if expires_at_ms is None else (expires_at_ms - RECORDED_AT_MS) / 1000
+        submission = Submission(self._number, body, RECORDED_AT_MS, expires=expires)
         return submission.encode(self.stream.client)
 
     def submit(self, *values: object, expires_at_ms: int | None = None) -> None:

@@ -164,10 +164,10 @@ def test_any_bytes_settle_a_future(raw: bytes) -> None:
 
 
 def test_an_event_carries_its_address_and_its_time_of_expiry() -> None:
-    raw = Submission(31, b'{"a":1}', 5, expires_at_ms=1_700_000_000_000).encode(CLIENT)
+    raw = Submission(31, b'{"a":1}', 5, expires=1.5).encode(CLIENT, ahead_ms=100)
     assert Event.decode(raw).body == b'{"a":1}'
     assert addresses_of(raw) == [Address(CLIENT, 31)]
-    assert expires_at_ms(raw) == 1_700_000_000_000
+    assert expires_at_ms(raw) == 5 + 100 + 1_500
     assert expires_at_ms(Submission(1, b"1", 5).encode(CLIENT)) is None
 
 

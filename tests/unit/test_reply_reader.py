@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
 
 from microbatch.broker.broker import Broker
 from microbatch.broker.errors import InDoubt, Unavailable
+from microbatch.broker.state.reply_stream import ReplyStream
 from microbatch.producer.pending import Pending
 from microbatch.producer.reply_reader import ReplyReader
 from tests.unit.steps import client_of
@@ -58,3 +61,19 @@ def test_a_stream_that_may_not_exist_is_not_named(broker: Broker, monkeypatch: p
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+def test_a_process_that_was_frozen_finds_out_at_once_that_its_stream_is_gone(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise all that it submits in the next five seconds names the lost stream, and gets no reply."""
+    stream = ReplyStream(broker.server, broker.keys, ttl_ms=60_000)
+    stream.open()
+    now = time.monotonic()
+    blocked = []
+    for later in (1, 61, 62):
+        monkeypatch.setattr(time, "monotonic", lambda later=later: now + later)
+        asked: Any = stream.read.asked()
+        command = asked.packed.split(b"\r\n")
+        blocked.append(int(command[command.index(b"BLOCK") + 2]))
+    assert blocked == [5_000, 1, 5_000]

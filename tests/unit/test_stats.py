@@ -9,11 +9,11 @@ import fakeredis
 import pytest
 
 from microbatch.broker.broker import Broker
-from microbatch.broker.errors import DecodeError
+from microbatch.broker.errors import DecodeError, InDoubt, Unavailable
 from microbatch.broker.state.counters import Counters
 from microbatch.broker.state.stats import Rates
 from microbatch.broker.transport import clock as module
-from microbatch.broker.transport.clock import ServerClock
+from microbatch.broker.transport.clock import ServerClock, ServerTime
 from microbatch.broker.transport.request import command
 from microbatch.broker.transport.server import Server
 from tests.doubles import set_time
@@ -98,3 +98,11 @@ def test_the_servers_time_is_asked_for_anew_on_demand(monkeypatch: pytest.Monkey
 
 def test_a_fake_servers_time_is_the_time(client: FakeClient) -> None:
     assert ServerClock(Server(client)).now_ms() > 1_700_000_000_000
+
+
+def test_a_time_that_was_not_told_leaves_nothing_in_doubt() -> None:
+    """The caller may have been about to record an event. It is certain that it did not."""
+    reading = ServerTime().reading()
+    next(reading)
+    with pytest.raises(Unavailable, match="the server did not tell its time: no reply"):
+        reading.throw(InDoubt("no reply"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from microbatch.broker.errors import EncodeError, TooManyPending
+from microbatch.broker.transport.clock import Clock
 from microbatch.broker.wire.event import Event
 from microbatch.broker.wire.fields import Fields, Tag
 from microbatch.broker.wire.reply import Address
@@ -23,14 +25,34 @@ class Submission:
     body: bytes
     recorded_at_ms: int
     event_id: str = ""
-    expires_at_ms: int | None = None
+    expires: float | None = None
+    """In how many seconds it expires, from its recording."""
 
-    def encode(self, client: str) -> bytes:
-        """The event as it is stored, with its reply going to the stream of this client."""
+    def encode(self, client: str, ahead_ms: int = 0) -> bytes:
+        """The event as it is stored, with its reply going to the stream of this client.
+
+        ``ahead_ms``: how far the server's clock is ahead of this host's. Only for an event that expires.
+        """
         fields: Fields = ((Tag.REPLY_TO, Address(client, self.number).encode()),)
-        if self.expires_at_ms is not None:
-            fields += ((Tag.EXPIRES, b"%d" % self.expires_at_ms),)
+        if self.expires is not None:
+            at_ms = self.recorded_at_ms + ahead_ms + round(self.expires * 1000)
+            fields += ((Tag.EXPIRES, b"%d" % at_ms),)
         return Event(self.body, self.recorded_at_ms, fields).encode()
+
+
+def host_ms() -> int:
+    """The time of this host's clock (unix ms)."""
+    return time.time_ns() // 1_000_000
+
+
+def server_ahead_ms(chunk: Sequence[Submission], clock: Clock) -> int:
+    """How far the server's clock is ahead of this host's; 0 if none of these events expires.
+
+    Raises as ``clock`` does.
+    """
+    if all(submission.expires is None for submission in chunk):
+        return 0
+    return clock.now_ms() - host_ms()
 
 
 def next_write(waiting: Sequence[Submission], most_events: int, most_bytes: int) -> int:

@@ -33,7 +33,7 @@ from microbatch.producer.pending import Pending, own_copy
 from microbatch.producer.recorder import CHUNK_BYTES, Recorder
 from microbatch.producer.reply_future import Callbacks, ReplyFuture
 from microbatch.producer.reply_reader import ReplyReader
-from microbatch.producer.submission import Submission, next_write, too_many
+from microbatch.producer.submission import Submission, host_ms, next_write, server_ahead_ms, too_many
 from microbatch.producer.timeouts import Timeouts
 
 log = logging.getLogger(__name__)
@@ -86,10 +86,8 @@ class Submitter:
 
         Raises:
             TooManyPending: there was no room for ``block_when_full`` seconds.
-            ServerError: ``expires`` is given, and the server can't be asked for its time.
             Stopped: `close` was called before.
         """
-        expires_at_ms = None if expires is None else self._broker.clock.now_ms() + int(expires * 1000)
         deadline = inf if timeout is None else time.monotonic() + timeout
         future = ReplyFuture(self._callbacks, self._forget)
         with self._changed:
@@ -97,8 +95,7 @@ class Submitter:
             if self._is_closed:
                 raise stopped(self._name, 1, "closed")
             future.number = number = self._pending.add(future, deadline)
-            recorded_at_ms = time.time_ns() // 1_000_000
-            self._waiting.append(Submission(number, body, recorded_at_ms, event_id, expires_at_ms))
+            self._waiting.append(Submission(number, body, host_ms(), event_id, expires))
             self._start()
             self._changed.notify_all()
         self._timeouts.watch(deadline)
@@ -182,7 +179,8 @@ class Submitter:
         numbers = [submission.number for submission in chunk]
         try:
             client = self._reader.client_for(numbers)
-            raws = [submission.encode(client) for submission in chunk]
+            ahead_ms = server_ahead_ms(chunk, self._broker.clock)
+            raws = [submission.encode(client, ahead_ms) for submission in chunk]
             if not self._recorder.record_stamped(raws, chunk[0].event_id):
                 self._fail(numbers, AlreadyRecorded("an event with this id was recorded before"))
         except BatcherFull as error:

@@ -67,7 +67,6 @@ class Submits:
             EncodeError: the event can't be encoded or is too large, or an argument is not valid.
             Stopped: `stop` or `close` was called before.
             TooManyPending: ``max_pending`` replies are waited for, and were for ``block_when_full`` seconds.
-            ServerError: ``expires`` is given, and the server can't be asked for its time.
         """
         if (submitter := self._submitter) is None:
             raise ConfigError(NEEDS_PER_EVENT)

@@ -7,6 +7,7 @@ replies to it. So the stream of a client that has gone disappears, and nothing i
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ class ReplyStream(Verbs[S_co]):
         self.client = secrets.token_hex(8)
         self._key = keys.reply(self.client)
         self._seen: bytes | str = "0-0"
+        self._read_at = time.monotonic()
 
     @verb
     def open(self) -> Steps[None]:
@@ -55,10 +57,14 @@ class ReplyStream(Verbs[S_co]):
         """The next replies, waiting for them up to ``wait_ms``. None if the stream is gone.
 
         By default it waits for as long as it may: up to 5 seconds, and a quarter of the stream's own time.
+        It waits for nothing if the call before was long ago, as in a process that was frozen meanwhile.
 
         What the call before returned is deleted from the stream.
         """
-        longest = self._longest_read_ms
+        longest, now = self._longest_read_ms, time.monotonic()
+        if (now - self._read_at) * 1000 > self._ttl_ms / 2:
+            longest = 1  # the stream may be gone, and events that name it get no reply: find out at once
+        self._read_at = now
         block = longest if wait_ms is None else max(1, min(wait_ms, longest))
         # XREAD is the first: a listener can end the wait only before it has read any reply.
         read = (

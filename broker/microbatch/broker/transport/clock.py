@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+from microbatch.broker.errors import InDoubt, Unavailable
 from microbatch.broker.transport.request import Request, Steps, command
 from microbatch.broker.transport.server import Server
 
@@ -50,7 +51,10 @@ class ServerTime:
         """The requests for the time; none if the server was asked within ``seconds``."""
         now = time.monotonic()
         if now >= self._ask_at:
-            at_ms = yield from server_time()
+            try:
+                at_ms = yield from server_time()
+            except InDoubt as error:  # nothing can have been done
+                raise Unavailable(f"the server did not tell its time: {error}") from error
             middle = (now + time.monotonic()) / 2
             self._offset_ms = at_ms - middle * 1000
             now = time.monotonic()

@@ -28,7 +28,7 @@ from microbatch.producer.aio.home import Home
 from microbatch.producer.aio.outbox import Outgoing
 from microbatch.producer.aio.recorder import AsyncRecorder
 from microbatch.producer.pending import Pending, settle
-from microbatch.producer.submission import Submission, too_many
+from microbatch.producer.submission import Submission, host_ms, too_many
 
 log = logging.getLogger(__name__)
 
@@ -62,17 +62,17 @@ class AsyncSubmitter:
     ) -> Any:
         """Send an event, and return its result. Times are in seconds. Raises what became of it otherwise."""
         await self._wait_for_room()
+        recorded_at_ms = host_ms()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         deadline = inf if within is None else time.monotonic() + within
         number = self._pending.add(future, deadline)
         self._watch(deadline)
         outgoing: Outgoing | None = None
         try:
-            expires_at_ms = None if expires is None else await self._now_ms(future) + int(expires * 1000)
+            ahead_ms = 0 if expires is None else await self._ahead_ms(future)
             stream = self._stream or await self._opened(future)
             self._pending.sent([number], stream.client)
-            submission = Submission(number, body, time.time_ns() // 1_000_000, event_id, expires_at_ms)
-            raw = submission.encode(stream.client)
+            raw = Submission(number, body, recorded_at_ms, event_id, expires).encode(stream.client, ahead_ms)
             outgoing = self._recorder.post([raw], partial(_settle_as_sent, future), event_id)
             return await future
         finally:
@@ -110,9 +110,10 @@ class AsyncSubmitter:
         self._pending.give_up_late(time.monotonic())
         self._watch(self._pending.next_deadline)
 
-    async def _now_ms(self, future: asyncio.Future[Any]) -> int:
+    async def _ahead_ms(self, future: asyncio.Future[Any]) -> int:
+        """How far the server's clock is ahead of this host's."""
         reading = self._broker.server.perform(self._broker.time_source.reading())
-        return await _before(future, self._home.start(reading))
+        return await _before(future, self._home.start(reading)) - host_ms()
 
     async def _wait_for_room(self) -> None:
         until = time.monotonic() + self._block_seconds
