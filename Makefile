@@ -59,7 +59,7 @@ outage: .venv/.dev ## Stop a processor's database for a while (SECONDS=20), and 
 soak: .venv/.runtime ## Run at a steady rate for ten minutes (SECONDS=600), and check that nothing has grown
 	$(BIN)/python benchmarks/soak.py $(or $(SECONDS),600)
 
-bench: .venv/.dev .venv-bench/.made ## Measure it and its peers, five minutes (ONLY=run for one row, ROUNDS=5, SECONDS=1)
+bench: .venv/.dev .venv-bench/.made ## Measure it and its peers, ten minutes (ONLY=run for one row, ROUNDS=5, SECONDS=1)
 	@$(BIN)/python -m benchmarks $(ONLY:%=--only %) $(ROUNDS:%=--rounds %) $(SECONDS:%=--seconds %)
 
 figures: .venv/.dev ## Show the newest results of `make bench` in the README
