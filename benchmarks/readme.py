@@ -13,6 +13,7 @@ import click
 from benchmarks import under_load
 from benchmarks.processes import ROOT
 from benchmarks.report import Found, figure_of, load, number, sides, target
+from benchmarks.rows.load import NAME
 
 BEGIN, END = "<!-- figures: made by `make figures` -->", "<!-- /figures -->"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -34,7 +35,7 @@ def markdown(found: Found, pictures: str) -> str:
 def _lines(found: Found) -> str:
     lines = ""
     for row in found["rows"]:
-        if row["row"] == under_load.NAME:
+        if row["row"] == NAME:
             continue
         for place, claim in enumerate(row["claims"]):
             ours, theirs = sides(row, claim)
@@ -92,8 +93,8 @@ def main(readme: Path, performance: Path, results: Path | None) -> None:
     table = markdown(load(path), f"benchmarks/results/{path.stem}")
     readme.write_text(put_between_marks(readme.read_text("utf-8"), table), "utf-8")
     click.echo(f"{readme.name} shows {path.name}")
-    for path in (results,) if results is not None else sorted(RESULTS.glob("*.json")):
-        show_load(path, performance)  # the newest comes last
+    for each in (results,) if results is not None else sorted(RESULTS.glob("*.json")):
+        show_load(each, performance)  # the newest comes last
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.report import Found, number
+from benchmarks.rows.load import IDLE, NAME
 
-NAME = "load"
 _HEAD = "| calls a second | p50 | p95 | events in a batch | p95 ≤ bound |\n|---|---|---|---|---|\n"
 
 
@@ -23,9 +23,8 @@ def markdown(row: Found, picture: str) -> str:
         for (of, name), load in figures.items()
         if name == "calls/s"
     )
-    idle = "one at a time"
     return (
         f"{_HEAD}{lines}\nOne call at a time, with a processor that takes no time: p50 "
-        f"{number(figures[idle, 'idle ms'])} ms. So the bound is {number(figures[idle, 'bound ms'])} ms.\n\n"
+        f"{number(figures[IDLE, 'idle ms'])} ms. So the bound is {number(figures[IDLE, 'bound ms'])} ms.\n\n"
         f"![Milliseconds from the call to its answer, by calls a second]({picture})"
     )

@@ -32,6 +32,9 @@ class ManualClock:
     def now_ms(self) -> int:
         return self.ms
 
+    def known_ms(self) -> int | None:
+        return self.now_ms()
+
     def reading(self) -> Steps[int]:
         yield from ()
         return self.now_ms()

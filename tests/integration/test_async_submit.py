@@ -131,6 +131,18 @@ def test_an_event_expires_that_is_too_old_when_it_is_cut(fleet: Fleet) -> None:
     assert fleet.broker.stats.counters().done_events == 0
 
 
+def test_many_callers_whose_events_expire_ask_for_the_time_once(server: RealServer, fleet: Fleet) -> None:
+    async def call(mb: AsyncMicroBatcher) -> None:
+        calls = [asyncio.create_task(mb.submit(number, expires=60)) for number in range(50)]
+        await asyncio.to_thread(wait_until, lambda: fleet.broker.events.waiting() == 50)
+        assert server.admin.info("commandstats")["cmdstat_time"]["calls"] == 1
+        for task in calls:
+            task.cancel()
+
+    server.admin.config_resetstat()
+    run(fleet, call)
+
+
 def test_the_wait_is_bounded_by_the_timeout_and_the_event_is_processed(fleet: Fleet) -> None:
     async def call(mb: AsyncMicroBatcher) -> None:
         submitted = asyncio.create_task(mb.submit(1, timeout=1))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from microbatch.broker.errors import (
     Stopped,
     Unavailable,
 )
+from microbatch.broker.transport import clock
 from microbatch.broker.wire.event import event_recorded_at_ms
 from microbatch.producer import MicroBatcher, linger
 from tests.doubles import set_time
@@ -112,7 +115,8 @@ def test_an_event_says_when_it_was_recorded(
     batcher: MicroBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for moment_ms in (1_700_000_000_000, 1_700_000_000_001, 1_700_000_000_030):
-        set_time(monkeypatch, linger, time_ns=lambda moment_ms=moment_ms: moment_ms * 1_000_000)
+        now_ns = partial(int, moment_ms * 1_000_000)
+        set_time(monkeypatch, clock, time_ns=now_ns, monotonic=time.monotonic)
         batcher.record_event(1)
     batcher.flush()
     stamps = [event_recorded_at_ms(raw) for raw in client.lrange(EVENTS, 0, -1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -13,10 +14,11 @@ from pydantic import BaseModel
 from microbatch.broker.errors import EncodeError, InDoubt, Refused, Stopped, Unavailable
 from microbatch.broker.state.flushes import Flushes
 from microbatch.broker.state.wake import Wake
+from microbatch.broker.transport import clock
 from microbatch.broker.transport.request import Request
 from microbatch.broker.transport.verb import verb
 from microbatch.broker.wire.event import event_recorded_at_ms
-from microbatch.producer import MicroBatcher, recorder, start, starting
+from microbatch.producer import MicroBatcher, start, starting
 from tests.doubles import set_time
 from tests.unit.conftest import MakeBroker
 from tests.unit.steps import FakeClient, values_of
@@ -74,7 +76,7 @@ def words(client: FakeClient) -> list[bytes]:
 def test_an_event_is_on_the_server_when_it_is_recorded(
     batcher: MicroBatcher, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_time(monkeypatch, recorder, time_ns=lambda: 1_700_000_000_123_999_999)
+    set_time(monkeypatch, clock, time_ns=lambda: 1_700_000_000_123_999_999, monotonic=time.monotonic)
     for event in ("a", None, {"b": [1]}):
         batcher.record_event(event)
     assert waiting(client) == ["a", None, {"b": [1]}]

@@ -14,6 +14,7 @@ from microbatch.broker.policy.timing import Timing
 from microbatch.broker.process.forking import renew_after_fork
 from microbatch.broker.process.loggable import message
 from microbatch.broker.transport.backoff import Backoff
+from microbatch.broker.transport.clock import host_ms
 from microbatch.broker.wire.event import encode_event, event_recorded_at_ms
 from microbatch.producer.hosts import AtTheEnd, is_job_of_rq
 from microbatch.producer.recorder import CHUNK_BYTES, CHUNK_EVENTS, Recorder
@@ -90,7 +91,7 @@ class Buffer:
                 return False
             if self._thread is None:
                 self._start()
-            raw = encode_event(body, time.time_ns() // 1_000_000)
+            raw = encode_event(body, host_ms())
             size = len(raw)
             self._waiting.append(raw)
             self._bytes += size
@@ -181,7 +182,7 @@ class Buffer:
             self._changed.wait_for(lambda: self._waiting or self._thread is None)
             if self._thread is None:
                 return []
-            waited_ms = time.time_ns() // 1_000_000 - event_recorded_at_ms(self._waiting[0])
+            waited_ms = host_ms() - event_recorded_at_ms(self._waiting[0])
             left_ms = min(self._linger_ms, self._linger_ms - waited_ms)  # a clock may be set back
             self._wake_at = self._recorder.chunk_events
             self._changed.wait_for(self._is_due, left_ms / 1000)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from microbatch.broker.broker import Broker
+from microbatch.broker.transport.clock import host_ms
 from microbatch.broker.transport.pending_reply import PendingReply
 from microbatch.broker.wire.event import event_prefix
 from microbatch.producer.event_checks import EventChecks
@@ -126,4 +127,4 @@ class Recorder:
 
 
 def _prefix_now() -> bytes:
-    return event_prefix(time.time_ns() // 1_000_000)
+    return event_prefix(host_ms())

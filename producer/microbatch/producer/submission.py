@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from microbatch.broker.errors import EncodeError, TooManyPending
-from microbatch.broker.transport.clock import Clock
+from microbatch.broker.transport.clock import Clock, host_ms
 from microbatch.broker.wire.event import Event
 from microbatch.broker.wire.fields import Fields, Tag
 from microbatch.broker.wire.reply import Address
@@ -38,11 +37,6 @@ class Submission:
             at_ms = self.recorded_at_ms + ahead_ms + round(self.expires * 1000)
             fields += ((Tag.EXPIRES, b"%d" % at_ms),)
         return Event(self.body, self.recorded_at_ms, fields).encode()
-
-
-def host_ms() -> int:
-    """The time of this host's clock (unix ms)."""
-    return time.time_ns() // 1_000_000
 
 
 def server_ahead_ms(chunk: Sequence[Submission], clock: Clock) -> int:

@@ -27,13 +27,14 @@ from microbatch.broker.errors import (
     Unavailable,
 )
 from microbatch.broker.process.forking import renew_after_fork
+from microbatch.broker.transport.clock import host_ms
 from microbatch.producer.event_checks import stopped
 from microbatch.producer.hosts import AtTheEnd
 from microbatch.producer.pending import Pending, own_copy
 from microbatch.producer.recorder import CHUNK_BYTES, Recorder
 from microbatch.producer.reply_future import Callbacks, ReplyFuture
 from microbatch.producer.reply_reader import ReplyReader
-from microbatch.producer.submission import Submission, host_ms, next_write, server_ahead_ms, too_many
+from microbatch.producer.submission import Submission, next_write, server_ahead_ms, too_many
 from microbatch.producer.timeouts import Timeouts
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnec
 from redis.backoff import NoBackoff
 
 from microbatch.broker.transport.connection import DEFAULTS, REPLY_SECONDS, checked_options, refusing_bad_urls
-from microbatch.broker.transport.sentinel import Search, SentinelUrl, first_of
+from microbatch.broker.transport.sentinel import Address, Search, SentinelUrl, first_of
 
 
 class Pool(redis.asyncio.ConnectionPool):
@@ -33,7 +33,7 @@ class _SentinelPool(SentinelConnectionPool, Pool):
 class _Sentinels(Sentinel):
     """As for threads: the error says in few words why none of them named a master."""
 
-    async def discover_master(self, service_name: str) -> tuple[str, int]:
+    async def discover_master(self, service_name: str) -> Address:
         search = Search(service_name)
         for sentinel in self.sentinels:
             try:
@@ -41,11 +41,9 @@ class _Sentinels(Sentinel):
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 search.failed(sentinel, error)
                 continue
-            state = masters.get(service_name)
-            if state and self.check_master_state(state, service_name):
+            if found := search.answered(sentinel, masters, self.check_master_state):
                 self.sentinels = first_of(self.sentinels, sentinel)
-                return state["ip"], state["port"]
-            search.denied(sentinel, state)
+                return found
         raise MasterNotFoundError(str(search))
 
 

@@ -14,6 +14,11 @@ from microbatch.broker.transport.request import Request, Steps, command
 from microbatch.broker.transport.server import Server
 
 
+def host_ms() -> int:
+    """The time of this host's clock, in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
 def server_time() -> Request[float]:
     """The server's time, in Unix milliseconds."""
     return command("TIME").then(lambda reply: int(reply[0]) * 1000 + int(reply[1]) / 1000)
@@ -21,6 +26,10 @@ def server_time() -> Request[float]:
 
 class TimeSource(Protocol):
     """Tells the time to a verb."""
+
+    def known_ms(self) -> int | None:
+        """Unix time in milliseconds; None if the server must be asked first."""
+        ...
 
     def reading(self) -> Steps[int]:
         """The requests for the time, which is Unix time in milliseconds."""
@@ -49,17 +58,22 @@ class ServerTime:
 
     def reading(self) -> Steps[int]:
         """The requests for the time; none if the server was asked within ``seconds``."""
+        if (known := self.known_ms()) is not None:
+            return known
+        asked_at = time.monotonic()
+        try:
+            at_ms = yield from server_time()
+        except InDoubt as error:  # nothing can have been done
+            raise Unavailable(f"the server did not tell its time: {error}") from error
         now = time.monotonic()
-        if now >= self._ask_at:
-            try:
-                at_ms = yield from server_time()
-            except InDoubt as error:  # nothing can have been done
-                raise Unavailable(f"the server did not tell its time: {error}") from error
-            middle = (now + time.monotonic()) / 2
-            self._offset_ms = at_ms - middle * 1000
-            now = time.monotonic()
-            self._ask_at = now + self._seconds
+        self._offset_ms = at_ms - (asked_at + now) / 2 * 1000
+        self._ask_at = now + self._seconds
         return int(now * 1000 + self._offset_ms)
+
+    def known_ms(self) -> int | None:
+        """Unix time in milliseconds; None if the server was not asked within ``seconds``."""
+        now = time.monotonic()
+        return int(now * 1000 + self._offset_ms) if now < self._ask_at else None
 
     def look_again(self) -> None:
         """Make the next reading ask the server."""
@@ -75,7 +89,5 @@ class ServerClock(ServerTime):
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
-        now = time.monotonic()
-        if now < self._ask_at:  # true at nearly every batch
-            return int(now * 1000 + self._offset_ms)
-        return self._server.perform(self.reading())
+        known = self.known_ms()  # at nearly every batch
+        return known if known is not None else self._server.perform(self.reading())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -11,6 +12,8 @@ from redis.sentinel import MasterNotFoundError, Sentinel
 
 from microbatch.broker.errors import ConfigError
 from microbatch.broker.transport.url import URL_HELP, port_of
+
+Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,13 @@ class Search:
         """This Sentinel did not answer."""
         self._reasons.append(f"{_host_of(sentinel)}: {error}")
 
-    def denied(self, sentinel: Any, state: object) -> None:
-        """This Sentinel answered, and named no master that can be used."""
+    def answered(self, sentinel: Any, masters: Any, is_fit: Callable[[Any, str], bool]) -> Address | None:
+        """The address of the master in this Sentinel's answer; None if it names none that is fit."""
+        state = masters.get(self._service)
+        if state and is_fit(state, self._service):
+            return state["ip"], state["port"]
         self._reasons.append(f"{_host_of(sentinel)}: {'it is down' if state else 'never heard of it'}")
+        return None
 
     def __str__(self) -> str:
         return f"no Sentinel names the master of {self._service!r} ({'; '.join(self._reasons)})"
@@ -86,7 +93,7 @@ class _Sentinels(Sentinel):
     def __init__(self, hosts: list[tuple[str | None, int]], options: dict[str, Any]) -> None:
         super().__init__(hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
 
-    def discover_master(self, service_name: str) -> tuple[str, int]:
+    def discover_master(self, service_name: str) -> Address:
         search = Search(service_name)
         for sentinel in self.sentinels:
             try:
@@ -94,11 +101,9 @@ class _Sentinels(Sentinel):
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 search.failed(sentinel, error)
                 continue
-            state = masters.get(service_name)
-            if state and self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
+            if found := search.answered(sentinel, masters, self.check_master_state):
                 self.sentinels = first_of(self.sentinels, sentinel)
-                return state["ip"], state["port"]
-            search.denied(sentinel, state)
+                return found
         raise MasterNotFoundError(str(search))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 from microbatch.broker.broker import AsyncBroker
+from microbatch.broker.transport.clock import host_ms
 from microbatch.broker.wire.event import encode_event
 from microbatch.producer.aio.home import Home
 from microbatch.producer.aio.outbox import Outbox, Outgoing
@@ -46,7 +47,7 @@ class AsyncRecorder:
         events may or may not be recorded.
         """
         self.check(bodies, event_id)
-        at_ms = time.time_ns() // 1_000_000
+        at_ms = host_ms()
         recorded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         raws = [encode_event(body, at_ms) for body in bodies]
         outgoing = self.post(raws, functools.partial(_tell, recorded), event_id or "")

@@ -24,11 +24,12 @@ from microbatch.broker.state.reply_stream import ReplyStream
 from microbatch.broker.transport.async_listener import AsyncListener
 from microbatch.broker.transport.async_server import AsyncServer
 from microbatch.broker.transport.backoff import Backoff
+from microbatch.broker.transport.clock import host_ms
 from microbatch.producer.aio.home import Home
 from microbatch.producer.aio.outbox import Outgoing
 from microbatch.producer.aio.recorder import AsyncRecorder
 from microbatch.producer.pending import Pending, settle
-from microbatch.producer.submission import Submission, host_ms, too_many
+from microbatch.producer.submission import Submission, too_many
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class AsyncSubmitter:
         self._backoff = Backoff(self._name)
         self._stream: ReplyStream[AsyncServer] | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[int] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
@@ -112,8 +114,12 @@ class AsyncSubmitter:
 
     async def _ahead_ms(self, future: asyncio.Future[Any]) -> int:
         """How far the server's clock is ahead of this host's."""
-        reading = self._broker.server.perform(self._broker.time_source.reading())
-        return await _before(future, self._home.start(reading)) - host_ms()
+        if (now_ms := self._broker.time_source.known_ms()) is None:
+            if self._asking is None or self._asking.done():  # one task asks for all callers
+                reading = self._broker.time_source.reading()
+                self._asking = self._home.start(self._broker.server.perform(reading))
+            now_ms = await _before(future, self._asking)
+        return now_ms - host_ms()
 
     async def _wait_for_room(self) -> None:
         until = time.monotonic() + self._block_seconds
@@ -168,10 +174,10 @@ class AsyncSubmitter:
 
 
 async def _before(future: asyncio.Future[Any], task: asyncio.Task[T]) -> T:
-    """What the task returns. Raises the error of the caller's future if it has one first."""
+    """What the task returns. Raises the error of the caller's future if that has one by then."""
     await asyncio.wait((task, future), return_when=asyncio.FIRST_COMPLETED)
-    if not task.done():
-        future.result()
+    if future.done():
+        future.result()  # nothing was sent, so there is only an error
     return task.result()
 
 
