@@ -63,6 +63,19 @@ def test_what_is_counted_page_by_page_adds_up(
     assert found(busy) == {busy.keys.stats: "14 events were cut, but in flight, done and dead make 16"}
 
 
+def test_few_batches_are_counted_in_one_round_trip(busy: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a system in which batches die all the time, one of them would die between two."""
+    perform, requests = busy.server._perform, list[Request[Any]]()
+
+    def noted(request: Request[Any]) -> Any:
+        requests.append(request)
+        return perform(request)
+
+    monkeypatch.setattr(busy.server, "_perform", noted)
+    assert tally.take_tally(busy.server, busy.keys) is not None
+    assert len(requests) == 1
+
+
 @pytest.mark.parametrize("times", [1, 4, 5])
 def test_batches_that_move_while_they_are_counted_are_counted_again(
     busy: Broker, monkeypatch: pytest.MonkeyPatch, times: int

@@ -117,7 +117,7 @@ def clamp(broker: Broker) -> object:
 Use = Callable[[Broker], object]
 USES: dict[str, Use] = {
     "quarantine_keys": lambda broker: quarantine_keys(broker.server, broker.keys),
-    "_pages": lambda broker: take_tally(broker.server, broker.keys),
+    "_page": lambda broker: take_tally(broker.server, broker.keys),
     "Breaker.note_failure": lambda broker: broker.breaker.note_failure(ID, "ValueError", now_ms=1),
     "Claims.find": lambda broker: broker.claims.find("owner", 1),
     "Claims.renew": renew,
